@@ -1,0 +1,171 @@
+"""What an experiment is: every choice that changes its result, typed, frozen and digested.
+
+Where the files lie and what only changes speed is a flag of the command, never a key here; `data.root`
+is a default for the flag and stays out of the digest.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ffdi.errors import ConfigError, nearest
+
+
+class Section(BaseModel):
+    """A table of config.toml: unknown keys are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class SplitFiles(Section):
+    """Where one split's files lie, relative to the data's root; what is left out is looked for."""
+
+    folder: str | None = None
+    labels: str | None = None
+
+
+class DataConfig(Section):
+    """The label files: where they are and what their columns are called."""
+
+    root: str | None = None
+    image_column: str = "img_name"
+    target_column: str = "target"
+    group_column: str | None = None
+    groups_file: str | None = None
+    template: str | None = None
+    train: SplitFiles = SplitFiles()
+    val: SplitFiles = SplitFiles()
+    test: SplitFiles = SplitFiles()
+
+
+class FoldsConfig(Section):
+    """How training images are dealt into folds."""
+
+    k: int = Field(5, ge=2, le=100)
+    scheme: Literal["stratified"] = "stratified"
+
+
+class ModelConfig(Section):
+    """The network: a timm backbone with one logit."""
+
+    backbone: str = "resnet18"
+    pretrained: bool = True
+    weights_file: str | None = None
+    size: int = Field(256, ge=32, le=2048)
+    drop_rate: float = Field(0.0, ge=0, lt=1)
+
+
+class AugmentConfig(Section):
+    """Which named recipe changes training images."""
+
+    recipe: str = "flips"
+
+
+class TrainConfig(Section):
+    """Optimiser, schedule, loss and what is kept."""
+
+    epochs: int = Field(10, ge=1)
+    batch_size: int = Field(64, ge=1)
+    optimizer: str = "adamw"
+    lr: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(1e-2, ge=0)
+    schedule: str = "cosine"
+    warmup_epochs: float = Field(0.0, ge=0)
+    loss: str = "bce"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    clip_grad: float = Field(1.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    select: Literal["last", "best"] = "last"
+
+
+class PredictConfig(Section):
+    """How a trained network is asked."""
+
+    tta: Literal["none", "hflip"] = "none"
+
+
+class EnsembleConfig(Section):
+    """How folds and experiments become one score."""
+
+    method: str = "mean"
+
+
+class Config(Section):
+    """One experiment, as config.toml has it, with the defaults filled in."""
+
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataConfig = DataConfig()
+    folds: FoldsConfig = FoldsConfig()
+    model: ModelConfig = ModelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
+
+    def identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
+        """All that decides a trained fold, as plain JSON.
+
+        Left out: where the data lie, what is only predicted later, and how members are combined. A weights file
+        counts by its content, not its name.
+        """
+        content = self.model_dump(mode="json", exclude={"ensemble": True, "data": {"root", "val", "test", "template"}})
+        if self.model.weights_file is not None:
+            del content["model"]["weights_file"]
+        content["model"]["weights_sha256"] = weights_sha256
+        return content
+
+
+def load(path: Path) -> Config:
+    """Reads and checks a config.toml.
+
+    Raises:
+        ConfigError: no such file, bad TOML (with its line), unknown keys (with the nearest known one) or
+            values out of range; all faults at once.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"correct {path}") from None
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        problems = [_problem(fault) for fault in error.errors()]
+        raise ConfigError(
+            f"{path} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
+            problems=problems,
+            hint=f"correct {path}; every key with its default stands in docs/config.md",
+        ) from None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Keys whose values differ between two resolved configs, as 'train.lr: 0.001 -> 0.003'."""
+    found: list[str] = []
+    for key in {**old, **new}:
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            found.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return found
+
+
+def _problem(fault: Any) -> str:
+    place = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{place}': {nearest(str(fault['loc'][-1]), _known_keys(fault['loc'][:-1]))}"
+    return f"{place} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _known_keys(place: tuple[Any, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in place:
+        annotation = section.model_fields[part].annotation
+        section = annotation if isinstance(annotation, type) else get_args(annotation)[0]
+    return list(section.model_fields)

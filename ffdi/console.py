@@ -1,0 +1,81 @@
+"""What a person sees: lines, tables and bars on a terminal, plain lines where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+PLAIN_WIDTH = 120
+"""Columns of a table where no terminal says how many there are."""
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
+
+
+def say(line: str, *, style: str = "") -> None:
+    """Prints one line, as it is."""
+    _console().print(line, style=style or None, markup=False, soft_wrap=True)
+
+
+def title(line: str) -> None:
+    """Prints the line that opens a verb."""
+    say(line, style="bold")
+
+
+def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Prints a table: the first column to the left, numbers to the right with four digits."""
+    sheet = Table(title=heading, title_justify="left", title_style="bold", header_style="bold")
+    for number, column in enumerate(columns):
+        sheet.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    _console().print(sheet)
+
+
+class Bar:
+    """A running count; silent where there is no terminal."""
+
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: float = 1) -> None:
+        """So much more is done."""
+        self._progress.advance(self._task, count)
+
+    def at(self, done: float, label: str) -> None:
+        """So much is done, and this is what is being done."""
+        self._progress.update(self._task, completed=done, description=label)
+
+    def say(self, line: str) -> None:
+        """Prints a line above the bar."""
+        self._progress.console.print(line, markup=False, soft_wrap=True, highlight=False)
+
+
+@contextmanager
+def bar(label: str, total: float, *, counted: bool = True) -> Iterator[Bar]:
+    """A progress bar with the time left, gone when it is done.
+
+    Args:
+        label: what is being done.
+        total: how much there is to do.
+        counted: whether '12/40' says more than the bar does.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if counted else [])]
+    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    console = _console()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Bar(progress, progress.add_task(label, total=total))

@@ -1,0 +1,109 @@
+"""Deals training images into folds, once, and keeps the deal in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from ffdi.data.table import Table
+from ffdi.errors import DataError, ExperimentError
+
+COLUMNS = ("img_name", "fold", "target", "group")
+
+
+def assign(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
+    """Deals images into k folds of like class shares; a group is never split.
+
+    Args:
+        target: int64 [N], 0 or 1.
+        group: str [N], or None.
+        k: number of folds.
+        seed: decides the shuffle.
+
+    Returns:
+        int64 [N]: the fold in which each image is held out.
+
+    Raises:
+        DataError: a class or the groups are too few for k folds, so that a fold would miss a class.
+    """
+    rarest = int(np.bincount(target, minlength=2).min())
+    if rarest < k:
+        raise DataError(
+            f"{k} folds need at least {k} images of each class; there are {int((target == 0).sum())} real and "
+            f"{int((target == 1).sum())} fake",
+            hint="lower folds.k in config.toml, or add images",
+        )
+    if group is not None and len(np.unique(group)) < k:
+        raise DataError(
+            f"{k} folds need at least {k} groups; there are {len(np.unique(group))}",
+            hint="lower folds.k in config.toml",
+        )
+    splitter = (StratifiedKFold if group is None else StratifiedGroupKFold)(k, shuffle=True, random_state=seed)
+    fold = np.full(len(target), -1, dtype=np.int64)
+    for number, (_, held_out) in enumerate(splitter.split(np.zeros(len(target)), target, group)):
+        fold[held_out] = number
+    _check(fold, target, group, k)
+    return fold
+
+
+def _check(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> None:
+    for number in range(k):
+        classes = np.unique(target[fold == number])
+        if len(classes) < 2:
+            raise DataError(
+                f"fold {number} of {k} would hold out no {'real' if 0 not in classes else 'fake'} image: "
+                "the groups are too large or too much of one class",
+                hint="lower folds.k in config.toml, or change folds' seed",
+            )
+    if group is not None:
+        pairs = {(name, number) for name, number in zip(group.tolist(), fold.tolist(), strict=True)}
+        assert len(pairs) == len(np.unique(group)), "a group stands in two folds"
+
+
+def to_csv(table: Table, fold: np.ndarray) -> str:
+    """The content of folds.csv: one row for each training image, in the label file's order."""
+    assert table.target is not None
+    group = np.full(len(table), "") if table.group is None else table.group
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(zip(table.img_name.tolist(), fold.tolist(), table.target.tolist(), group.tolist(), strict=True))
+    return file.getvalue()
+
+
+def read(path: Path, table: Table, k: int) -> np.ndarray:
+    """The folds of `table`'s images, joined by name.
+
+    Returns:
+        int64 [N], in the table's order.
+
+    Raises:
+        ExperimentError: the file does not hold exactly the table's images with their labels and groups.
+    """
+    assert table.target is not None
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = {row["img_name"]: row for row in csv.DictReader(file)}
+    group = [""] * len(table) if table.group is None else table.group.tolist()
+    problems = [f"{name} is no training image any more" for name in rows.keys() - set(table.img_name.tolist())]
+    fold = np.full(len(table), -1, dtype=np.int64)
+    for place, name in enumerate(table.img_name.tolist()):
+        row = rows.get(name)
+        if row is None:
+            problems.append(f"{name} is not in it")
+        elif (row["target"], row["group"]) != (str(table.target[place]), group[place]):
+            problems.append(f"{name} has another label or group")
+        elif not (row["fold"].isdecimal() and int(row["fold"]) < k):
+            problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {k - 1}")
+        else:
+            fold[place] = int(row["fold"])
+    if problems:
+        raise ExperimentError(
+            f"{path} does not fit the training images",
+            problems=problems,
+            hint="restore the file or the images; to deal anew, pass --fresh to invoke train-folds",
+        )
+    return fold

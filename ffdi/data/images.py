@@ -1,0 +1,99 @@
+"""From a file's bytes to RGB pixels: the one decode and resize policy of training, scoring and serving."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ffdi.errors import DataError
+
+FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF")
+"""What is decoded. MPO is a JPEG with more pictures behind it, as cameras write it; the first one counts."""
+MAX_PIXELS = 50_000_000
+"""Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
+DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"
+RESIZE = "area when shrinking, cubic when growing"
+"""The policies in words, as a bundle keeps them: whoever changes one changes every score."""
+
+
+def load(path: Path, size: int) -> np.ndarray:
+    """Reads, decodes and resizes one image.
+
+    Args:
+        path: the file.
+        size: edge length of the result in pixels.
+
+    Returns:
+        RGB, uint8 [size, size, 3].
+
+    Raises:
+        DataError: names the file and says why it cannot be used.
+    """
+    return resize(read(path), size)
+
+
+def read(path: Path) -> np.ndarray:
+    """Reads and decodes one image at its own size; RGB, uint8 [H, W, 3]."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    return decode(content, str(path))
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """Decodes an encoded image.
+
+    EXIF orientation is applied; grey and palette images become RGB; alpha is dropped; CMYK is converted;
+    16 bit becomes 8. A truncated file is refused: `cv2.imdecode` refuses it, where `cv2.imread` fills it up.
+
+    Args:
+        content: the file's bytes.
+        name: what an error calls the image.
+
+    Returns:
+        RGB, uint8 [H, W, 3].
+
+    Raises:
+        DataError: empty, no image, a format that is not decoded, too large, truncated or damaged.
+    """
+    _check_header(content, name)
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines beside ours
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError(f"{name} is truncated or damaged: {len(content)} bytes cannot be decoded")
+    return pixels
+
+
+def resize(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Resizes uint8 [H, W, 3] to [size, size, 3]: by area when shrinking (no aliasing), else cubic."""
+    height, width = pixels.shape[:2]
+    if height == width == size:
+        return pixels
+    shrinks = height >= size and width >= size
+    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+def _check_header(content: bytes, name: str) -> None:
+    if not content:
+        raise DataError(f"{name} is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
+    except UnidentifiedImageError:
+        raise DataError(f"{name} is no image that ffdi reads ({', '.join(FORMATS)})") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{name} has more than {MAX_PIXELS} pixels, the limit") from None
+    except (OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{name} has a damaged header: {error}") from None
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{name} has {width} x {height} pixels; the limit is {MAX_PIXELS}")

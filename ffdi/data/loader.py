@@ -1,0 +1,142 @@
+"""From a table's rows to batches: uint8 images, labels and row numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from ffdi.data import images
+from ffdi.data.augment import Augmentation
+from ffdi.data.table import Table
+from ffdi.errors import DataError
+
+Draw = tuple[int, int]
+"""Epoch and row: with seed and fold, all that decides a training sample."""
+
+
+class Batch(NamedTuple):
+    """images: uint8 [B, S, S, 3] RGB; target: float32 [B], NaN where there is no label; index: int64 [B]."""
+
+    images: torch.Tensor
+    target: torch.Tensor
+    index: torch.Tensor
+
+
+class Batches:
+    """The batches of a table; iterating raises a DataError that names an image that cannot be read."""
+
+    def __init__(self, loader: DataLoader[object], order: _Order | None = None) -> None:
+        self._loader, self._order = loader, order
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one training epoch, in that epoch's order."""
+        assert self._order is not None, "only training batches have epochs"
+        self._order.epoch = epoch
+        return iter(self)
+
+
+def training(
+    table: Table,
+    size: int,
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    seed: int,
+    fold: int,
+    workers: int,
+    pin_memory: bool,
+) -> Batches:
+    """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
+
+    A last batch of a single image is left out: BatchNorm has nothing to estimate from it.
+    """
+    samples = _Samples(table, size, augmentation, seed, fold)
+    order = _Order(len(table), batch_size, seed, fold)
+    return Batches(_loader(samples, workers, pin_memory, batch_sampler=order), order)
+
+
+def reading(table: Table, size: int, *, batch_size: int, workers: int, pin_memory: bool) -> Batches:
+    """The images as they are, in the table's order."""
+    samples = _Samples(table, size, None, 0, 0)
+    order = SequentialSampler(range(len(table)))
+    return Batches(_loader(samples, workers, pin_memory, sampler=order, batch_size=batch_size))
+
+
+class _Samples(Dataset[object]):
+    def __init__(self, table: Table, size: int, augmentation: Augmentation | None, seed: int, fold: int) -> None:
+        self.table, self.size, self.augmentation = table, size, augmentation
+        self.seed, self.fold = seed, fold
+
+    def __getitem__(self, draw: Draw | int) -> tuple[np.ndarray, float, int] | DataError:
+        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
+        epoch, index = draw if isinstance(draw, tuple) else (0, draw)
+        try:
+            image = images.load(self.table.path(index), self.size)
+        except DataError as error:
+            return error
+        if self.augmentation is not None:
+            image = self.augmentation(image, (self.seed, self.fold, epoch, index))
+        target = float("nan") if self.table.target is None else float(self.table.target[index])
+        return image, target, index
+
+
+class _Order:
+    """Batches of (epoch, row), shuffled anew for each epoch."""
+
+    def __init__(self, rows: int, batch_size: int, seed: int, fold: int) -> None:
+        self.rows, self.batch_size, self.seed, self.fold = rows, batch_size, seed, fold
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        whole, rest = divmod(self.rows, self.batch_size)
+        return whole + (rest > 1 or (rest == 1 and whole == 0))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rows = np.random.default_rng([self.seed, self.fold, self.epoch]).permutation(self.rows).tolist()
+        for batch in range(len(self)):
+            start = batch * self.batch_size
+            yield [(self.epoch, row) for row in rows[start : start + self.batch_size]]
+
+
+def _loader(samples: _Samples, workers: int, pin_memory: bool, **order: object) -> DataLoader[object]:
+    return DataLoader(
+        samples,
+        num_workers=workers,
+        collate_fn=_collate,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
+        generator=torch.Generator(),  # else the loader draws from the stream that dropout uses
+        **order,  # type: ignore[arg-type]
+    )
+
+
+def _collate(samples: list[tuple[np.ndarray, float, int] | DataError]) -> Batch | DataError:
+    for sample in samples:
+        if isinstance(sample, DataError):
+            return sample
+    pixels, target, index = zip(*samples, strict=True)
+    return Batch(
+        torch.from_numpy(np.stack(pixels)),
+        torch.tensor(target, dtype=torch.float32),
+        torch.tensor(index, dtype=torch.int64),
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

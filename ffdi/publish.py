@@ -1,0 +1,96 @@
+"""A file that exists is complete: written beside, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ffdi.errors import ExperimentError
+
+SCHEMA = 1
+"""Version of the layout of every JSON file here; a reader refuses a newer one."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yields a temporary path in the same folder; what was written there becomes `path` on a clean exit.
+
+    On an error nothing of `path` changes and the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield beside
+        _flush(beside)
+        beside.replace(path)
+        _flush(path.parent)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """As `writing`, for a whole folder; an old one of that name is replaced at the end."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        yield beside
+        shutil.rmtree(folder, ignore_errors=True)
+        beside.replace(folder)
+        _flush(folder.parent)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def text(path: Path, content: str) -> None:
+    """Publishes `content` as UTF-8 with the line ends it has."""
+    with writing(path) as beside:
+        beside.write_bytes(content.encode("utf-8"))
+
+
+def document(path: Path, content: dict[str, Any]) -> None:
+    """Publishes a dictionary as indented JSON with its schema version first; keys keep their order."""
+    text(path, json.dumps({"schema": SCHEMA, **content}, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Reads one of ffdi's JSON files.
+
+    Raises:
+        ExperimentError: missing, damaged, or written by a newer ffdi.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ExperimentError(f"{path} is missing") from None
+    except ValueError as error:
+        raise ExperimentError(f"{path} is damaged: {error}", hint=f"remove it and run again: rm {path}") from None
+    if not isinstance(content, dict) or content.get("schema", SCHEMA) > SCHEMA:
+        raise ExperimentError(f"{path} was not written by this version of ffdi", hint="update ffdi")
+    return content
+
+
+def sha256(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(content: Any) -> str:
+    """Hex sha256 of anything JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,86 @@
+"""Out-of-fold predictions, keyed by image name: the file every score is computed from."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ffdi.errors import ExperimentError
+from ffdi.scoring.ensemble import sigmoid
+
+FLOAT = "%.9g"
+"""Nine digits bring a float32 back bit for bit."""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """img_name str [N], fold int64 [N], target int64 [N], logit float32 [N]."""
+
+    img_name: np.ndarray
+    fold: np.ndarray
+    target: np.ndarray
+    logit: np.ndarray
+
+    @property
+    def y_pred(self) -> np.ndarray:
+        """The probability of a fake, float64 [N]."""
+        return sigmoid(self.logit)
+
+    def to_csv(self) -> str:
+        """img_name,fold,target,logit,y_pred: one row an image."""
+        columns = {
+            "img_name": self.img_name,
+            "fold": self.fold,
+            "target": self.target,
+            "logit": self.logit,
+            "y_pred": self.y_pred,
+        }
+        return pd.DataFrame(columns).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
+
+
+def read(path: Path) -> Ledger:
+    """Reads a ledger.
+
+    Raises:
+        ExperimentError: missing, or not a ledger.
+    """
+    try:
+        frame = pd.read_csv(path, dtype={"img_name": str, "fold": "int64", "target": "int64", "logit": "float32"})
+        columns = (frame[name].to_numpy() for name in ("img_name", "fold", "target", "logit"))
+        return Ledger(*columns)
+    except (OSError, ValueError, KeyError) as error:
+        raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}") from None
+
+
+def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray) -> Ledger:
+    """One ledger of all folds, in the order of `img_name`.
+
+    Args:
+        parts: one a fold.
+        img_name: str [N], every training image once.
+        fold: int64 [N], where each is held out.
+
+    Raises:
+        ExperimentError: an image is missing, foreign, there twice, or scored by a fold that trained on it.
+    """
+    names = np.concatenate([part.img_name for part in parts])
+    place = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
+    if place is None or len(names) != len(img_name) or (place < 0).any():
+        raise ExperimentError(f"the folds' predictions do not cover the {len(img_name)} training images once each")
+    merged = Ledger(
+        img_name,
+        *(np.concatenate([getattr(part, column) for part in parts])[place] for column in ("fold", "target", "logit")),
+    )
+    if not np.array_equal(merged.fold, fold):
+        raise ExperimentError("an image's prediction comes from a fold that trained on it")
+    return merged
+
+
+def scores_csv(img_name: np.ndarray, y_pred: np.ndarray) -> str:
+    """img_name,y_pred: what a submission and every other table of scores look like."""
+    frame = pd.DataFrame({"img_name": img_name, "y_pred": y_pred})
+    return frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)

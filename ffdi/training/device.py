@@ -1,0 +1,146 @@
+"""Chooses, once, where and how the network runs, and says why. Nothing else in training names CUDA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from ffdi.errors import ConfigError, DeviceError
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where the network runs.
+
+    Attributes:
+        name: 'cpu' or 'cuda:N'.
+        precision: what training multiplies in: 'fp32', 'bf16' or 'fp16'. Scores are always fp32.
+        threads: CPU threads of torch.
+        workers: loader processes.
+        why: one line for the person who started it.
+    """
+
+    name: str
+    precision: str
+    threads: int
+    workers: int
+    why: str
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device(self.name)
+
+    @property
+    def is_cuda(self) -> bool:
+        return self.name.startswith("cuda")
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Mixed precision for a training step; does nothing in fp32."""
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which fp16 alone needs."""
+        return torch.amp.GradScaler(self.torch.type, enabled=self.precision == "fp16")
+
+    def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
+        """Moves a network here, with its convolutions in the layout that this device is fast in."""
+        return network.to(self.torch, memory_format=torch.channels_last)
+
+    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Moves a tensor here; from pinned memory without waiting for it."""
+        return tensor.to(self.torch, non_blocking=self.is_cuda)
+
+
+def choose(asked: str, precision: str | None, workers: int | None) -> Device:
+    """The device that was asked for, with everything that follows from it.
+
+    Args:
+        asked: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        precision: 'auto' takes bf16 or fp16 where the device multiplies in them, else fp32; None is for scoring
+            only, which is always fp32.
+        workers: loader processes; None chooses.
+
+    Raises:
+        DeviceError: a CUDA device was asked for and is not there.
+        ConfigError: the device has no such name, or cannot train in that precision.
+    """
+    name, why = _name(asked)
+    threads = cores()
+    if name == "cpu":
+        best, reason = ("bf16", "the CPU multiplies in bf16") if _cpu_has_bf16() else ("fp32", "the CPU has no bf16")
+        default_workers = 0  # the network keeps every core busy; a process beside it only takes turns
+    else:
+        index = torch.device(name).index
+        best, reason = _cuda_precision(index)
+        default_workers = max(1, min(MOST_WORKERS, threads - 1))
+    if precision == "fp16" and name == "cpu":
+        raise ConfigError(
+            "train.precision = 'fp16' needs a CUDA device", hint="set train.precision to 'auto', 'bf16' or 'fp32'"
+        )
+    chosen, said = {"auto": (best, reason), None: ("fp32", "as for every score")}.get(
+        precision, (precision, "as config.toml has it")
+    )
+    workers = default_workers if workers is None else workers
+    line = f"{why}; {chosen}: {said}; {threads} threads, {workers} loader workers"
+    return Device(name, chosen, threads, workers, line)
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """fp32 arithmetic without shortcuts, so that scores equal those of the exported graph.
+
+    TF32 keeps 10 bits of a product's mantissa: enough to train, not to compare to 1e-4.
+    """
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def cores() -> int:
+    """CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _name(asked: str) -> tuple[str, str]:
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        if count:
+            return "cuda:0", f"cuda:0 ({torch.cuda.get_device_name(0)}), the first of {count}"
+        return "cpu", "the CPU: there is no CUDA device"
+    if asked == "cpu":
+        return "cpu", "the CPU, as asked"
+    kind, _, index = asked.partition(":")
+    if kind != "cuda" or not (index.isdecimal() or asked == "cuda"):
+        raise ConfigError(f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
+    number = int(index or 0)
+    if number >= count:
+        there = f"there are {count}" if count else "there is none"
+        raise DeviceError(f"no CUDA device {number}: {there}", hint="pass --device auto or --device cpu")
+    return f"cuda:{number}", f"cuda:{number} ({torch.cuda.get_device_name(number)}), as asked"
+
+
+def _cuda_precision(index: int) -> tuple[str, str]:
+    major, minor = torch.cuda.get_device_capability(index)
+    if major >= 8:
+        return "bf16", f"compute capability {major}.{minor} multiplies in bf16"
+    if major >= 7:
+        return "fp16", f"compute capability {major}.{minor} multiplies in fp16"
+    return "fp32", f"compute capability {major}.{minor} has no tensor cores"
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU itself multiplies in bf16; oneDNN would also imitate it, slower than fp32."""
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, check, bool)() for check in checks)

@@ -1,0 +1,173 @@
+"""The public verbs. Bodies are a few lines; what is heavy is imported inside, so `invoke --list` stays instant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from invoke import Context, task
+from invoke.exceptions import Exit
+
+DEFAULT = "quickstart"
+EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
+EXPERIMENTS = f"{EXPERIMENT} (default: {DEFAULT}); repeat it to blend several"
+DATA = "the folder with the label files; overrides data.root of config.toml"
+DEVICE = "auto, cpu, or cuda:N"
+WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
+NAME = "the folder under exports/ (default: the experiments' names joined by +)"
+SPLIT = "auto (test, or val where there is no test), test or val"
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "experiment": EXPERIMENT,
+        "data": DATA,
+        "folds": "which folds, as 0,2 (default: all)",
+        "device": DEVICE,
+        "workers": WORKERS,
+        "fresh": "throw away what this experiment has trained, and begin anew",
+    },
+)
+def train_folds(
+    _context: Context,
+    experiment: str = DEFAULT,
+    data: str = "",
+    folds: str = "",
+    device: str = "auto",
+    workers: str = "",
+    fresh: bool = False,
+) -> None:
+    """Train k folds and score every image out of fold."""
+    with _spoken():
+        from ffdi import pipeline
+
+        pipeline.train_folds(
+            _workspace(),
+            experiment,
+            data=data or None,
+            folds=folds or None,
+            device=device,
+            workers=_count("workers", workers),
+            fresh=fresh,
+        )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["experiment"],
+    help={
+        "experiment": EXPERIMENTS,
+        "data": DATA,
+        "split": SPLIT,
+        "device": DEVICE,
+        "workers": WORKERS,
+        "name": NAME,
+    },
+)
+def ensemble_submit(
+    _context: Context,
+    experiment: list[str] | None = None,
+    data: str = "",
+    split: str = "auto",
+    device: str = "auto",
+    workers: str = "",
+    name: str = "",
+) -> None:
+    """Average all folds into a submission CSV."""
+    with _spoken():
+        from ffdi import pipeline
+
+        pipeline.ensemble_submit(
+            _workspace(),
+            experiment or [DEFAULT],
+            data=data or None,
+            split=split,
+            device=device,
+            workers=_count("workers", workers),
+            name=name or None,
+        )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["experiment"],
+    help={"experiment": EXPERIMENTS, "data": f"{DATA}; parity is proven on its images", "name": NAME},
+)
+def export_onnx(_context: Context, experiment: list[str] | None = None, data: str = "", name: str = "") -> None:
+    """Put all folds into one ONNX graph, proven equal."""
+    with _spoken():
+        from ffdi import pipeline
+
+        pipeline.export_onnx(_workspace(), experiment or [DEFAULT], data=data or None, name=name or None)
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["experiment"],
+    help={
+        "experiment": f"whose export: {EXPERIMENTS}",
+        "images": "a folder of images, or a CSV with a column img_name (default: the experiment's test split)",
+        "data": DATA,
+        "split": SPLIT,
+        "output": "the CSV to write (default: exports/<name>/onnx_scores.csv)",
+        "device": DEVICE,
+        "name": NAME,
+    },
+)
+def predict_onnx(
+    _context: Context,
+    experiment: list[str] | None = None,
+    images: str = "",
+    data: str = "",
+    split: str = "auto",
+    output: str = "",
+    device: str = "auto",
+    name: str = "",
+) -> None:
+    """Score images with the ONNX graph, without torch."""
+    with _spoken():
+        from ffdi import pipeline
+
+        pipeline.predict_onnx(
+            _workspace(),
+            experiment or [DEFAULT],
+            images=images or None,
+            data=data or None,
+            split=split,
+            output=output or None,
+            device=device,
+            name=name or None,
+        )
+
+
+def _workspace() -> Workspace:  # noqa: F821
+    from ffdi.experiment import Workspace
+
+    return Workspace.of(Path(__file__).resolve().parent)
+
+
+def _count(flag: str, value: str) -> int | None:
+    """invoke would print a traceback for a bad number, so flags that count are read as words."""
+    from ffdi.errors import ConfigError
+
+    if value and not value.isdecimal():
+        raise ConfigError(f"--{flag} {value}: not a whole number", hint=f"pass --{flag} 0 or more")
+    return int(value) if value else None
+
+
+@contextmanager
+def _spoken() -> Iterator[None]:
+    """Turns what a person can cause into one clean message and an exit code; a fault of ours keeps its traceback."""
+    from ffdi.errors import FFDIError
+
+    try:
+        yield
+    except FFDIError as error:
+        raise Exit(f"error: {error}", code=1) from None
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise Exit(f"error: {place}{error.strerror or error}", code=1) from None
+    except KeyboardInterrupt:
+        raise Exit("stopped; finished folds are kept, and the same command goes on from there", code=130) from None

@@ -1,0 +1,115 @@
+"""A tiny competition, made by the tests themselves, and the verbs called as a person calls them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from invoke import Collection, Program
+
+TINY = """
+seed = 3
+[folds]
+k = 2
+[model]
+backbone = "test_resnet"
+pretrained = false
+size = 32
+[train]
+epochs = 3
+batch_size = 8
+lr = 3e-3
+ema = 0.9
+"""
+"""A config that trains in seconds; test_resnet is timm's own small network."""
+
+
+def draw_face(rng: np.random.Generator, fake: bool, size: int = 40) -> np.ndarray:
+    """uint8 BGR [size, size, 3]: an oval on a ground; a fake one is paler and has a smooth patch in its grain."""
+    image = np.full((size, size, 3), rng.integers(60, 120, 3), np.uint8)
+    skin = (190, 190, 190) if fake else (120, 140, 190)
+    cv2.ellipse(image, (size // 2, size // 2), (size // 3, size // 2 - 3), 0, 0, 360, skin, -1)
+    grain = image + rng.normal(0, 22, image.shape)
+    if fake:
+        grain[12:30, 12:30] = image[12:30, 12:30]
+    return np.clip(grain, 0, 255).astype(np.uint8)
+
+
+def write_split(root: Path, split: str, count: int, seed: int, *, labels: bool = True) -> None:
+    """Writes `<split>set/` and its label file: half of the images are fake."""
+    rng = np.random.default_rng(seed)
+    folder = root / f"{split}set"
+    folder.mkdir(parents=True)
+    rows = []
+    for index in range(count):
+        name, fake = f"{hashlib.md5(f'{split}{index}'.encode()).hexdigest()}.jpg", index % 2
+        cv2.imwrite(str(folder / name), draw_face(rng, bool(fake)), [cv2.IMWRITE_JPEG_QUALITY, 95])
+        rows.append((name, fake))
+    lines = [f"{name},{fake}" if labels else name for name, fake in sorted(rows)]
+    header = "img_name,target" if labels else "img_name"
+    list_name = f"{split}set_label.txt" if labels else f"{split}set_nolabel.txt"
+    (root / list_name).write_text("\n".join([header, *lines]) + "\n")
+
+
+@pytest.fixture(scope="session")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A competition of 64 training, 32 validation and 20 unlabelled test images; not to be changed by a test."""
+    root = tmp_path_factory.mktemp("competition")
+    write_split(root, "train", 64, 1)
+    write_split(root, "val", 32, 2)
+    write_split(root, "test", 20, 3, labels=False)
+    return root
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+
+Invoke = Callable[..., Answer]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty workspace ($FFDI_ROOT) with one experiment, 'tiny', that is not trained."""
+    root = tmp_path / "workspace"
+    (root / "experiments" / "tiny").mkdir(parents=True)
+    (root / "experiments" / "tiny" / "config.toml").write_text(TINY)
+    monkeypatch.setenv("FFDI_ROOT", str(root))
+    return root
+
+
+@pytest.fixture
+def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Calls `invoke WORD ...` in this process; an exception other than a clean exit reaches the test."""
+    import tasks
+
+    def call(*words: str) -> Answer:
+        capsys.readouterr()
+        program = Program(namespace=Collection.from_module(tasks))
+        try:
+            program.run(["invoke", *words])
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        captured = capsys.readouterr()
+        return Answer(code, captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture
+def snapshot() -> Callable[[Path], dict[str, bytes]]:
+    """Every file below a folder with its bytes, to see that nothing was written."""
+    return lambda folder: {
+        str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }

@@ -1,0 +1,303 @@
+"""The whole way, as a person types it: four verbs on a small competition, then again, then wrongly."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.conftest import TINY, Invoke
+
+Snapshot = Callable[[Path], dict[str, bytes]]
+
+
+@pytest.fixture(scope="module")
+def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which 'tiny' went through all four verbs in one command; not to be changed by a test."""
+    root = tmp_path_factory.mktemp("trained")
+    folder = root / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(TINY)
+    verbs = [
+        ["train-folds", "--experiment", "tiny", "--data", str(competition)],
+        *([verb, "--experiment", "tiny"] for verb in ("ensemble-submit", "export-onnx", "predict-onnx")),
+    ]
+    words = [word for verb in verbs for word in verb]
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        env={**os.environ, "FFDI_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "said.txt").write_text(done.stdout)
+    return root
+
+
+@pytest.fixture
+def copy(trained: Path, workspace: Path) -> Path:
+    """The trained workspace, to be changed."""
+    shutil.rmtree(workspace)
+    shutil.copytree(trained, workspace)
+    return workspace
+
+
+def test_every_file_of_the_house_is_there(trained: Path) -> None:
+    folder = trained / "experiments" / "tiny"
+    fold = {"history.csv", "weights.safetensors", "oof.csv", "manifest.json"}
+    assert {path.name for path in (folder / "fold_0").iterdir()} == fold
+    assert {path.name for path in (folder / "fold_1").iterdir()} == fold
+    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "oof.csv", "metrics.json"}
+    assert {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")} == top
+    assert {path.name for path in (trained / "exports" / "tiny").iterdir()} == {
+        "model.onnx",
+        "bundle.json",
+        "submission.csv",
+        "submission.json",
+        "onnx_scores.csv",
+    }
+
+
+def test_oof_has_exactly_one_row_for_each_training_image(trained: Path, competition: Path) -> None:
+    oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
+    labels = pd.read_csv(competition / "trainset_label.txt")
+    assert list(oof.columns) == ["img_name", "fold", "target", "logit", "y_pred"]
+    assert oof[["img_name", "target"]].equals(labels)
+    assert np.allclose(oof.y_pred, 1 / (1 + np.exp(-oof.logit)), atol=1e-8)
+    folds = pd.read_csv(trained / "experiments" / "tiny" / "folds.csv")
+    assert oof.fold.equals(folds.fold)
+
+
+def test_metrics_can_be_computed_again_from_the_ledger(trained: Path) -> None:
+    oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    fake, real = oof.y_pred[oof.target == 1].to_numpy(), oof.y_pred[oof.target == 0].to_numpy()
+    wins = (fake[:, None] > real).mean() + 0.5 * (fake[:, None] == real).mean()
+    assert metrics["pooled"]["auc"] == pytest.approx(wins, abs=1e-12)
+    assert metrics["pooled"]["accuracy"] == pytest.approx(((oof.y_pred > 0.5) == oof.target).mean(), abs=1e-12)
+    assert set(metrics["folds"]) == {"0", "1"}
+
+
+def test_the_network_learned_what_the_images_show(trained: Path) -> None:
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    assert min(score["auc"] for score in metrics["folds"].values()) > 0.8
+
+
+def test_the_submission_has_the_listed_images_in_the_lists_order(trained: Path, competition: Path) -> None:
+    submission = pd.read_csv(trained / "exports" / "tiny" / "submission.csv")
+    wanted = pd.read_csv(competition / "testset_nolabel.txt")
+    assert list(submission.columns) == ["img_name", "y_pred"]
+    assert submission.img_name.equals(wanted.img_name)
+    assert submission.y_pred.between(0, 1).all()
+
+
+def test_onnx_gives_the_submissions_scores(trained: Path) -> None:
+    torch_scores = pd.read_csv(trained / "exports" / "tiny" / "submission.csv")
+    onnx_scores = pd.read_csv(trained / "exports" / "tiny" / "onnx_scores.csv")
+    assert onnx_scores.img_name.equals(torch_scores.img_name)
+    assert (onnx_scores.y_pred - torch_scores.y_pred).abs().max() <= 1e-5
+
+
+def test_the_bundle_says_what_a_server_needs(trained: Path) -> None:
+    bundle = json.loads((trained / "exports" / "tiny" / "bundle.json").read_text())
+    assert bundle["input"]["shape"] == ["batch", 32, 32, 3]
+    assert [(one["experiment"], one["fold"], one["weight"]) for one in bundle["members"]] == [
+        ("tiny", 0, 0.5),
+        ("tiny", 1, 0.5),
+    ]
+    assert set(bundle["parity"]["largest_difference"]) == {"1", "7", "32"}
+    assert max(bundle["parity"]["largest_difference"].values()) <= 1e-4
+
+
+def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trained: Path) -> None:
+    said = (trained / "said.txt").read_text()
+    record = json.loads((trained / "exports" / "tiny" / "submission.json").read_text())
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    assert "exact score on the val split" in said
+    assert f"│ ensemble                     │ {record['scores']['val']['ensemble']['auc']:.4f} │" in said
+    assert f"│ tiny out of fold, to compare │ {metrics['pooled']['auc']:.4f} │" in said
+
+
+def test_plain_output_has_no_escape_codes(trained: Path) -> None:
+    assert "\x1b" not in (trained / "said.txt").read_text()
+
+
+def test_training_again_with_two_workers_gives_the_same_bytes(
+    trained: Path, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--workers", "2")
+    assert answer.code == 0, answer.err
+    for name in ("oof.csv", "folds.csv", "metrics.json", "fold_0/weights.safetensors", "fold_1/oof.csv"):
+        again = (workspace / "experiments" / "tiny" / name).read_bytes()
+        assert again == (trained / "experiments" / "tiny" / name).read_bytes(), name
+
+
+def test_a_fold_trained_alone_gives_the_same_bytes(
+    trained: Path, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "1")
+    assert answer.code == 0, answer.err
+    assert "still to train: fold 0; out-of-fold scores need all 2" in answer.out
+    folder = workspace / "experiments" / "tiny"
+    assert not (folder / "oof.csv").exists()
+    alone = (folder / "fold_1" / "oof.csv").read_bytes()
+    assert alone == (trained / "experiments" / "tiny" / "fold_1" / "oof.csv").read_bytes()
+    answer = invoke("ensemble-submit", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny is not complete: fold 0 of 2 is not trained\n"
+        "next: invoke train-folds --experiment tiny\n",
+    )
+
+
+def test_finished_folds_are_kept(copy: Path, competition: Path, invoke: Invoke) -> None:
+    weights = copy / "experiments" / "tiny" / "fold_0" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    assert "fold 0: finished before, kept\nfold 1: finished before, kept" in answer.out
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_changed_config_is_refused_and_fresh_begins_anew(copy: Path, competition: Path, invoke: Invoke) -> None:
+    folder = copy / "experiments" / "tiny"
+    (folder / "config.toml").write_text(TINY.replace("lr = 3e-3", "lr = 1e-3").replace("epochs = 3", "epochs = 1"))
+    words = ["train-folds", "--experiment", "tiny", "--data", str(competition)]
+    answer = invoke(*words)
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        "  train.epochs: 3 -> 1\n"
+        "  train.lr: 0.003 -> 0.001\n"
+        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
+        "trained: invoke train-folds --experiment tiny --fresh\n",
+    )
+    assert invoke("ensemble-submit", "--experiment", "tiny").err == answer.err
+    assert invoke(*words, "--fresh").code == 0
+    assert len(pd.read_csv(folder / "fold_0" / "history.csv")) == 1
+
+
+def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
+    data = tmp_path / "changed"
+    shutil.copytree(competition, data)
+    first, second = sorted((data / "trainset").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
+    assert answer.code == 1
+    assert "\n  training images or labels: digest " in answer.err
+
+
+def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "fold_0" / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    answer = invoke("export-onnx", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} is damaged: its hash is not the manifest's\n"
+        f"next: remove the fold and train it again: rm -r {path.parent}\n",
+    )
+
+
+def test_two_experiments_are_blended(copy: Path, competition: Path, invoke: Invoke) -> None:
+    other = copy / "experiments" / "other"
+    shutil.copytree(copy / "experiments" / "tiny", other)
+    both = ["--experiment", "tiny", "--experiment", "other"]
+    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
+        answer = invoke(verb, *both)
+        assert answer.code == 0, answer.err
+    folder = copy / "exports" / "tiny+other"
+    torch_scores = pd.read_csv(folder / "submission.csv")
+    assert (pd.read_csv(folder / "onnx_scores.csv").y_pred - torch_scores.y_pred).abs().max() <= 1e-5
+    alone = pd.read_csv(copy / "exports" / "tiny" / "submission.csv")
+    assert np.allclose(torch_scores.y_pred, alone.y_pred, atol=1e-7)
+    assert len(json.loads((folder / "bundle.json").read_text())["members"]) == 4
+
+
+def test_flip_tta_is_in_the_graph_too(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY.replace("epochs = 3", "epochs = 1") + '[predict]\ntta = "hflip"\n')
+    assert invoke("train-folds", "--experiment", "tiny", "--data", str(competition)).code == 0
+    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
+        assert invoke(verb, "--experiment", "tiny").code == 0
+    scores = [pd.read_csv(workspace / "exports" / "tiny" / name) for name in ("submission.csv", "onnx_scores.csv")]
+    assert (scores[0].y_pred - scores[1].y_pred).abs().max() <= 1e-5
+
+
+def test_the_validation_split_is_submitted_where_there_is_no_test(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    phase1 = tmp_path / "phase1"
+    shutil.copytree(competition, phase1, ignore=shutil.ignore_patterns("testset*"))
+    names = pd.read_csv(phase1 / "valset_label.txt").img_name[::-1]
+    (phase1 / "prediction.txt.csv").write_text("img_name,y_pred\n" + "".join(f"{name},0.5\n" for name in names))
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--data", str(phase1))
+    assert answer.code == 0, answer.err
+    assert "exact score on the val split" in answer.out
+    submission = pd.read_csv(copy / "exports" / "tiny" / "submission.csv")
+    assert submission.img_name.tolist() == names.tolist()
+
+
+def test_a_template_with_other_images_is_refused(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke, snapshot: Snapshot
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(competition, data)
+    names = pd.read_csv(data / "testset_nolabel.txt").img_name.tolist()
+    rows = ["img_name,y_pred", *(f"{name},0" for name in names[1:]), "new.jpg,0"]
+    (data / "prediction.txt").write_text("\n".join(rows) + "\n")
+    before = snapshot(copy / "exports")
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--data", str(data))
+    assert (answer.code, answer.err) == (
+        1,
+        "error: the submission is refused: 2 faults in 20 scores\n"
+        "  new.jpg is missing\n"
+        f"  {names[0]} is not wanted\n"
+        "next: nothing was written; check the list of test images and the template under the data folder\n",
+    )
+    assert snapshot(copy / "exports") == before
+
+
+def test_predict_takes_a_folder_or_a_csv(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
+    scores = pd.read_csv(copy / "exports" / "tiny" / "onnx_scores.csv").set_index("img_name").y_pred
+    for number, source in enumerate((competition / "testset", competition / "testset_nolabel.txt")):
+        output = tmp_path / f"{number}.csv"
+        words = ["--experiment", "tiny", "--images", str(source), "--output", str(output), "--device", "cpu"]
+        answer = invoke("predict-onnx", *words)
+        assert answer.code == 0, answer.err
+        assert "runs on: CPUExecutionProvider (the CPU, as asked)" in answer.out
+        again = pd.read_csv(output).set_index("img_name").y_pred
+        assert np.allclose(again.loc[scores.index], scores, atol=1e-6)
+
+
+def test_serving_does_not_import_torch(trained: Path, competition: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from invoke import Program, Collection; import tasks\n"
+        "words = ['invoke', 'predict-onnx', '--experiment', 'tiny', '--images', sys.argv[1], '--output', sys.argv[2]]\n"
+        "Program(namespace=Collection.from_module(tasks)).run(words, exit=False)\n"
+        "heavy = {'torch', 'timm', 'albumentations', 'onnx'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    output = tmp_path / "scores.csv"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(competition / "testset"), str(output)],
+        env={**os.environ, "FFDI_ROOT": str(trained)},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+    assert len(pd.read_csv(output)) == 20
