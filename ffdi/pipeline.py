@@ -81,11 +81,12 @@ def _check_choices(settings: Config, workspace: Workspace) -> Path | None:
     """Refuses what no dictionary knows, before anything is read or written; gives the starting weights."""
     from ffdi.data import augment
     from ffdi.training import detector, recipe
+    from ffdi.training import weights as starting
 
     augment.recipe(settings.augment.recipe)
     recipe.check(settings.train)
     ensemble.method(settings.ensemble.method)
-    weights = detector.starting_weights(settings.model, workspace.root)
+    weights = starting.find(settings.model, workspace.root)
     detector.build(settings.model, weights)
     return weights
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from invoke import Collection, Program
+from invoke import Program
 
+PROJECT = Path(__file__).resolve().parent.parent
 TINY = """
 seed = 3
 [folds]
@@ -89,15 +90,14 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def invoke(capsys: pytest.CaptureFixture[str]) -> Invoke:
+def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Invoke:
     """Calls `invoke WORD ...` in this process; an exception other than a clean exit reaches the test."""
-    import tasks
+    monkeypatch.chdir(PROJECT)
 
     def call(*words: str) -> Answer:
         capsys.readouterr()
-        program = Program(namespace=Collection.from_module(tasks))
         try:
-            program.run(["invoke", *words])
+            Program().run(["invoke", *words])
             code = 0
         except SystemExit as stop:
             code = int(stop.code or 0)

@@ -187,7 +187,8 @@ def test_a_changed_config_is_refused_and_fresh_begins_anew(copy: Path, competiti
     assert len(pd.read_csv(folder / "fold_0" / "history.csv")) == 1
 
 
-def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
+@pytest.mark.usefixtures("copy")
+def test_changed_images_are_refused(competition: Path, tmp_path: Path, invoke: Invoke) -> None:
     data = tmp_path / "changed"
     shutil.copytree(competition, data)
     first, second = sorted((data / "trainset").iterdir())[:2]
@@ -210,7 +211,7 @@ def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:
     )
 
 
-def test_two_experiments_are_blended(copy: Path, competition: Path, invoke: Invoke) -> None:
+def test_two_experiments_are_blended(copy: Path, invoke: Invoke) -> None:
     other = copy / "experiments" / "other"
     shutil.copytree(copy / "experiments" / "tiny", other)
     both = ["--experiment", "tiny", "--experiment", "other"]
@@ -283,9 +284,9 @@ def test_predict_takes_a_folder_or_a_csv(copy: Path, competition: Path, tmp_path
 
 def test_serving_does_not_import_torch(trained: Path, competition: Path, tmp_path: Path) -> None:
     code = (
-        "import sys; from invoke import Program, Collection; import tasks\n"
+        "import sys; from invoke import Program\n"
         "words = ['invoke', 'predict-onnx', '--experiment', 'tiny', '--images', sys.argv[1], '--output', sys.argv[2]]\n"
-        "Program(namespace=Collection.from_module(tasks)).run(words, exit=False)\n"
+        "Program().run(words, exit=False)\n"
         "heavy = {'torch', 'timm', 'albumentations', 'onnx'} & set(sys.modules)\n"
         "print('heavy:', sorted(heavy))"
     )

@@ -7,7 +7,6 @@ sigmoid(b - a), so z = b - a has the same probability and the same loss (docs/tr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import timm
@@ -17,10 +16,11 @@ from torch import nn
 from ffdi import publish
 from ffdi.blend import Member
 from ffdi.config import ModelConfig
-from ffdi.errors import ConfigError, ExperimentError, nearest
+from ffdi.errors import ExperimentError
+from ffdi.training import weights as starting
 
-HUB_SECONDS = 5
-"""How long the hub may take to answer at all."""
+HEAD_STD = 0.01
+"""Standard deviation of the new head's weights."""
 
 
 class Detector(nn.Module):
@@ -50,97 +50,32 @@ class Scorer(nn.Module):
 
 
 def build(config: ModelConfig, weights: Path | None) -> Detector:
-    """A Detector with the backbone's starting weights.
+    """A Detector with the backbone's starting weights and a head that knows nothing yet.
 
     Args:
         config: which backbone.
-        weights: the file that `starting_weights` gave; None starts from random weights, which the caller seeds.
+        weights: the file that `weights.find` gave; None starts from random weights, which the caller seeds.
 
     Raises:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
-    options: dict[str, Any] = {"num_classes": 1, "in_chans": 3, "drop_rate": config.drop_rate}
-    if weights is not None:
-        options |= {"pretrained": True, "pretrained_cfg_overlay": {"file": str(weights)}}
-    _check_name(config.backbone)
-    try:
+    starting.check_name(config.backbone)
+    options = {"num_classes": 1, "in_chans": 3, "drop_rate": config.drop_rate}
+    if weights is None:
         backbone = timm.create_model(config.backbone, **options)
-    except (RuntimeError, KeyError, ValueError, OSError, EOFError) as error:
-        if weights is None:
-            raise
-        raise ConfigError(
-            f"{weights} does not hold weights of {config.backbone}: {str(error).splitlines()[0]}",
-            hint="correct model.weights_file or model.backbone in config.toml",
-        ) from None
-    except Exception as error:  # unpickling a foreign file raises anything; a fault that is not the file's goes on
-        if weights is None or type(error).__module__ not in ("_pickle", "safetensors_rust"):
-            raise
-        raise ConfigError(
-            f"{weights} cannot be read as weights: {str(error).splitlines()[0]}",
-            hint="model.weights_file takes a .safetensors file or a .pth that holds tensors only",
-        ) from None
+    else:
+        backbone = starting.load(config.backbone, weights, options)
+    _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"])
 
 
-def starting_weights(config: ModelConfig, root: Path) -> Path | None:
-    """The local file with the backbone's starting weights, fetched from timm's hub where it must be.
-
-    Args:
-        config: `weights_file` first, else the hub where `pretrained` is set.
-        root: what a relative `weights_file` is relative to.
-
-    Raises:
-        ConfigError: the file is missing, or the hub cannot be reached; both ways out are named.
-    """
-    _check_name(config.backbone)
-    if config.weights_file is not None:
-        path = root / config.weights_file
-        if not path.is_file():
-            raise ConfigError(
-                f"model.weights_file names {path}, which does not exist", hint="correct it in config.toml"
-            )
-        return path
-    return _from_hub(config.backbone) if config.pretrained else None
-
-
-def _from_hub(backbone: str) -> Path:
-    import huggingface_hub as hub
-    from huggingface_hub.errors import EntryNotFoundError
-
-    repository = timm.get_pretrained_cfg(backbone).hf_hub_id
-    if not repository:
-        raise ConfigError(
-            f"timm has no ImageNet weights of {backbone}",
-            hint="set model.pretrained = false, or model.weights_file, in config.toml",
-        )
-    for name in ("model.safetensors", "pytorch_model.bin"):
-        cached = hub.try_to_load_from_cache(repository, name)
-        if isinstance(cached, str):
-            return Path(cached)
-    _check_hub(backbone)
-    try:
-        return Path(hub.hf_hub_download(repository, "model.safetensors"))
-    except EntryNotFoundError:
-        return Path(hub.hf_hub_download(repository, "pytorch_model.bin"))
-
-
-def _check_hub(backbone: str) -> None:
-    """One question, no retries: the hub's own client asks an unreachable hub for about a minute."""
-    import huggingface_hub as hub
-
-    offline = hub.constants.HF_HUB_OFFLINE
-    try:
-        if not offline:
-            hub.get_session().head(hub.constants.ENDPOINT, timeout=HUB_SECONDS)
-            return
-    except Exception as error:  # every HTTP client has its own errors; none of them is ours
-        offline = type(error).__name__
-    raise ConfigError(
-        f"the ImageNet weights of {backbone} are not on this machine and the hub cannot be reached ({offline})",
-        hint="either set model.weights_file in config.toml to a .safetensors or .pth of this backbone, or run "
-        f"once with a network: python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
-        "and bring its cache along ($HF_HOME); model.pretrained = false starts from random weights",
-    )
+def _reset_head(backbone: nn.Module) -> None:
+    """Begins every network near probability 1/2: timm scales some heads by the number of classes, and one is few."""
+    for module in starting.head_modules(backbone):
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            nn.init.normal_(module.weight, std=HEAD_STD)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 def save(detector: Detector, path: Path) -> None:
@@ -161,7 +96,7 @@ def load(config: ModelConfig, path: Path) -> Detector:
         detector.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ExperimentError(
-            f"{path} does not hold weights of {config.backbone}: {str(error).splitlines()[0]}",
+            f"{path} does not hold weights of {config.backbone}: {starting.first_line(error)}",
             hint=f"remove the fold and train it again: rm -r {path.parent}",
         ) from None
     return detector.eval()
@@ -170,15 +105,6 @@ def load(config: ModelConfig, path: Path) -> Detector:
 def scorer(member: Member) -> Scorer:
     """A blend's member as it is asked for scores, on the CPU, in evaluation mode."""
     return Scorer(load(member.config.model, member.folder.weights_path), member.config.predict.tta).eval()
-
-
-def _check_name(backbone: str) -> None:
-    name = backbone.partition(".")[0]
-    if not timm.is_model(name):
-        models = timm.list_models()
-        shown = nearest(name, models)
-        close = shown if shown.startswith("did") else f"timm has {len(models)}: timm.list_models() names them"
-        raise ConfigError(f"unknown backbone '{backbone}': {close}", hint="correct model.backbone in config.toml")
 
 
 VIEWS = {

@@ -38,7 +38,8 @@ class Device:
         return torch.device(self.name)
 
     @property
-    def is_cuda(self) -> bool:
+    def pin_memory(self) -> bool:
+        """Whether batches wait in pinned memory, from which a device copies without stopping."""
         return self.name.startswith("cuda")
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -56,7 +57,7 @@ class Device:
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:
         """Moves a tensor here; from pinned memory without waiting for it."""
-        return tensor.to(self.torch, non_blocking=self.is_cuda)
+        return tensor.to(self.torch, non_blocking=self.pin_memory)
 
 
 def choose(asked: str, precision: str | None, workers: int | None) -> Device:

@@ -60,7 +60,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Step | Epo
         seed=config.seed,
         fold=folder.fold,
         workers=device.workers,
-        pin_memory=device.is_cuda,
+        pin_memory=device.pin_memory,
     )
     reading = reader(held_out, config, device)
     history, fitted = [], None
@@ -82,7 +82,7 @@ def reader(table: Table, config: Config, device: Device) -> loader.Batches:
         config.model.size,
         batch_size=config.train.batch_size,
         workers=device.workers,
-        pin_memory=device.is_cuda,
+        pin_memory=device.pin_memory,
     )
 
 

@@ -1,0 +1,53 @@
+"""The verbs as `invoke` lists them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Invoke
+
+VERBS = ("train-folds", "ensemble-submit", "export-onnx", "predict-onnx")
+
+
+def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
+    lines = invoke("--list").out.splitlines()
+    assert [line.strip() for line in lines if line.strip()] == [
+        "Available tasks:",
+        "ensemble-submit   Average all folds into a submission CSV.",
+        "export-onnx       Put all folds into one ONNX graph, proven equal.",
+        "predict-onnx      Score images with the ONNX graph, without torch.",
+        "train-folds       Train k folds and score every image out of fold.",
+    ]
+
+
+def test_the_list_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from invoke import Program\n"
+        "Program().run(['invoke', '--list'], exit=False)\n"
+        "print('heavy:', sorted({'torch', 'pandas', 'numpy', 'pydantic', 'rich', 'cv2'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_is_explained(verb: str, invoke: Invoke) -> None:
+    text = invoke("--help", verb).out
+    options = text[text.index("Options:") :]
+    flags = re.findall(r"^  (--[\w-]+)(?:=STRING)?\s+\S", options, re.MULTILINE)
+    assert "--experiment" in flags
+    assert len(flags) == len(re.findall(r"^  -", options, re.MULTILINE))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_flag_has_a_short_form_that_could_change(verb: str, invoke: Invoke) -> None:
+    options = [line.split()[0] for line in invoke("--help", verb).out.splitlines() if line.startswith("  -")]
+    assert options
+    assert all(option.startswith("--") for option in options)

@@ -1,0 +1,119 @@
+"""Devices that this machine need not have: what torch reports is faked, what follows is looked at."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ffdi.errors import ConfigError, DeviceError
+from ffdi.training import device as devices
+
+
+def fake(monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0), count: int = 2) -> None:
+    """Makes torch report CUDA devices."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: capability)
+    monkeypatch.setattr(devices, "cores", lambda: 16)
+
+
+def fake_cpu(monkeypatch: pytest.MonkeyPatch, *, bf16: bool) -> None:
+    """Makes torch report no CUDA device and a CPU with or without bf16."""
+    fake(monkeypatch, count=0)
+    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: bf16)
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "scaled"),
+    [((9, 0), "bf16", False), ((8, 0), "bf16", False), ((7, 5), "fp16", True), ((6, 1), "fp32", False)],
+)
+def test_a_card_trains_in_what_it_multiplies_in(
+    capability: tuple[int, int], precision: str, scaled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, capability=capability)
+    device = devices.choose("auto", "auto", None)
+    assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 8)
+    assert device.scaler()._enabled is scaled
+
+
+def test_auto_says_which_card_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    assert devices.choose("auto", "auto", None).why == (
+        "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, 8 loader workers"
+    )
+    assert devices.choose("cuda:1", "fp16", 3).why == (
+        "cuda:1 (Card 1), as asked; fp16: as config.toml has it; 16 threads, 3 loader workers"
+    )
+
+
+def test_the_cpu_is_chosen_where_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cpu(monkeypatch, bf16=True)
+    assert devices.choose("auto", "auto", None).why == (
+        "the CPU: there is no CUDA device; bf16: the CPU multiplies in bf16; 16 threads, 0 loader workers"
+    )
+    fake_cpu(monkeypatch, bf16=False)
+    device = devices.choose("cpu", "auto", 2)
+    assert (device.precision, device.pin_memory, device.workers) == ("fp32", False, 2)
+
+
+def test_scores_are_always_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    assert devices.choose("auto", None, None).precision == "fp32"
+    fake_cpu(monkeypatch, bf16=True)
+    assert devices.choose("auto", None, None).precision == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "expected"),
+    [
+        ("cuda:2", 2, "no CUDA device 2: there are 2\nnext: pass --device auto or --device cpu"),
+        ("cuda", 0, "no CUDA device 0: there is none\nnext: pass --device auto or --device cpu"),
+    ],
+)
+def test_a_card_that_is_not_there_is_refused(
+    asked: str, count: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, count=count)
+    with pytest.raises(DeviceError) as caught:
+        devices.choose(asked, "auto", None)
+    assert str(caught.value) == expected
+
+
+@pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""])
+def test_an_unknown_device_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    with pytest.raises(ConfigError) as caught:
+        devices.choose(asked, "auto", None)
+    assert str(caught.value) == (f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N\nnext: pass --device auto")
+
+
+def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cpu(monkeypatch, bf16=True)
+    with pytest.raises(ConfigError) as caught:
+        devices.choose("cpu", "fp16", None)
+    assert str(caught.value) == (
+        "train.precision = 'fp16' needs a CUDA device\nnext: set train.precision to 'auto', 'bf16' or 'fp32'"
+    )
+
+
+def test_exact_arithmetic_is_switched_on_and_back() -> None:
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = True
+    try:
+        with devices.exact():
+            assert not matmul.allow_tf32
+            assert not cudnn.allow_tf32
+        assert matmul.allow_tf32
+        assert cudnn.allow_tf32
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def test_autocast_changes_the_type_of_a_product_only_when_asked() -> None:
+    one = torch.ones(2, 2)
+    with devices.choose("cpu", "bf16", 0).autocast():
+        assert (one @ one).dtype == torch.bfloat16
+    with devices.choose("cpu", "fp32", 0).autocast():
+        assert (one @ one).dtype == torch.float32
