@@ -7,6 +7,7 @@ own: the same (seed, fold, epoch, index) gives the same pixels whatever the numb
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable
 
 import cv2
@@ -35,7 +36,9 @@ class Augmentation:
             self._compose = A.Compose(RECIPES[self.name]())
         if not self._compose.transforms:
             return image
-        self._compose.set_random_seed(int(np.random.SeedSequence(key).generate_state(1)[0]))
+        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        # one stream for all transforms: set_random_seed gives each its own from the same seed, and all draw alike
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = self._compose(image=image)["image"]
         return np.ascontiguousarray(changed)
 

@@ -58,7 +58,9 @@ def find(root: Path, config: DataConfig) -> Dataset:
     problems: list[str] = []
     splits = {}
     for name in SPLITS:
-        table = _read_split(name, root, config, problems)
+        found: list[str] = []
+        table = _read_split(name, root, config, found)
+        problems += found
         if table is not None:
             splits[name] = table
     if "train" in splits:
@@ -166,7 +168,10 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
     if train.group is not None:
         return train
     columns = (config.image_column, config.group_column or "group")
-    group = {image: group for _, (image, group) in read_columns(path, config, columns, problems)}
+    group: dict[str, str] = {}
+    for line, (image, name) in read_columns(path, config, columns, problems):
+        if group.setdefault(image, name) != name:
+            problems.append(f"{path.name} line {line}: {image} is in group {group[image]} already")
     missing = [image for image in train.img_name.tolist() if not group.get(image)]
     problems += [f"{path.name}: no group for {image} of {train.source.name}" for image in missing]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))

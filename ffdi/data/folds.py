@@ -82,13 +82,15 @@ def read(path: Path, table: Table, k: int) -> np.ndarray:
         int64 [N], in the table's order.
 
     Raises:
-        ExperimentError: the file does not hold exactly the table's images with their labels and groups.
+        ExperimentError: the file does not hold exactly the table's images with their labels and groups, or deals
+            them so that a fold misses a class or a group stands in two folds.
     """
     assert table.target is not None
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = {row["img_name"]: row for row in csv.DictReader(file)}
+    rows, problems = _rows(path)
     group = [""] * len(table) if table.group is None else table.group.tolist()
-    problems = [f"{name} is no training image any more" for name in rows.keys() - set(table.img_name.tolist())]
+    known = {str(number): number for number in range(k)}
+    names = set(table.img_name.tolist())
+    problems += [f"{name} is no training image any more" for name in rows if name not in names]
     fold = np.full(len(table), -1, dtype=np.int64)
     for place, name in enumerate(table.img_name.tolist()):
         row = rows.get(name)
@@ -96,14 +98,45 @@ def read(path: Path, table: Table, k: int) -> np.ndarray:
             problems.append(f"{name} is not in it")
         elif (row["target"], row["group"]) != (str(table.target[place]), group[place]):
             problems.append(f"{name} has another label or group")
-        elif not (row["fold"].isdecimal() and int(row["fold"]) < k):
+        elif row["fold"] not in known:
             problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {k - 1}")
         else:
-            fold[place] = int(row["fold"])
+            fold[place] = known[row["fold"]]
+    problems = problems or _faults(fold, table.target, table.group, k)
     if problems:
-        raise ExperimentError(
-            f"{path} does not fit the training images",
-            problems=problems,
-            hint="restore the file or the images; to deal anew, pass --fresh to invoke train-folds",
-        )
+        raise ExperimentError(f"{path} does not fit the training images", problems=problems, hint=_RESTORE)
     return fold
+
+
+_RESTORE = "restore the file or the images; to deal anew, pass --fresh to invoke train-folds"
+
+
+def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The rows by image name, and what is wrong with them whatever the images are."""
+    rows: dict[str, dict[str, str]] = {}
+    problems = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != COLUMNS:
+                raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
+            for row in reader:
+                if rows.setdefault(row["img_name"], row) is not row:
+                    problems.append(f"{row['img_name']} stands there twice")
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ExperimentError(f"{path} cannot be read: {error}", hint=_RESTORE) from None
+    return rows, problems
+
+
+def _faults(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> list[str]:
+    """What a deal that was changed by hand breaks."""
+    faults = [
+        f"fold {number} holds out no {name} image"
+        for number in range(k)
+        for label, name in enumerate(("real", "fake"))
+        if not ((fold == number) & (target == label)).any()
+    ]
+    home: dict[str, int] = {}
+    pairs = [] if group is None else zip(group.tolist(), fold.tolist(), strict=True)
+    split = {name for name, number in pairs if home.setdefault(name, number) != number}
+    return faults + [f"group {name} stands in more than one fold" for name in sorted(split)]

@@ -12,8 +12,8 @@ from PIL import Image, UnidentifiedImageError
 
 from ffdi.errors import DataError
 
-FORMATS = ("JPEG", "MPO", "PNG", "BMP", "WEBP", "TIFF")
-"""What is decoded. MPO is a JPEG with more pictures behind it, as cameras write it; the first one counts."""
+FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+"""What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
 MAX_PIXELS = 50_000_000
 """Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
 DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"

@@ -39,7 +39,10 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         for batch in self._loader:
             if isinstance(batch, DataError):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # else error and frame hold each other, and the workers are waited for in vain: 10 s
             yield batch
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

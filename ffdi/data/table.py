@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -70,7 +71,8 @@ def listed(file: Path, column: str = "img_name") -> Table:
     config = DataConfig(image_column=column)
     rows = list(read_columns(file, config, (column,), problems))
     folders = [file.parent, *(folder for folder in beside if folder.is_dir())]
-    folder = max(folders, key=lambda place: sum((place / name).is_file() for _, (name,) in rows[:50]))
+    names = [name for _, (name,) in rows[:50]]
+    folder = max(folders, key=lambda place: sum(map(_Present(place).__contains__, names)))
     table = _table("images", folder, file, [(line, name, None, None) for line, (name,) in rows], problems)
     if problems:
         raise DataError(f"bad rows in {file}: {len(problems)}", problems=problems, hint=MEND)
@@ -81,7 +83,7 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     """Every image below a folder, sorted by name; other files are passed over.
 
     Raises:
-        DataError: there is no image in it.
+        DataError: there is no image in it, or a name that no CSV can hold.
     """
     names = sorted(
         path.relative_to(folder).as_posix()
@@ -90,6 +92,9 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     )
     if not names:
         raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
+    problems = [f"{name!r} is no UTF-8 or has a control character" for name in names if _unwritable(name)]
+    if problems:
+        raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
     return Table(split, folder, np.array(names), None, None, folder)
 
 
@@ -118,12 +123,12 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     present = _Present(folder)
     good = []
     for line, image, target, group in rows:
-        fault = _fault(image, target, first_line, present)
+        fault = _fault(image, target, group, first_line, present)
         if fault:
             problems.append(f"{source.name} line {line}: {fault}")
         else:
             good.append((image, target, group))
-        first_line.setdefault(image, line)
+        first_line.setdefault(_plain(image), line)
     if not rows and not problems:
         problems.append(f"{source.name}: no image is listed")
     images, targets, groups = zip(*good, strict=True) if good else ((), (), ())
@@ -137,18 +142,32 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     )
 
 
-def _fault(image: str, target: str | None, first_line: dict[str, int], present: _Present) -> str:
+def _fault(image: str, target: str | None, group: str | None, first_line: dict[str, int], present: _Present) -> str:
     if not image:
         return "the image name is empty"
-    if image in first_line:
-        return f"{image} stands on line {first_line[image]} already"
+    if _unwritable(image):
+        return f"the image name {image!r} has a control character"
+    if _plain(image) in first_line:
+        return f"{image} stands on line {first_line[_plain(image)]} already"
     if target is not None and target not in ("0", "1"):
         return f"label '{target}' of {image} is neither 0 nor 1"
+    if group == "":
+        return f"{image} has no group"
     if _leaves(image):
         return f"{image} leaves the folder {present.folder.name}/"
     if image not in present:
         return f"{image} is not in {present.folder.name}/"
     return ""
+
+
+def _plain(image: str) -> str:
+    """One spelling for './a.jpg', 'b//a.jpg' and the like: two rows must not mean one file."""
+    return PurePosixPath(image).as_posix()
+
+
+def _unwritable(name: str) -> bool:
+    """Whether a name cannot stand in a line of a UTF-8 CSV: control characters, and bytes that are no UTF-8."""
+    return not name.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
 
 
 def _leaves(image: str) -> bool:
@@ -166,10 +185,14 @@ class _Present:
     def __contains__(self, image: str) -> bool:
         parent, _, name = image.rpartition("/")
         if parent not in self._names:
-            place = self.folder / parent
-            entries = os.scandir(place) if place.is_dir() else ()
-            self._names[parent] = {entry.name for entry in entries if entry.is_file()}
+            self._names[parent] = self._files(self.folder / parent)
         return name in self._names[parent]
+
+    def _files(self, place: Path) -> set[str]:
+        try:
+            return {entry.name for entry in os.scandir(place) if entry.is_file()}
+        except OSError:  # no such folder, no folder, a name that is too long
+            return set()
 
 
 def _header(path: Path, config: DataConfig) -> list[str]:
@@ -193,9 +216,9 @@ def read_columns(
             hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
         )
     wanted = [header.index(column) for column in columns]
-    for line, fields in _lines(path):
-        if line == 1:
-            continue
+    lines = _lines(path)
+    next(lines)  # the header, which empty lines may precede
+    for line, fields in lines:
         if len(fields) != len(header):
             problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(header)}")
         else:
@@ -212,10 +235,22 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
                     raise DataError(f"{path} line {reader.line_num}: a NUL byte; this is no text file")
                 if fields:
                     yield reader.line_num, fields
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is no UTF-8 text: byte {error.start} cannot be read") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise DataError(f"{path} line {_foreign_line(path)}: no UTF-8 text", hint="save it as UTF-8") from None
     except csv.Error as error:
         raise DataError(f"{path} line {reader.line_num}: {error}") from None
+
+
+def _foreign_line(path: Path) -> int:
+    """The first line that is no UTF-8: a decoder tells only the place in its buffer."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return number
+    return 1
 
 
 def _expected(config: DataConfig) -> str:

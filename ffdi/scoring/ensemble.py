@@ -50,7 +50,7 @@ def combine(logits: np.ndarray, weights: np.ndarray, name: str) -> np.ndarray:
     """
     logits = logits.astype(np.float64)
     if method(name).space == "probability":
-        return weights @ sigmoid(logits)
+        return np.clip(weights @ sigmoid(logits), 0, 1)  # 18 weights of 1/18 add up to a little more than 1
     return sigmoid(weights @ logits)
 
 

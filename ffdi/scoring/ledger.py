@@ -49,10 +49,11 @@ def read(path: Path) -> Ledger:
         ExperimentError: missing, or not a ledger.
     """
     try:
-        frame = pd.read_csv(path, dtype={"img_name": str, "fold": "int64", "target": "int64", "logit": "float32"})
+        types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32"}
+        frame = pd.read_csv(path, dtype=types, keep_default_na=False)  # an image may be called NA
         columns = (frame[name].to_numpy() for name in ("img_name", "fold", "target", "logit"))
         return Ledger(*columns)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}") from None
 
 

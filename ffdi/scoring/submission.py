@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffdi.errors import SubmissionError
-from ffdi.scoring.ledger import scores_csv
+from ffdi.scoring.ledger import FLOAT, scores_csv
 
 HEADER = ("img_name", "y_pred")
 
@@ -18,15 +18,18 @@ def read_template(path: Path) -> list[str]:
     """The image names of a submission template, in its order.
 
     Raises:
-        SubmissionError: it has no column img_name.
+        SubmissionError: it cannot be read, or has no column img_name.
     """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.reader(file)
-        header = [field.strip() for field in next(rows, [])]
-        if HEADER[0] not in header:
-            raise SubmissionError(f"{path} line 1: no column img_name; the header is '{','.join(header)}'")
-        column = header.index(HEADER[0])
-        return [row[column].strip() for row in rows if len(row) > column]
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.reader(file)
+            header = [field.strip() for field in next(rows, [])]
+            if HEADER[0] not in header:
+                raise SubmissionError(f"{path} line 1: no column img_name; the header is '{','.join(header)}'")
+            column = header.index(HEADER[0])
+            return [row[column].strip() for row in rows if len(row) > column]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise SubmissionError(f"the template {path} cannot be read: {error}") from None
 
 
 def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> str:
@@ -70,6 +73,7 @@ def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
         f"{name} has the score {score}, outside [0, 1]"
         for name, score in zip(img_name[outside], y_pred[outside], strict=True)
     ]
-    if not problems and len(y_pred) > 1 and np.ptp(y_pred) == 0:
+    written = {FLOAT % score for score in y_pred.tolist()}  # what differs less is the same in the file
+    if not problems and len(y_pred) > 1 and len(written) == 1:
         problems.append(f"every score is {y_pred[0]}: the network tells nothing apart")
     return problems

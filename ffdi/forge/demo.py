@@ -1,0 +1,124 @@
+"""A small competition made on the spot, for people who have no data yet: real portraits, and fakes of four families."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ffdi import publish
+from ffdi.errors import ExperimentError
+from ffdi.forge import portraits
+from ffdi.forge.manipulations import MANIPULATIONS
+
+VERSION = 1
+"""Raised with any change of the images: an older competition is then made anew."""
+COUNTS = {"train": 1200, "val": 200, "test": 200}
+"""Images of each split; half of them are fake, and every family has as many."""
+SIZE = 80
+QUALITIES = (75, 96)
+"""JPEG quality of the camera."""
+BYTES = (3200, 4200)
+"""Size of the published file: drawn first, and met by the quality, so that a fake's smoothness cannot be weighed."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the competition."""
+
+    img_name: str
+    split: str
+    family: str
+    content: bytes
+
+    @property
+    def target(self) -> int:
+        return int(self.family != "real")
+
+
+def is_made(folder: Path, seed: int = 0) -> bool:
+    """Whether the competition of this version and seed stands there, complete."""
+    try:
+        manifest = publish.read(folder / "manifest.json")
+    except ExperimentError:
+        return False
+    return (manifest.get("version"), manifest.get("seed")) == (VERSION, seed)
+
+
+def make(folder: Path, seed: int = 0) -> None:
+    """Writes the competition in the competition's layout; the folder appears when it is complete.
+
+    Args:
+        folder: gets `trainset/`, `trainset_label.txt` and so on for val and test, `families.csv` (img_name, split,
+            family) and `manifest.json`. What stood there is replaced.
+        seed: decides every pixel.
+    """
+    with publish.writing_folder(folder) as beside:
+        samples = [sample for split in COUNTS for sample in _write(beside, split, seed)]
+        rows = [f"{one.img_name},{one.split},{one.family}" for one in samples]
+        publish.text(beside / "families.csv", "\n".join(["img_name,split,family", *rows]) + "\n")
+        hashes = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
+        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": publish.digest(hashes)}
+        publish.document(beside / "manifest.json", manifest)
+
+
+def _write(root: Path, split: str, seed: int) -> list[Sample]:
+    folder = root / f"{split}set"
+    folder.mkdir()
+    samples = sorted(_samples(split, seed), key=lambda one: one.img_name)
+    for one in samples:
+        (folder / one.img_name).write_bytes(one.content)
+    rows = [f"{one.img_name},{one.target}" for one in samples]
+    publish.text(root / f"{split}set_label.txt", "\n".join(["img_name,target", *rows]) + "\n")
+    return samples
+
+
+def _samples(split: str, seed: int) -> Iterator[Sample]:
+    families = list(MANIPULATIONS)
+    for index in range(COUNTS[split]):
+        rng = np.random.default_rng([seed, list(COUNTS).index(split), index])
+        family = "real" if index % 2 == 0 else families[index // 2 % len(families)]
+        name = hashlib.md5(f"{seed}/{split}/{index}".encode()).hexdigest()
+        yield Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), rng))
+
+
+def _picture(family: str, rng: np.random.Generator) -> np.ndarray:
+    """uint8 RGB [SIZE, SIZE, 3]; every picture has people of its own."""
+    photograph = _photographed(rng)
+    if family == "real":
+        return photograph
+    fake, _ = MANIPULATIONS[family](photograph, _photographed(rng), rng)
+    return fake
+
+
+def _photographed(rng: np.random.Generator) -> np.ndarray:
+    """A portrait as its camera compressed it."""
+    quality = int(rng.integers(*QUALITIES))
+    return _decoded(_encoded(portraits.draw(rng, SIZE), quality))
+
+
+def _published(picture: np.ndarray, rng: np.random.Generator) -> bytes:
+    """JPEG bytes of the quality that comes nearest to a size drawn beforehand."""
+    wanted = rng.integers(*BYTES)
+    low, high = 20, 98
+    while low < high:
+        quality = (low + high) // 2
+        if len(_encoded(picture, quality)) < wanted:
+            low = quality + 1
+        else:
+            high = quality
+    return _encoded(picture, low)
+
+
+def _encoded(picture: np.ndarray, quality: int) -> bytes:
+    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return content.tobytes()
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)

@@ -1,0 +1,202 @@
+"""How fakes are made: the field's four families, on any roughly centred face crop, without landmarks.
+
+Each function takes a real image and a partner of the same size, uint8 RGB [S, S, 3], and a random generator; it
+gives the fake, uint8 RGB [S, S, 3], and a mask float32 [S, S] in [0, 1] of where it differs: where the mask is 0 the
+fake is the real image. Each leaves the kind of trace that its family leaves in life: a blend's border, resampling,
+colour and light that disagree, grain that is missing. Masks and colour transfer follow Self-Blended Images (Shiohara
+and Yamasaki, CVPR 2022) and Reinhard et al., Color Transfer between Images (2001).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+FACE = (0.50, 0.55)
+"""Centre of the inner face, in parts of the crop's width and height."""
+FACE_AXES = (0.19, 0.25)
+EYES = (0.50, 0.43)
+EYE_OFFSET = 0.105
+MOUTH = (0.50, 0.675)
+CHEEKS = 0.57
+CROWN = (0.50, 0.20)
+GRAIN = 35.0
+"""Grey levels below which a decoder takes a difference for grain."""
+
+Manipulation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
+
+
+def face_swap(real: np.ndarray, partner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The partner's inner face, moved a little, recoloured and rendered at a lower resolution, blended in."""
+    mask = _oval(len(real), FACE, FACE_AXES, rng, softness=rng.uniform(0.015, 0.035))
+    moved = _move(partner, rng, shift=0.015, turn=4, scale=0.05)
+    coloured = _recolour(moved, real, mask, rng.uniform(0.75, 0.95))
+    return _blend(real, _tint(_render(coloured, rng.uniform(0.56, 0.72)), rng, 5), mask)
+
+
+def face_reenactment(real: np.ndarray, _partner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The face itself with another pose and expression: bent, rendered again, and lit a little differently."""
+    mask = _oval(len(real), FACE, (FACE_AXES[0] * 1.08, FACE_AXES[1] * 1.08), rng, softness=rng.uniform(0.015, 0.03))
+    bent = _bend(real, rng, strength=0.014)
+    return _blend(real, _relight(_render(bent, rng.uniform(0.56, 0.72)), rng, 10), mask)
+
+
+def talking_face(real: np.ndarray, partner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Only the mouth and chin speak: the partner's mouth or the own one stretched, at the lip model's resolution."""
+    mask = _oval(len(real), MOUTH, (0.17, 0.135), rng, softness=rng.uniform(0.015, 0.03))
+    if rng.random() < 0.5:
+        mouth = _recolour(_move(partner, rng, shift=0.012, turn=3, scale=0.05), real, mask, rng.uniform(0.8, 0.95))
+    else:
+        mouth = _stretch(real, rng.uniform(1.15, 1.4))
+    return _blend(real, _tint(_render(mouth, rng.uniform(0.4, 0.52)), rng, 7), mask)
+
+
+def attribute_editing(
+    real: np.ndarray, _partner: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One attribute changed in its own region, by an editor that smooths what it touches."""
+    region, edit = _EDITS[rng.integers(len(_EDITS))]
+    mask = region(len(real), rng)
+    return _blend(real, _render(edit(real, rng), rng.uniform(0.42, 0.55)), mask)
+
+
+def _oval(
+    size: int, centre: tuple[float, float], axes: tuple[float, float], rng: np.random.Generator, softness: float
+) -> np.ndarray:
+    """A soft, slightly irregular oval: the border of a convex hull that nobody drew by hand."""
+    angles = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    wobble = 1 + 0.05 * np.sin(2 * angles + rng.uniform(0, 6.3)) + rng.normal(0, 0.015, len(angles))
+    shift = rng.uniform(-0.012, 0.012, 2)
+    points = np.stack(
+        [
+            (centre[0] + shift[0] + axes[0] * wobble * np.cos(angles)) * size,
+            (centre[1] + shift[1] + axes[1] * wobble * np.sin(angles)) * size,
+        ],
+        axis=1,
+    )
+    mask = np.zeros((size, size), np.uint8)
+    cv2.fillPoly(mask, [np.round(points * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
+    return _soften(mask.astype(np.float32) / 255, softness)
+
+
+def _soften(mask: np.ndarray, softness: float) -> np.ndarray:
+    """Blurs a mask's border over `softness` of the width; far from it the mask is exactly 0."""
+    blurred = cv2.GaussianBlur(mask, (0, 0), softness * len(mask))
+    return np.where(blurred < 0.02, 0, np.minimum(blurred, 1)).astype(np.float32)
+
+
+def _blend(real: np.ndarray, changed: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    weight = mask[..., None]
+    mixed = real * (1 - weight) + changed.astype(np.float32) * weight
+    return np.clip(np.round(mixed), 0, 255).astype(np.uint8), mask
+
+
+def _render(image: np.ndarray, detail: float) -> np.ndarray:
+    """What a decoder leaves of a face: no grain of the camera, and detail of `detail` times the resolution."""
+    size = len(image)
+    smooth = cv2.bilateralFilter(image, 0, GRAIN, 0.025 * size)
+    small = max(8, round(size * detail))
+    lower = cv2.resize(smooth, (small, small), interpolation=cv2.INTER_AREA)
+    return cv2.resize(lower, (size, size), interpolation=cv2.INTER_CUBIC)
+
+
+def _move(image: np.ndarray, rng: np.random.Generator, shift: float, turn: float, scale: float) -> np.ndarray:
+    """Shifts (parts of the width), turns (degrees) and scales: an alignment that is not perfect."""
+    size = len(image)
+    matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-turn, turn), 1 + rng.uniform(-scale, scale))
+    matrix[:, 2] += rng.uniform(-shift, shift, 2) * size
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def _bend(image: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """A smooth displacement of up to about `strength` of the width."""
+    size = len(image)
+    coarse = rng.normal(0, strength * size, (2, 4, 4)).astype(np.float32)
+    field = [cv2.resize(axis, (size, size), interpolation=cv2.INTER_CUBIC) for axis in coarse]
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
+    return cv2.remap(image, columns + field[0], rows + field[1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def _stretch(image: np.ndarray, factor: float) -> np.ndarray:
+    """Opens the mouth: rows around it are pulled apart by `factor`."""
+    size = len(image)
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
+    centre = MOUTH[1] * size
+    return cv2.remap(image, columns, centre + (rows - centre) / factor, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+def _recolour(source: np.ndarray, target: np.ndarray, mask: np.ndarray, strength: float) -> np.ndarray:
+    """Moves the source's colours towards the target's inside the mask: means and deviations in Lab."""
+    inside = mask > 0.5
+    one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (source, target))
+    mean, deviation = one[inside].mean(0), one[inside].std(0) + 1e-3
+    matched = (one - mean) / deviation * other[inside].std(0) + other[inside].mean(0)
+    mixed = one + strength * (matched - one)
+    return cv2.cvtColor(np.clip(mixed, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+
+
+def _tint(image: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
+    """A colour cast of about `amount` grey levels."""
+    return np.clip(image + rng.normal(0, amount, 3), 0, 255).astype(np.uint8)
+
+
+def _relight(image: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
+    """Light from another side: a ramp of `amount` grey levels across the face."""
+    angle = rng.uniform(0, 2 * np.pi)
+    ramp = np.linspace(-1, 1, len(image), dtype=np.float32)
+    slope = np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None]
+    return np.clip(image + amount * 2 * slope[..., None], 0, 255).astype(np.uint8)
+
+
+def _skin(size: int, rng: np.random.Generator) -> np.ndarray:
+    return _oval(size, (FACE[0], CHEEKS), (FACE_AXES[0], 0.2), rng, softness=0.03)
+
+
+def _eyes(size: int, rng: np.random.Generator) -> np.ndarray:
+    left = _oval(size, (EYES[0] - EYE_OFFSET, EYES[1]), (0.105, 0.09), rng, softness=0.015)
+    right = _oval(size, (EYES[0] + EYE_OFFSET, EYES[1]), (0.105, 0.09), rng, softness=0.015)
+    return np.maximum(left, right)
+
+
+def _lips(size: int, rng: np.random.Generator) -> np.ndarray:
+    return _oval(size, MOUTH, (0.15, 0.11), rng, softness=0.02)
+
+
+def _hair(size: int, rng: np.random.Generator) -> np.ndarray:
+    return _oval(size, CROWN, (0.25, 0.13), rng, softness=0.03)
+
+
+def _smooth(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Younger: skin without its grain."""
+    return cv2.bilateralFilter(image, 0, rng.uniform(20, 35), 0.03 * len(image))
+
+
+def _shift_hue(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Another colour at the same lightness."""
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
+    lab[..., 1:] += rng.choice([-1, 1], 2) * rng.uniform(5, 10, 2)
+    return cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+
+
+def _darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Make-up, or dye: darker or lighter."""
+    return np.clip(image * rng.choice([rng.uniform(0.72, 0.85), rng.uniform(1.15, 1.28)]), 0, 255).astype(np.uint8)
+
+
+_EDITS = (
+    (_skin, _smooth),
+    (_skin, _shift_hue),
+    (_eyes, _darken),
+    (_lips, _shift_hue),
+    (_hair, _shift_hue),
+    (_hair, _darken),
+)
+
+MANIPULATIONS: dict[str, Manipulation] = {
+    "face_swap": face_swap,
+    "face_reenactment": face_reenactment,
+    "talking_face": talking_face,
+    "attribute_editing": attribute_editing,
+}

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from multiprocessing import active_children
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ffdi.data import augment, images, loader
+from ffdi.data.augment import Augmentation
+from ffdi.data.loader import Batch, Batches
+from ffdi.data.table import Table
+from ffdi.errors import DataError
+
+Gallery = Callable[..., Table]
+SIZE = 32
+
+
+def training(table: Table, *, workers: int = 0, batch_size: int = 4, recipe: Augmentation | None = None) -> Batches:
+    return loader.training(
+        table,
+        SIZE,
+        recipe or augment.recipe("strong"),
+        batch_size=batch_size,
+        seed=3,
+        fold=1,
+        workers=workers,
+        pin_memory=False,
+    )
+
+
+def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
+    return loader.reading(table, SIZE, batch_size=batch_size, workers=workers, pin_memory=False)
+
+
+def together(batches: Iterator[Batch]) -> list[np.ndarray]:
+    return [torch.cat(part).numpy() for part in zip(*batches, strict=True)]
+
+
+def distinct(batch: Batch) -> set[bytes]:
+    return {image.numpy().tobytes() for image in batch.images}
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Gallery) -> None:
+    table = gallery(16)
+    alone, shared = training(table), training(table, workers=2)
+    for epoch in range(2):
+        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+            assert_close(one, other, rtol=0, atol=0)
+
+
+def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
+    table, apply = gallery(16), augment.recipe("strong")
+    batches = training(table, workers=2)
+    for epoch in (1, 0):
+        for batch in batches.epoch(epoch):
+            for image, index in zip(batch.images.numpy(), batch.index.tolist(), strict=True):
+                assert np.array_equal(image, apply(images.load(table.path(index), SIZE), (3, 1, epoch, index)))
+
+
+def test_two_workers_draw_differently(gallery: Gallery) -> None:
+    """The recipe is used before the workers start, so that both of them inherit the state of its random stream."""
+    recipe = augment.recipe("strong")
+    table = gallery(16, same=True)
+    recipe(images.load(table.path(0), SIZE), (0, 0, 0, 0))
+    first, second, third, fourth = (distinct(batch) for batch in training(table, workers=2, recipe=recipe).epoch(0))
+    assert first != second
+    assert third != fourth
+    assert len(first | second | third | fourth) > 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_epochs_draw_differently(gallery: Gallery, workers: int) -> None:
+    batches = training(gallery(16, same=True), workers=workers)
+    pixels = [{image for batch in batches.epoch(epoch) for image in distinct(batch)} for epoch in range(2)]
+    assert len(pixels[0] - pixels[1]) > 8
+
+
+def test_every_epoch_has_an_order_of_its_own_that_comes_again(gallery: Gallery) -> None:
+    batches = training(gallery(12))
+    order = [together(batches.epoch(epoch))[2].tolist() for epoch in (0, 1, 0)]
+    assert sorted(order[0]) == list(range(12))
+    assert order[0] != order[1]
+    assert order[0] == order[2]
+
+
+def test_the_global_stream_is_not_touched(gallery: Gallery) -> None:
+    table = gallery(4)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    together(training(table).epoch(0))
+    together(iter(reading(table)))
+    assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [(8, 4, [4, 4]), (9, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 4, [3]), (2, 1, [1, 1]), (5, 2, [2, 2])],
+)
+def test_a_last_batch_of_one_image_is_left_out(gallery: Gallery, rows: int, batch_size: int, sizes: list[int]) -> None:
+    batches = training(gallery(rows), batch_size=batch_size)
+    assert [len(batch.index) for batch in batches.epoch(0)] == sizes
+    assert len(batches) == len(sizes)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_keeps_the_order_and_the_pixels(gallery: Gallery, workers: int) -> None:
+    table = gallery(9)
+    pixels, target, index = together(iter(reading(table, workers=workers)))
+    assert (pixels.dtype, target.dtype, index.dtype) == (np.uint8, np.float32, np.int64)
+    assert index.tolist() == list(range(9))
+    assert table.target is not None
+    assert target.tolist() == table.target.tolist()
+    assert np.array_equal(pixels, np.stack([images.load(table.path(row), SIZE) for row in range(9)]))
+
+
+def test_images_without_labels_have_the_target_nan(gallery: Gallery) -> None:
+    table = gallery(2)
+    unlabelled = Table("test", table.folder, table.img_name, None, None, table.source)
+    assert np.isnan(together(iter(reading(unlabelled)))[1]).all()
+
+
+def fault(batches: Iterator[Batch]) -> str:
+    """The text of the error that ends the batches; the error itself, which holds on to them, is let go."""
+    try:
+        together(batches)
+    except DataError as error:
+        return str(error)
+    return "no fault"
+
+
+def damaged(table: Table, row: int) -> str:
+    """Cuts an image short; what an error says of it."""
+    content = table.path(row).read_bytes()[:-30]
+    table.path(row).write_bytes(content)
+    return f"{table.path(row)} is truncated or damaged: {len(content)} bytes cannot be decoded"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_named_whoever_read_it(gallery: Gallery, workers: int) -> None:
+    table = gallery(6)
+    expected = damaged(table, 4)
+    assert fault(iter(reading(table, workers=workers))) == expected
+    assert fault(training(table, workers=workers).epoch(0)) == expected
+
+
+def test_a_bad_image_leaves_no_workers_behind(gallery: Gallery) -> None:
+    table, before = gallery(6), set(active_children())
+    damaged(table, 4)
+    assert fault(iter(reading(table, workers=2))) != "no fault"
+    assert set(active_children()) <= before

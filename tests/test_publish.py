@@ -1,0 +1,97 @@
+"""Files that exist are complete."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from ffdi import publish
+from ffdi.errors import ExperimentError
+
+
+def test_what_is_written_appears_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    with publish.writing(path) as beside:
+        beside.write_text("content")
+        assert not path.exists()
+        assert beside.parent == path.parent
+    assert [one.name for one in path.parent.iterdir()] == ["file.txt"]
+    assert path.read_text() == "content"
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), publish.writing(path) as beside:
+        beside.write_text("half")
+        raise KeyboardInterrupt
+    assert [one.name for one in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_the_content_reaches_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order = []
+    real_fsync, real_replace = os.fsync, Path.replace
+
+    def fsync(descriptor: int) -> None:
+        order.append("folder" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")  # noqa: PTH112
+        real_fsync(descriptor)
+
+    def replace(self: Path, target: Path) -> Path:
+        order.append("rename")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    publish.text(tmp_path / "file.txt", "content")
+    assert order == ["file", "rename", "folder"]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "old").write_text("")
+    with pytest.raises(ValueError, match="half"), publish.writing_folder(folder) as beside:
+        (beside / "new").write_text("")
+        raise ValueError("half")
+    assert [one.name for one in tmp_path.rglob("*")] == ["data", "old"]
+    with publish.writing_folder(folder) as beside:
+        (beside / "new").write_text("")
+    assert [one.name for one in tmp_path.rglob("*")] == ["data", "new"]
+
+
+def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:
+    path = tmp_path / "document.json"
+    publish.document(path, {"b": 1, "a": "ä"})
+    assert list(json.loads(path.read_text(encoding="utf-8"))) == ["schema", "b", "a"]
+    assert publish.read(path) == {"schema": publish.SCHEMA, "b": 1, "a": "ä"}
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, "{path} is missing"),
+        ('{"schema": 999}', "{path} was not written by this version of ffdi\nnext: update ffdi"),
+        ("[]", "{path} was not written by this version of ffdi\nnext: update ffdi"),
+        (
+            "{",
+            "{path} is damaged: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
+            "next: remove it and run again: rm {path}",
+        ),
+    ],
+)
+def test_a_document_that_cannot_be_trusted_is_refused(content: str | None, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "document.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ExperimentError) as caught:
+        publish.read(path)
+    assert str(caught.value) == expected.format(path=path)
+
+
+def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
+    assert publish.digest({"a": 1, "b": [2, 3]}) == publish.digest({"b": [2, 3], "a": 1})
+    assert publish.digest({"a": 1}) != publish.digest({"a": 2})
