@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -24,6 +26,8 @@ QUALITIES = (75, 96)
 """JPEG quality of the camera."""
 BYTES = (3200, 4200)
 """Size of the published file: drawn first, and met by the quality, so that a fake's smoothness cannot be weighed."""
+
+PROCESSES = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,20 @@ def _write(root: Path, split: str, seed: int) -> list[Sample]:
     return samples
 
 
-def _samples(split: str, seed: int) -> Iterator[Sample]:
+def _samples(split: str, seed: int) -> list[Sample]:
+    """Every sample depends on its own (seed, split, index), so it does not matter which process draws it."""
+    keys = [(split, seed, index) for index in range(COUNTS[split])]
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:  # a fork would copy torch's threads
+        return list(pool.map(_sample, keys, chunksize=25))
+
+
+def _sample(key: tuple[str, int, int]) -> Sample:
+    split, seed, index = key
+    rng = np.random.default_rng([seed, list(COUNTS).index(split), index])
     families = list(MANIPULATIONS)
-    for index in range(COUNTS[split]):
-        rng = np.random.default_rng([seed, list(COUNTS).index(split), index])
-        family = "real" if index % 2 == 0 else families[index // 2 % len(families)]
-        name = hashlib.md5(f"{seed}/{split}/{index}".encode()).hexdigest()
-        yield Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), rng))
+    family = "real" if index % 2 == 0 else families[index // 2 % len(families)]
+    name = hashlib.md5(f"{seed}/{split}/{index}".encode()).hexdigest()
+    return Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), rng))
 
 
 def _picture(family: str, rng: np.random.Generator) -> np.ndarray:

@@ -66,11 +66,11 @@ def average(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
 
 
 def _adam(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(groups, lr)
+    return torch.optim.Adam(groups, lr, fused=True)
 
 
 def _adamw(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, lr)
+    return torch.optim.AdamW(groups, lr, fused=True)
 
 
 def _cosine(progress: float) -> float:
