@@ -95,9 +95,11 @@ def keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 
 def toml(value: Any) -> str:
     """A default as config.toml would say it; a key that has none is left out of the file."""
-    return {None: "not set", True: "true", False: "false"}.get(value, f'"{value}"') if isinstance(
-        value, str | bool | None
-    ) else str(value)
+    return (
+        {None: "not set", True: "true", False: "false"}.get(value, f'"{value}"')
+        if isinstance(value, str | bool | None)
+        else str(value)
+    )
 
 
 def test_the_documentation_has_every_key_with_its_default() -> None:

@@ -57,7 +57,7 @@ def _check(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: in
             raise DataError(
                 f"fold {number} of {k} would hold out no {'real' if 0 not in classes else 'fake'} image: "
                 "the groups are too large or too much of one class",
-                hint="lower folds.k in config.toml, or change folds' seed",
+                hint="lower folds.k or change seed in config.toml",
             )
     if group is not None:
         pairs = {(name, number) for name, number in zip(group.tolist(), fold.tolist(), strict=True)}

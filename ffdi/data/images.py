@@ -85,10 +85,9 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
 def _check_header(content: bytes, name: str) -> None:
     if not content:
         raise DataError(f"{name} is empty")
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows; threads share the filter
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
+        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
     except UnidentifiedImageError:
         raise DataError(f"{name} is no image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:

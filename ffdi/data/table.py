@@ -99,6 +99,18 @@ def in_folder(folder: Path, split: str = "images") -> Table:
 
 
 def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems: list[str]) -> Table:
+    """The images of a label file, or of a list without labels (never of the training split).
+
+    Args:
+        name: the split.
+        folder: where its images lie.
+        labels: the file.
+        config: what its columns are called.
+        problems: gets a line for each bad row; the table has the good ones.
+
+    Raises:
+        DataError: the file is no CSV, or its header lacks a column.
+    """
     columns = [config.image_column]
     header = _header(labels, config)
     if name == "train" or config.target_column in header:

@@ -104,7 +104,7 @@ def test_a_class_in_one_group_is_refused(label: int, missing: str) -> None:
     number = int(message.split()[1])
     assert message == (
         f"fold {number} of 2 would hold out no {missing} image: the groups are too large or too much of one class\n"
-        "next: lower folds.k in config.toml, or change folds' seed"
+        "next: lower folds.k or change seed in config.toml"
     )
 
 

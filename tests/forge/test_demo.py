@@ -175,15 +175,14 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_an_interrupted_make_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn, draw = [], demo.portraits.draw
+    write = demo._write
 
-    def failing(rng: np.random.Generator, size: int) -> np.ndarray:
-        drawn.append(size)
-        if len(drawn) > 20:
+    def failing(root: Path, split: str, seed: int) -> list[demo.Sample]:
+        if split == "test":
             raise KeyboardInterrupt
-        return draw(rng, size)
+        return write(root, split, seed)
 
-    monkeypatch.setattr(demo.portraits, "draw", failing)
+    monkeypatch.setattr(demo, "_write", failing)
     with pytest.raises(KeyboardInterrupt):
         demo.make(tmp_path / "competition")
     assert list(tmp_path.iterdir()) == []
