@@ -90,7 +90,7 @@ def _soften(mask: np.ndarray, softness: float) -> np.ndarray:
 def _blend(real: np.ndarray, changed: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     weight = mask[..., None]
     mixed = real * (1 - weight) + changed.astype(np.float32) * weight
-    return np.clip(np.round(mixed), 0, 255).astype(np.uint8), mask
+    return _pixels(mixed), mask
 
 
 def _render(image: np.ndarray, detail: float) -> np.ndarray:
@@ -132,14 +132,20 @@ def _recolour(source: np.ndarray, target: np.ndarray, mask: np.ndarray, strength
     inside = mask > 0.5
     one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (source, target))
     mean, deviation = one[inside].mean(0), one[inside].std(0) + 1e-3
-    matched = (one - mean) / deviation * other[inside].std(0) + other[inside].mean(0)
+    contrast = np.clip(other[inside].std(0) / deviation, 0.7, 1.4)  # beyond that colours turn, and anyone sees it
+    matched = (one - mean) * contrast + other[inside].mean(0)
     mixed = one + strength * (matched - one)
-    return cv2.cvtColor(np.clip(mixed, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    return cv2.cvtColor(_pixels(mixed), cv2.COLOR_LAB2RGB)
+
+
+def _pixels(values: np.ndarray) -> np.ndarray:
+    """Rounds to uint8: cutting decimals off would darken every fake by half a grey level."""
+    return np.clip(np.round(values), 0, 255).astype(np.uint8)
 
 
 def _tint(image: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
     """A colour cast of about `amount` grey levels."""
-    return np.clip(image + rng.normal(0, amount, 3), 0, 255).astype(np.uint8)
+    return _pixels(image + rng.normal(0, amount, 3))
 
 
 def _relight(image: np.ndarray, rng: np.random.Generator, amount: float) -> np.ndarray:
@@ -147,7 +153,7 @@ def _relight(image: np.ndarray, rng: np.random.Generator, amount: float) -> np.n
     angle = rng.uniform(0, 2 * np.pi)
     ramp = np.linspace(-1, 1, len(image), dtype=np.float32)
     slope = np.cos(angle) * ramp[None, :] + np.sin(angle) * ramp[:, None]
-    return np.clip(image + amount * 2 * slope[..., None], 0, 255).astype(np.uint8)
+    return _pixels(image + amount * 2 * slope[..., None])
 
 
 def _skin(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -177,12 +183,12 @@ def _shift_hue(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another colour at the same lightness."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
     lab[..., 1:] += rng.choice([-1, 1], 2) * rng.uniform(5, 10, 2)
-    return cv2.cvtColor(np.clip(lab, 0, 255).astype(np.uint8), cv2.COLOR_LAB2RGB)
+    return cv2.cvtColor(_pixels(lab), cv2.COLOR_LAB2RGB)
 
 
 def _darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Make-up, or dye: darker or lighter."""
-    return np.clip(image * rng.choice([rng.uniform(0.72, 0.85), rng.uniform(1.15, 1.28)]), 0, 255).astype(np.uint8)
+    return _pixels(image * rng.choice([rng.uniform(0.72, 0.85), rng.uniform(1.15, 1.28)]))
 
 
 _EDITS = (
