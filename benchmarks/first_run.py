@@ -1,0 +1,58 @@
+"""Claims: `invoke --list` takes under half a second without torch; a finished experiment's submission and its ONNX
+scores differ by at most 1e-4; all folds together score at least as well on the test split as they do on average.
+
+    python benchmarks/first_run.py            the quickstart, after the README's first command
+    python benchmarks/first_run.py NAME       another experiment; $FFDI_ROOT is heeded
+
+Prints each figure beside its bound. Training anew and comparing bytes is the tests' work.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from ffdi import publish
+from ffdi.experiment import Workspace
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def seconds_to_list(runs: int = 7) -> float:
+    """Median wall seconds of `invoke --list`, process start included."""
+    taken = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "invoke", "--list"], cwd=PROJECT, check=True, capture_output=True)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken)
+
+
+def largest_difference(submission: Path, scores: Path) -> float:
+    """The largest |difference of y_pred| over the images of both files, joined by name."""
+    both = pd.merge(pd.read_csv(submission), pd.read_csv(scores), on="img_name", validate="one_to_one")
+    assert len(both) == len(pd.read_csv(submission)), "the files do not hold the same images"
+    return float((both.y_pred_x - both.y_pred_y).abs().max())
+
+
+def main(name: str) -> None:
+    """Prints the figures."""
+    workspace = Workspace.of(PROJECT)
+    export, experiment = workspace.export(name), workspace.experiment(name)
+    record = publish.read(export.submission_record_path)
+    print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
+    print(f"out-of-fold AUC           {publish.read(experiment.metrics_path)['pooled']['auc']:.4f}")
+    for split, score in record["scores"].items():
+        print(f"{split + ' AUC, mean of folds':26}{score['mean']['auc']:.4f}")
+        print(f"{split + ' AUC, ensemble':26}{score['ensemble']['auc']:.4f}")
+    difference = largest_difference(export.submission_path, export.scores_path)
+    print(f"submission against ONNX   {difference:.1e} over {record['rows']} images (bound 1e-4)")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "quickstart")
