@@ -170,4 +170,4 @@ def _spoken() -> Iterator[None]:
         place = f"{error.filename}: " if error.filename else ""
         raise Exit(f"error: {place}{error.strerror or error}", code=1) from None
     except KeyboardInterrupt:
-        raise Exit("stopped; finished folds are kept, and the same command goes on from there", code=130) from None
+        raise Exit("stopped; what was finished is kept, and the same command goes on from there", code=130) from None

@@ -136,14 +136,8 @@ class Experiment:
             path.unlink(missing_ok=True)
 
     def begin(self, identity: Identity, provenance: dict[str, Any]) -> None:
-        """Records what is about to be trained.
-
-        Raises:
-            ExperimentError: what stands here was made from another config or other images.
-        """
-        if self.resolved_path.is_file():
-            self.check(identity)
-        else:
+        """Records what is about to be trained; what was begun before has passed `check`."""
+        if not self.resolved_path.is_file():
             publish.document(self.resolved_path, asdict(identity))
         publish.document(self.provenance_path, provenance)
 

@@ -181,6 +181,7 @@ def ensemble_submit(
     asked = _predicted_split(found, split)
     template = submission.read_template(found.template) if found.template else asked.img_name.tolist()
     where = devices.choose(device, None, workers)
+    publish.check_writable(export.submission_path)
     console.title(f"ensemble-submit {export.name}: {len(blend.members)} networks, {len(asked)} {asked.split} images")
     console.say(f"device: {where.why}")
 
@@ -297,16 +298,17 @@ def predict_onnx(
     export = workspace.export(export_name(names, name))
     described = bundle.read(export)
     table = _images(workspace, names, images, data, split)
+    path = Path(output) if output else export.scores_path
+    publish.check_writable(path)
     graph = runtime.open_graph(export.model_path, device)
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     console.say(f"runs on: {graph.provider} ({graph.why})")
     parts = []
     with console.bar("scoring", len(table)) as bar:
-        for part in infer.scores(table, described["input"]["shape"][1], graph, threads=2):
+        for part in infer.scores(table, described["input"]["shape"][1], graph):
             parts.append(part)
             bar.advance(len(part))
     y_pred = np.concatenate(parts)
-    path = Path(output) if output else export.scores_path
     publish.text(path, ledger.scores_csv(table.img_name, y_pred))
     if table.target is not None and len(np.unique(table.target)) == 2:
         _show_scores(f"exact score on the {table.split} split", [("ONNX", metrics.evaluate(table.target, y_pred))])

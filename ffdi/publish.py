@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,36 @@ def writing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder; what was written there becomes `path` on a clean exit.
 
     On an error nothing of `path` changes and the temporary file is removed.
+
+    Raises:
+        ExperimentError: the disk is full, or the place cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    beside = _beside(path)
     try:
-        yield beside
-        _flush(beside)
-        beside.replace(path)
-        _flush(path.parent)
+        with _explained(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield beside
+            _flush(beside)
+            beside.replace(path)
+            _flush(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuses a place before hours are spent on what is to stand there.
+
+    Raises:
+        ExperimentError: it is a folder, or cannot be written.
+    """
+    if path.is_dir():
+        raise ExperimentError(f"{path} is a folder", hint="name a file")
+    beside = _beside(path)
+    with _explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside.touch()
+        beside.unlink()
 
 
 @contextmanager
@@ -86,6 +106,21 @@ def sha256(path: Path) -> str:
 def digest(content: Any) -> str:
     """Hex sha256 of anything JSON can hold, whatever the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ExperimentError(
+            f"{path} cannot be written: {error.strerror or error}",
+            hint="free the disk or name another place; what stood there is as it was",
+        ) from error
 
 
 def _flush(path: Path) -> None:

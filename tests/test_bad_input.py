@@ -234,7 +234,11 @@ def test_a_place_that_cannot_be_written_is_named(
     file.write_text("")
     monkeypatch.setenv("FFDI_ROOT", str(file))
     answer = invoke("train-folds", "--experiment", "quickstart")
-    assert (answer.code, answer.err) == (1, f"error: {file}/experiments/quickstart: Not a directory\n")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {file}/experiments/quickstart/config.toml cannot be written: Not a directory\n"
+        "next: free the disk or name another place; what stood there is as it was\n",
+    )
 
 
 def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
@@ -258,7 +262,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (
         130,
-        "stopped; finished folds are kept, and the same command goes on from there\n",
+        "stopped; what was finished is kept, and the same command goes on from there\n",
     )
     left = {path.name for path in (workspace / "experiments" / "tiny").iterdir()}
     assert left - {".lock"} == {"config.toml", "resolved.json", "provenance.json", "folds.csv"}
@@ -289,6 +293,14 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
         f"next: replace these files or take them out of {images}\n",
     )
     assert not output.exists()
+    answer = invoke(*words, "--images", str(images), "--output", str(images))
+    assert (answer.code, answer.err) == (1, f"error: {images} is a folder\nnext: name a file\n")
+    answer = invoke(*words, "--images", str(images), "--output", str(bad[1] / "scores.csv"))
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {bad[1]}/scores.csv cannot be written: File exists\n"
+        "next: free the disk or name another place; what stood there is as it was\n",
+    )
     answer = invoke(*words, "--images", str(images), "--device", "cuda:0")
     assert (answer.code, answer.err) == (
         1,

@@ -95,3 +95,26 @@ def test_a_document_that_cannot_be_trusted_is_refused(content: str | None, expec
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
     assert publish.digest({"a": 1, "b": [2, 3]}) == publish.digest({"b": [2, 3], "a": 1})
     assert publish.digest({"a": 1}) != publish.digest({"a": 2})
+
+
+def test_a_full_disk_is_said_and_the_old_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(ExperimentError) as caught:
+        publish.text(path, "new")
+    assert str(caught.value) == (
+        f"{path} cannot be written: No space left on device\n"
+        "next: free the disk or name another place; what stood there is as it was"
+    )
+    assert [one.name for one in tmp_path.iterdir()] == ["file.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_place_is_tried_without_leaving_anything(tmp_path: Path) -> None:
+    publish.check_writable(tmp_path / "file.txt")
+    assert list(tmp_path.iterdir()) == []

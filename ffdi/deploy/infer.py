@@ -15,16 +15,17 @@ from ffdi.deploy.runtime import Runtime
 from ffdi.errors import DataError
 
 BATCH_SIZE = 32
+DECODERS = 2
+"""Threads that decode the next batch while the graph runs this one."""
 
 
-def scores(table: Table, size: int, runtime: Runtime, threads: int) -> Iterator[np.ndarray]:
+def scores(table: Table, size: int, runtime: Runtime) -> Iterator[np.ndarray]:
     """Scores a table's images in order; the next batch is decoded while the graph runs.
 
     Args:
         table: which images.
         size: edge length that the graph takes.
         runtime: the open graph.
-        threads: decoders.
 
     Yields:
         y_pred float32 [B].
@@ -34,7 +35,7 @@ def scores(table: Table, size: int, runtime: Runtime, threads: int) -> Iterator[
     """
     starts = range(0, len(table), BATCH_SIZE)
     faults: list[str] = []
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(DECODERS) as pool:
         coming = _decode(pool, table, size, starts[0]) if len(starts) else []
         for start in starts:
             batch = [one.result() for one in coming]

@@ -34,13 +34,12 @@ class Runtime:
         return y_pred
 
 
-def open_graph(model: Path | bytes, asked: str = "cpu", threads: int = 0) -> Runtime:
+def open_graph(model: Path | bytes, asked: str = "cpu") -> Runtime:
     """Opens a graph on the device that was asked for.
 
     Args:
         model: a path or the bytes of an ONNX file.
         asked: 'auto' takes CUDA where it really runs, else the CPU; 'cpu'; 'cuda' or 'cuda:N'.
-        threads: CPU threads; 0 takes all cores.
 
     Raises:
         DeviceError: CUDA was asked for and does not run, or the graph cannot be opened.
@@ -48,17 +47,17 @@ def open_graph(model: Path | bytes, asked: str = "cpu", threads: int = 0) -> Run
     """
     index = _cuda_index(asked)
     if index is None:
-        return Runtime(_session(model, [CPU], threads), CPU, "the CPU, as asked")
+        return Runtime(_session(model, [CPU]), CPU, "the CPU, as asked")
     if CUDA not in onnxruntime.get_available_providers():
-        return _without_cuda(model, asked, threads, "this onnxruntime was built without it")
+        return _without_cuda(model, asked, "this onnxruntime was built without it")
     if (count := _cuda_devices()) <= index:
         there = "there is no device" if count == 0 else f"there is no device {index}, only {count}"
-        return _without_cuda(model, asked, threads, there)
+        return _without_cuda(model, asked, there)
     onnxruntime.preload_dlls()  # finds the CUDA libraries that came with the packages
-    session = _session(model, [(CUDA, {"device_id": index, "use_tf32": 0}), CPU], threads)
+    session = _session(model, [(CUDA, {"device_id": index, "use_tf32": 0}), CPU])
     if session.get_providers()[0] == CUDA:
         return Runtime(session, CUDA, f"CUDA device {index}")
-    return _without_cuda(model, asked, threads, "ONNX Runtime fell back to the CPU; its CUDA libraries did not load")
+    return _without_cuda(model, asked, "ONNX Runtime fell back to the CPU; its CUDA libraries did not load")
 
 
 def _cuda_devices() -> int:
@@ -83,15 +82,14 @@ def _cuda_index(asked: str) -> int | None:
     raise ConfigError(f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
 
 
-def _without_cuda(model: Path | bytes, asked: str, threads: int, reason: str) -> Runtime:
+def _without_cuda(model: Path | bytes, asked: str, reason: str) -> Runtime:
     if asked == "auto":
-        return Runtime(_session(model, [CPU], threads), CPU, f"the CPU; no CUDA: {reason}")
+        return Runtime(_session(model, [CPU]), CPU, f"the CPU; no CUDA: {reason}")
     raise DeviceError(f"--device {asked}: CUDA does not run here: {reason}", hint="pass --device auto or --device cpu")
 
 
-def _session(model: Path | bytes, providers: list[object], threads: int) -> onnxruntime.InferenceSession:
+def _session(model: Path | bytes, providers: list[object]) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is said by the caller, in its own words
     source = model if isinstance(model, bytes) else str(model)
     try:

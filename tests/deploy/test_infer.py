@@ -39,7 +39,7 @@ def folder(root: Path, count: int) -> Path:
 def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
     session = Brightness()
     images = table.in_folder(folder(tmp_path, count))
-    parts = list(infer.scores(images, 8, Runtime(session, "fake", ""), threads=2))  # type: ignore[arg-type]
+    parts = list(infer.scores(images, 8, Runtime(session, "fake", "")))  # type: ignore[arg-type]
     assert np.allclose(np.concatenate(parts) * 255, np.arange(count))
     assert session.batches == [32] * (count // 32) + [count % 32] * (count % 32 > 0)
 
@@ -49,7 +49,7 @@ def test_all_unreadable_images_are_named_at_the_end(tmp_path: Path) -> None:
     for number in (3, 69):
         (tmp_path / f"{number:03d}.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        list(infer.scores(images, 8, Runtime(Brightness(), "fake", ""), threads=2))  # type: ignore[arg-type]
+        list(infer.scores(images, 8, Runtime(Brightness(), "fake", "")))  # type: ignore[arg-type]
     assert str(caught.value) == (
         "2 of 70 images cannot be used; no score was written\n"
         f"  {tmp_path}/003.png is empty\n"
