@@ -51,17 +51,29 @@ def assign(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> n
 
 
 def _check(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> None:
-    for number in range(k):
-        classes = np.unique(target[fold == number])
-        if len(classes) < 2:
-            raise DataError(
-                f"fold {number} of {k} would hold out no {'real' if 0 not in classes else 'fake'} image: "
-                "the groups are too large or too much of one class",
-                hint="lower folds.k or change seed in config.toml",
-            )
-    if group is not None:
-        pairs = {(name, number) for name, number in zip(group.tolist(), fold.tolist(), strict=True)}
-        assert len(pairs) == len(np.unique(group)), "a group stands in two folds"
+    for number, name in _missing_classes(fold, target, k):
+        raise DataError(
+            f"fold {number} of {k} would hold out no {name} image: the groups are too large or too much of one class",
+            hint="lower folds.k or change seed in config.toml",
+        )
+    assert not _parted_groups(fold, group), "a group stands in two folds"
+
+
+def _missing_classes(fold: np.ndarray, target: np.ndarray, k: int) -> list[tuple[int, str]]:
+    """Folds that hold out no image of a class, with the class."""
+    return [
+        (number, name)
+        for number in range(k)
+        for label, name in enumerate(("real", "fake"))
+        if not ((fold == number) & (target == label)).any()
+    ]
+
+
+def _parted_groups(fold: np.ndarray, group: np.ndarray | None) -> list[str]:
+    """Groups that stand in more than one fold."""
+    home: dict[str, int] = {}
+    pairs = [] if group is None else zip(group.tolist(), fold.tolist(), strict=True)
+    return sorted({name for name, number in pairs if home.setdefault(name, number) != number})
 
 
 def to_csv(table: Table, fold: np.ndarray) -> str:
@@ -130,13 +142,5 @@ def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
 
 def _faults(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> list[str]:
     """What a deal that was changed by hand breaks."""
-    faults = [
-        f"fold {number} holds out no {name} image"
-        for number in range(k)
-        for label, name in enumerate(("real", "fake"))
-        if not ((fold == number) & (target == label)).any()
-    ]
-    home: dict[str, int] = {}
-    pairs = [] if group is None else zip(group.tolist(), fold.tolist(), strict=True)
-    split = {name for name, number in pairs if home.setdefault(name, number) != number}
-    return faults + [f"group {name} stands in more than one fold" for name in sorted(split)]
+    missing = [f"fold {number} holds out no {name} image" for number, name in _missing_classes(fold, target, k)]
+    return missing + [f"group {name} stands in more than one fold" for name in _parted_groups(fold, group)]
