@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -177,15 +177,22 @@ class Experiment:
         Raises:
             ExperimentError: some are not trained yet, or are not this experiment's.
         """
-        folds_digest = publish.sha256(self.folds_path)
-        folders = [self.fold(fold) for fold in range(k)]
-        missing = [str(one.fold) for one in folders if not one.finished(identity, folds_digest)]
-        if missing:
+        if missing := self.unfinished(range(k), identity):
+            numbers = ", ".join(str(folder.fold) for folder in missing)
             raise ExperimentError(
-                f"experiment {self.name} is not complete: fold {', '.join(missing)} of {k} is not trained",
+                f"experiment {self.name} is not complete: fold {numbers} of {k} is not trained",
                 hint=self._train(),
             )
-        return folders
+        return [self.fold(fold) for fold in range(k)]
+
+    def unfinished(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
+        """Those of the folds that are not complete.
+
+        Raises:
+            ExperimentError: one is complete but foreign, newer than this code, or damaged.
+        """
+        digest = publish.sha256(self.folds_path)
+        return [folder for folder in map(self.fold, folds) if not folder.finished(identity, digest)]
 
     def data_root(self) -> Path:
         """The data folder that the experiment was trained on."""

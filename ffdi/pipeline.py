@@ -117,7 +117,7 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
     from ffdi.training.fit import Step
 
     folders = [experiment.fold(fold) for fold in chosen]
-    missing = [folder for folder in folders if not folder.finished(plan.identity, plan.folds_digest)]
+    missing = experiment.unfinished(chosen, plan.identity)
     for folder in folders:
         if folder not in missing:
             console.say(f"fold {folder.fold}: finished before, kept")
@@ -139,12 +139,11 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
 def _gather(experiment: Experiment, plan: Plan) -> None:
     """Joins the folds' predictions into oof.csv and metrics.json, once all folds are there."""
     k = plan.config.folds.k
-    folders = [experiment.fold(fold) for fold in range(k)]
-    missing = [str(one.fold) for one in folders if not one.finished(plan.identity, plan.folds_digest)]
-    if missing:
-        console.say(f"still to train: fold {', '.join(missing)}; out-of-fold scores need all {k}")
+    if missing := experiment.unfinished(range(k), plan.identity):
+        numbers = ", ".join(str(folder.fold) for folder in missing)
+        console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
         return
-    parts = [ledger.read(folder.oof_path) for folder in folders]
+    parts = [ledger.read(experiment.fold(fold).oof_path) for fold in range(k)]
     oof = ledger.merge(parts, plan.train.img_name, plan.fold_of)
     scores = {
         "experiment": experiment.name,
@@ -239,7 +238,7 @@ def _exact_score(blend: Blend, table: Table, logits: np.ndarray) -> dict[str, An
     """The score on a split whose labels are known; None without labels."""
     if table.target is None:
         return None
-    if len(np.unique(table.target)) < 2:
+    if not table.both_classes:
         console.say(f"{table.source} has labels of one class only: no score")
         return None
     score = blend.evaluate(table.target, logits)
@@ -310,7 +309,7 @@ def predict_onnx(
             bar.advance(len(part))
     y_pred = np.concatenate(parts)
     publish.text(path, ledger.scores_csv(table.img_name, y_pred))
-    if table.target is not None and len(np.unique(table.target)) == 2:
+    if table.target is not None and table.both_classes:
         _show_scores(f"exact score on the {table.split} split", [("ONNX", metrics.evaluate(table.target, y_pred))])
     console.say(f"written: {path} ({len(table)} rows)")
 

@@ -47,6 +47,11 @@ class Table:
         """Where image `index` lies."""
         return self.folder / str(self.img_name[index])
 
+    @property
+    def both_classes(self) -> bool:
+        """Whether there are labels of both classes, so that scores can be judged."""
+        return self.target is not None and len(np.unique(self.target)) == 2
+
     def take(self, index: np.ndarray) -> Table:
         """The rows `index` (int [M]), in that order."""
         return replace(

@@ -62,7 +62,9 @@ def make(folder: Path, seed: int = 0) -> None:
         seed: decides every pixel.
     """
     with publish.writing_folder(folder) as beside:
-        samples = [sample for split in COUNTS for sample in _write(beside, split, seed)]
+        samples = _samples(seed)
+        for split in COUNTS:
+            _write(beside, split, [one for one in samples if one.split == split])
         rows = [f"{one.img_name},{one.split},{one.family}" for one in samples]
         publish.text(beside / "families.csv", "\n".join(["img_name,split,family", *rows]) + "\n")
         hashes = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
@@ -70,22 +72,21 @@ def make(folder: Path, seed: int = 0) -> None:
         publish.document(beside / "manifest.json", manifest)
 
 
-def _write(root: Path, split: str, seed: int) -> list[Sample]:
+def _write(root: Path, split: str, samples: list[Sample]) -> None:
     folder = root / f"{split}set"
     folder.mkdir()
-    samples = sorted(_samples(split, seed), key=lambda one: one.img_name)
     for one in samples:
         (folder / one.img_name).write_bytes(one.content)
     rows = [f"{one.img_name},{one.target}" for one in samples]
     publish.text(root / f"{split}set_label.txt", "\n".join(["img_name,target", *rows]) + "\n")
-    return samples
 
 
-def _samples(split: str, seed: int) -> list[Sample]:
-    """Every sample depends on its own (seed, split, index), so it does not matter which process draws it."""
-    keys = [(split, seed, index) for index in range(COUNTS[split])]
+def _samples(seed: int) -> list[Sample]:
+    """All samples, each split sorted by name; each depends on its (seed, split, index), not on who draws it."""
+    keys = [(split, seed, index) for split in COUNTS for index in range(COUNTS[split])]
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:  # a fork would copy torch's threads
-        return list(pool.map(_sample, keys, chunksize=25))
+        samples = list(pool.map(_sample, keys, chunksize=25))
+    return sorted(samples, key=lambda one: (list(COUNTS).index(one.split), one.img_name))
 
 
 def _sample(key: tuple[str, int, int]) -> Sample:

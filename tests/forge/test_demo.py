@@ -177,10 +177,10 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
 def test_an_interrupted_make_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = demo._write
 
-    def failing(root: Path, split: str, seed: int) -> list[demo.Sample]:
+    def failing(root: Path, split: str, samples: list[demo.Sample]) -> None:
         if split == "test":
             raise KeyboardInterrupt
-        return write(root, split, seed)
+        write(root, split, samples)
 
     monkeypatch.setattr(demo, "_write", failing)
     with pytest.raises(KeyboardInterrupt):
