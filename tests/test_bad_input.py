@@ -253,6 +253,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         stderr=subprocess.PIPE,
         text=True,
         env=dict(os.environ),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs inherit "ignore"
     )
     assert process.stdout is not None
     for line in process.stdout:
