@@ -3,7 +3,7 @@
 Each function takes a real image and a partner of the same size, uint8 RGB [S, S, 3], and a random generator; it
 gives the fake, uint8 RGB [S, S, 3], and a mask float32 [S, S] in [0, 1] of where it differs: where the mask is 0 the
 fake is the real image. Each leaves the kind of trace that its family leaves in life: a blend's border, resampling,
-colour and light that disagree, grain that is missing. Masks and colour transfer follow Self-Blended Images (Shiohara
+colour and light that disagree, a generator's lattice. Masks and colour transfer follow Self-Blended Images (Shiohara
 and Yamasaki, CVPR 2022) and Reinhard et al., Color Transfer between Images (2001).
 """
 
@@ -22,8 +22,12 @@ EYE_OFFSET = 0.105
 MOUTH = (0.50, 0.675)
 CHEEKS = 0.57
 CROWN = (0.50, 0.20)
-GRAIN = 35.0
-"""Grey levels below which a decoder takes a difference for grain."""
+DETAIL = (0.7, 0.9)
+"""Resolution of a generator, in parts of the photograph's."""
+LATTICE = (0.01, 0.024)
+"""Contrast of a generator's lattice along each axis: little enough not to be seen at a glance."""
+FAINT = (0.007, 0.016)
+"""The same for generators of whole faces, where an eye has more to look at."""
 
 Manipulation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
@@ -32,25 +36,25 @@ def face_swap(real: np.ndarray, partner: np.ndarray, rng: np.random.Generator) -
     """The partner's inner face, moved a little, recoloured and rendered at a lower resolution, blended in."""
     mask = _oval(len(real), FACE, FACE_AXES, rng, softness=rng.uniform(0.015, 0.035))
     moved = _move(partner, rng, shift=0.015, turn=4, scale=0.05)
-    coloured = _recolour(moved, real, mask, rng.uniform(0.75, 0.95))
-    return _blend(real, _tint(_render(coloured, rng.uniform(0.56, 0.72)), rng, 5), mask)
+    coloured = _recolour(moved, real, mask, rng.uniform(0.9, 1.0))
+    return _blend(real, _tint(_render(coloured, rng, FAINT), rng, 4), mask)
 
 
 def face_reenactment(real: np.ndarray, _partner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """The face itself with another pose and expression: bent, rendered again, and lit a little differently."""
     mask = _oval(len(real), FACE, (FACE_AXES[0] * 1.08, FACE_AXES[1] * 1.08), rng, softness=rng.uniform(0.015, 0.03))
     bent = _bend(real, rng, strength=0.014)
-    return _blend(real, _relight(_render(bent, rng.uniform(0.56, 0.72)), rng, 10), mask)
+    return _blend(real, _relight(_render(bent, rng, FAINT), rng, 10), mask)
 
 
 def talking_face(real: np.ndarray, partner: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Only the mouth and chin speak: the partner's mouth or the own one stretched, at the lip model's resolution."""
-    mask = _oval(len(real), MOUTH, (0.17, 0.135), rng, softness=rng.uniform(0.015, 0.03))
+    mask = _oval(len(real), MOUTH, (0.155, 0.115), rng, softness=rng.uniform(0.015, 0.03))
     if rng.random() < 0.5:
-        mouth = _recolour(_move(partner, rng, shift=0.012, turn=3, scale=0.05), real, mask, rng.uniform(0.8, 0.95))
+        mouth = _recolour(_move(partner, rng, shift=0.012, turn=3, scale=0.05), real, mask, rng.uniform(0.9, 1.0))
     else:
         mouth = _stretch(real, rng.uniform(1.15, 1.4))
-    return _blend(real, _tint(_render(mouth, rng.uniform(0.4, 0.52)), rng, 7), mask)
+    return _blend(real, _tint(_render(mouth, rng, LATTICE), rng, 4), mask)
 
 
 def attribute_editing(
@@ -59,7 +63,7 @@ def attribute_editing(
     """One attribute changed in its own region, by an editor that smooths what it touches."""
     region, edit = _EDITS[rng.integers(len(_EDITS))]
     mask = region(len(real), rng)
-    return _blend(real, _render(edit(real, rng), rng.uniform(0.42, 0.55)), mask)
+    return _blend(real, _render(edit(real, rng), rng, LATTICE), mask)
 
 
 def _oval(
@@ -93,13 +97,18 @@ def _blend(real: np.ndarray, changed: np.ndarray, mask: np.ndarray) -> tuple[np.
     return _pixels(mixed), mask
 
 
-def _render(image: np.ndarray, detail: float) -> np.ndarray:
-    """What a decoder leaves of a face: no grain of the camera, and detail of `detail` times the resolution."""
+def _render(image: np.ndarray, rng: np.random.Generator, contrast: tuple[float, float]) -> np.ndarray:
+    """What a generator leaves of a face: less detail, and the lattice of its up-convolutions.
+
+    A stride of two alternates with the pixel grid (Odena et al., Deconvolution and Checkerboard Artifacts, 2016).
+    """
     size = len(image)
-    smooth = cv2.bilateralFilter(image, 0, GRAIN, 0.025 * size)
-    small = max(8, round(size * detail))
-    lower = cv2.resize(smooth, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(lower, (size, size), interpolation=cv2.INTER_CUBIC)
+    small = round(size * rng.uniform(*DETAIL))
+    lower = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
+    upper = cv2.resize(lower, (size, size), interpolation=cv2.INTER_CUBIC)
+    wave = np.where(np.arange(size) % 2, -1.0, 1.0)
+    lattice = rng.uniform(*contrast) * (wave[:, None] + wave[None, :])
+    return _pixels(upper * (1 + lattice[..., None]))
 
 
 def _move(image: np.ndarray, rng: np.random.Generator, shift: float, turn: float, scale: float) -> np.ndarray:
@@ -161,13 +170,13 @@ def _skin(size: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _eyes(size: int, rng: np.random.Generator) -> np.ndarray:
-    left = _oval(size, (EYES[0] - EYE_OFFSET, EYES[1]), (0.105, 0.09), rng, softness=0.015)
-    right = _oval(size, (EYES[0] + EYE_OFFSET, EYES[1]), (0.105, 0.09), rng, softness=0.015)
+    left = _oval(size, (EYES[0] - EYE_OFFSET, EYES[1]), (0.1, 0.075), rng, softness=0.015)
+    right = _oval(size, (EYES[0] + EYE_OFFSET, EYES[1]), (0.1, 0.075), rng, softness=0.015)
     return np.maximum(left, right)
 
 
 def _lips(size: int, rng: np.random.Generator) -> np.ndarray:
-    return _oval(size, MOUTH, (0.15, 0.11), rng, softness=0.02)
+    return _oval(size, MOUTH, (0.13, 0.085), rng, softness=0.02)
 
 
 def _hair(size: int, rng: np.random.Generator) -> np.ndarray:
@@ -182,13 +191,13 @@ def _smooth(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _shift_hue(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Another colour at the same lightness."""
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32)
-    lab[..., 1:] += rng.choice([-1, 1], 2) * rng.uniform(5, 10, 2)
+    lab[..., 1:] += rng.choice([-1, 1], 2) * rng.uniform(4, 8, 2)
     return cv2.cvtColor(_pixels(lab), cv2.COLOR_LAB2RGB)
 
 
 def _darken(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Make-up, or dye: darker or lighter."""
-    return _pixels(image * rng.choice([rng.uniform(0.72, 0.85), rng.uniform(1.15, 1.28)]))
+    return _pixels(image * rng.choice([rng.uniform(0.78, 0.88), rng.uniform(1.12, 1.22)]))
 
 
 _EDITS = (

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.forge import portraits
+from ffdi.forge import face, portraits
+from ffdi.forge.camera import photographed
+from ffdi.forge.canvas import Frame
+from ffdi.forge.light import Light
+from ffdi.forge.sitter import LENGTHS, STYLES, outline, random_sitter
 
 
 def _portrait(*seed: int, size: int = 96) -> np.ndarray:
@@ -31,9 +35,9 @@ def test_a_generator_that_goes_on_gives_another_person() -> None:
 
 
 def test_every_kind_of_sitter_can_be_drawn() -> None:
-    people = [portraits._sitter(np.random.default_rng([5, index])) for index in range(400)]
-    assert {one.style for one in people} == set(portraits.STYLES)
-    assert {one.length for one in people} == set(portraits.LENGTHS)
+    people = [random_sitter(np.random.default_rng([5, index])) for index in range(400)]
+    assert {one.style for one in people} == set(STYLES)
+    assert {one.length for one in people} == set(LENGTHS)
     assert 0.1 < np.mean([one.glasses for one in people]) < 0.3
     assert 0.1 < np.mean([one.beard > 0 for one in people]) < 0.4
     assert {one.opening > 0 for one in people} == {True, False}
@@ -48,10 +52,10 @@ def test_faces_differ_from_one_another_in_tone_and_light() -> None:
 
 
 def test_the_face_covers_a_sane_part_of_the_picture() -> None:
-    frame = portraits.Frame(144)
+    frame = Frame(144)
     for index in range(60):
-        sitter = portraits._sitter(np.random.default_rng([7, index]))
-        area = float(frame.area(portraits._outline(sitter)).mean())
+        sitter = random_sitter(np.random.default_rng([7, index]))
+        area = float(frame.area(outline(sitter)).mean())
         assert 0.2 < area < 0.4, sitter
 
 
@@ -67,11 +71,11 @@ def test_features_stand_where_crops_of_faces_have_them() -> None:
 
 
 def test_light_falls_on_the_side_it_comes_from() -> None:
-    sitter = portraits._sitter(np.random.default_rng(9))
-    frame = portraits.Frame(144)
-    relief = portraits._relief(frame, sitter)
+    sitter = random_sitter(np.random.default_rng(9))
+    frame = Frame(144)
+    relief = face._relief(frame, sitter)
     left, right = (
-        portraits.Light(np.float32([x, -0.4, 0.8]), np.float32([1, 1, 1]), np.float32([0.5, 0.5, 0.5]), 1.0)
+        Light(np.float32([x, -0.4, 0.8]), np.float32([1, 1, 1]), np.float32([0.5, 0.5, 0.5]), 1.0)
         for x in (-0.45, 0.45)
     )
     rows, near, far = np.s_[60:90], np.s_[40:60], np.s_[84:104]
@@ -82,5 +86,5 @@ def test_light_falls_on_the_side_it_comes_from() -> None:
 
 def test_the_sensor_leaves_grain_that_grows_with_the_light() -> None:
     dark, bright = (np.full((96, 96, 3), level, np.float32) for level in (30, 180))
-    spread = [portraits._photographed(np.random.default_rng(10), flat).std((0, 1)).mean() for flat in (dark, bright)]
+    spread = [photographed(np.random.default_rng(10), flat).std((0, 1)).mean() for flat in (dark, bright)]
     assert 2 < spread[0] < spread[1] < 10
