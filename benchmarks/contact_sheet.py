@@ -1,9 +1,9 @@
-"""Claim: a stranger sees faces, and cannot tell most fakes at a glance. Draws docs/quickstart.jpg to be looked at.
+"""Claim: a stranger sees faces, and cannot tell the fakes at a glance.
 
-    python benchmarks/contact_sheet.py [OUTPUT]
+    python benchmarks/contact_sheet.py         draws docs/quickstart.jpg: two rows of real portraits above two of fakes
+    python benchmarks/contact_sheet.py quiz    draws quiz.png, six rows of nine, mixed; asks for the fakes; counts
 
-Two rows of real portraits above two rows of fakes of the four families in turn, from data/quickstart, at twice
-their size.
+From data/quickstart, at the size of its images (80 px).
 """
 
 from __future__ import annotations
@@ -19,20 +19,35 @@ from ffdi.experiment import Workspace
 from ffdi.forge.manipulations import MANIPULATIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
-COLUMNS = 8
+FOLDER = Workspace.of(PROJECT).root / "data" / "quickstart"
+COLUMNS, QUIZ_ROWS, QUIZ_COLUMNS = 8, 6, 9
 
 
-def sheet(folder: Path) -> np.ndarray:
-    """uint8 BGR: the first validation images of each kind."""
-    families = pd.read_csv(folder / "families.csv").query("split == 'val'").groupby("family").img_name.apply(list)
-    turns = [families[name][turn] for turn in range(COLUMNS // 2) for name in MANIPULATIONS]
-    names = [*families["real"][: 2 * COLUMNS], *turns]
-    pictures = [cv2.imread(str(folder / "valset" / name)) for name in names]
-    rows = [np.hstack(pictures[start : start + COLUMNS]) for start in range(0, len(pictures), COLUMNS)]
-    return cv2.resize(np.vstack(rows), None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
+def sheet(names: list[str], columns: int) -> np.ndarray:
+    """uint8 BGR: these validation images, row by row."""
+    pictures = [cv2.imread(str(FOLDER / "valset" / name)) for name in names]
+    return np.vstack([np.hstack(pictures[start : start + columns]) for start in range(0, len(pictures), columns)])
+
+
+def draw(families: pd.Series) -> None:
+    """Real ones above, fakes of the four families in turn below."""
+    of = families.groupby(families).groups
+    turns = [of[name][turn] for turn in range(COLUMNS // 2) for name in MANIPULATIONS]
+    picture = sheet([*of["real"][: 2 * COLUMNS], *turns], COLUMNS)
+    cv2.imwrite(str(PROJECT / "docs" / "quickstart.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def ask(families: pd.Series) -> None:
+    """A row of letters for each row of the picture; chance is a half."""
+    chosen = families.sample(QUIZ_ROWS * QUIZ_COLUMNS, random_state=3)
+    cv2.imwrite("quiz.png", sheet(list(chosen.index), QUIZ_COLUMNS))
+    print(f"Look at quiz.png. {QUIZ_COLUMNS} letters for each row, R for real and F for fake:")
+    marks = "".join(input(f"row {row + 1}: ").strip().upper() for row in range(QUIZ_ROWS))
+    truth = ["R" if family == "real" else "F" for family in chosen]
+    right = sum(mark == true for mark, true in zip(marks, truth, strict=True))
+    print(f"{right} of {len(truth)} right; {truth.count('F')} are fakes")
 
 
 if __name__ == "__main__":
-    output = sys.argv[1] if len(sys.argv) > 1 else str(PROJECT / "docs" / "quickstart.jpg")
-    picture = sheet(Workspace.of(PROJECT).root / "data" / "quickstart")
-    cv2.imwrite(output, picture, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    table = pd.read_csv(FOLDER / "families.csv").query("split == 'val'").set_index("img_name").family
+    ask(table) if sys.argv[1:] == ["quiz"] else draw(table)

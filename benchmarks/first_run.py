@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from sklearn.metrics import roc_auc_score
 
 from ffdi import publish
 from ffdi.experiment import Workspace
@@ -40,6 +41,14 @@ def largest_difference(submission: Path, scores: Path) -> float:
     return float((both.y_pred_x - both.y_pred_y).abs().max())
 
 
+def families(oof: Path, table: Path) -> dict[str, float]:
+    """AUC of each family of fakes against all real images, out of fold."""
+    rows = pd.merge(pd.read_csv(oof), pd.read_csv(table), on="img_name", validate="one_to_one")
+    kinds = sorted(set(rows.family) - {"real"})
+    parts = {kind: rows[rows.family.isin(["real", kind])] for kind in kinds}
+    return {kind: float(roc_auc_score(part.target, part.y_pred)) for kind, part in parts.items()}
+
+
 def main(name: str) -> None:
     """Prints the figures."""
     workspace = Workspace.of(PROJECT)
@@ -47,6 +56,9 @@ def main(name: str) -> None:
     record = publish.read(export.submission_record_path)
     print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
     print(f"out-of-fold AUC           {publish.read(experiment.metrics_path)['pooled']['auc']:.4f}")
+    table = experiment.data_root() / "families.csv"
+    for family, auc in (families(experiment.oof_path, table) if table.is_file() else {}).items():
+        print(f"  {family:24}{auc:.4f}")
     for split, score in record["scores"].items():
         print(f"{split + ' AUC, mean of folds':26}{score['mean']['auc']:.4f}")
         print(f"{split + ' AUC, ensemble':26}{score['ensemble']['auc']:.4f}")

@@ -24,9 +24,10 @@ CHEEKS = 0.57
 CROWN = (0.50, 0.20)
 DETAIL = (0.7, 0.9)
 """Resolution of a generator, in parts of the photograph's."""
-LATTICE = (0.01, 0.024)
-"""Contrast of a generator's lattice along each axis: little enough not to be seen at a glance."""
-FAINT = (0.007, 0.016)
+LATTICE = (0.11, 0.27)
+"""Strength of a generator's lattice along each axis, in roots of grey levels as grain is, so that it shows no more on
+one skin than on another; little enough not to be seen at a glance."""
+FAINT = (0.08, 0.17)
 """The same for generators of whole faces, where an eye has more to look at."""
 
 Manipulation = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
@@ -97,7 +98,7 @@ def _blend(real: np.ndarray, changed: np.ndarray, mask: np.ndarray) -> tuple[np.
     return _pixels(mixed), mask
 
 
-def _render(image: np.ndarray, rng: np.random.Generator, contrast: tuple[float, float]) -> np.ndarray:
+def _render(image: np.ndarray, rng: np.random.Generator, strength: tuple[float, float]) -> np.ndarray:
     """What a generator leaves of a face: less detail, and the lattice of its up-convolutions.
 
     A stride of two alternates with the pixel grid (Odena et al., Deconvolution and Checkerboard Artifacts, 2016).
@@ -107,8 +108,8 @@ def _render(image: np.ndarray, rng: np.random.Generator, contrast: tuple[float, 
     lower = cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA)
     upper = cv2.resize(lower, (size, size), interpolation=cv2.INTER_CUBIC)
     wave = np.where(np.arange(size) % 2, -1.0, 1.0)
-    lattice = rng.uniform(*contrast) * (wave[:, None] + wave[None, :])
-    return _pixels(upper * (1 + lattice[..., None]))
+    lattice = rng.uniform(*strength) * (wave[:, None] + wave[None, :])
+    return _pixels(upper + lattice[..., None] * np.sqrt(upper))
 
 
 def _move(image: np.ndarray, rng: np.random.Generator, shift: float, turn: float, scale: float) -> np.ndarray:
