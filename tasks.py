@@ -54,6 +54,15 @@ def train_folds(
         )
 
 
+@task(auto_shortflags=False, help={"experiment": EXPERIMENT})
+def score(_context: Context, experiment: str = DEFAULT) -> None:
+    """Score the out-of-fold predictions again."""
+    with _spoken():
+        from ffdi import pipeline
+
+        pipeline.score(_workspace(), experiment)
+
+
 @task(
     auto_shortflags=False,
     iterable=["experiment"],

@@ -13,7 +13,7 @@ from ffdi import publish
 from ffdi.config import Config
 from ffdi.errors import ConfigError, ExperimentError
 from ffdi.experiment import Experiment, FoldFolder
-from ffdi.scoring import ensemble, metrics
+from ffdi.scoring import ensemble, metrics, scorecard
 
 
 @dataclass(frozen=True)
@@ -106,10 +106,10 @@ class Blend:
             logits: float [M, N].
         """
         members = {
-            member.label: metrics.evaluate(target, ensemble.sigmoid(row))
+            member.label: scorecard.score(target, ensemble.sigmoid(row))
             for member, row in zip(self.members, logits, strict=True)
         }
-        together = metrics.evaluate(target, self.combine(logits))
+        together = scorecard.score(target, self.combine(logits))
         return {"members": members, "mean": metrics.mean(list(members.values())), "ensemble": together}
 
     def oof(self) -> dict[str, Any]:

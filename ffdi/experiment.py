@@ -185,6 +185,15 @@ class Experiment:
             )
         return [self.fold(fold) for fold in range(k)]
 
+    def check_scored(self) -> None:
+        """Refuses an experiment whose folds have not been scored together.
+
+        Raises:
+            ExperimentError: there is no oof.csv.
+        """
+        if not self.oof_path.is_file():
+            raise ExperimentError(f"experiment {self.name} has no out-of-fold scores yet", hint=self._train())
+
     def unfinished(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
         """Those of the folds that are not complete.
 

@@ -21,7 +21,8 @@ from ffdi.data.dataset import Dataset
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError, DataError
 from ffdi.experiment import Experiment, Identity, Workspace
-from ffdi.scoring import ensemble, ledger, metrics, submission
+from ffdi.scoring import ensemble, ledger, scorecard, submission
+from ffdi.scoring.ledger import Ledger
 
 if TYPE_CHECKING:
     from ffdi.training.device import Device
@@ -144,18 +145,39 @@ def _gather(experiment: Experiment, plan: Plan) -> None:
         console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
         return
     parts = [ledger.read(experiment.fold(fold).oof_path) for fold in range(k)]
-    oof = ledger.merge(parts, plan.train.img_name, plan.fold_of)
-    scores = {
-        "experiment": experiment.name,
-        "pooled": metrics.evaluate(oof.target, oof.y_pred),
-        "folds": {str(one.fold[0]): metrics.evaluate(one.target, one.y_pred) for one in parts},
-    }
+    assert plan.train.target is not None
+    oof = ledger.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     publish.text(experiment.oof_path, oof.to_csv())
+    _score(experiment, oof, plan.train.group)
+    console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
+    console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
+
+
+def _score(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
+    """Draws up metrics.json from a ledger, and shows it."""
+    scores = {"experiment": experiment.name, **scorecard.draw_up(oof, group)}
     publish.document(experiment.metrics_path, scores)
     rows = [(f"fold {fold}", score) for fold, score in scores["folds"].items()]
     _show_scores("out-of-fold scores", [*rows, ("all folds", scores["pooled"])])
-    console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
-    console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
+    ranked = scores["rank_normalised"]
+    console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({_interval(ranked)})")
+
+
+# --- score ---------------------------------------------------------------------------------------------------------
+
+
+def score(workspace: Workspace, name: str) -> None:
+    """Draws up an experiment's scores anew from folds.csv and oof.csv alone."""
+    from ffdi.data import folds
+
+    experiment = workspace.experiment(name)
+    experiment.check_scored()
+    with experiment.locked():
+        deal = folds.recorded(experiment.folds_path)
+        oof = ledger.merge([ledger.read(experiment.oof_path)], deal.img_name, deal.fold, deal.target)
+        console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
+        _score(experiment, oof, deal.group)
+    console.say(f"written: {experiment.metrics_path}")
 
 
 # --- ensemble-submit -----------------------------------------------------------------------------------------------
@@ -242,7 +264,7 @@ def _exact_score(blend: Blend, table: Table, logits: np.ndarray) -> dict[str, An
         console.say(f"{table.source} has labels of one class only: no score")
         return None
     score = blend.evaluate(table.target, logits)
-    rows = [(f"{name} out of fold, to compare", oof) for name, oof in blend.oof().items()]
+    rows = [(f"{name} out of fold", oof) for name, oof in blend.oof().items()]
     rows += [*score["members"].items(), ("mean of the folds", score["mean"]), ("ensemble", score["ensemble"])]
     _show_scores(f"exact score on the {table.split} split", rows)
     return score
@@ -310,7 +332,7 @@ def predict_onnx(
     y_pred = np.concatenate(parts)
     publish.text(path, ledger.scores_csv(table.img_name, y_pred))
     if table.target is not None and table.both_classes:
-        _show_scores(f"exact score on the {table.split} split", [("ONNX", metrics.evaluate(table.target, y_pred))])
+        _show_scores(f"exact score on the {table.split} split", [("ONNX", scorecard.score(table.target, y_pred))])
     console.say(f"written: {path} ({len(table)} rows)")
 
 
@@ -370,15 +392,21 @@ def _counts(table: Table) -> str:
 
 def _show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
     columns = {
-        "auc": "AUC",
         "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
-        "tpr_at_fpr_1e-2": "TPR at FPR 1e-2",
+        "tpr_at_fpr_1e-2": "at 1e-2",
         "accuracy": "accuracy",
         "log_loss": "log loss",
     }
-    console.table(
-        heading, ["", *columns.values()], [(label, *(score[key] for key in columns)) for label, score in rows]
-    )
+    cells = [(label, one["auc"], _interval(one), *(one[key] for key in columns)) for label, one in rows]
+    console.table(heading, ["", "AUC", "95 %", *columns.values()], cells)
+
+
+def _interval(score: dict[str, Any]) -> str:
+    """The AUC's interval as a table shows it; a mean of several networks has none."""
+    if "intervals" not in score:
+        return ""
+    low, high = score["intervals"]["auc"]
+    return f"{low:.3f} to {high:.3f}"
 
 
 def _again(names: Sequence[str], name: str | None) -> str:

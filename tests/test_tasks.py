@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import Invoke
 
-VERBS = ("train-folds", "ensemble-submit", "export-onnx", "predict-onnx")
+VERBS = ("train-folds", "score", "ensemble-submit", "export-onnx", "predict-onnx")
 
 
 def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
@@ -21,6 +21,7 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, proven equal.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
+        "score             Score the out-of-fold predictions again.",
         "train-folds       Train k folds and score every image out of fold.",
     ]
 

@@ -88,6 +88,41 @@ def test_metrics_can_be_computed_again_from_the_ledger(trained: Path) -> None:
     assert set(metrics["folds"]) == {"0", "1"}
 
 
+def test_scoring_anew_gives_the_same_bytes_and_needs_no_images(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "metrics.json"
+    before = path.read_bytes()
+    path.unlink()
+    (copy / "experiments" / "tiny" / "provenance.json").unlink()
+    answer = invoke("score", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (0, "")
+    assert path.read_bytes() == before
+    scores = json.loads(before)
+    assert f"AUC of ranks within each fold: {scores['rank_normalised']['auc']:.4f}" in answer.out
+    for one in (scores["pooled"], *scores["folds"].values()):
+        assert all(low <= one[name] <= high for name, (low, high) in one["intervals"].items())
+
+
+def test_a_ledger_that_was_changed_is_not_scored(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    path = copy / "experiments" / "tiny" / "oof.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    before = snapshot(copy)
+    answer = invoke("score", "--experiment", "tiny")
+    assert answer.code == 1
+    assert answer.err == "error: the folds' predictions do not cover the 64 training images once each\n"
+    assert snapshot(copy) == before
+
+
+def test_what_was_never_trained_is_not_scored(workspace: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    before = snapshot(workspace)
+    answer = invoke("score", "--experiment", "tiny")
+    assert answer.code == 1
+    assert answer.err == (
+        "error: experiment tiny has no out-of-fold scores yet\nnext: invoke train-folds --experiment tiny\n"
+    )
+    assert snapshot(workspace) == before
+
+
 def test_the_network_learned_what_the_images_show(trained: Path) -> None:
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
     assert min(score["auc"] for score in metrics["folds"].values()) > 0.8
@@ -124,8 +159,8 @@ def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trai
     record = json.loads((trained / "exports" / "tiny" / "submission.json").read_text())
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
     assert "exact score on the val split" in said
-    assert f"│ ensemble                     │ {record['scores']['val']['ensemble']['auc']:.4f} │" in said
-    assert f"│ tiny out of fold, to compare │ {metrics['pooled']['auc']:.4f} │" in said
+    assert f"│ ensemble          │ {record['scores']['val']['ensemble']['auc']:.4f} │" in said
+    assert f"│ tiny out of fold  │ {metrics['pooled']['auc']:.4f} │" in said
 
 
 def test_plain_output_has_no_escape_codes(trained: Path) -> None:

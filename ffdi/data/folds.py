@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,16 @@ from ffdi.data.table import Table
 from ffdi.errors import DataError, ExperimentError
 
 COLUMNS = ("img_name", "fold", "target", "group")
+
+
+@dataclass(frozen=True)
+class Deal:
+    """What folds.csv says: img_name str [N], fold int64 [N], target int64 [N], group str [N] or None."""
+
+    img_name: np.ndarray
+    fold: np.ndarray
+    target: np.ndarray
+    group: np.ndarray | None
 
 
 def assign(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
@@ -118,6 +129,23 @@ def read(path: Path, table: Table, k: int) -> np.ndarray:
     if problems:
         raise ExperimentError(f"{path} does not fit the training images", problems=problems, hint=_RESTORE)
     return fold
+
+
+def recorded(path: Path) -> Deal:
+    """The deal as the file has it, without a look at the images.
+
+    Raises:
+        ExperimentError: the file cannot be read, an image stands in it twice, or a fold or label is none.
+    """
+    rows, problems = _rows(path)
+    for name, row in rows.items():
+        if not (row["fold"] or "").isdecimal() or row["target"] not in ("0", "1"):
+            problems.append(f"{name} has fold '{row['fold']}' and label '{row['target']}'")
+    if problems or not rows:
+        raise ExperimentError(f"{path} is no deal of folds", problems=problems, hint=_RESTORE)
+    fold, target = (np.array([int(row[key]) for row in rows.values()]) for key in ("fold", "target"))
+    group = np.array([row["group"] or "" for row in rows.values()], dtype=str)
+    return Deal(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
 
 
 _RESTORE = "restore the file or the images; to deal anew, pass --fresh to invoke train-folds"

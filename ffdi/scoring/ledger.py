@@ -30,6 +30,12 @@ class Ledger:
         """The probability of a fake, float64 [N]."""
         return sigmoid(self.logit)
 
+    @property
+    def ranks(self) -> np.ndarray:
+        """Each logit's rank within its fold, scaled into (0, 1): float64 [N]; ties share the mean of their ranks."""
+        by_fold = pd.Series(self.logit).groupby(self.fold)
+        return ((by_fold.rank() - 0.5) / by_fold.transform("size")).to_numpy()
+
     def to_csv(self) -> str:
         """img_name,fold,target,logit,y_pred: one row an image."""
         columns = {
@@ -57,16 +63,18 @@ def read(path: Path) -> Ledger:
         raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}") from None
 
 
-def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray) -> Ledger:
+def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray) -> Ledger:
     """One ledger of all folds, in the order of `img_name`.
 
     Args:
         parts: one a fold.
         img_name: str [N], every training image once.
         fold: int64 [N], where each is held out.
+        target: int64 [N], its label.
 
     Raises:
-        ExperimentError: an image is missing, foreign, there twice, or scored by a fold that trained on it.
+        ExperimentError: an image is missing, foreign, there twice, has another label, or was scored by a fold that
+            trained on it.
     """
     names = np.concatenate([part.img_name for part in parts])
     place = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
@@ -78,6 +86,8 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray) -> Ledger
     )
     if not np.array_equal(merged.fold, fold):
         raise ExperimentError("an image's prediction comes from a fold that trained on it")
+    if not np.array_equal(merged.target, target):
+        raise ExperimentError("an image's label in the predictions is not its label in folds.csv")
     return merged
 
 

@@ -153,5 +153,5 @@ def _validate(detector: nn.Module, batches: Batches, device: Device) -> tuple[fl
             "the held-out fold's scores are not finite: training has diverged",
             hint="lower train.lr, or set train.precision = 'fp32' in config.toml",
         )
-    y_pred = sigmoid(logit)
-    return metrics.log_loss(target, y_pred), metrics.accuracy(target, y_pred), metrics.auc(target, y_pred)
+    scores = metrics.evaluate(target, sigmoid(logit))
+    return scores["log_loss"], scores["accuracy"], scores["auc"]

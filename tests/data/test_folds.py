@@ -178,3 +178,32 @@ def test_a_file_that_is_no_text_is_refused(put: Put) -> None:
         folds.read(path, GROUPED, 2)
     reason = "'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"
     assert str(caught.value) == f"{path} cannot be read: {reason}\n{RESTORE}"
+
+
+def test_the_deal_can_be_read_without_the_images(put: Put) -> None:
+    deal = folds.recorded(put("folds.csv", DEAL))
+    assert deal.img_name.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert (deal.fold.tolist(), deal.target.tolist()) == ([0, 1, 0, 1], [0, 0, 1, 1])
+    assert deal.group is not None
+    assert deal.group.tolist() == ["x", "y", "x", "z"]
+
+
+def test_a_deal_without_groups_has_none(put: Put) -> None:
+    assert folds.recorded(put("folds.csv", "img_name,fold,target,group\na.jpg,0,0,\nb.jpg,1,1,\n")).group is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ("a.jpg,x,0,\n", "\n  a.jpg has fold 'x' and label '0'"),
+        ("a.jpg,0,2,\n", "\n  a.jpg has fold '0' and label '2'"),
+        ("a.jpg\n", "\n  a.jpg has fold 'None' and label 'None'"),
+        ("a.jpg,0,0,\na.jpg,1,0,\n", "\n  a.jpg stands there twice"),
+        ("", ""),
+    ],
+)
+def test_a_file_that_is_no_deal_is_refused(put: Put, rows: str, problem: str) -> None:
+    path = put("folds.csv", f"img_name,fold,target,group\n{rows}")
+    with pytest.raises(ExperimentError) as caught:
+        folds.recorded(path)
+    assert str(caught.value) == f"{path} is no deal of folds{problem}\n{RESTORE}"

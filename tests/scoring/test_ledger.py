@@ -92,7 +92,7 @@ def test_a_missing_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
     parts = [part(["d", "aa"], [0, 0], [4.0, 1.0]), part(["ccc", "b"], [1, 1], [3.0, 2.0])]
-    merged = ledger.merge(parts, np.array(["aa", "b", "ccc", "d"]), np.array([0, 1, 1, 0]))
+    merged = ledger.merge(parts, np.array(["aa", "b", "ccc", "d"]), np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1]))
     assert merged.img_name.tolist() == ["aa", "b", "ccc", "d"]
     assert merged.fold.tolist() == [0, 1, 1, 0]
     assert merged.target.tolist() == [0, 1, 1, 1]
@@ -107,14 +107,14 @@ def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
 def test_images_that_are_not_there_once_each_are_refused(names: list[str]) -> None:
     parts = [part(names[:1], [0]), part(names[1:], [1] * (len(names) - 1))]
     with pytest.raises(ExperimentError) as caught:
-        ledger.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]))
+        ledger.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == "the folds' predictions do not cover the 3 training images once each"
 
 
 def test_a_prediction_by_a_fold_that_trained_on_the_image_is_refused() -> None:
     parts = [part(["a", "b"], [0, 0]), part(["c"], [1])]
     with pytest.raises(ExperimentError) as caught:
-        ledger.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]))
+        ledger.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == "an image's prediction comes from a fold that trained on it"
 
 
@@ -124,3 +124,14 @@ def test_a_prediction_by_a_fold_that_trained_on_the_image_is_refused() -> None:
 def test_scores_are_written_with_nine_digits_and_quotes_where_they_are_needed() -> None:
     content = ledger.scores_csv(np.array(["a.jpg", "b,c.jpg"]), np.array([1 / 3, 1.0]))
     assert content == 'img_name,y_pred\na.jpg,0.333333333\n"b,c.jpg",1\n'
+
+
+def test_a_label_that_is_not_the_folds_files_is_refused() -> None:
+    parts = [part(["a"], [0]), part(["b", "c"], [1, 1])]
+    with pytest.raises(ExperimentError, match="an image's label in the predictions is not its label"):
+        ledger.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 0, 1]))
+
+
+def test_ranks_are_taken_within_each_fold() -> None:
+    ranks = part(list("abcdef"), [0, 1, 0, 1, 0, 0], [5.0, -90.0, 7.0, 90.0, 5.0, -1.0]).ranks
+    assert ranks.tolist() == [0.5, 0.25, 0.875, 0.75, 0.5, 0.125]
