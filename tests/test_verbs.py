@@ -109,7 +109,10 @@ def test_a_ledger_that_was_changed_is_not_scored(copy: Path, invoke: Invoke, sna
     before = snapshot(copy)
     answer = invoke("score", "--experiment", "tiny")
     assert answer.code == 1
-    assert answer.err == "error: the folds' predictions do not cover the 64 training images once each\n"
+    assert answer.err == (
+        "error: the folds' predictions do not cover the 64 training images once each\n"
+        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n"
+    )
     assert snapshot(copy) == before
 
 

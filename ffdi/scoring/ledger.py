@@ -14,6 +14,7 @@ from ffdi.scoring.ensemble import sigmoid
 
 FLOAT = "%.9g"
 """Nine digits bring a float32 back bit for bit."""
+ANEW = "run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def read(path: Path) -> Ledger:
         columns = (frame[name].to_numpy() for name in ("img_name", "fold", "target", "logit"))
         return Ledger(*columns)
     except (OSError, ValueError, KeyError, OverflowError) as error:
-        raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}") from None
+        raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}", hint=ANEW) from None
 
 
 def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray) -> Ledger:
@@ -79,15 +80,17 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: n
     names = np.concatenate([part.img_name for part in parts])
     place = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
     if place is None or len(names) != len(img_name) or (place < 0).any():
-        raise ExperimentError(f"the folds' predictions do not cover the {len(img_name)} training images once each")
+        raise ExperimentError(
+            f"the folds' predictions do not cover the {len(img_name)} training images once each", hint=ANEW
+        )
     merged = Ledger(
         img_name,
         *(np.concatenate([getattr(part, column) for part in parts])[place] for column in ("fold", "target", "logit")),
     )
     if not np.array_equal(merged.fold, fold):
-        raise ExperimentError("an image's prediction comes from a fold that trained on it")
+        raise ExperimentError("an image's prediction comes from a fold that trained on it", hint=ANEW)
     if not np.array_equal(merged.target, target):
-        raise ExperimentError("an image's label in the predictions is not its label in folds.csv")
+        raise ExperimentError("an image's label in the predictions is not its label in folds.csv", hint=ANEW)
     return merged
 
 
