@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from ffdi import publish
 from ffdi.experiment import Workspace
+from ffdi.scoring import metrics
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -41,12 +41,14 @@ def largest_difference(submission: Path, scores: Path) -> float:
     return float((both.y_pred_x - both.y_pred_y).abs().max())
 
 
-def families(oof: Path, table: Path) -> dict[str, float]:
+def families(oof: Path, table: Path) -> dict[str, float | int]:
     """AUC of each family of fakes against all real images, out of fold."""
     rows = pd.merge(pd.read_csv(oof), pd.read_csv(table), on="img_name", validate="one_to_one")
     kinds = sorted(set(rows.family) - {"real"})
     parts = {kind: rows[rows.family.isin(["real", kind])] for kind in kinds}
-    return {kind: float(roc_auc_score(part.target, part.y_pred)) for kind, part in parts.items()}
+    return {
+        kind: metrics.evaluate(part.target.to_numpy(), part.y_pred.to_numpy())["auc"] for kind, part in parts.items()
+    }
 
 
 def main(name: str) -> None:

@@ -332,7 +332,7 @@ def predict_onnx(
     y_pred = np.concatenate(parts)
     publish.text(path, ledger.scores_csv(table.img_name, y_pred))
     if table.target is not None and table.both_classes:
-        _show_scores(f"exact score on the {table.split} split", [("ONNX", scorecard.score(table.target, y_pred))])
+        _show_scores(f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))])
     console.say(f"written: {path} ({len(table)} rows)")
 
 
