@@ -41,9 +41,9 @@ def train_folds(
 ) -> None:
     """Train k folds and score every image out of fold."""
     with _spoken():
-        from ffdi import pipeline
+        from ffdi.pipeline import train_folds
 
-        pipeline.train_folds(
+        train_folds.run(
             _workspace(),
             experiment,
             data=data or None,
@@ -58,9 +58,9 @@ def train_folds(
 def score(_context: Context, experiment: str = DEFAULT) -> None:
     """Score the out-of-fold predictions again."""
     with _spoken():
-        from ffdi import pipeline
+        from ffdi.pipeline import score
 
-        pipeline.score(_workspace(), experiment)
+        score.run(_workspace(), experiment)
 
 
 @task(
@@ -86,9 +86,9 @@ def ensemble_submit(
 ) -> None:
     """Average all folds into a submission CSV."""
     with _spoken():
-        from ffdi import pipeline
+        from ffdi.pipeline import ensemble_submit
 
-        pipeline.ensemble_submit(
+        ensemble_submit.run(
             _workspace(),
             experiment or [DEFAULT],
             data=data or None,
@@ -107,9 +107,9 @@ def ensemble_submit(
 def export_onnx(_context: Context, experiment: list[str] | None = None, data: str = "", name: str = "") -> None:
     """Put all folds into one ONNX graph, proven equal."""
     with _spoken():
-        from ffdi import pipeline
+        from ffdi.pipeline import export_onnx
 
-        pipeline.export_onnx(_workspace(), experiment or [DEFAULT], data=data or None, name=name or None)
+        export_onnx.run(_workspace(), experiment or [DEFAULT], data=data or None, name=name or None)
 
 
 @task(
@@ -137,9 +137,9 @@ def predict_onnx(
 ) -> None:
     """Score images with the ONNX graph, without torch."""
     with _spoken():
-        from ffdi import pipeline
+        from ffdi.pipeline import predict_onnx
 
-        pipeline.predict_onnx(
+        predict_onnx.run(
             _workspace(),
             experiment or [DEFAULT],
             images=images or None,
@@ -152,7 +152,7 @@ def predict_onnx(
 
 
 def _workspace() -> Workspace:  # noqa: F821
-    from ffdi.experiment import Workspace
+    from ffdi.store.workspace import Workspace
 
     return Workspace.of(Path(__file__).resolve().parent)
 

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ffdi.experiment import Workspace
 from ffdi.forge.manipulations import MANIPULATIONS
+from ffdi.store.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = Workspace.of(PROJECT).root / "data" / "quickstart"

@@ -18,8 +18,8 @@ from pathlib import Path
 import pandas as pd
 
 from ffdi import publish
-from ffdi.experiment import Workspace
 from ffdi.scoring import metrics
+from ffdi.store.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -12,8 +12,9 @@ import numpy as np
 from ffdi import publish
 from ffdi.config import Config
 from ffdi.errors import ConfigError, ExperimentError
-from ffdi.experiment import Experiment, FoldFolder
 from ffdi.scoring import ensemble, metrics, scorecard
+from ffdi.store.experiment import Experiment
+from ffdi.store.fold import FoldFolder
 
 
 @dataclass(frozen=True)

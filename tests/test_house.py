@@ -16,7 +16,7 @@ LEVELS = {
     "config": 2,
     "provenance": 2,
     "console": 2,
-    "experiment": 3,
+    "store": 3,
     "scoring": 4,
     "forge": 4,
     "blend": 5,
@@ -34,7 +34,7 @@ HOMES = {
     "onnxruntime": {"deploy/runtime.py"},
     "onnx": {"deploy/export.py"},
     "rich": {"console.py"},
-    "filelock": {"experiment.py"},
+    "filelock": {"store/experiment.py"},
 }
 
 
@@ -77,7 +77,7 @@ def test_cuda_is_named_in_two_files_only() -> None:
 
 def test_paths_under_experiments_and_exports_are_made_in_one_file() -> None:
     made = {file for file in FILES if re.search(r"""["'](experiments|exports)["']""", (PACKAGE / file).read_text())}
-    assert made == {"experiment.py"}
+    assert made == {"store/workspace.py"}
 
 
 def test_nothing_is_pickled() -> None:

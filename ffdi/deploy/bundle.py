@@ -9,13 +9,13 @@ from ffdi.blend import Blend
 from ffdi.data import images
 from ffdi.deploy import parity
 from ffdi.errors import ExperimentError
-from ffdi.experiment import Export
+from ffdi.store.export import ExportFolder
 
 INPUT, OUTPUT = "images", "y_pred"
 MEANING = "probability that the face is fake"
 
 
-def describe(export: Export, blend: Blend, differences: dict[int, float]) -> dict[str, Any]:
+def describe(export: ExportFolder, blend: Blend, differences: dict[int, float]) -> dict[str, Any]:
     """The content of bundle.json for a graph that was just written.
 
     Args:
@@ -48,7 +48,7 @@ def describe(export: Export, blend: Blend, differences: dict[int, float]) -> dic
     }
 
 
-def read(export: Export) -> dict[str, Any]:
+def read(export: ExportFolder) -> dict[str, Any]:
     """The description of an exported graph, after a look at the graph's hash.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ffdi.experiment import FoldFolder
+from ffdi.store.fold import FoldFolder
 from ffdi.training import fold
 from ffdi.training.device import Device
 from ffdi.training.fit import EpochRecord, Step

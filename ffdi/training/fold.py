@@ -14,8 +14,9 @@ from ffdi import publish
 from ffdi.config import Config
 from ffdi.data import augment, loader
 from ffdi.data.table import Table
-from ffdi.experiment import FoldFolder, Identity
 from ffdi.scoring.ledger import FLOAT, Ledger
+from ffdi.store.fold import FoldFolder
+from ffdi.store.identity import Identity
 from ffdi.training import detector as detectors
 from ffdi.training import predict
 from ffdi.training.detector import Detector, Scorer

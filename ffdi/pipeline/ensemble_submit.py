@@ -1,0 +1,96 @@
+"""Averages all folds' predictions into a submission."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffdi import __version__, console, publish
+from ffdi.blend import Blend, export_name
+from ffdi.data.table import Table
+from ffdi.pipeline import screens, sources
+from ffdi.scoring import submission
+from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.training.device import Device
+
+
+def run(
+    workspace: Workspace,
+    names: Sequence[str],
+    *,
+    data: str | None,
+    split: str,
+    device: str,
+    workers: int | None,
+    name: str | None,
+) -> None:
+    """Averages all folds' predictions on the test images into a submission; scores what has labels exactly."""
+    from ffdi.training import device as devices
+
+    export = workspace.export(export_name(names, name))
+    blend = Blend.of([workspace.experiment(one) for one in names])
+    found = sources.of_blend(blend, data)
+    asked = sources.predicted_split(found, split)
+    template = submission.read_template(found.template) if found.template else asked.img_name.tolist()
+    where = devices.choose(device, None, workers)
+    publish.check_writable(export.submission_path)
+    console.title(f"ensemble-submit {export.name}: {len(blend.members)} networks, {len(asked)} {asked.split} images")
+    console.say(f"device: {where.why}")
+
+    logits = _logits(blend, asked, where)
+    content = submission.build(template, asked.img_name, blend.combine(logits))
+    scores = {asked.split: _exact_score(blend, asked, logits)}
+    val = found.splits.get("val")
+    if val is not None and val.split != asked.split and val.target is not None:
+        scores["val"] = _exact_score(blend, val, _logits(blend, val, where))
+
+    publish.text(export.submission_path, content)
+    record = {
+        "split": asked.split,
+        "rows": len(asked),
+        "sha256": publish.sha256(export.submission_path),
+        "method": blend.method,
+        "members": blend.describe(),
+        "oof": blend.oof(),
+        "scores": {split: score for split, score in scores.items() if score},
+        "version": __version__,
+    }
+    publish.document(export.submission_record_path, record)
+    console.say(f"written: {export.submission_path} ({len(asked)} rows)")
+    console.say(f"next: invoke export-onnx{screens.again(names, name)}")
+
+
+def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:
+    """float32 [M, N]; each image is decoded once for each input size."""
+    from ffdi.training import detector, fold, predict
+
+    result = np.empty((len(blend.members), len(table)), np.float32)
+    sizes = blend.sizes
+    with console.bar(f"{table.split} images", len(table) * len(set(sizes))) as bar:
+        for size in sorted(set(sizes)):
+            rows = [row for row, one in enumerate(sizes) if one == size]
+            networks = [device.prepare(detector.scorer(blend.members[row])).eval() for row in rows]
+            start = 0
+            for part in predict.logits(networks, fold.reader(table, blend.members[rows[0]].config, device), device):
+                result[rows, start : start + part.shape[1]] = part
+                start += part.shape[1]
+                bar.advance(part.shape[1])
+    return result
+
+
+def _exact_score(blend: Blend, table: Table, logits: np.ndarray) -> dict[str, Any] | None:
+    """The score on a split whose labels are known; None without labels."""
+    if table.target is None:
+        return None
+    if not table.both_classes:
+        console.say(f"{table.source} has labels of one class only: no score")
+        return None
+    score = blend.evaluate(table.target, logits)
+    rows = [(f"{name} out of fold", oof) for name, oof in blend.oof().items()]
+    rows += [*score["members"].items(), ("mean of the folds", score["mean"]), ("ensemble", score["ensemble"])]
+    screens.show_scores(f"exact score on the {table.split} split", rows)
+    return score

@@ -1,0 +1,32 @@
+"""What several verbs show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ffdi import console
+
+
+def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    columns = {
+        "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
+        "tpr_at_fpr_1e-2": "at 1e-2",
+        "accuracy": "accuracy",
+        "log_loss": "log loss",
+    }
+    cells = [(label, one["auc"], interval(one), *(one[key] for key in columns)) for label, one in rows]
+    console.table(heading, ["", "AUC", "95 %", *columns.values()], cells)
+
+
+def interval(score: dict[str, Any]) -> str:
+    """The AUC's interval as a table shows it; a mean of several networks has none."""
+    if "intervals" not in score:
+        return ""
+    low, high = score["intervals"]["auc"]
+    return f"{low:.3f} to {high:.3f}"
+
+
+def again(names: Sequence[str], name: str | None) -> str:
+    flags = "".join(f" --experiment {one}" for one in names)
+    return f"{flags} --name {name}" if name else flags

@@ -1,0 +1,71 @@
+"""Where a verb's images come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ffdi import config, console
+from ffdi.blend import Blend
+from ffdi.config import Config
+from ffdi.data import dataset
+from ffdi.data import table as tables
+from ffdi.data.dataset import Dataset
+from ffdi.data.table import Table
+from ffdi.errors import ConfigError, DataError
+from ffdi.store.workspace import Workspace
+
+DEMO = "data/quickstart"
+"""The data root that is made on first use."""
+
+
+def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
+    """The folder with the label files; the demonstration competition is made on first use."""
+    if flag:
+        return Path(flag)
+    if settings.data.root is None:
+        raise ConfigError("no data: config.toml has no data.root", hint="pass --data FOLDER")
+    root = workspace.root / settings.data.root
+    if settings.data.root == DEMO:
+        from ffdi.forge import demo
+
+        if not demo.is_made(root):
+            console.say(f"making the demonstration competition in {root}")
+            demo.make(root)
+    return root
+
+
+def of_blend(blend: Blend, flag: str | None) -> Dataset:
+    root = Path(flag) if flag else blend.data_root
+    return dataset.find(root, blend.members[0].config.data)
+
+
+def predicted_split(found: Dataset, asked: str) -> Table:
+    """The test split where there is one, else (phase 1) the validation split."""
+    if asked == "auto":
+        return found.split("test" if "test" in found.splits or "val" not in found.splits else "val")
+    if asked not in dataset.SPLITS:
+        raise ConfigError(f"--split {asked}: known: auto, {', '.join(dataset.SPLITS)}", hint="pass --split auto")
+    return found.split(asked)
+
+
+def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: str | None, split: str) -> Table:
+    if asked is None:
+        first = workspace.experiment(names[0])
+        root = Path(data) if data else first.data_root()
+        return predicted_split(dataset.find(root, config.load(first.config_path).data), split)
+    path = Path(asked)
+    if path.is_dir():
+        return tables.in_folder(path)
+    if path.is_file():
+        return tables.listed(path)
+    raise DataError(f"--images {path} is neither a folder nor a file", hint="pass a folder of images, or a CSV")
+
+
+def counts(table: Table) -> str:
+    assert table.target is not None
+    fake = int(table.target.sum())
+    groups = "" if table.group is None else f", {len(np.unique(table.group))} groups"
+    return f"{len(table)} training images ({len(table) - fake} real, {fake} fake{groups}) in {table.folder}"

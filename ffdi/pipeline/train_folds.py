@@ -1,0 +1,152 @@
+"""Trains an experiment's folds and scores them out of fold."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ffdi import config, console, provenance, publish
+from ffdi.config import Config
+from ffdi.data import dataset as datasets
+from ffdi.data import doctor
+from ffdi.data.dataset import Dataset
+from ffdi.data.table import Table
+from ffdi.errors import ConfigError
+from ffdi.pipeline import score, sources
+from ffdi.scoring import ensemble, ledger
+from ffdi.store.experiment import Experiment
+from ffdi.store.identity import Identity
+from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.training.device import Device
+    from ffdi.training.fold import Plan
+
+
+def run(
+    workspace: Workspace,
+    name: str,
+    *,
+    data: str | None,
+    folds: str | None,
+    device: str,
+    workers: int | None,
+    fresh: bool,
+) -> None:
+    """Trains an experiment's folds, those that are not finished, and scores them out of fold."""
+    from ffdi.training import device as devices
+
+    experiment = workspace.experiment(name)
+    settings = config.load(experiment.config_path)
+    chosen = _chosen_folds(folds, settings.folds.k)
+    weights = _check_choices(settings, workspace)
+    where = devices.choose(device, settings.train.precision, workers)
+    console.title(f"train-folds {experiment.name}: {settings.model.backbone}, {settings.folds.k} folds")
+    console.say(f"device: {where.why}")
+
+    found = datasets.find(sources.data_root(workspace, settings, data), settings.data)
+    train = found.split("train")
+    assert train.target is not None
+    console.say(f"data: {sources.counts(train)}")
+    identity = Identity.of(settings, weights and publish.sha256(weights), _examined(train, devices.cores()))
+    with experiment.locked():
+        if fresh:
+            experiment.discard()
+        plan = _plan(experiment, settings, identity, found, weights)
+        _train_missing(experiment, plan, chosen, where)
+        _gather(experiment, plan)
+
+
+def _chosen_folds(asked: str | None, k: int) -> list[int]:
+    if asked is None:
+        return list(range(k))
+    words = [word.strip() for word in asked.split(",")]
+    if not all(word.isdecimal() and int(word) < k for word in words):
+        raise ConfigError(f"--folds {asked}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
+    return sorted({int(word) for word in words})
+
+
+def _check_choices(settings: Config, workspace: Workspace) -> Path | None:
+    """Refuses what no dictionary knows, before anything is read or written; gives the starting weights."""
+    from ffdi.data import augment
+    from ffdi.training import detector, recipe
+    from ffdi.training import weights as starting
+
+    augment.recipe(settings.augment.recipe)
+    recipe.check(settings.train)
+    ensemble.method(settings.ensemble.method)
+    weights = starting.find(settings.model, workspace.root)
+    detector.build(settings.model, weights)
+    return weights
+
+
+def _plan(experiment: Experiment, settings: Config, identity: Identity, found: Dataset, weights: Path | None) -> Plan:
+    """Deals the folds, or reads how they were dealt, and records what is about to be trained."""
+    from ffdi.data import folds
+    from ffdi.training.fold import Plan
+
+    train = found.split("train")
+    assert train.target is not None
+    if experiment.resolved_path.is_file():
+        experiment.check(identity)
+    dealt = experiment.folds_path.is_file()
+    fold_of = (
+        folds.read(experiment.folds_path, train, settings.folds.k)
+        if dealt
+        else folds.assign(train.target, train.group, settings.folds.k, settings.seed)
+    )
+    experiment.begin(identity, provenance.record(found.root, sys.argv))
+    if not dealt:
+        publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
+    return Plan(settings, identity, train, fold_of, publish.sha256(experiment.folds_path), weights)
+
+
+def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:
+    from ffdi.engines import local
+    from ffdi.training.fit import Step
+
+    folders = [experiment.fold(fold) for fold in chosen]
+    missing = experiment.unfinished(chosen, plan.identity)
+    for folder in folders:
+        if folder not in missing:
+            console.say(f"fold {folder.fold}: finished before, kept")
+    epochs, done = plan.config.train.epochs, 0
+    with console.bar("training", len(missing) * epochs, counted=False) as bar:
+        for folder, event in local.run(plan, missing, device):
+            if isinstance(event, Step):
+                part = (event.step + 1) / event.steps
+                bar.at(done + part, f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
+                continue
+            done += 1
+            bar.say(
+                f"fold {folder.fold}  epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
+                f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  AUC {event.val_auc:.4f}  "
+                f"{event.images_per_second:.0f} images/s"
+            )
+
+
+def _gather(experiment: Experiment, plan: Plan) -> None:
+    """Joins the folds' predictions into oof.csv and metrics.json, once all folds are there."""
+    k = plan.config.folds.k
+    if missing := experiment.unfinished(range(k), plan.identity):
+        numbers = ", ".join(str(folder.fold) for folder in missing)
+        console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
+        return
+    parts = [ledger.read(experiment.fold(fold).oof_path) for fold in range(k)]
+    assert plan.train.target is not None
+    oof = ledger.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
+    publish.text(experiment.oof_path, oof.to_csv())
+    score.publish_scores(experiment, oof, plan.train.group)
+    console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
+    console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
+
+
+def _examined(train: Table, threads: int) -> str:
+    """Looks at every training image; the digest of names, labels and bytes."""
+    findings = []
+    with console.bar("checking images", len(train)) as bar:
+        for finding in doctor.examine(train, threads):
+            findings.append(finding)
+            bar.advance()
+    return doctor.conclude(train, findings)

@@ -1,0 +1,37 @@
+"""One folder under exports/: what leaves the house."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ExportFolder:
+    """One directory under exports/: what leaves the house."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def bundle_path(self) -> Path:
+        return self.folder / "bundle.json"
+
+    @property
+    def submission_path(self) -> Path:
+        return self.folder / "submission.csv"
+
+    @property
+    def submission_record_path(self) -> Path:
+        return self.folder / "submission.json"
+
+    @property
+    def scores_path(self) -> Path:
+        return self.folder / "onnx_scores.csv"

@@ -1,0 +1,72 @@
+"""One fold's folder in an experiment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffdi import publish
+from ffdi.errors import ExperimentError
+from ffdi.store.identity import Identity
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """One fold's artefacts; manifest.json with their hashes is written last."""
+
+    folder: Path
+    fold: int
+
+    @property
+    def history_path(self) -> Path:
+        return self.folder / "history.csv"
+
+    @property
+    def weights_path(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def oof_path(self) -> Path:
+        return self.folder / "oof.csv"
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.folder / "manifest.json"
+
+    def seal(self, identity: Identity, folds_digest: str) -> None:
+        """Writes the manifest over the three artefacts: from now on the fold counts as finished."""
+        files = (self.history_path, self.weights_path, self.oof_path)
+        content = {
+            "fold": self.fold,
+            "identity": identity.digest,
+            "folds": folds_digest,
+            "files": {path.name: publish.sha256(path) for path in files},
+        }
+        publish.document(self.manifest_path, content)
+
+    def finished(self, identity: Identity, folds_digest: str) -> bool:
+        """Whether the fold is complete.
+
+        Raises:
+            ExperimentError: it is complete but foreign, newer than this code, or damaged.
+        """
+        if not self.manifest_path.is_file():
+            return False
+        manifest = publish.read(self.manifest_path)
+        if (manifest["identity"], manifest["folds"], manifest["fold"]) != (identity.digest, folds_digest, self.fold):
+            raise ExperimentError(
+                f"{self.folder} belongs to another run: its config, images or folds are not this experiment's",
+                hint=f"remove it and train it again: rm -r {self.folder}",
+            )
+        for name, expected in manifest["files"].items():
+            path = self.folder / name
+            if not path.is_file() or publish.sha256(path) != expected:
+                raise ExperimentError(
+                    f"{path} is {'damaged' if path.is_file() else 'missing'}: its hash is not the manifest's",
+                    hint=f"remove the fold and train it again: rm -r {self.folder}",
+                )
+        return True
+
+    def weights_sha256(self) -> str:
+        """The hash of the weights, as the manifest has it."""
+        return str(publish.read(self.manifest_path)["files"][self.weights_path.name])

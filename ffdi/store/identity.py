@@ -1,0 +1,31 @@
+"""What a trained fold's result depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ffdi import publish
+from ffdi.config import Config
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a fold's result depends on.
+
+    Attributes:
+        config: `Config.identity`.
+        data: the digest of the training images, their labels and groups.
+    """
+
+    config: dict[str, Any]
+    data: str
+
+    @classmethod
+    def of(cls, config: Config, weights_sha256: str | None, data: str) -> Identity:
+        """From a config, the hash of its weights file and the digest of the training images."""
+        return cls(config.identity(weights_sha256), data)
+
+    @property
+    def digest(self) -> str:
+        return publish.digest(asdict(self))

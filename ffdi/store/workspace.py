@@ -1,0 +1,61 @@
+"""The folder in which experiments/, exports/ and data/ lie."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ffdi import publish
+from ffdi.errors import ConfigError, nearest
+from ffdi.store.experiment import Experiment
+from ffdi.store.export import ExportFolder
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder whose `experiments/`, `exports/` and `data/` are read and written.
+
+    Attributes:
+        root: that folder: $FFDI_ROOT where it is set, else the project's.
+        project: the folder the code's own experiments came with; it may be read-only.
+    """
+
+    root: Path
+    project: Path
+
+    @classmethod
+    def of(cls, project: Path) -> Workspace:
+        """The workspace that $FFDI_ROOT names, else the project itself."""
+        root = os.environ.get("FFDI_ROOT")
+        return cls(Path(root).expanduser().resolve() if root else project, project)
+
+    def experiment(self, name: str) -> Experiment:
+        """The experiment of that name under experiments/, or in the folder that `name` is a path to.
+
+        An experiment that only the project has is given to the workspace: its config.toml is copied.
+
+        Raises:
+            ConfigError: there is no such experiment.
+        """
+        here = self.root / "experiments" / name
+        if (here / "config.toml").is_file():
+            return Experiment(here.resolve())
+        if (Path(name) / "config.toml").is_file():
+            return Experiment(Path(name).resolve())
+        shipped = self.project / "experiments" / name / "config.toml"
+        if shipped.is_file():
+            publish.text(here / "config.toml", shipped.read_text(encoding="utf-8"))
+            return Experiment(here)
+        raise ConfigError(
+            f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
+            hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._experiments())}",
+        )
+
+    def export(self, name: str) -> ExportFolder:
+        """The folder exports/<name>."""
+        return ExportFolder(self.root / "exports" / name)
+
+    def _experiments(self) -> list[str]:
+        places = {self.root / "experiments", self.project / "experiments"}
+        return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})
