@@ -14,9 +14,19 @@ EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
 EXPERIMENTS = f"{EXPERIMENT} (default: {DEFAULT}); repeat it to blend several"
 DATA = "the folder with the label files; overrides data.root of config.toml"
 DEVICE = "auto, cpu, or cuda:N"
+ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
 SPLIT = "auto (test, or val where there is no test), test or val"
+
+
+@task(auto_shortflags=False, help={"experiment": EXPERIMENT, "data": DATA, "accept": ACCEPT})
+def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
+    """Look at every image for what would spoil a run."""
+    with _spoken():
+        from ffdi.pipeline import doctor
+
+        doctor.run(_workspace(), experiment, data=data or None, accept=accept or None)
 
 
 @task(
@@ -27,6 +37,7 @@ SPLIT = "auto (test, or val where there is no test), test or val"
         "folds": "which folds, as 0,2 (default: all)",
         "device": DEVICE,
         "workers": WORKERS,
+        "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
     },
 )
@@ -37,6 +48,7 @@ def train_folds(
     folds: str = "",
     device: str = "auto",
     workers: str = "",
+    accept: str = "",
     fresh: bool = False,
 ) -> None:
     """Train k folds and score every image out of fold."""
@@ -50,17 +62,44 @@ def train_folds(
             folds=folds or None,
             device=device,
             workers=_count("workers", workers),
+            accept=accept or None,
             fresh=fresh,
         )
 
 
-@task(auto_shortflags=False, help={"experiment": EXPERIMENT})
-def score(_context: Context, experiment: str = DEFAULT) -> None:
+@task(
+    auto_shortflags=False,
+    help={
+        "experiment": EXPERIMENT,
+        "stress": "also: how the AUC holds under compression, blur, shrinking and noise",
+        "shift": "also: can the splits be told apart, and the AUC by kind of image",
+        "data": f"{DATA}; for --stress and --shift",
+        "device": DEVICE,
+        "workers": WORKERS,
+    },
+)
+def score(
+    _context: Context,
+    experiment: str = DEFAULT,
+    stress: bool = False,
+    shift: bool = False,
+    data: str = "",
+    device: str = "auto",
+    workers: str = "",
+) -> None:
     """Score the out-of-fold predictions again."""
     with _spoken():
         from ffdi.pipeline import score
 
-        score.run(_workspace(), experiment)
+        score.run(
+            _workspace(),
+            experiment,
+            stressed=stress,
+            shifted=shift,
+            data=data or None,
+            device=device,
+            workers=_count("workers", workers),
+        )
 
 
 @task(
@@ -149,6 +188,15 @@ def predict_onnx(
             device=device,
             name=name or None,
         )
+
+
+@task(auto_shortflags=False)
+def leaderboard(_context: Context) -> None:
+    """Show all experiments beside each other."""
+    with _spoken():
+        from ffdi.pipeline import leaderboard
+
+        leaderboard.run(_workspace())
 
 
 def _workspace() -> Workspace:  # noqa: F821

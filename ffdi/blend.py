@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,12 @@ import numpy as np
 
 from ffdi import publish
 from ffdi.config import Config
+from ffdi.data import folds
+from ffdi.data.folds import Deal
 from ffdi.errors import ConfigError, ExperimentError
-from ffdi.scoring import ensemble, metrics, scorecard
+from ffdi.scoring import calibration, ensemble, ledger, metrics, scorecard, selection
+from ffdi.scoring.calibration import Calibration
+from ffdi.scoring.selection import Choice
 from ffdi.store.experiment import Experiment
 from ffdi.store.fold import FoldFolder
 
@@ -31,39 +36,49 @@ class Member:
         return f"{self.experiment.name} fold {self.folder.fold}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Blend:
-    """Members, their weights float64 [M] and the name of the method."""
+    """Members, and how they are combined.
+
+    Attributes:
+        members: experiment by experiment.
+        choice: the method with its weights, and the nested score of every method.
+        calibration: what the combined score goes through.
+    """
 
     members: list[Member]
-    weights: np.ndarray
-    method: str
+    choice: Choice
+    calibration: Calibration
 
     @classmethod
     def of(cls, experiments: Sequence[Experiment]) -> Blend:
-        """All folds of the experiments; each experiment counts the same.
+        """All folds of the experiments, combined as nested cross-validation of their ledgers or the config says.
 
         Raises:
-            ExperimentError: one is not trained, incomplete or damaged, or is named twice.
-            ConfigError: they do not agree on ensemble.method.
+            ExperimentError: one is not trained, incomplete or damaged, is named twice, or was trained on other images
+                or folds than the first.
+            ConfigError: they do not agree on how to be combined.
         """
         names = [experiment.name for experiment in experiments]
         if len(set(names)) < len(names):
             raise ExperimentError(f"an experiment is named twice: {', '.join(names)}", hint="name each one once")
-        members: list[list[Member]] = []
+        members: list[Member] = []
         for experiment in experiments:
             config, identity = experiment.trained()
             folders = experiment.finished_folds(config.folds.k, identity)
-            members.append([Member(experiment, config, folder) for folder in folders])
-        methods = {folds[0].config.ensemble.method for folds in members}
-        if len(methods) > 1:
-            raise ConfigError(
-                f"the experiments name different ensemble methods: {', '.join(sorted(methods))}",
-                hint="set the same ensemble.method in each config.toml; nothing has to be trained again for that",
-            )
-        ensemble.method(method := methods.pop())
-        weights = ensemble.equal_weights([len(folds) for folds in members])
-        return cls([member for folds in members for member in folds], weights, method)
+            members += [Member(experiment, config, folder) for folder in folders]
+        method, kind = (_agreed(members, key) for key in ("method", "calibration"))
+        ensemble.check(method)
+        calibration.check(kind)
+        deal = _shared_deal(experiments)
+        choice = selection.choose(
+            _out_of_fold(experiments, deal),
+            deal.target,
+            deal.fold,
+            deal.group,
+            forced=None if method == ensemble.AUTO else method,
+        )
+        return cls(members, choice, calibration.fit(kind, choice.y_pred, deal.target))
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -71,24 +86,34 @@ class Blend:
         return list(dict.fromkeys(member.experiment for member in self.members))
 
     @property
-    def data_root(self) -> Path:
-        """The folder that the first experiment was trained on."""
-        return self.members[0].experiment.data_root()
+    def method(self) -> str:
+        """How the members are combined: a key of `ensemble.METHODS`."""
+        return self.choice.combination.method
+
+    @property
+    def weights(self) -> np.ndarray:
+        """How much each member counts, float64 [M]."""
+        return self.choice.combination.spread(self._folds)
+
+    @cached_property
+    def _folds(self) -> list[int]:
+        """How many members each experiment has."""
+        return [sum(member.experiment == one for member in self.members) for one in self.experiments]
 
     def combine(self, logits: np.ndarray) -> np.ndarray:
         """Logits float [M, N] -> y_pred float64 [N]."""
-        return ensemble.combine(logits, self.weights, self.method)
+        return self.calibration.apply(self.choice.combination.combine(logits, self._folds))
 
     @property
     def sizes(self) -> list[int]:
         """The edge length of each member's input."""
         return [member.config.model.size for member in self.members]
 
-    def one_size(self) -> int:
-        """The edge length of every member's input.
+    def check_exportable(self) -> None:
+        """Refuses what one graph cannot hold, or must not.
 
         Raises:
-            ConfigError: they differ; one graph takes images of one size.
+            ConfigError: the members take images of several sizes, are combined by rank, or have too many parameters.
         """
         if len(set(self.sizes)) > 1:
             pairs = {member.experiment.name: member.config.model.size for member in self.members}
@@ -97,7 +122,21 @@ class Blend:
                 + ", ".join(f"{name} {size} px" for name, size in pairs.items()),
                 hint="export them apart, or train them at one model.size",
             )
-        return self.sizes[0]
+        if not ensemble.METHODS[self.method].pointwise:
+            raise ConfigError(
+                f"ensemble.method = '{self.method}' scores an image by all others that are scored beside it; "
+                "no graph can do that",
+                hint="set ensemble.method = 'auto' in config.toml; nothing has to be trained again for that",
+            )
+        parameters = sum(member.folder.parameters() for member in self.members)
+        budget = min(member.config.export.max_parameters for member in self.members)
+        if parameters > budget:
+            raise ConfigError(
+                f"these {len(self.members)} networks have {parameters:,} parameters; "
+                f"export.max_parameters is {budget:,}",
+                hint="export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
+                "export.max_parameters in config.toml where no rule forbids it",
+            )
 
     def evaluate(self, target: np.ndarray, logits: np.ndarray) -> dict[str, Any]:
         """Scores on images with labels: of each member, their mean, and of all together.
@@ -107,7 +146,7 @@ class Blend:
             logits: float [M, N].
         """
         members = {
-            member.label: scorecard.score(target, ensemble.sigmoid(row))
+            member.label: scorecard.glance(target, ensemble.sigmoid(row))
             for member, row in zip(self.members, logits, strict=True)
         }
         together = scorecard.score(target, self.combine(logits))
@@ -117,20 +156,71 @@ class Blend:
         """Each experiment's pooled out-of-fold scores."""
         return {one.name: publish.read(one.metrics_path)["pooled"] for one in self.experiments}
 
-    def describe(self) -> list[dict[str, object]]:
-        """Each member as a record for a bundle or a submission's file."""
-        return [
-            {
-                "experiment": member.experiment.name,
-                "fold": member.folder.fold,
-                "backbone": member.config.model.backbone,
-                "size": member.config.model.size,
-                "tta": member.config.predict.tta,
-                "weights_sha256": member.folder.weights_sha256(),
-                "weight": float(weight),
-            }
-            for member, weight in zip(self.members, self.weights, strict=True)
-        ]
+    def oof_auc(self) -> dict[str, float]:
+        """Each experiment's out-of-fold AUC: the mean of its folds', which offsets between them cannot lower."""
+        of_folds = {one.name: publish.read(one.metrics_path)["folds"].values() for one in self.experiments}
+        return {name: float(np.mean([score["auc"] for score in scores])) for name, scores in of_folds.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """How what is combined, as a record for a bundle or a submission's file."""
+        return {
+            "method": self.method,
+            "bias": self.choice.combination.bias,
+            "calibration": self.calibration.describe(),
+            "members": [_record(*pair) for pair in zip(self.members, self.weights.tolist(), strict=True)],
+            "nested": [asdict(row) for row in self.choice.rows],
+        }
+
+
+def _record(member: Member, weight: float) -> dict[str, Any]:
+    return {
+        "experiment": member.experiment.name,
+        "fold": member.folder.fold,
+        "backbone": member.config.model.backbone,
+        "size": member.config.model.size,
+        "tta": member.config.predict.tta,
+        "weights_sha256": member.folder.weights_sha256(),
+        "weight": weight,
+    }
+
+
+def _agreed(members: list[Member], key: str) -> str:
+    """The one value of a key of [ensemble]."""
+    values = {str(getattr(member.config.ensemble, key)) for member in members}
+    if len(values) > 1:
+        raise ConfigError(
+            f"the experiments differ in ensemble.{key}: {', '.join(sorted(values))}",
+            hint=f"set the same ensemble.{key} in each config.toml; nothing has to be trained again for that",
+        )
+    return values.pop()
+
+
+def _shared_deal(experiments: Sequence[Experiment]) -> Deal:
+    """How the images of all these experiments were dealt.
+
+    Raises:
+        ExperimentError: they were dealt differently, or other images were.
+    """
+    for experiment in experiments:
+        experiment.check_scored()
+    first, *others = (folds.recorded(experiment.folds_path) for experiment in experiments)
+    held_out = dict(zip(first.img_name.tolist(), zip(first.fold, first.target, strict=True), strict=True))
+    for experiment, deal in zip(experiments[1:], others, strict=True):
+        same = dict(zip(deal.img_name.tolist(), zip(deal.fold, deal.target, strict=True), strict=True))
+        if same != held_out or experiment.data() != experiments[0].data():
+            raise ExperimentError(
+                f"{experiments[0].name} and {experiment.name} were not trained on the same images in the same folds; "
+                "no score of both together could be believed",
+                hint="train them on the same data with the same [folds] (folds.seed keeps folds where seed differs), "
+                "or submit them apart",
+            )
+    return first
+
+
+def _out_of_fold(experiments: Sequence[Experiment], deal: Deal) -> np.ndarray:
+    """Logits float32 [E, N] in the deal's order."""
+    parts = [ledger.read(experiment.oof_path) for experiment in experiments]
+    return np.stack([ledger.merge([part], deal.img_name, deal.fold, deal.target).logit for part in parts])
 
 
 def export_name(experiments: Sequence[str], name: str | None) -> str:

@@ -46,7 +46,8 @@ class FoldsConfig(Section):
     """How training images are dealt into folds."""
 
     k: int = Field(5, ge=2, le=100)
-    scheme: Literal["stratified"] = "stratified"
+    scheme: Literal["stratified", "clusters"] = "stratified"
+    seed: int | None = Field(None, ge=0, lt=2**31)
 
 
 class ModelConfig(Section):
@@ -92,7 +93,14 @@ class PredictConfig(Section):
 class EnsembleConfig(Section):
     """How folds and experiments become one score."""
 
-    method: str = "mean"
+    method: str = "auto"
+    calibration: str = "none"
+
+
+class ExportConfig(Section):
+    """What a graph may be."""
+
+    max_parameters: int = Field(200_000_000, ge=1)
 
 
 class Config(Section):
@@ -106,6 +114,12 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    export: ExportConfig = ExportConfig()
+
+    @property
+    def folds_seed(self) -> int:
+        """What decides the folds: experiments of several seeds can share them."""
+        return self.seed if self.folds.seed is None else self.folds.seed
 
     def identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
         """All that decides a trained fold, as plain JSON.
@@ -113,7 +127,8 @@ class Config(Section):
         Left out: where the data lie, what is only predicted later, and how members are combined. A weights file
         counts by its content, not its name.
         """
-        content = self.model_dump(mode="json", exclude={"ensemble": True, "data": {"root", "val", "test", "template"}})
+        left_out: Any = {"ensemble": True, "export": True, "data": {"root", "val", "test", "template"}}
+        content = self.model_dump(mode="json", exclude=left_out)
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
         content["model"]["weights_sha256"] = weights_sha256

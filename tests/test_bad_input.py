@@ -75,6 +75,12 @@ CONFIGS = {
 }
 
 
+def trained(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Files of a workspace without what a look at the images leaves, and without locks."""
+    looked = ("data/findings.sqlite", "doctor.json", ".lock")
+    return {name: content for name, content in files.items() if not name.endswith(looked)}
+
+
 @pytest.mark.parametrize("case", CONFIGS)
 def test_a_bad_config_is_explained(case: str, workspace: Path, invoke: Invoke, snapshot: Snapshot) -> None:
     content, expected = CONFIGS[case]
@@ -95,6 +101,10 @@ FLAGS = {
     "fold that is not there": (
         ["train-folds", "--experiment", "tiny", "--folds", "0,2"],
         "--folds 0,2: this experiment has folds 0 to 1\nnext: pass --folds 0,1",
+    ),
+    "fault that is none": (
+        ["train-folds", "--experiment", "tiny", "--accept", "leeks"],
+        "--accept leeks: 'leeks' is no fault; did you mean 'leaks'?",
     ),
     "workers that are no number": (
         ["train-folds", "--experiment", "tiny", "--workers", "two"],
@@ -181,12 +191,13 @@ def test_unreadable_training_images_are_listed_before_training(
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
     assert (answer.code, answer.err) == (
         1,
-        "error: 2 of 64 train images cannot be used\n"
-        f"  {cut} is truncated or damaged: 900 bytes cannot be decoded\n"
-        f"  {empty} is empty\n"
-        f"next: replace these files, or take their rows out of {data}/trainset_label.txt; nothing was written\n",
+        "error: the data would spoil a run: unusable\n"
+        "  unusable: 2 of 64 train images cannot be used\n"
+        f"    {cut} is truncated or damaged: 900 bytes cannot be decoded\n"
+        f"    {empty} is empty\n"
+        "next: mend the data, or accept what you know of by adding --accept unusable; docs/data.md says what follows\n",
     )
-    assert snapshot(workspace) == before
+    assert trained(snapshot(workspace)) == before
 
 
 def test_a_fold_without_a_class_is_refused(
@@ -194,15 +205,14 @@ def test_a_fold_without_a_class_is_refused(
 ) -> None:
     config = workspace / "experiments" / "tiny" / "config.toml"
     config.write_text(TINY.replace("k = 2", "k = 40"))
-    before = {**snapshot(workspace)}
+    before = snapshot(workspace)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert (answer.code, answer.err) == (
         1,
         "error: 40 folds need at least 40 images of each class; there are 32 real and 32 fake\n"
         "next: lower folds.k in config.toml, or add images\n",
     )
-    after = {name: content for name, content in snapshot(workspace).items() if ".lock" not in name}
-    assert after == before
+    assert trained(snapshot(workspace)) == before
 
 
 def test_weights_that_are_no_weights_are_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:
@@ -266,7 +276,13 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         "stopped; what was finished is kept, and the same command goes on from there\n",
     )
     left = {path.name for path in (workspace / "experiments" / "tiny").iterdir()}
-    assert left - {".lock"} == {"config.toml", "resolved.json", "provenance.json", "folds.csv"}
+    assert left - {".lock"} == {
+        "config.toml",
+        "doctor.json",
+        "resolved.json",
+        "provenance.json",
+        "folds.csv",
+    }
     config.write_text(TINY)
     assert invoke(*words, "--fresh").code == 0
 

@@ -75,7 +75,7 @@ def test_a_shipped_experiment_is_valid_and_opens_with_what_to_expect(path: Path)
     settings = config.load(path)
     augment.recipe(settings.augment.recipe)
     recipe.check(settings.train)
-    ensemble.method(settings.ensemble.method)
+    ensemble.check(settings.ensemble.method)
     opening = path.read_text().split("\n\n")[0]
     words = re.findall(r"^# (\w+)  ", opening, re.MULTILINE)
     assert words == ["purpose", "command", "machine", "minutes", "expect"]

@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "publish": 1,
     "config": 2,
+    "machine": 1,
     "provenance": 2,
     "console": 2,
     "store": 3,

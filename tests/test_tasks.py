@@ -11,15 +11,17 @@ import pytest
 
 from tests.conftest import Invoke
 
-VERBS = ("train-folds", "score", "ensemble-submit", "export-onnx", "predict-onnx")
+VERBS = ("doctor", "train-folds", "score", "ensemble-submit", "export-onnx", "predict-onnx")
 
 
 def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
     lines = invoke("--list").out.splitlines()
     assert [line.strip() for line in lines if line.strip()] == [
         "Available tasks:",
+        "doctor            Look at every image for what would spoil a run.",
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, proven equal.",
+        "leaderboard       Show all experiments beside each other.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "score             Score the out-of-fold predictions again.",
         "train-folds       Train k folds and score every image out of fold.",

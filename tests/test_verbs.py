@@ -54,10 +54,10 @@ def copy(trained: Path, workspace: Path) -> Path:
 
 def test_every_file_of_the_house_is_there(trained: Path) -> None:
     folder = trained / "experiments" / "tiny"
-    fold = {"history.csv", "weights.safetensors", "oof.csv", "manifest.json"}
+    fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json"}
     assert {path.name for path in (folder / "fold_0").iterdir()} == fold
     assert {path.name for path in (folder / "fold_1").iterdir()} == fold
-    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "oof.csv", "metrics.json"}
+    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "oof.csv", "metrics.json", "doctor.json"}
     assert {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")} == top
     assert {path.name for path in (trained / "exports" / "tiny").iterdir()} == {
         "model.onnx",
@@ -71,7 +71,7 @@ def test_every_file_of_the_house_is_there(trained: Path) -> None:
 def test_oof_has_exactly_one_row_for_each_training_image(trained: Path, competition: Path) -> None:
     oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
     labels = pd.read_csv(competition / "trainset_label.txt")
-    assert list(oof.columns) == ["img_name", "fold", "target", "logit", "y_pred"]
+    assert list(oof.columns) == ["img_name", "fold", "target", "logit", "y_pred", "weights"]
     assert oof[["img_name", "target"]].equals(labels)
     assert np.allclose(oof.y_pred, 1 / (1 + np.exp(-oof.logit)), atol=1e-8)
     folds = pd.read_csv(trained / "experiments" / "tiny" / "folds.csv")
@@ -304,6 +304,24 @@ def test_a_template_with_other_images_is_refused(
         "  new.jpg is missing\n"
         f"  {names[0]} is not wanted\n"
         "next: nothing was written; check the list of test images and the template under the data folder\n",
+    )
+    assert snapshot(copy / "exports") == before
+
+
+def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    path = copy / "experiments" / "tiny" / "metrics.json"
+    scores = json.loads(path.read_text())
+    for score in scores["folds"].values():
+        score["auc"] = 0.25
+    path.write_text(json.dumps(scores))
+    before = snapshot(copy / "exports")
+    answer = invoke("ensemble-submit", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: the submission is refused: 1 fault in 20 scores\n"
+        "  experiment tiny has the out-of-fold AUC 0.25, below 0.5: it has learned the labels upside down\n"
+        "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
+        "invoke train-folds --fresh\n",
     )
     assert snapshot(copy / "exports") == before
 

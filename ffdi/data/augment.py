@@ -30,6 +30,11 @@ class Augmentation:
         self.name = name
         self._compose: A.Compose | None = None
 
+    @property
+    def draws(self) -> bool:
+        """Whether the recipe changes anything."""
+        return bool(RECIPES[self.name]())
+
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
         """Changes uint8 [H, W, 3] to uint8 of the same shape; `key` alone decides how."""
         if self._compose is None:  # made in the worker that uses it

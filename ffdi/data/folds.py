@@ -99,18 +99,17 @@ def to_csv(table: Table, fold: np.ndarray) -> str:
 
 
 def read(path: Path, table: Table, k: int) -> np.ndarray:
-    """The folds of `table`'s images, joined by name.
+    """The folds of `table`'s images, joined by name; their groups may be called otherwise than in the file.
 
     Returns:
         int64 [N], in the table's order.
 
     Raises:
-        ExperimentError: the file does not hold exactly the table's images with their labels and groups, or deals
-            them so that a fold misses a class or a group stands in two folds.
+        ExperimentError: the file does not hold exactly the table's images with their labels, or deals them so that a
+            fold misses a class or one of the table's groups stands in two folds.
     """
     assert table.target is not None
     rows, problems = _rows(path)
-    group = [""] * len(table) if table.group is None else table.group.tolist()
     known = {str(number): number for number in range(k)}
     names = set(table.img_name.tolist())
     problems += [f"{name} is no training image any more" for name in rows if name not in names]
@@ -119,8 +118,8 @@ def read(path: Path, table: Table, k: int) -> np.ndarray:
         row = rows.get(name)
         if row is None:
             problems.append(f"{name} is not in it")
-        elif (row["target"], row["group"]) != (str(table.target[place]), group[place]):
-            problems.append(f"{name} has another label or group")
+        elif row["target"] != str(table.target[place]):
+            problems.append(f"{name} has another label")
         elif row["fold"] not in known:
             problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {k - 1}")
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,6 +20,16 @@ MAX_PIXELS = 50_000_000
 DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"
 RESIZE = "area when shrinking, cubic when growing"
 """The policies in words, as a bundle keeps them: whoever changes one changes every score."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself before it is decoded: Pillow's names of format and mode, and its pixels."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
 
 
 def load(path: Path, size: int) -> np.ndarray:
@@ -62,15 +73,24 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         DataError: empty, no image, a format that is not decoded, too large, truncated or damaged.
     """
-    _check_header(content, name)
+    header(content, name)
+    return pixels(content, name)
+
+
+def pixels(content: bytes, name: str) -> np.ndarray:
+    """Decodes what has passed `header`; RGB, uint8 [H, W, 3].
+
+    Raises:
+        DataError: truncated or damaged.
+    """
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines beside ours
     try:
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error:
-        pixels = None
-    if pixels is None:
+        decoded = None
+    if decoded is None:
         raise DataError(f"{name} is truncated or damaged: {len(content)} bytes cannot be decoded")
-    return pixels
+    return decoded
 
 
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -82,17 +102,24 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def _check_header(content: bytes, name: str) -> None:
+def header(content: bytes, name: str) -> Header:
+    """Reads a file's header, and refuses what is not to be decoded.
+
+    Raises:
+        DataError: empty, no image, a format that is not decoded, or too large.
+    """
     if not content:
         raise DataError(f"{name} is empty")
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows; threads share the filter
     try:
-        width, height = Image.open(io.BytesIO(content), formats=FORMATS).size
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
         raise DataError(f"{name} is no image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise DataError(f"{name} has more than {MAX_PIXELS} pixels, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} has a damaged header: {error}") from None
+    width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{name} has {width} x {height} pixels; the limit is {MAX_PIXELS}")
+    return Header(str(image.format), image.mode, width, height)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, SequentialSampler
 
-from ffdi.data import images
+from ffdi.data import distort, images
 from ffdi.data.augment import Augmentation
 from ffdi.data.table import Table
 from ffdi.errors import DataError
@@ -51,6 +51,14 @@ class Batches:
         self._order.epoch = epoch
         return iter(self)
 
+    def twice(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` images as epochs 0 and 1 show them, by the same workers: uint8 [count, S, S, 3]."""
+        assert self._order is not None, "only training batches have epochs"
+        self._order.planned = [[(epoch, row) for row in range(count)] for epoch in (0, 1)]
+        first, second = (batch.images.numpy() for batch in self)
+        self._order.planned = None
+        return first, second
+
 
 def training(
     table: Table,
@@ -72,25 +80,38 @@ def training(
     return Batches(_loader(samples, workers, pin_memory, batch_sampler=order), order)
 
 
-def reading(table: Table, size: int, *, batch_size: int, workers: int, pin_memory: bool) -> Batches:
-    """The images as they are, in the table's order."""
-    samples = _Samples(table, size, None, 0, 0)
+def reading(
+    table: Table, size: int, *, batch_size: int, workers: int, pin_memory: bool, distortion: str | None = None
+) -> Batches:
+    """The images as they are, or distorted before they are resized, in the table's order."""
+    samples = _Samples(table, size, None, 0, 0, distortion)
     order = SequentialSampler(range(len(table)))
     return Batches(_loader(samples, workers, pin_memory, sampler=order, batch_size=batch_size))
 
 
 class _Samples(Dataset[object]):
-    def __init__(self, table: Table, size: int, augmentation: Augmentation | None, seed: int, fold: int) -> None:
+    def __init__(
+        self,
+        table: Table,
+        size: int,
+        augmentation: Augmentation | None,
+        seed: int,
+        fold: int,
+        distortion: str | None = None,
+    ) -> None:
         self.table, self.size, self.augmentation = table, size, augmentation
-        self.seed, self.fold = seed, fold
+        self.seed, self.fold, self.distortion = seed, fold, distortion
 
     def __getitem__(self, draw: Draw | int) -> tuple[np.ndarray, float, int] | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
         epoch, index = draw if isinstance(draw, tuple) else (0, draw)
         try:
-            image = images.load(self.table.path(index), self.size)
+            image = images.read(self.table.path(index))
         except DataError as error:
             return error
+        if self.distortion is not None:
+            image = distort.apply(self.distortion, image, seed=index)
+        image = images.resize(image, self.size)
         if self.augmentation is not None:
             image = self.augmentation(image, (self.seed, self.fold, epoch, index))
         target = float("nan") if self.table.target is None else float(self.table.target[index])
@@ -103,12 +124,16 @@ class _Order:
     def __init__(self, rows: int, batch_size: int, seed: int, fold: int) -> None:
         self.rows, self.batch_size, self.seed, self.fold = rows, batch_size, seed, fold
         self.epoch = 0
+        self.planned: list[list[Draw]] | None = None
 
     def __len__(self) -> int:
         whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 1 or (rest == 1 and whole == 0))
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        if self.planned is not None:
+            yield from self.planned
+            return
         rows = np.random.default_rng([self.seed, self.fold, self.epoch]).permutation(self.rows).tolist()
         for batch in range(len(self)):
             start = batch * self.batch_size

@@ -117,8 +117,8 @@ def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems
         DataError: the file is no CSV, or its header lacks a column.
     """
     columns = [config.image_column]
-    header = _header(labels, config)
-    if name == "train" or config.target_column in header:
+    named = header(labels, config)
+    if name == "train" or config.target_column in named:
         columns.append(config.target_column)
     if name == "train" and config.group_column is not None and config.groups_file is None:
         columns.append(config.group_column)
@@ -212,7 +212,7 @@ class _Present:
             return set()
 
 
-def _header(path: Path, config: DataConfig) -> list[str]:
+def header(path: Path, config: DataConfig) -> list[str]:
     """Column names, without reading further."""
     for _, fields in _lines(path):
         return [field.strip() for field in fields]
@@ -223,21 +223,21 @@ def read_columns(
     path: Path, config: DataConfig, columns: tuple[str, ...], problems: list[str]
 ) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Line numbers and the wanted columns of a CSV."""
-    header = _header(path, config)
-    missing = [column for column in columns if column not in header]
-    repeated = [column for column in columns if header.count(column) > 1]
+    named = header(path, config)
+    missing = [column for column in columns if column not in named]
+    repeated = [column for column in columns if named.count(column) > 1]
     if missing or repeated:
         fault = f"no column {', '.join(missing)}" if missing else f"column {', '.join(repeated)} stands twice"
         raise DataError(
-            f"{path} line 1: {fault}; the header is '{','.join(header)}', expected '{','.join(columns)}'",
+            f"{path} line 1: {fault}; the header is '{','.join(named)}', expected '{','.join(columns)}'",
             hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
         )
-    wanted = [header.index(column) for column in columns]
+    wanted = [named.index(column) for column in columns]
     lines = _lines(path)
     next(lines)  # the header, which empty lines may precede
     for line, fields in lines:
-        if len(fields) != len(header):
-            problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(header)}")
+        if len(fields) != len(named):
+            problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(named)}")
         else:
             yield line, tuple(fields[place].strip() for place in wanted)
 

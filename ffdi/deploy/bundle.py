@@ -23,7 +23,7 @@ def describe(export: ExportFolder, blend: Blend, differences: dict[int, float]) 
         blend: whose networks are in it.
         differences: what `parity.measure` found.
     """
-    size = blend.one_size()
+    size = blend.sizes[0]
     return {
         "version": __version__,
         "model": {"file": export.model_path.name, "sha256": publish.sha256(export.model_path)},
@@ -37,8 +37,7 @@ def describe(export: ExportFolder, blend: Blend, differences: dict[int, float]) 
             "normalisation": "inside the graph",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
-        "method": blend.method,
-        "members": blend.describe(),
+        **blend.describe(),
         "oof": blend.oof(),
         "parity": {
             "tolerance": parity.TOLERANCE,

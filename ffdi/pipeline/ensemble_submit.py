@@ -12,6 +12,7 @@ from ffdi.blend import Blend, export_name
 from ffdi.data.table import Table
 from ffdi.pipeline import screens, sources
 from ffdi.scoring import submission
+from ffdi.scoring.direction import Direction
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -41,20 +42,24 @@ def run(
     console.title(f"ensemble-submit {export.name}: {len(blend.members)} networks, {len(asked)} {asked.split} images")
     console.say(f"device: {where.why}")
 
+    screens.show_choice(blend.choice)
     logits = _logits(blend, asked, where)
-    content = submission.build(template, asked.img_name, blend.combine(logits))
+    direction = Direction(blend.weights @ logits, blend.oof_auc())
+    built = submission.build(template, asked.img_name, blend.combine(logits), direction)
+    for warning in built.warnings:
+        console.say(f"warning: {warning}")
     scores = {asked.split: _exact_score(blend, asked, logits)}
     val = found.splits.get("val")
     if val is not None and val.split != asked.split and val.target is not None:
         scores["val"] = _exact_score(blend, val, _logits(blend, val, where))
 
-    publish.text(export.submission_path, content)
+    publish.text(export.submission_path, built.content)
     record = {
         "split": asked.split,
         "rows": len(asked),
         "sha256": publish.sha256(export.submission_path),
-        "method": blend.method,
-        "members": blend.describe(),
+        **blend.describe(),
+        "warnings": list(built.warnings),
         "oof": blend.oof(),
         "scores": {split: score for split, score in scores.items() if score},
         "version": __version__,

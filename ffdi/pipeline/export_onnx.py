@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from ffdi import __version__, console, publish
 from ffdi.blend import Blend, export_name
 from ffdi.pipeline import screens, sources
-from ffdi.scoring import ensemble
 from ffdi.store.workspace import Workspace
 
 
@@ -19,12 +18,12 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, name: s
 
     export = workspace.export(export_name(names, name))
     blend = Blend.of([workspace.experiment(one) for one in names])
-    size = blend.one_size()
+    blend.check_exportable()
+    size = blend.sizes[0]
     real = parity.real_images(next(iter(sources.of_blend(blend, data).splits.values())), size)
     console.title(f"export-onnx {export.name}: {len(blend.members)} networks in one graph")
-    graph = exporter.Graph(
-        [detector.scorer(member) for member in blend.members], blend.weights, ensemble.method(blend.method)
-    ).eval()
+    scorers = [detector.scorer(member) for member in blend.members]
+    graph = exporter.Graph(scorers, blend.weights, blend.choice.combination, blend.calibration).eval()
     with publish.writing(export.model_path) as beside:
         exporter.to_onnx(graph, size, beside, {"ffdi": __version__, bundle.OUTPUT: bundle.MEANING})
         differences = parity.measure(graph.score, runtime.open_graph(beside).run, real)

@@ -2,35 +2,97 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ffdi import console, publish
-from ffdi.pipeline import screens
+from ffdi.data import folds
+from ffdi.errors import ExperimentError
+from ffdi.pipeline import screens, shift, stress
 from ffdi.scoring import ledger, scorecard
-from ffdi.scoring.ledger import Ledger
+from ffdi.scoring.ledger import HASH_DIGITS, Ledger
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
 
-def run(workspace: Workspace, name: str) -> None:
-    """Draws up an experiment's scores anew from folds.csv and oof.csv alone."""
-    from ffdi.data import folds
+def run(
+    workspace: Workspace,
+    name: str,
+    *,
+    stressed: bool,
+    shifted: bool,
+    data: str | None,
+    device: str,
+    workers: int | None,
+) -> None:
+    """Draws up an experiment's scores anew from folds.csv, oof.csv and the folds' val.csv alone.
 
+    `stressed` and `shifted` look at images as well; the arguments after them are for that.
+    """
     experiment = workspace.experiment(name)
     experiment.check_scored()
     with experiment.locked():
         deal = folds.recorded(experiment.folds_path)
         oof = ledger.merge([ledger.read(experiment.oof_path)], deal.img_name, deal.fold, deal.target)
+        _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
         publish_scores(experiment, oof, deal.group)
-    console.say(f"written: {experiment.metrics_path}")
+        console.say(f"written: {experiment.metrics_path}")
+        if stressed:
+            stress.run(experiment, data=data, device=device, workers=workers)
+        if shifted:
+            shift.run(workspace, experiment, data=data, device=device, workers=workers)
 
 
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
     """Draws up metrics.json from a ledger, and shows it."""
-    scores = {"experiment": experiment.name, **scorecard.draw_up(oof, group)}
+    val = _val(experiment, np.unique(oof.fold).tolist())
+    scores = {"experiment": experiment.name, **scorecard.draw_up(oof, group, val)}
     publish.document(experiment.metrics_path, scores)
     rows = [(f"fold {fold}", score) for fold, score in scores["folds"].items()]
     screens.show_scores("out-of-fold scores", [*rows, ("all folds", scores["pooled"])])
     ranked = scores["rank_normalised"]
     console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({screens.interval(ranked)})")
+    if "val" in scores:
+        _show_val(scores["val"])
+
+
+def _show_val(val: dict[str, Any]) -> None:
+    rows = [(f"fold {fold}", score) for fold, score in val["folds"].items()]
+    screens.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
+    gap = val["gap"]
+    console.say(
+        f"gap: a network's AUC is {gap['auc']:+.4f} ({screens.interval(gap)}) higher on its held-out fold than on val"
+    )
+
+
+def _val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:
+    """What each fold's network says of the validation split, in one order; none where not all folds were asked."""
+    paths = [experiment.fold(number).val_path for number in numbers]
+    if not all(path.is_file() for path in paths):
+        return []
+    first, *others = (ledger.read(path) for path in paths)
+    try:
+        return [first, *(ledger.merge([one], first.img_name, one.fold, first.target) for one in others)]
+    except ExperimentError:
+        console.say("the folds were trained beside different validation splits: no gap")
+        return []
+
+
+def _check_weights(experiment: Experiment, oof: Ledger) -> None:
+    """Refuses a ledger whose predictions are not by the weights that stand beside it.
+
+    Raises:
+        ExperimentError: names the fold.
+    """
+    for number in np.unique(oof.fold).tolist():
+        folder = experiment.fold(number)
+        if folder.manifest_path.is_file():
+            hashes = np.unique(oof.weights[oof.fold == number])
+            if hashes.tolist() != [folder.weights_sha256()[:HASH_DIGITS]]:
+                raise ExperimentError(
+                    f"{experiment.oof_path} has predictions of fold {number} by other weights than those in "
+                    f"{folder.folder}",
+                    hint=ledger.ANEW,
+                )

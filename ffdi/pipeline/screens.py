@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ffdi import console
+from ffdi.scoring.selection import Choice
 
 
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
@@ -17,6 +18,23 @@ def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> Non
     }
     cells = [(label, one["auc"], interval(one), *(one[key] for key in columns)) for label, one in rows]
     console.table(heading, ["", "AUC", "95 %", *columns.values()], cells)
+
+
+def show_choice(choice: Choice) -> None:
+    """A table of every method's nested score, where there was something to choose."""
+    if len(choice.rows) == 1:
+        return
+    cells = [
+        (
+            row.method + (" (taken)" if row.chosen else ""),
+            row.auc,
+            f"{row.difference:+.4f}",
+            f"{row.low:+.4f} to {row.high:+.4f}",
+        )
+        for row in choice.rows
+    ]
+    heading = "ways to combine the experiments: nested AUC on the ledgers, against the plain mean"
+    console.table(heading, ["", "AUC", "difference", "interval"], cells)
 
 
 def interval(score: dict[str, Any]) -> str:

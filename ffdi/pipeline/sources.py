@@ -15,6 +15,7 @@ from ffdi.data import table as tables
 from ffdi.data.dataset import Dataset
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError, DataError
+from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
 DEMO = "data/quickstart"
@@ -37,9 +38,15 @@ def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
     return root
 
 
+def of_experiment(experiment: Experiment, flag: str | None) -> Dataset:
+    """The data set that an experiment was trained on, or the one under --data."""
+    root = Path(flag) if flag else experiment.data_root()
+    return dataset.find(root, config.load(experiment.config_path).data)
+
+
 def of_blend(blend: Blend, flag: str | None) -> Dataset:
-    root = Path(flag) if flag else blend.data_root
-    return dataset.find(root, blend.members[0].config.data)
+    """The data set that the first experiment was trained on, or the one under --data."""
+    return of_experiment(blend.experiments[0], flag)
 
 
 def predicted_split(found: Dataset, asked: str) -> Table:
@@ -52,10 +59,9 @@ def predicted_split(found: Dataset, asked: str) -> Table:
 
 
 def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: str | None, split: str) -> Table:
+    """The images that a person names, else a split of the first experiment's data set."""
     if asked is None:
-        first = workspace.experiment(names[0])
-        root = Path(data) if data else first.data_root()
-        return predicted_split(dataset.find(root, config.load(first.config_path).data), split)
+        return predicted_split(of_experiment(workspace.experiment(names[0]), data), split)
     path = Path(asked)
     if path.is_dir():
         return tables.in_folder(path)
@@ -65,6 +71,7 @@ def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: 
 
 
 def counts(table: Table) -> str:
+    """How many training images there are, in words."""
     assert table.target is not None
     fake = int(table.target.sum())
     groups = "" if table.group is None else f", {len(np.unique(table.group))} groups"

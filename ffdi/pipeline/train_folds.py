@@ -6,15 +6,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ffdi import config, console, provenance, publish
 from ffdi.config import Config
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor
-from ffdi.data.dataset import Dataset
+from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError
+from ffdi.pipeline import doctor as examination
 from ffdi.pipeline import score, sources
-from ffdi.scoring import ensemble, ledger
+from ffdi.scoring import calibration, ensemble, ledger
 from ffdi.store.experiment import Experiment
 from ffdi.store.identity import Identity
 from ffdi.store.workspace import Workspace
@@ -32,12 +35,14 @@ def run(
     folds: str | None,
     device: str,
     workers: int | None,
+    accept: str | None,
     fresh: bool,
 ) -> None:
     """Trains an experiment's folds, those that are not finished, and scores them out of fold."""
     from ffdi.training import device as devices
 
     experiment = workspace.experiment(name)
+    accepted = doctor.accepted(accept)
     settings = config.load(experiment.config_path)
     chosen = _chosen_folds(folds, settings.folds.k)
     weights = _check_choices(settings, workspace)
@@ -46,14 +51,14 @@ def run(
     console.say(f"device: {where.why}")
 
     found = datasets.find(sources.data_root(workspace, settings, data), settings.data)
-    train = found.split("train")
-    assert train.target is not None
-    console.say(f"data: {sources.counts(train)}")
-    identity = Identity.of(settings, weights and publish.sha256(weights), _examined(train, devices.cores()))
+    console.say(f"data: {sources.counts(found.split('train'))}")
+    diagnosis = examination.examined(workspace, experiment, found)
+    diagnosis.check(accepted)
+    identity = Identity.of(settings, weights and publish.sha256(weights), diagnosis.surveys["train"].digest())
     with experiment.locked():
         if fresh:
             experiment.discard()
-        plan = _plan(experiment, settings, identity, found, weights)
+        plan = _plan(experiment, settings, identity, diagnosis, weights, where)
         _train_missing(experiment, plan, chosen, where)
         _gather(experiment, plan)
 
@@ -75,36 +80,69 @@ def _check_choices(settings: Config, workspace: Workspace) -> Path | None:
 
     augment.recipe(settings.augment.recipe)
     recipe.check(settings.train)
-    ensemble.method(settings.ensemble.method)
+    ensemble.check(settings.ensemble.method)
+    calibration.check(settings.ensemble.calibration)
     weights = starting.find(settings.model, workspace.root)
     detector.build(settings.model, weights)
     return weights
 
 
-def _plan(experiment: Experiment, settings: Config, identity: Identity, found: Dataset, weights: Path | None) -> Plan:
+def _plan(
+    experiment: Experiment,
+    settings: Config,
+    identity: Identity,
+    diagnosis: Diagnosis,
+    weights: Path | None,
+    device: Device,
+) -> Plan:
     """Deals the folds, or reads how they were dealt, and records what is about to be trained."""
     from ffdi.data import folds
     from ffdi.training.fold import Plan
 
-    train = found.split("train")
+    train = diagnosis.usable("train")
     assert train.target is not None
     if experiment.resolved_path.is_file():
         experiment.check(identity)
     dealt = experiment.folds_path.is_file()
-    fold_of = (
-        folds.read(experiment.folds_path, train, settings.folds.k)
-        if dealt
-        else folds.assign(train.target, train.group, settings.folds.k, settings.seed)
-    )
-    experiment.begin(identity, provenance.record(found.root, sys.argv))
+    if dealt:
+        fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
+    else:
+        whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, device)
+        fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
+    experiment.begin(identity, provenance.record(diagnosis.root, sys.argv))
     if not dealt:
         publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    return Plan(settings, identity, train, fold_of, publish.sha256(experiment.folds_path), weights)
+    return Plan(settings, identity, train, fold_of, publish.sha256(experiment.folds_path), weights, _val(diagnosis))
+
+
+def _clusters(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
+    """The cluster of each training image in the space of the frozen backbone's features, as groups str [N]."""
+    from ffdi.data import clusters
+    from ffdi.training import detector, fold, predict
+
+    parts = []
+    with console.bar("features of training images", len(train)) as bar:
+        network = device.prepare(detector.start(settings, weights))
+        for part in predict.features(network, fold.reader(train, settings, device), device):
+            parts.append(part)
+            bar.advance(len(part))
+    found = clusters.find(np.concatenate(parts), train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
+    console.say(
+        f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
+    )
+    return found.astype(str)
+
+
+def _val(diagnosis: Diagnosis) -> Table | None:
+    """The usable images of a validation split whose labels can judge scores."""
+    val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
+    return val if val is not None and val.both_classes else None
 
 
 def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:
     from ffdi.engines import local
     from ffdi.training.fit import Step
+    from ffdi.training.health import Symptom
 
     folders = [experiment.fold(fold) for fold in chosen]
     missing = experiment.unfinished(chosen, plan.identity)
@@ -114,6 +152,9 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
     epochs, done = plan.config.train.epochs, 0
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
         for folder, event in local.run(plan, missing, device):
+            if isinstance(event, Symptom):
+                bar.say(f"fold {folder.fold}  unhealthy: {event.what}; {event.advice}")
+                continue
             if isinstance(event, Step):
                 part = (event.step + 1) / event.steps
                 bar.at(done + part, f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
@@ -140,13 +181,3 @@ def _gather(experiment: Experiment, plan: Plan) -> None:
     score.publish_scores(experiment, oof, plan.train.group)
     console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
     console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
-
-
-def _examined(train: Table, threads: int) -> str:
-    """Looks at every training image; the digest of names, labels and bytes."""
-    findings = []
-    with console.bar("checking images", len(train)) as bar:
-        for finding in doctor.examine(train, threads):
-            findings.append(finding)
-            bar.advance()
-    return doctor.conclude(train, findings)

@@ -51,15 +51,29 @@ def area(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) -> In
     return _bootstrap(target, y_pred, group, ["auc"])["auc"]
 
 
+def resampled_auc(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None, seed: int) -> np.ndarray:
+    """The AUC of each bootstrap resample, float64 [RESAMPLES]; NaN where a resample of groups lacks a class.
+
+    The draws follow from target, group and seed alone: two sets of scores are resampled alike, and are paired.
+    """
+    return _resampled(target, y_pred, group, ["auc"], seed)["auc"]
+
+
 def _bootstrap(
     target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None, names: list[str]
 ) -> dict[str, Interval]:
+    return {name: percentiles(values) for name, values in _resampled(target, y_pred, group, names, 0).items()}
+
+
+def _resampled(
+    target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None, names: list[str], seed: int
+) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     with np.errstate(invalid="ignore"):  # a resample of few groups may lack a class; it is passed over below
-        for part in _resamples(target, y_pred, group):
+        for part in _resamples(target, y_pred, group, seed):
             for name, values in found.items():
                 values.append(metrics.METRICS[name](part))
-    return {name: _percentiles(np.concatenate(values)) for name, values in found.items()}
+    return {name: np.concatenate(values) for name, values in found.items()}
 
 
 def delong(counts: Tally) -> Interval:
@@ -75,11 +89,20 @@ def delong(counts: Tally) -> Interval:
         return (far, 1.0) if auc else (0.0, 1 - far)
     if min(reals, fakes) < 2:
         return 0.0, 1.0
-    won = 1 - (counts.real.cumsum(-1) - counts.real / 2) / reals  # by a fake of this score against the real ones
-    lost = (counts.fake.cumsum(-1) - counts.fake / 2) / fakes
+    won, lost = placements(counts)
     variance = _variance(won, counts.fake, auc) / fakes + _variance(lost, counts.real, auc) / reals
     middle, half = log(auc) - log1p(-auc), NORMAL * sqrt(variance) / (auc * (1 - auc))
     return _expit(middle - half), _expit(middle + half)
+
+
+def placements(counts: Tally) -> tuple[np.ndarray, np.ndarray]:
+    """DeLong's structural components: what one image of each score adds to the AUC, float64 [U] for fake and for real.
+
+    A fake's is the share of the real images below it, a real image's that of the fakes above it; ties count half. The
+    mean of either over its class is the AUC.
+    """
+    won = 1 - (counts.real.cumsum(-1) - counts.real / 2) / counts.reals
+    return won, (counts.fake.cumsum(-1) - counts.fake / 2) / counts.fakes
 
 
 def _honest(target: np.ndarray, group: np.ndarray | None) -> list[str]:
@@ -97,17 +120,18 @@ def _expit(x: float) -> float:
     return 1 / (1 + exp(-x)) if x > -700 else 0.0
 
 
-def _percentiles(values: np.ndarray) -> Interval:
+def percentiles(values: np.ndarray) -> Interval:
+    """The middle `LEVEL` of resampled values; those that are NaN are passed over."""
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.nanpercentile(values, [tail, 100 - tail])
     return float(low), float(high)
 
 
-def _resamples(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) -> Iterator[Tally]:
+def _resamples(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None, seed: int) -> Iterator[Tally]:
     """`RESAMPLES` resamples, as many at a time as memory should hold."""
     score, place = tally.index(y_pred)
     unit = np.arange(len(target)) if group is None else np.unique(group, return_inverse=True)[1]
-    strata, streams = _strata(target, unit), np.random.default_rng(0).spawn(3)
+    strata, streams = _strata(target, unit), np.random.default_rng(seed).spawn(3)
     at_once = max(1, CELLS // len(target))
     for start in range(0, RESAMPLES, at_once):
         times = min(at_once, RESAMPLES - start)

@@ -14,17 +14,29 @@ from ffdi.scoring.ensemble import sigmoid
 
 FLOAT = "%.9g"
 """Nine digits bring a float32 back bit for bit."""
+HASH_DIGITS = 12
+COLUMNS = ("fold", "target", "logit", "weights")
+"""What a ledger says of an image."""
 ANEW = "run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """img_name str [N], fold int64 [N], target int64 [N], logit float32 [N]."""
+    """Predictions for images with labels.
+
+    Attributes:
+        img_name: str [N].
+        fold: int64 [N], the fold whose network was asked.
+        target: int64 [N].
+        logit: float32 [N].
+        weights: str [N], the first `HASH_DIGITS` hex digits of the sha256 of that network's weights.
+    """
 
     img_name: np.ndarray
     fold: np.ndarray
     target: np.ndarray
     logit: np.ndarray
+    weights: np.ndarray
 
     @property
     def y_pred(self) -> np.ndarray:
@@ -38,13 +50,14 @@ class Ledger:
         return ((by_fold.rank() - 0.5) / by_fold.transform("size")).to_numpy()
 
     def to_csv(self) -> str:
-        """img_name,fold,target,logit,y_pred: one row an image."""
+        """img_name,fold,target,logit,y_pred,weights: one row an image."""
         columns = {
             "img_name": self.img_name,
             "fold": self.fold,
             "target": self.target,
             "logit": self.logit,
             "y_pred": self.y_pred,
+            "weights": self.weights,
         }
         return pd.DataFrame(columns).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
 
@@ -56,10 +69,9 @@ def read(path: Path) -> Ledger:
         ExperimentError: missing, or not a ledger.
     """
     try:
-        types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32"}
+        types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32", "weights": str}
         frame = pd.read_csv(path, dtype=types, keep_default_na=False)  # an image may be called NA
-        columns = (frame[name].to_numpy() for name in ("img_name", "fold", "target", "logit"))
-        return Ledger(*columns)
+        return Ledger(*(frame[name].to_numpy() for name in types))
     except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}", hint=ANEW) from None
 
@@ -85,7 +97,7 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: n
         )
     merged = Ledger(
         img_name,
-        *(np.concatenate([getattr(part, column) for part in parts])[place] for column in ("fold", "target", "logit")),
+        *(np.concatenate([getattr(part, column) for part in parts])[place] for column in COLUMNS),
     )
     if not np.array_equal(merged.fold, fold):
         raise ExperimentError("an image's prediction comes from a fold that trained on it", hint=ANEW)

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from ffdi.errors import SubmissionError
-from ffdi.scoring.ledger import FLOAT, scores_csv
+from ffdi.scoring import misfits
+from ffdi.scoring.direction import Direction, backward, turned
+from ffdi.scoring.ledger import scores_csv
+from ffdi.scoring.readback import check
 
-HEADER = ("img_name", "y_pred")
+NAME = "img_name"
+
+TIED_PAIRS = 1e-4
+"""A share of pairs of images; with classes of one size, fewer ties move the AUC by no more than half of that."""
+OF_LABELS = "nothing was written; make target 1 mean fake in the labels, then train anew: invoke train-folds --fresh"
+OF_SCORES = "nothing was written; y_pred must rise with the logits: look at what combines them, ensemble.method first"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What may be submitted.
+
+    Attributes:
+        content: the text of the file.
+        warnings: what a person should know before it is submitted, one sentence each.
+    """
+
+    content: str
+    warnings: tuple[str, ...]
 
 
 def read_template(path: Path) -> list[str]:
@@ -24,56 +46,45 @@ def read_template(path: Path) -> list[str]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.reader(file)
             header = [field.strip() for field in next(rows, [])]
-            if HEADER[0] not in header:
+            if NAME not in header:
                 raise SubmissionError(f"{path} line 1: no column img_name; the header is '{','.join(header)}'")
-            column = header.index(HEADER[0])
+            column = header.index(NAME)
             return [row[column].strip() for row in rows if len(row) > column]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SubmissionError(f"the template {path} cannot be read: {error}") from None
 
 
-def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> str:
-    """The content of a submission, in the order of `expected`.
+def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
+    """A submission in the order of `expected`; its text has been read back by `check`.
 
     Args:
         expected: the names that the competition wants scored, from its template or its list of images.
         img_name: str [N], the images that were scored.
         y_pred: float [N], the probability of a fake.
+        direction: what is known about which way is fake.
 
     Raises:
-        SubmissionError: lists everything that is wrong: names missing, extra or twice, scores that are not
-            finite, outside [0, 1], or all the same.
+        SubmissionError: lists everything that is wrong: names missing, extra or twice, scores that are not finite,
+            outside [0, 1], all the same, or turned upside down.
     """
-    problems = _names(expected, img_name.tolist()) + _scores(img_name, y_pred)
-    if problems:
-        raise SubmissionError(
-            f"the submission is refused: {len(problems)} faults in {len(img_name)} scores",
-            problems=problems,
-            hint="nothing was written; check the list of test images and the template under the data folder",
-        )
+    unfit, upside_down = misfits.find(expected, img_name, y_pred), backward(direction.oof_auc)
+    if problems := unfit + upside_down + turned(y_pred, np.asarray(direction.reference)):
+        hint = misfits.OF_NAMES if unfit else OF_LABELS if upside_down else OF_SCORES
+        raise misfits.refusal(img_name.size, problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    return scores_csv(np.array(expected), np.array([score[name] for name in expected]))
+    content = scores_csv(np.array(expected), np.array([score[name] for name in expected]))
+    check(content, expected, img_name, y_pred)
+    return Submission(content, _warnings(y_pred))
 
 
-def _names(expected: list[str], scored: list[str]) -> list[str]:
-    wanted, given = Counter(expected), Counter(scored)
-    return (
-        [f"{name} is wanted {count} times" for name, count in wanted.items() if count > 1]
-        + [f"{name} is scored {count} times" for name, count in given.items() if count > 1]
-        + [f"{name} is missing" for name in wanted if name not in given]
-        + [f"{name} is not wanted" for name in given if name not in wanted]
+def _warnings(y_pred: np.ndarray) -> tuple[str, ...]:
+    ties = pd.Series(y_pred.astype(np.float64)).groupby(misfits.as_written(y_pred))
+    images, merged = ties.size(), ties.nunique() > 1
+    pairs = len(y_pred) * (len(y_pred) - 1) / 2
+    share = (images * (images - 1) / 2).sum() / pairs if pairs else 0.0
+    lost = f"{images[merged].sum()} images have scores that differ, but not in the nine digits of the file: ties there"
+    tied = (
+        f"{images[images > 1].sum()} of {len(y_pred)} images share their score with another: {share:.2%} of all pairs "
+        "are ties, which the AUC counts half"
     )
-
-
-def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
-    finite = np.isfinite(y_pred)
-    outside = finite & ((y_pred < 0) | (y_pred > 1))
-    problems = [f"{name} has the score {score}" for name, score in zip(img_name[~finite], y_pred[~finite], strict=True)]
-    problems += [
-        f"{name} has the score {score}, outside [0, 1]"
-        for name, score in zip(img_name[outside], y_pred[outside], strict=True)
-    ]
-    written = {FLOAT % score for score in y_pred.tolist()}  # what differs less is the same in the file
-    if not problems and len(y_pred) > 1 and len(written) == 1:
-        problems.append(f"every score is {y_pred[0]}: the network tells nothing apart")
-    return problems
+    return (*([lost] if merged.any() else []), *([tied] if share >= TIED_PAIRS else []))

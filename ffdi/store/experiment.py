@@ -51,6 +51,18 @@ class Experiment:
         return self.folder / "oof.csv"
 
     @property
+    def doctor_path(self) -> Path:
+        return self.folder / "doctor.json"
+
+    @property
+    def stress_path(self) -> Path:
+        return self.folder / "stress.json"
+
+    @property
+    def shift_path(self) -> Path:
+        return self.folder / "shift.json"
+
+    @property
     def metrics_path(self) -> Path:
         return self.folder / "metrics.json"
 
@@ -85,7 +97,8 @@ class Experiment:
         """Removes everything that ffdi wrote here; config.toml stays."""
         for path in self.folder.glob("fold_*"):
             shutil.rmtree(path)
-        for path in (self.resolved_path, self.provenance_path, self.folds_path, self.oof_path, self.metrics_path):
+        written = (self.resolved_path, self.provenance_path, self.folds_path, self.oof_path, self.metrics_path)
+        for path in (*written, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)
 
     def begin(self, identity: Identity, provenance: dict[str, Any]) -> None:
@@ -155,6 +168,10 @@ class Experiment:
         """
         digest = publish.sha256(self.folds_path)
         return [folder for folder in map(self.fold, folds) if not folder.finished(identity, digest)]
+
+    def data(self) -> str:
+        """The digest of the images that the experiment was trained on."""
+        return self._begun().data
 
     def data_root(self) -> Path:
         """The data folder that the experiment was trained on."""

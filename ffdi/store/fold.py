@@ -30,17 +30,31 @@ class FoldFolder:
         return self.folder / "oof.csv"
 
     @property
+    def val_path(self) -> Path:
+        """The fold's predictions for the labelled validation split, where there is one."""
+        return self.folder / "val.csv"
+
+    @property
     def manifest_path(self) -> Path:
         return self.folder / "manifest.json"
 
-    def seal(self, identity: Identity, folds_digest: str) -> None:
-        """Writes the manifest over the three artefacts: from now on the fold counts as finished."""
-        files = (self.history_path, self.weights_path, self.oof_path)
+    def seal(self, identity: Identity, folds_digest: str, parameters: int, symptoms: list[str]) -> None:
+        """Writes the manifest over the artefacts: from now on the fold counts as finished.
+
+        Args:
+            identity: of the experiment.
+            folds_digest: the hash of folds.csv.
+            parameters: how many the network has.
+            symptoms: kinds of what was wrong after the last epoch.
+        """
+        files = (self.history_path, self.weights_path, self.oof_path, self.val_path)
         content = {
             "fold": self.fold,
             "identity": identity.digest,
             "folds": folds_digest,
-            "files": {path.name: publish.sha256(path) for path in files},
+            "parameters": parameters,
+            "symptoms": symptoms,
+            "files": {path.name: publish.sha256(path) for path in files if path.is_file()},
         }
         publish.document(self.manifest_path, content)
 
@@ -66,6 +80,14 @@ class FoldFolder:
                     hint=f"remove the fold and train it again: rm -r {self.folder}",
                 )
         return True
+
+    def parameters(self) -> int:
+        """How many parameters the network has."""
+        return int(publish.read(self.manifest_path)["parameters"])
+
+    def symptoms(self) -> list[str]:
+        """Kinds of what was wrong after the last epoch."""
+        return list(publish.read(self.manifest_path)["symptoms"])
 
     def weights_sha256(self) -> str:
         """The hash of the weights, as the manifest has it."""

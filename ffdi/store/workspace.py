@@ -30,6 +30,11 @@ class Workspace:
         root = os.environ.get("FFDI_ROOT")
         return cls(Path(root).expanduser().resolve() if root else project, project)
 
+    @property
+    def findings_path(self) -> Path:
+        """What was found in images, by their hash; it can be made again."""
+        return self.root / "data" / "findings.sqlite"
+
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name under experiments/, or in the folder that `name` is a path to.
 
@@ -49,13 +54,21 @@ class Workspace:
             return Experiment(here)
         raise ConfigError(
             f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
-            hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._experiments())}",
+            hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._names())}",
         )
+
+    def experiments(self) -> list[Experiment]:
+        """Every experiment of the workspace, by name."""
+        return [Experiment(path.parent) for path in sorted((self.root / "experiments").glob("*/config.toml"))]
+
+    def leaderboard_path(self, ending: str) -> Path:
+        """The table of all experiments."""
+        return self.root / "experiments" / f"leaderboard.{ending}"
 
     def export(self, name: str) -> ExportFolder:
         """The folder exports/<name>."""
         return ExportFolder(self.root / "exports" / name)
 
-    def _experiments(self) -> list[str]:
+    def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})

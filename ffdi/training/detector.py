@@ -15,7 +15,7 @@ from torch import nn
 
 from ffdi import publish
 from ffdi.blend import Member
-from ffdi.config import ModelConfig
+from ffdi.config import Config, ModelConfig
 from ffdi.errors import ExperimentError
 from ffdi.training import weights as starting
 
@@ -33,8 +33,15 @@ class Detector(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-        return self.backbone((pixels - self.mean) / self.std).squeeze(1).float()
+        return self.backbone(self._normalised(images)).squeeze(1).float()
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """What the head would see: uint8 [B, S, S, 3] -> float32 [B, D]."""
+        seen = self.backbone.forward_features(self._normalised(images))
+        return self.backbone.forward_head(seen, pre_logits=True).float()
+
+    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
+        return (images.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
 
 
 class Scorer(nn.Module):
@@ -67,6 +74,12 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
         backbone = starting.load(config.backbone, weights, options)
     _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"])
+
+
+def start(config: Config, weights: Path | None) -> Detector:
+    """A Detector that nothing was trained in, in evaluation mode; the same for the same seed."""
+    torch.manual_seed(config.seed)
+    return build(config.model, weights).eval()
 
 
 def _reset_head(backbone: nn.Module) -> None:

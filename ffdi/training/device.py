@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from ffdi import machine
 from ffdi.errors import ConfigError, DeviceError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -75,7 +75,7 @@ def choose(asked: str, precision: str | None, workers: int | None) -> Device:
         ConfigError: the device has no such name, or cannot train in that precision.
     """
     name, why = _name(asked)
-    threads = cores()
+    threads = machine.cores()
     if name == "cpu":
         best, reason = ("bf16", "the CPU multiplies in bf16") if _cpu_has_bf16() else ("fp32", "the CPU has no bf16")
         default_workers = 0  # the network keeps every core busy; a process beside it only takes turns
@@ -108,11 +108,6 @@ def exact() -> Iterator[None]:
         yield
     finally:
         matmul.allow_tf32, cudnn.allow_tf32 = before
-
-
-def cores() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _name(asked: str) -> tuple[str, str]:

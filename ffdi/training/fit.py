@@ -15,9 +15,10 @@ from ffdi.data.loader import Batches
 from ffdi.errors import TrainingError
 from ffdi.scoring import metrics
 from ffdi.scoring.ensemble import sigmoid
-from ffdi.training import recipe
+from ffdi.training import health, recipe
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
+from ffdi.training.health import Symptom
 
 CHECK_EVERY = 20
 """Steps between looks for NaN: each look waits for the device."""
@@ -57,7 +58,7 @@ class Fitted:
 
 def fit(
     detector: Detector, training: Batches, held_out: Batches, config: TrainConfig, device: Device, seed: int
-) -> Iterator[Step | EpochRecord | Fitted]:
+) -> Iterator[Step | EpochRecord | Symptom | Fitted]:
     """Trains a detector.
 
     Args:
@@ -69,7 +70,7 @@ def fit(
         seed: decides what the network draws itself (dropout), together with the epoch.
 
     Yields:
-        A Step after each step, an EpochRecord after each epoch, and a Fitted last.
+        A Step after each step, an EpochRecord and its Symptoms after each epoch, and a Fitted last.
 
     Raises:
         TrainingError: the loss is not finite any more.
@@ -82,7 +83,7 @@ def fit(
     best: tuple[float, int, dict[str, torch.Tensor]] = (-1.0, 0, {})
     for epoch in range(config.epochs):
         torch.manual_seed(seed * 1_000_003 + epoch)
-        started, seen, losses = time.perf_counter(), 0, []
+        started, seen, fakes, losses = time.perf_counter(), 0, 0.0, []
         detector.train()
         for step, batch in enumerate(training.epoch(epoch)):
             done = epoch * steps_per_epoch + step
@@ -106,24 +107,28 @@ def fit(
 
             losses.append(loss.detach())
             seen += len(batch.images)
+            fakes += float(batch.target.sum())
             if step % CHECK_EVERY == CHECK_EVERY - 1 or step == steps_per_epoch - 1:
                 _check_finite(losses, epoch)
             yield Step(epoch, step, steps_per_epoch, seen)
 
         trained = time.perf_counter() - started
-        val_loss, val_accuracy, val_auc = _validate(kept, held_out, device)
+        train_loss = torch.stack(losses).mean().item()
+        target, y_pred = _validate(kept, held_out, device)
+        scores = metrics.evaluate(target, y_pred)
         yield EpochRecord(
             epoch=epoch,
             lr=lr,
-            train_loss=torch.stack(losses).mean().item(),
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            val_auc=val_auc,
+            train_loss=train_loss,
+            val_loss=scores["log_loss"],
+            val_accuracy=scores["accuracy"],
+            val_auc=scores["auc"],
             images_per_second=seen / trained,
             seconds=time.perf_counter() - started,
         )
-        if config.select == "best" and val_auc > best[0]:
-            best = (val_auc, epoch, {name: value.clone() for name, value in kept.state_dict().items()})
+        yield from health.check(config, epoch, train_loss, fakes / seen, target, y_pred)
+        if config.select == "best" and scores["auc"] > best[0]:
+            best = (scores["auc"], epoch, {name: value.clone() for name, value in kept.state_dict().items()})
     if config.select == "best":
         kept.load_state_dict(best[2])
     yield Fitted(kept.eval(), best[1] if config.select == "best" else config.epochs - 1)
@@ -139,8 +144,8 @@ def _check_finite(losses: list[torch.Tensor], epoch: int) -> None:
         )
 
 
-def _validate(detector: nn.Module, batches: Batches, device: Device) -> tuple[float, float, float]:
-    """Loss, accuracy and AUC; in training's precision, for it is a look, not the score that is kept."""
+def _validate(detector: nn.Module, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and scores of the held-out fold; in training's precision, for it is a look, not what is kept."""
     detector.eval()
     logits, targets = [], []
     with torch.inference_mode(), device.autocast():
@@ -153,5 +158,4 @@ def _validate(detector: nn.Module, batches: Batches, device: Device) -> tuple[fl
             "the held-out fold's scores are not finite: training has diverged",
             hint="lower train.lr, or set train.precision = 'fp32' in config.toml",
         )
-    scores = metrics.evaluate(target, sigmoid(logit))
-    return scores["log_loss"], scores["accuracy"], scores["auc"]
+    return target, sigmoid(logit)

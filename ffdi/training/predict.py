@@ -1,4 +1,4 @@
-"""Logits for a table of images."""
+"""Logits, or what leads to them, for a table of images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ from torch import nn
 
 from ffdi.data.loader import Batches
 from ffdi.training import device as devices
+from ffdi.training.detector import Detector
 from ffdi.training.device import Device
+
+
+def features(detector: Detector, batches: Batches, device: Device) -> Iterator[np.ndarray]:
+    """What a detector's head would see of each image.
+
+    Args:
+        detector: on the device.
+        batches: in the table's order.
+        device: where the detector is.
+
+    Yields:
+        float32 [B, D], exact fp32.
+
+    Raises:
+        DataError: an image cannot be read; it is named.
+    """
+    detector.eval()
+    with torch.inference_mode(), devices.exact():
+        for batch in batches:
+            yield detector.embed(device.send(batch.images)).cpu().numpy()
 
 
 def logits(networks: Sequence[nn.Module], batches: Batches, device: Device) -> Iterator[np.ndarray]:

@@ -13,13 +13,15 @@ from ffdi.scoring import ledger
 from ffdi.scoring.ledger import Ledger
 
 ANEW = "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
-HEADER = "img_name,fold,target,logit,y_pred\n"
+HEADER = "img_name,fold,target,logit,y_pred,weights\n"
+WEIGHTS = "0123456789ab"
 
 
 def part(names: list[str], fold: list[int], logit: list[float] | None = None) -> Ledger:
     target = np.array([len(name) % 2 for name in names], dtype=np.int64)
     scores = np.array(range(len(names)) if logit is None else logit, dtype=np.float32)
-    return Ledger(np.array(names, dtype=str), np.array(fold, dtype=np.int64), target, scores)
+    weights = np.full(len(names), WEIGHTS)
+    return Ledger(np.array(names, dtype=str), np.array(fold, dtype=np.int64), target, scores, weights)
 
 
 def refusal(path: Path) -> str:
@@ -33,7 +35,7 @@ def refusal(path: Path) -> str:
 
 def test_the_file_has_exactly_one_row_an_image() -> None:
     content = part(["a.jpg", "b,c.png"], [1, 0], [0.0, 100.0]).to_csv()
-    assert content == HEADER + 'a.jpg,1,1,0,0.5\n"b,c.png",0,1,100,1\n'
+    assert content == HEADER + f'a.jpg,1,1,0,0.5,{WEIGHTS}\n"b,c.png",0,1,100,1,{WEIGHTS}\n'
 
 
 @settings(max_examples=100, deadline=None)
@@ -55,6 +57,7 @@ def test_any_name_comes_back(tmp_path: Path, name: str) -> None:
     back = ledger.read(path)
     assert back.img_name.tolist() == [name, "other.jpg"]
     assert (back.fold.tolist(), back.target.tolist()) == ([0, 1], [len(name) % 2, 1])
+    assert back.weights.tolist() == [WEIGHTS, WEIGHTS]
 
 
 @pytest.mark.parametrize(
@@ -62,8 +65,8 @@ def test_any_name_comes_back(tmp_path: Path, name: str) -> None:
     [
         ("", "No columns to parse from file"),
         ("a.jpg,0,0,1\n", "'img_name'"),
-        (HEADER.replace("logit", "score") + "a.jpg,0,0,1,1\n", "'logit'"),
-        (HEADER + "a.jpg,0,0,,0.5\n", "could not convert string to float: ''"),
+        (HEADER.replace("logit", "score") + "a.jpg,0,0,1,1,x\n", "'logit'"),
+        (HEADER + "a.jpg,0,0,,0.5,x\n", "could not convert string to float: ''"),
     ],
 )
 def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str, reason: str) -> None:

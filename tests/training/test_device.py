@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from ffdi import machine
 from ffdi.errors import ConfigError, DeviceError
 from ffdi.training import device as devices
 
@@ -15,7 +16,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: capability)
-    monkeypatch.setattr(devices, "cores", lambda: 16)
+    monkeypatch.setattr(machine, "cores", lambda: 16)
 
 
 def fake_cpu(monkeypatch: pytest.MonkeyPatch, *, bf16: bool) -> None:

@@ -1,0 +1,129 @@
+"""What a look at an image's bytes found, remembered by their hash: the same bytes are never decoded twice."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from threading import Lock
+
+import cv2
+
+from ffdi.data import duplicates, images
+from ffdi.errors import DataError, ExperimentError
+
+VERSION = 1
+"""Of what a finding holds and how it is found; a store of another version is begun anew."""
+LAYOUT = (
+    "DROP TABLE IF EXISTS image",
+    "DROP TABLE IF EXISTS pair",
+    "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
+    "brightness REAL, fingerprint BLOB) WITHOUT ROWID",
+    "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, PRIMARY KEY (first, second)) WITHOUT ROWID",
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one image is.
+
+    Attributes:
+        fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
+        format, mode: Pillow's names ('JPEG', 'RGB').
+        width, height: in pixels, as the header has them.
+        brightness: the mean of all pixels and channels, 0 to 255.
+        fingerprint: `fingerprint.fingerprint` of the decoded pixels.
+    """
+
+    fault: str = ""
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    brightness: float = 0.0
+    fingerprint: bytes = b""
+
+
+def look(content: bytes) -> Finding:
+    """Decodes an image's bytes once and keeps what later questions need."""
+    try:
+        header = images.header(content, "")
+        pixels = images.pixels(content, "")
+    except DataError as error:
+        return Finding(fault=error.what.strip())
+    brightness = sum(cv2.mean(pixels)[:3]) / 3
+    small = duplicates.fingerprint(pixels).tobytes()
+    return Finding("", header.format, header.mode, header.width, header.height, brightness, small)
+
+
+class Findings:
+    """A store of findings in one file; any number of threads and processes may use it."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the store, or begins it.
+
+        Raises:
+            ExperimentError: the place cannot be written, or the file is no such store.
+        """
+        self._path, self._lock = path, Lock()
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._store = sqlite3.connect(path, timeout=60, check_same_thread=False)
+            if self._version() != VERSION:
+                self._begin()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._store.close()
+
+    def image(self, sha256: bytes) -> Finding | None:
+        """What was found in the bytes of that hash; None where nobody has looked."""
+        row = self._one("SELECT * FROM image WHERE sha256 = ?", (sha256,))
+        return Finding(*row[1:]) if row else None
+
+    def keep_images(self, found: Iterable[tuple[bytes, Finding]]) -> None:
+        """Keeps what was found in the bytes of each hash."""
+        rows = [(sha256, *astuple(finding)) for sha256, finding in found]
+        self._insert("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def pair(self, first: bytes, second: bytes) -> str | None:
+        """How two images were found to be alike: 'exact', 'near' or ''; None where nobody has compared them."""
+        row = self._one("SELECT kind FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
+        return row[0] if row else None
+
+    def keep_pairs(self, found: Iterable[tuple[bytes, bytes, str]]) -> None:
+        """Keeps how alike the images of two hashes are."""
+        rows = [(*sorted((first, second)), kind) for first, second, kind in found]
+        self._insert("INSERT OR IGNORE INTO pair VALUES (?, ?, ?)", rows)
+
+    def _version(self) -> int:
+        return self._store.execute("PRAGMA user_version").fetchone()[0]
+
+    def _begin(self) -> None:
+        with self._store:
+            self._store.execute("BEGIN IMMEDIATE")
+            if self._version() != VERSION:  # else another process has begun it in the meantime
+                for command in LAYOUT:
+                    self._store.execute(command)
+                self._store.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _one(self, question: str, values: tuple[bytes, ...]) -> tuple | None:
+        with self._explained(), self._lock:
+            return self._store.execute(question, values).fetchone()
+
+    def _insert(self, command: str, rows: list[tuple]) -> None:
+        if rows:
+            with self._explained(), self._lock, self._store:
+                self._store.executemany(command, rows)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise ExperimentError(
+                f"{self._path}, the store of what was found in images, cannot be used: {error}",
+                hint=f"free the disk; if the file is damaged, remove it, for it can be made again: rm {self._path}",
+            ) from None

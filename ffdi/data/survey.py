@@ -1,0 +1,119 @@
+"""One look at every image of a table: what they are, column by column."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ffdi.data.duplicates import BYTES
+from ffdi.data.findings import Finding, Findings, look
+from ffdi.data.table import Table
+from ffdi.publish import digest
+
+AT_ONCE = 1024
+"""Images whose findings wait for the store."""
+
+
+class Look(NamedTuple):
+    """What one file came to; `fresh` where its bytes had to be decoded for it."""
+
+    sha256: bytes
+    size: int
+    finding: Finding
+    fresh: bool
+
+
+@dataclass
+class Survey:
+    """What was found in the images of a table, in its order.
+
+    Attributes:
+        table: the images.
+        sha256: S32 [N], of the files' bytes.
+        size: int64 [N], bytes of the file.
+        format, mode: str [N], Pillow's names.
+        width, height: int32 [N], pixels.
+        brightness: float32 [N], 0 to 255.
+        fingerprint: uint8 [N, `BYTES`].
+        faults: why an image cannot be used, by its row.
+    """
+
+    table: Table
+    sha256: np.ndarray = field(init=False)
+    size: np.ndarray = field(init=False)
+    format: np.ndarray = field(init=False)
+    mode: np.ndarray = field(init=False)
+    width: np.ndarray = field(init=False)
+    height: np.ndarray = field(init=False)
+    brightness: np.ndarray = field(init=False)
+    fingerprint: np.ndarray = field(init=False)
+    faults: dict[int, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        count = len(self.table)
+        self.sha256 = np.zeros((count, 32), np.uint8)
+        self.size = np.zeros(count, np.int64)
+        self.format, self.mode = np.zeros(count, "U8"), np.zeros(count, "U8")
+        self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        self.brightness = np.zeros(count, np.float32)
+        self.fingerprint = np.zeros((count, BYTES), np.uint8)
+
+    def record(self, row: int, seen: Look) -> None:
+        """Writes down what was found in one image."""
+        found = seen.finding
+        if found.fault:
+            self.faults[row] = found.fault
+        else:
+            self.fingerprint[row] = np.frombuffer(found.fingerprint, np.uint8)
+        self.sha256[row] = np.frombuffer(seen.sha256, np.uint8)
+        self.size[row], self.brightness[row] = seen.size, found.brightness
+        self.format[row], self.mode[row] = found.format, found.mode
+        self.width[row], self.height[row] = found.width, found.height
+
+    @property
+    def usable(self) -> np.ndarray:
+        """bool [N]: whether each image can be used."""
+        usable = np.ones(len(self.table), bool)
+        usable[list(self.faults)] = False
+        return usable
+
+    def problems(self) -> list[str]:
+        """A line for each image that cannot be used."""
+        return [f"{self.table.path(row)} {fault}" for row, fault in sorted(self.faults.items())]
+
+    def digest(self) -> str:
+        """Hex sha256 of the usable images: names, labels, groups and bytes, whatever their order and place."""
+        table = self.table
+        target = [None] * len(table) if table.target is None else table.target.tolist()
+        group = [None] * len(table) if table.group is None else table.group.tolist()
+        hashes = [row.tobytes().hex() for row in self.sha256]
+        rows = zip(table.img_name.tolist(), target, group, hashes, strict=True)
+        return digest(sorted(row for row, usable in zip(rows, self.usable.tolist(), strict=True) if usable))
+
+
+def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:
+    """Reads every image in the table's order, `threads` at a time, and decodes those whose bytes are new."""
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(table), AT_ONCE):  # bounded: map() would queue all of them at once
+            rows = range(start, min(start + AT_ONCE, len(table)))
+            fresh = []
+            for seen in pool.map(lambda row: _look(table, findings, row), rows):
+                if seen.fresh:
+                    fresh.append((seen.sha256, seen.finding))
+                yield seen
+            findings.keep_images(fresh)
+
+
+def _look(table: Table, findings: Findings, row: int) -> Look:
+    try:
+        content = table.path(row).read_bytes()
+    except OSError as error:
+        return Look(bytes(32), 0, Finding(fault=f"cannot be read: {error.strerror}"), fresh=False)
+    sha256 = hashlib.sha256(content).digest()
+    known = findings.image(sha256)
+    return Look(sha256, len(content), known or look(content), fresh=known is None)

@@ -1,0 +1,118 @@
+"""Looks at every image of every split, and says what would spoil a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ffdi import config, console, machine, publish
+from ffdi.data import dataset as datasets
+from ffdi.data import doctor
+from ffdi.data.dataset import Dataset
+from ffdi.data.doctor import Diagnosis
+from ffdi.data.findings import Findings
+from ffdi.data.survey import Survey, examine
+from ffdi.data.twins import Search, Twins
+from ffdi.pipeline import sources
+from ffdi.store.experiment import Experiment
+from ffdi.store.workspace import Workspace
+
+NAMED = 10
+"""Pictures named on the screen; doctor.json has all."""
+
+
+def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None) -> None:
+    """Examines a data set, shows what was found, and refuses what would spoil a run."""
+    accepted = doctor.accepted(accept)
+    experiment = workspace.experiment(name)
+    settings = config.load(experiment.config_path)
+    found = datasets.find(sources.data_root(workspace, settings, data), settings.data)
+    console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
+    diagnosis = examined(workspace, experiment, found)
+    _show(diagnosis)
+    console.say(f"written: {experiment.doctor_path}")
+    diagnosis.check(accepted)
+    console.say(f"next: invoke train-folds --experiment {name}")
+
+
+def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Diagnosis:
+    """Looks at all images, those that nobody has looked at before, and writes doctor.json."""
+    findings, threads = Findings(workspace.findings_path), machine.cores()
+    try:
+        surveys = {split: Survey(table) for split, table in found.splits.items()}
+        with console.bar("looking at images", sum(map(len, found.splits.values()))) as bar:
+            for survey in surveys.values():
+                for row, seen in enumerate(examine(survey.table, findings, threads)):
+                    survey.record(row, seen)
+                    bar.advance()
+        diagnosis = doctor.diagnose(found.root, surveys, _twins(list(surveys.values()), findings, threads))
+    finally:
+        findings.close()
+    publish.document(experiment.doctor_path, diagnosis.to_json())
+    return diagnosis
+
+
+def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
+    search = Search(surveys, findings, threads)
+    with console.bar("comparing fingerprints", search.steps, counted=False) as bar:
+        pairs = _last(search.candidates(), bar, "comparing fingerprints")
+    with console.bar("comparing pictures", len(pairs)) as bar:
+        return _last(search.twins(pairs), bar, "comparing pictures")
+
+
+def _last(events: Iterator[Any], bar: console.Bar, label: str) -> Any:
+    """What a search ends with; the counts before it move the bar."""
+    for event in events:
+        if isinstance(event, int):
+            bar.at(event, label)
+    return event
+
+
+def _show(diagnosis: Diagnosis) -> None:
+    content = diagnosis.to_json()
+    splits = content["splits"]
+    rows = [(name, *(_cell(splits[split][key]) for split in splits)) for key, name in _ROWS.items()]
+    console.table("images", ["", *splits], rows)
+    copies = content["duplicates"]
+    console.say(
+        f"pictures that several images show: {copies['exact']} with equal pixels, {copies['near']} nearly alike; "
+        f"{copies['images']} images"
+    )
+    for picture in copies["pictures"][:NAMED]:
+        console.say(f"  {picture['kind']}: {' = '.join(picture['images'])}")
+    if len(copies["pictures"]) > NAMED:
+        console.say(f"  ... and {len(copies['pictures']) - NAMED} more in doctor.json")
+    if any(content["shortcuts"].values()):
+        _show_shortcuts(content["shortcuts"])
+
+
+def _show_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> None:
+    names = list(dict.fromkeys(name for areas in facts.values() for name in areas))
+    rows = [(name, *(_area(areas.get(name)) for areas in facts.values())) for name in names]
+    console.table("labels told by facts about the files alone: AUC (95 %)", ["", *facts], rows)
+
+
+def _area(area: dict[str, Any] | None) -> str:
+    """The cell of a fact; without one all files of the split are alike in it."""
+    if area is None:
+        return "-"
+    low, high = area["interval"]
+    return f"{area['auc']:.3f} ({low:.3f} to {high:.3f})"
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {count}" for name, count in value.items())
+    return "-" if value is None else str(value)
+
+
+_ROWS = {
+    "images": "images",
+    "real": "real",
+    "fake": "fake",
+    "groups": "groups",
+    "unusable": "cannot be used",
+    "formats": "formats",
+    "modes": "modes",
+    "sizes": "sizes",
+}

@@ -1,0 +1,164 @@
+"""All experiments beside each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ffdi import config, console, publish
+from ffdi.errors import ExperimentError, FFDIError
+from ffdi.store.experiment import Experiment
+from ffdi.store.workspace import Workspace
+
+COLUMNS = {
+    "experiment": "experiment",
+    "folds": "folds",
+    "oof_auc": "OOF AUC",
+    "oof_interval": "95 %",
+    "val_auc": "val AUC",
+    "gap": "gap",
+    "gap_interval": "95 %",
+    "stress_auc": "stress AUC",
+    "minutes": "minutes",
+    "parameters": "parameters",
+    "state": "state",
+}
+"""Names in the CSV, and headings on the screen."""
+
+
+def run(workspace: Workspace) -> None:
+    """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown."""
+    experiments = workspace.experiments()
+    rows = [_row(experiment) for experiment in experiments]
+    rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
+    console.table(f"{len(rows)} experiments", list(COLUMNS.values()), [_cells(row) for row in rows])
+    for line in _twins(experiments):
+        console.say(line)
+    publish.text(workspace.leaderboard_path("csv"), _csv(rows))
+    publish.text(workspace.leaderboard_path("md"), _markdown(rows))
+    console.say(f"written: {workspace.leaderboard_path('csv')}, {workspace.leaderboard_path('md')}")
+
+
+def _row(experiment: Experiment) -> dict[str, Any]:
+    """What is known of an experiment; None for what is not."""
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row["experiment"] = experiment.name
+    try:
+        settings = config.load(experiment.config_path)
+        row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
+        row.update(_trained(experiment, settings.folds.k))
+        row.update(_scores(experiment))
+    except FFDIError as error:
+        row["state"] = error.what
+    return row
+
+
+def _trained(experiment: Experiment, k: int) -> dict[str, Any]:
+    folders = [folder for folder in map(experiment.fold, range(k)) if folder.manifest_path.is_file()]
+    if not folders:
+        return {"state": "not trained"}
+    symptoms = sorted({symptom for folder in folders for symptom in folder.symptoms()})
+    unfinished = [f"{len(folders)} of {k} folds"] if len(folders) < k else []
+    states = [*unfinished, *(["config changed since"] if _changed(experiment) else []), *symptoms]
+    return {
+        "minutes": sum(pd.read_csv(folder.history_path)["seconds"].sum() for folder in folders) / 60,
+        "parameters": sum(folder.parameters() for folder in folders),
+        "state": ", ".join(states) or "well",
+    }
+
+
+def _changed(experiment: Experiment) -> bool:
+    try:
+        experiment.trained()
+    except ExperimentError:
+        return True
+    return False
+
+
+def _scores(experiment: Experiment) -> dict[str, Any]:
+    scores: dict[str, Any] = {}
+    if experiment.metrics_path.is_file():
+        metrics = publish.read(experiment.metrics_path)
+        scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"]["auc"]
+        if "val" in metrics:
+            gap = metrics["val"]["gap"]
+            scores["val_auc"] = metrics["val"]["mean"]["auc"]
+            scores["gap"], scores["gap_interval"] = gap["auc"], gap["intervals"]["auc"]
+    if experiment.stress_path.is_file():
+        scores["stress_auc"] = publish.read(experiment.stress_path)["mean_auc"]
+    return scores
+
+
+def _twins(experiments: Sequence[Experiment]) -> list[str]:
+    """What experiments lose when folds hold out clusters, where there is a twin with random folds."""
+    by_recipe: dict[str, dict[str, Experiment]] = {}
+    for experiment in experiments:
+        if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
+            begun = publish.read(experiment.resolved_path)
+            scheme = begun["config"]["folds"].pop("scheme")
+            by_recipe.setdefault(publish.digest(begun), {})[scheme] = experiment
+    return [_comparison(**twins) for twins in by_recipe.values() if len(twins) == 2]
+
+
+def _comparison(stratified: Experiment, clusters: Experiment) -> str:
+    """Folds' mean AUC of both schemes; the pooled one is lower where folds are offset."""
+    random, unlike = (_mean_of_folds(one) for one in (stratified, clusters))
+    return (
+        f"{stratified.name} and {clusters.name} differ in their folds alone: AUC {random:.4f} on random folds, "
+        f"{unlike:.4f} on clusters of faces unlike the training ones ({unlike - random:+.4f})"
+    )
+
+
+def _mean_of_folds(experiment: Experiment) -> float:
+    folds = publish.read(experiment.metrics_path)["folds"].values()
+    return sum(score["auc"] for score in folds) / len(folds)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """A row as words."""
+    shown = {
+        "oof_auc": lambda auc: f"{auc:.4f}",
+        "oof_interval": _interval,
+        "val_auc": lambda auc: f"{auc:.4f}",
+        "gap": lambda gap: f"{gap:+.4f}",
+        "gap_interval": lambda ends: f"{ends[0]:+.3f} to {ends[1]:+.3f}",
+        "stress_auc": lambda auc: f"{auc:.4f}",
+        "minutes": lambda minutes: f"{minutes:.1f}",
+        "parameters": lambda count: f"{count / 1e6:.1f} M",
+    }
+    return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in COLUMNS]
+
+
+def _interval(ends: Sequence[float]) -> str:
+    return f"{ends[0]:.3f} to {ends[1]:.3f}"
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    names = [name for column in COLUMNS for name in _parts(column)]
+    writer.writerow(names)
+    for row in rows:
+        values = [part for column in COLUMNS for part in _values(column, row[column])]
+        writer.writerow(values)
+    return file.getvalue()
+
+
+def _parts(column: str) -> list[str]:
+    name = column.removesuffix("_interval")
+    return [f"{name}_low", f"{name}_high"] if column.endswith("_interval") else [column]
+
+
+def _values(column: str, value: Any) -> list[Any]:
+    if column.endswith("_interval"):
+        return ["", ""] if value is None else list(value)
+    return ["" if value is None else value]
+
+
+def _markdown(rows: Sequence[dict[str, Any]]) -> str:
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *map(_cells, rows)]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)

@@ -1,0 +1,88 @@
+"""Signs that a training leads nowhere, each with what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log
+
+import numpy as np
+
+from ffdi.config import TrainConfig
+from ffdi.errors import TrainingError
+from ffdi.scoring import intervals, tally
+
+CONSTANT = 1e-3
+"""Standard deviation of probabilities below which a network tells nothing apart."""
+PATIENCE = 0.5
+"""The share of the epochs after which a network is expected to have learned something."""
+PROBED = 16
+"""Images whose augmentation is looked at before training; that none of them changes between epochs is no chance."""
+
+
+@dataclass(frozen=True)
+class Symptom:
+    """What is wrong after an epoch, and what to do about it."""
+
+    kind: str
+    epoch: int
+    what: str
+    advice: str
+
+
+def check(
+    config: TrainConfig, epoch: int, train_loss: float, share: float, target: np.ndarray, y_pred: np.ndarray
+) -> list[Symptom]:
+    """The symptoms after an epoch; none before a training can be judged.
+
+    Args:
+        config: the recipe, whose learning rate the advice is about.
+        epoch: from 0.
+        train_loss: the epoch's mean.
+        share: of fakes among the training images.
+        target, y_pred: int64 and float64 [N], of the held-out fold.
+    """
+    if epoch < max(1, ceil(config.warmup_epochs)) and epoch + 1 < config.epochs:
+        return []
+    slower = f"lower train.lr (try {config.lr / 10:g}) or raise train.warmup_epochs"
+    if y_pred.std() < CONSTANT:
+        what = f"every held-out image has nearly the same score, {y_pred.mean():.3f}: the network has collapsed"
+        return [Symptom("constant", epoch, what, slower)]
+    if epoch + 1 < PATIENCE * config.epochs:
+        return []
+    low, high = intervals.delong(tally.count(target, y_pred))
+    found = []
+    if low <= 0.5:
+        what = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
+        found.append(Symptom("no learning", epoch, what, f"{slower}, or train longer"))
+    if low <= 0.5 and len(np.unique(y_pred > 0.5)) == 1:
+        most = max(target.mean(), 1 - target.mean())
+        what = (
+            f"all held-out images are called {'fake' if y_pred[0] > 0.5 else 'real'}; the larger class has {most:.1%}"
+        )
+        found.append(Symptom("majority", epoch, what, slower))
+    if train_loss >= (blind := _blind_loss(config, share)):
+        what = f"the training loss {train_loss:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
+        found.append(Symptom("no fit", epoch, what, slower))
+    return found
+
+
+def check_draws(first: np.ndarray, second: np.ndarray) -> None:
+    """Refuses augmentation that draws the same again.
+
+    Args:
+        first, second: uint8 [B, S, S, 3], the same images as two epochs would see them.
+
+    Raises:
+        TrainingError: no image differs.
+    """
+    if np.array_equal(first, second):
+        raise TrainingError(
+            f"augmentation repeats itself: {len(first)} images are the same in two epochs",
+            hint="report this with the versions of albumentations and numpy; augment.recipe = 'none' goes on without",
+        )
+
+
+def _blind_loss(config: TrainConfig, share: float) -> float:
+    """The least loss of a network that knows only how many images are fake, in nats, with smoothed labels."""
+    smoothed = share * (1 - config.label_smoothing) + config.label_smoothing / 2
+    return -smoothed * log(smoothed) - (1 - smoothed) * log(1 - smoothed)

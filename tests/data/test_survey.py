@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffdi.data import findings as finding_files
+from ffdi.data import survey as surveys
+from ffdi.data.findings import Finding, Findings
+from ffdi.data.survey import Survey
+from ffdi.data.table import Table
+from ffdi.errors import ExperimentError
+
+Gallery = Callable[..., Table]
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Iterator[Findings]:
+    store = Findings(tmp_path / "store" / "findings.sqlite")
+    yield store
+    store.close()
+
+
+def taken(table: Table, findings: Findings) -> Survey:
+    survey = Survey(table)
+    for row, seen in enumerate(surveys.examine(table, findings, 2)):
+        survey.record(row, seen)
+    return survey
+
+
+def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(5)
+    table.path(3).write_bytes(cv2.imencode(".jpg", np.full((20, 30), 128, np.uint8))[1].tobytes())
+    survey = taken(table, findings)
+    files = [table.path(row).read_bytes() for row in range(5)]
+    assert [row.tobytes() for row in survey.sha256] == [hashlib.sha256(content).digest() for content in files]
+    assert survey.size.tolist() == [len(content) for content in files]
+    assert survey.format.tolist() == ["PNG", "PNG", "PNG", "JPEG", "PNG"]
+    assert survey.mode.tolist() == ["RGB", "RGB", "RGB", "L", "RGB"]
+    assert (survey.width[3], survey.height[3], survey.brightness[3]) == (30, 20, 128)
+    assert survey.brightness[0] == pytest.approx(cv2.imread(str(table.path(0))).mean(), abs=1e-3)
+    assert survey.usable.all()
+
+
+def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: Findings) -> None:
+    many = gallery(2).take(np.arange(1500) % 2)
+    assert len(np.unique(taken(many, findings).sha256[::2], axis=0)) == 1
+
+
+def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(6)
+    table.path(1).write_bytes(b"")
+    table.path(2).unlink()
+    table.path(3).write_bytes(b"GIF89a" + bytes(40))
+    table.path(4).write_bytes(table.path(4).read_bytes()[:-20])
+    expected = [
+        f"{table.path(1)} is empty",
+        f"{table.path(2)} cannot be read: No such file or directory",
+        f"{table.path(3)} is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)",
+        f"{table.path(4)} is truncated or damaged: {table.path(4).stat().st_size} bytes cannot be decoded",
+    ]
+    for _ in ("decoded", "remembered"):
+        survey = taken(table, findings)
+        assert survey.problems() == expected
+        assert survey.usable.tolist() == [True, False, False, False, False, True]
+
+
+def test_bytes_that_were_seen_before_are_not_decoded_again(
+    gallery: Gallery, findings: Findings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = gallery(4)
+    before = taken(table, findings)
+    table.path(0).rename(table.path(0).with_name("elsewhere.png"))
+    moved = replace(table, img_name=np.array(["elsewhere.png", *table.img_name[1:].tolist()]))
+    decoded = []
+    monkeypatch.setattr(surveys, "look", lambda content: decoded.append(content))
+    after = taken(moved, findings)
+    assert decoded == []
+    for column in ("sha256", "size", "format", "mode", "width", "height", "brightness", "fingerprint"):
+        assert np.array_equal(getattr(before, column), getattr(after, column))
+
+
+def test_what_was_looked_at_before_an_interruption_is_kept(gallery: Gallery, tmp_path: Path) -> None:
+    table = gallery(3).take(np.arange(surveys.AT_ONCE + 3) % 3)
+    store = Findings(tmp_path / "f.sqlite")
+    looks = surveys.examine(table, store, 2)
+    for _ in range(surveys.AT_ONCE + 1):
+        next(looks)
+    looks.close()
+    store.close()
+    again = Findings(tmp_path / "f.sqlite")
+    assert not any(seen.fresh for seen in surveys.examine(table, again, 2))
+    again.close()
+
+
+def test_the_digest_does_not_depend_on_the_order_of_rows_or_the_place(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    moved = replace(table, folder=table.folder.rename(table.folder.parent / "elsewhere"), split="val")
+    turned = moved.take(np.array([2, 0, 3, 1]))
+    assert taken(turned, findings).digest() == taken(moved, findings).digest()
+
+
+def test_the_digest_changes_with_names_labels_groups_and_bytes(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    assert table.target is not None
+    changed = [
+        table,
+        table.take(np.arange(3)),
+        replace(table, target=1 - table.target),
+        replace(table, target=None),
+        replace(table, group=np.array(list("wxyz"))),
+        replace(table, group=np.array(list("wxyy"))),
+    ]
+    digests = [taken(one, findings).digest() for one in changed]
+    name = table.path(0).with_name("other.png")
+    table.path(0).rename(name)
+    renamed = replace(table, img_name=np.array([name.name, *table.img_name[1:].tolist()]))
+    digests.append(taken(renamed, findings).digest())
+    name.write_bytes(name.read_bytes() + b" ")
+    digests.append(taken(renamed, findings).digest())
+    assert len(set(digests)) == len(changed) + 2
+
+
+def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    without = taken(table.take(np.array([0, 1, 3])), findings).digest()
+    table.path(2).write_bytes(b"")
+    assert taken(table, findings).digest() == without
+
+
+# --- the store -----------------------------------------------------------------------------------------------------
+
+
+def test_findings_and_pairs_come_back(findings: Findings) -> None:
+    found = Finding("", "JPEG", "RGB", 3, 4, 5.5, b"\0\1")
+    findings.keep_images([(b"a" * 32, found), (b"b" * 32, Finding(fault="is empty"))])
+    findings.keep_pairs([(b"b", b"a", "near"), (b"a", b"c", "")])
+    assert findings.image(b"a" * 32) == found
+    assert findings.image(b"b" * 32) == Finding(fault="is empty")
+    assert findings.image(b"c" * 32) is None
+    assert (findings.pair(b"a", b"b"), findings.pair(b"c", b"a"), findings.pair(b"b", b"c")) == ("near", "", None)
+
+
+def test_a_store_of_another_version_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.sqlite"
+    store = Findings(path)
+    store.keep_images([(b"a", Finding(fault="is empty"))])
+    store.close()
+    monkeypatch.setattr(finding_files, "VERSION", finding_files.VERSION + 1)
+    store = Findings(path)
+    assert store.image(b"a") is None
+    store.keep_images([(b"a", Finding(fault="is new"))])
+    store.close()
+    assert Findings(path).image(b"a") == Finding(fault="is new")
+
+
+def test_two_may_use_one_store(tmp_path: Path) -> None:
+    one, two = Findings(tmp_path / "f.sqlite"), Findings(tmp_path / "f.sqlite")
+    one.keep_images([(b"a", Finding(fault="is empty"))])
+    two.keep_images([(b"a", Finding(fault="is empty")), (b"b", Finding(fault="is big"))])
+    assert (two.image(b"a"), one.image(b"b")) == (Finding(fault="is empty"), Finding(fault="is big"))
+
+
+@pytest.mark.parametrize("content", [b"this is no database, but long enough to be taken for one" * 20, b""])
+def test_a_damaged_store_is_refused_and_an_empty_one_begun(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "f.sqlite"
+    path.write_bytes(content)
+    if not content:
+        assert Findings(path).image(b"a") is None
+        return
+    with pytest.raises(ExperimentError) as caught:
+        Findings(path)
+    assert str(caught.value) == (
+        f"{path}, the store of what was found in images, cannot be used: file is not a database\n"
+        f"next: free the disk; if the file is damaged, remove it, for it can be made again: rm {path}"
+    )
+
+
+def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExperimentError) as caught:
+        Findings(tmp_path / "file" / "f.sqlite")
+    assert str(caught.value).startswith(f"{tmp_path}/file/f.sqlite, the store of what was found in images, cannot be ")
+
+
+def test_the_store_is_a_plain_database(tmp_path: Path) -> None:
+    Findings(tmp_path / "f.sqlite").close()
+    names = sqlite3.connect(tmp_path / "f.sqlite").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
+    assert names == [("image",), ("pair",)]

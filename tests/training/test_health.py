@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from math import log
+
+import numpy as np
+import pytest
+
+from ffdi.config import TrainConfig
+from ffdi.errors import TrainingError
+from ffdi.training import health
+
+TARGET = np.arange(200) % 2
+CONFIG = TrainConfig(epochs=8, lr=3e-3)
+SLOWER = "lower train.lr (try 0.0003) or raise train.warmup_epochs"
+LEARNED = 0.5 * np.random.default_rng(0).random(200) + 0.5 * TARGET
+BLIND = np.random.default_rng(1).random(200)
+
+
+def kinds(epoch: int, train_loss: float, y_pred: np.ndarray, config: TrainConfig = CONFIG) -> list[str]:
+    return [one.kind for one in health.check(config, epoch, train_loss, 0.5, TARGET, y_pred)]
+
+
+def test_a_network_that_learns_is_well() -> None:
+    assert all(kinds(epoch, 0.6, LEARNED) == [] for epoch in range(8))
+
+
+def test_offsets_do_not_make_a_good_network_ill() -> None:
+    assert kinds(7, 0.6, LEARNED / 4) == []  # every image on one side of 0.5, in the right order
+
+
+def test_the_first_epoch_and_the_warm_up_are_not_judged() -> None:
+    assert kinds(0, 0.9, np.full(200, 0.4)) == []
+    slow = TrainConfig(epochs=8, warmup_epochs=2.5)
+    assert kinds(2, 0.9, np.full(200, 0.4), slow) == []
+    assert kinds(3, 0.9, np.full(200, 0.4), slow) == ["constant"]
+
+
+def test_a_training_of_one_epoch_is_judged_at_its_end() -> None:
+    assert kinds(0, 0.6, BLIND, TrainConfig(epochs=1)) == ["no learning"]
+
+
+def test_a_collapsed_network_is_named_early() -> None:
+    (found,) = health.check(CONFIG, 1, 0.6, 0.5, TARGET, np.full(200, 0.25))
+    assert found == health.Symptom(
+        "constant", 1, "every held-out image has nearly the same score, 0.250: the network has collapsed", SLOWER
+    )
+
+
+def test_no_learning_is_told_after_half_of_the_epochs() -> None:
+    assert [kinds(epoch, 0.6, BLIND) for epoch in (1, 2)] == [[], []]
+    (found,) = health.check(CONFIG, 3, 0.6, 0.5, TARGET, BLIND)
+    assert (found.kind, found.advice) == ("no learning", f"{SLOWER}, or train longer")
+    assert found.what.startswith("the held-out AUC cannot be told from chance (0.")
+
+
+def test_the_majoritys_share_is_told() -> None:
+    target = (np.arange(200) % 5 > 0).astype(np.int64)
+    found = health.check(CONFIG, 7, 0.4, 0.8, target, 0.6 + 0.3 * BLIND)
+    assert [one.kind for one in found] == ["no learning", "majority"]
+    assert found[1].what == "all held-out images are called fake; the larger class has 80.0%"
+
+
+@pytest.mark.parametrize(("share", "smoothing"), [(0.5, 0.0), (0.8, 0.0), (0.8, 0.1)])
+def test_a_loss_that_the_share_alone_would_reach_is_told(share: float, smoothing: float) -> None:
+    config = TrainConfig(epochs=2, lr=3e-3, label_smoothing=smoothing)
+    soft = share * (1 - smoothing) + smoothing / 2
+    blind = -soft * log(soft) - (1 - soft) * log(1 - soft)
+    assert health.check(config, 1, blind - 1e-6, share, TARGET, LEARNED) == []
+    (found,) = health.check(config, 1, blind + 1e-6, share, TARGET, LEARNED)
+    assert found.kind == "no fit"
+    assert found.what == (
+        f"the training loss {blind:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
+    )
+
+
+def test_augmentation_that_repeats_itself_is_refused() -> None:
+    images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
+    health.check_draws(images, images[::-1])
+    with pytest.raises(TrainingError) as caught:
+        health.check_draws(images, images.copy())
+    assert str(caught.value) == (
+        "augmentation repeats itself: 2 images are the same in two epochs\n"
+        "next: report this with the versions of albumentations and numpy; augment.recipe = 'none' goes on without"
+    )
