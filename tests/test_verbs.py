@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
@@ -358,3 +359,137 @@ def test_serving_does_not_import_torch(trained: Path, competition: Path, tmp_pat
     )
     assert done.stdout.splitlines()[-1] == "heavy: []"
     assert len(pd.read_csv(output)) == 20
+
+
+# --- shift, stress, blends that are refused, budgets ---------------------------------------------------------------
+
+
+def test_stress_says_how_the_score_holds(copy: Path, invoke: Invoke) -> None:
+    answer = invoke("score", "--experiment", "tiny", "--stress")
+    assert (answer.code, answer.err) == (0, "")
+    stress = json.loads((copy / "experiments" / "tiny" / "stress.json").read_text())
+    oof = json.loads((copy / "experiments" / "tiny" / "metrics.json").read_text())
+    assert stress["images"] == 64
+    assert stress["auc"] == pytest.approx(np.mean([fold["auc"] for fold in oof["folds"].values()]), abs=1e-12)
+    assert {"JPEG 30", "quarter size", "noise 10"} < set(stress["distortions"])
+    assert stress["mean_auc"] == pytest.approx(np.mean([row["auc"] for row in stress["distortions"].values()]))
+    assert "│ JPEG 90" in answer.out
+
+
+def test_shift_compares_splits_and_kinds_of_images(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(competition, data)
+    labels = pd.read_csv(data / "trainset_label.txt")
+    labels["family"] = np.where(labels.target == 0, "real", np.where(labels.index % 3 == 0, "swap", "talking"))
+    labels.to_csv(data / "trainset_label.txt", index=False)
+    for path in (data / "valset").iterdir():  # another camera: all of them green
+        image = cv2.imread(str(path)) // 2
+        cv2.imwrite(str(path), image + np.array([0, 120, 0], np.uint8))
+    answer = invoke("score", "--experiment", "tiny", "--shift", "--data", str(data))
+    assert (answer.code, answer.err) == (0, "")
+    shift = json.loads((copy / "experiments" / "tiny" / "shift.json").read_text())
+    apart = {tuple(pair["splits"]): pair["auc"] for pair in shift["splits"]}
+    assert apart["train", "val"] > 0.95
+    assert apart["train", "test"] < 0.8
+    families = {part["value"]: (part["against"], part["fake"]) for part in shift["slices"]["family"]}
+    assert families["swap"][0] == families["talking"][0] == "all real"
+    assert sum(fake for _, fake in families.values()) == 32
+    assert {"brightness", "compression", "looks"} < set(shift["slices"])
+    assert "size" not in shift["slices"]  # all images are of one size
+
+
+def test_experiments_of_other_folds_are_not_blended(copy: Path, competition: Path, invoke: Invoke) -> None:
+    other = copy / "experiments" / "other"
+    other.mkdir()
+    (other / "config.toml").write_text(TINY.replace("seed = 3", "seed = 4").replace("epochs = 3", "epochs = 1"))
+    words = ["--experiment", "other", "--data", str(competition)]
+    assert invoke("train-folds", *words).code == 0
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--experiment", "other")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: tiny and other were not trained on the same images in the same folds; no score of both together could "
+        "be believed\n"
+        "next: train them on the same data with the same [folds] (folds.seed keeps folds where seed differs), or "
+        "submit them apart\n",
+    )
+    (other / "config.toml").write_text(
+        TINY.replace("seed = 3", "seed = 4").replace("epochs = 3", "epochs = 1").replace("k = 2", "k = 2\nseed = 3")
+    )
+    assert invoke("train-folds", *words, "--fresh").code == 0
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--experiment", "other")
+    assert answer.code == 0, answer.err
+    assert "ways to combine the experiments" in answer.out
+    record = json.loads((copy / "exports" / "tiny+other" / "submission.json").read_text())
+    assert [row["method"] for row in record["nested"]] == ["mean", "logit_mean", "rank_mean", "greedy", "stacking"]
+    assert sum(row["chosen"] for row in record["nested"]) == 1
+
+
+@pytest.mark.parametrize("method", ["greedy", "stacking", "logit_mean"])
+def test_a_method_that_is_asked_for_is_exported_with_its_calibration(copy: Path, invoke: Invoke, method: str) -> None:
+    other = copy / "experiments" / "other"
+    shutil.copytree(copy / "experiments" / "tiny", other)
+    for name in ("tiny", "other"):
+        config = copy / "experiments" / name / "config.toml"
+        config.write_text(TINY + f'[ensemble]\nmethod = "{method}"\ncalibration = "isotonic"\n')
+    both = ["--experiment", "tiny", "--experiment", "other"]
+    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
+        answer = invoke(verb, *both)
+        assert answer.code == 0, answer.err
+    folder = copy / "exports" / "tiny+other"
+    scores = [pd.read_csv(folder / name).y_pred for name in ("submission.csv", "onnx_scores.csv")]
+    assert (scores[0] - scores[1]).abs().max() <= 1e-5
+    bundle = json.loads((folder / "bundle.json").read_text())
+    assert (bundle["method"], bundle["calibration"]["kind"]) == (method, "isotonic")
+
+
+def test_ranks_are_submitted_and_never_exported(copy: Path, invoke: Invoke) -> None:
+    config = copy / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY + '[ensemble]\nmethod = "rank_mean"\n')
+    assert invoke("ensemble-submit", "--experiment", "tiny").code == 0
+    answer = invoke("export-onnx", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: ensemble.method = 'rank_mean' scores an image by all others that are scored beside it; no graph can do "
+        "that\n"
+        "next: set ensemble.method = 'auto' in config.toml; nothing has to be trained again for that\n",
+    )
+
+
+def test_a_graph_beyond_the_budget_is_refused(copy: Path, invoke: Invoke) -> None:
+    config = copy / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY + "[export]\nmax_parameters = 1000\n")
+    manifest = json.loads((copy / "experiments" / "tiny" / "fold_0" / "manifest.json").read_text())
+    answer = invoke("export-onnx", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: these 2 networks have {2 * manifest['parameters']:,} parameters; export.max_parameters is 1,000\n"
+        "next: export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
+        "export.max_parameters in config.toml where no rule forbids it\n",
+    )
+
+
+def test_a_ledger_of_other_weights_is_not_scored(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "oof.csv"
+    content = pd.read_csv(path, dtype=str)
+    content.loc[content.fold == "1", "weights"] = "0123456789ab"
+    content.to_csv(path, index=False)
+    answer = invoke("score", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} has predictions of fold 1 by other weights than those in {path.parent}/fold_1\n"
+        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n",
+    )
+
+
+def test_a_training_that_leads_nowhere_says_so(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY.replace("lr = 3e-3", "lr = 1e-9").replace("ema = 0.9", "ema = 0.0"))
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    assert "fold 0  unhealthy: " in answer.out
+    assert "lower train.lr (try 1e-10) or raise train.warmup_epochs" in answer.out
+    assert invoke("leaderboard").code == 0
+    (state,) = pd.read_csv(workspace / "experiments" / "leaderboard.csv").state
+    assert "no learning" in state
