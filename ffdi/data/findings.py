@@ -9,8 +9,6 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Lock
 
-import cv2
-
 from ffdi.data import duplicates, images
 from ffdi.errors import DataError, ExperimentError
 
@@ -33,7 +31,7 @@ class Finding:
         fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
         format, mode: Pillow's names ('JPEG', 'RGB').
         width, height: in pixels, as the header has them.
-        brightness: the mean of all pixels and channels, 0 to 255.
+        brightness: the mean grey of the fingerprint, 0 to 255.
         fingerprint: `fingerprint.fingerprint` of the decoded pixels.
     """
 
@@ -53,9 +51,8 @@ def look(content: bytes) -> Finding:
         pixels = images.pixels(content, "")
     except DataError as error:
         return Finding(fault=error.what.strip())
-    brightness = sum(cv2.mean(pixels)[:3]) / 3
-    small = duplicates.fingerprint(pixels).tobytes()
-    return Finding("", header.format, header.mode, header.width, header.height, brightness, small)
+    small = duplicates.fingerprint(pixels)
+    return Finding("", header.format, header.mode, header.width, header.height, float(small.mean()), small.tobytes())
 
 
 class Findings:

