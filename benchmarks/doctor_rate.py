@@ -73,28 +73,38 @@ def links(root: Path, files: int, kinds: int) -> Path:
     return folder
 
 
-def turns(table: Table, root: Path, helpings: int = 6) -> None:
-    """Decoding alone against the doctor's look, helping by helping."""
+def turns(table: Table, root: Path, helpings: int = 12) -> None:
+    """Decoding alone against the doctor's look, helping by helping; each begins every other time."""
     threads, findings = machine.cores(), Forgetful(root / "turns.sqlite")
-    rates: dict[str, list[float]] = {"decode": [], "doctor": []}
+    ways = {"decode": lambda part: decoded(part, threads), "doctor": lambda part: looked_at(part, findings, threads)}
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
     for number in range(helpings):
-        part = table.take(np.arange(number * HELPING, min((number + 1) * HELPING, len(table))))
-        started = time.perf_counter()
-        with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(lambda row, part=part: images.read(part.path(row)), range(len(part))):
-                pass
-        decoded = time.perf_counter()
-        looked = survey.Survey(part)
-        for row, seen in enumerate(survey.examine(part, findings, threads)):
-            looked.record(row, seen)
-        rates["decode"].append(len(part) / (decoded - started))
-        rates["doctor"].append(len(part) / (time.perf_counter() - decoded))
-    ratio = np.array(rates["doctor"]) / np.array(rates["decode"])
+        part = table.take(np.arange(number * HELPING, (number + 1) * HELPING) % len(table))
+        for way in list(ways)[:: 1 if number % 2 else -1]:
+            started = time.perf_counter()
+            ways[way](part)
+            seconds[way].append(time.perf_counter() - started)
+    rate = {way: HELPING / np.median(taken) for way, taken in seconds.items()}
+    ratio = np.array(seconds["decode"]) / np.array(seconds["doctor"])
     print(
-        f"{threads} threads, {helpings} x {HELPING} images: decode {np.median(rates['decode']):.0f} images/s, doctor "
-        f"{np.median(rates['doctor']):.0f}; ratio median {np.median(ratio):.3f} "
-        f"({ratio.min():.3f} to {ratio.max():.3f})"
+        f"{threads} threads, {helpings} x {HELPING} images: decode {rate['decode']:.0f} images/s, doctor "
+        f"{rate['doctor']:.0f}; ratio median {np.median(ratio):.3f} ({ratio.min():.3f} to {ratio.max():.3f})"
     )
+
+
+def decoded(table: Table, threads: int) -> None:
+    """Reads and decodes all images, and forgets them."""
+    handfuls = [range(first, first + survey.HANDFUL) for first in range(0, len(table), survey.HANDFUL)]
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(lambda rows: [images.read(table.path(row)).shape for row in rows], handfuls):
+            pass
+
+
+def looked_at(table: Table, findings: Findings, threads: int) -> None:
+    """The doctor's look at all images, as its verb takes it."""
+    looked = survey.Survey(table)
+    for row, seen in enumerate(survey.examine(table, findings, threads)):
+        looked.record(row, seen)
 
 
 def whole(root: Path, files: int) -> None:

@@ -36,20 +36,31 @@ ROWS = 2048
 """Fingerprints on each side of one block of the search: 16 MiB of cosines for each thread."""
 
 
-def fingerprint(pixels: np.ndarray) -> np.ndarray:
-    """The picture in 16 x 16 greys; equal pixels give equal fingerprints.
+def _shrink() -> np.ndarray:
+    """float32 [EDGE, SAMPLED], each row of sum 1: a mean over every cell, blurred by half a cell.
+
+    Without the blur a shift by a third of a cell tears edges. One matrix does what three calls of OpenCV would do in
+    three times the time.
+    """
+    halve = np.repeat(np.eye(2 * EDGE), SAMPLED // (2 * EDGE), axis=1) * 2 * EDGE / SAMPLED
+    blur = cv2.GaussianBlur(np.eye(2 * EDGE), (1, 0), sigmaX=1e-6, sigmaY=1.0)
+    return (np.repeat(np.eye(EDGE), 2, axis=1) / 2 @ blur @ halve).astype(np.float32)
+
+
+SHRINK = _shrink()
+
+
+def fingerprint(grey: np.ndarray) -> np.ndarray:
+    """The picture in 16 x 16 greys; equal greys give equal fingerprints.
 
     Args:
-        pixels: RGB, uint8 [H, W, 3].
+        grey: uint8 [H, W], the picture's greys.
 
     Returns:
         uint8 [256].
     """
-    sparse = cv2.resize(pixels, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
-    grey = cv2.cvtColor(sparse, cv2.COLOR_RGB2GRAY)
-    small = cv2.resize(grey, (2 * EDGE, 2 * EDGE), interpolation=cv2.INTER_AREA).astype(np.float32)
-    smooth = cv2.GaussianBlur(small, (0, 0), 1.0)  # else a shift by a third of a cell tears edges
-    return np.rint(cv2.resize(smooth, (EDGE, EDGE), interpolation=cv2.INTER_AREA)).astype(np.uint8).ravel()
+    sparse = cv2.resize(grey, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
+    return np.rint(SHRINK @ sparse @ SHRINK.T).astype(np.uint8).ravel()
 
 
 def candidates(fingerprints: np.ndarray, threads: int, rows: int = ROWS) -> Iterator[np.ndarray]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from ffdi.data import duplicates, images
 from ffdi.errors import DataError, ExperimentError
@@ -18,21 +18,19 @@ LAYOUT = (
     "DROP TABLE IF EXISTS image",
     "DROP TABLE IF EXISTS pair",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
-    "brightness REAL, fingerprint BLOB) WITHOUT ROWID",
+    "fingerprint BLOB) WITHOUT ROWID",
     "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, PRIMARY KEY (first, second)) WITHOUT ROWID",
 )
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """What one image is.
 
     Attributes:
         fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
         format, mode: Pillow's names ('JPEG', 'RGB').
         width, height: in pixels, as the header has them.
-        brightness: the mean grey of the fingerprint, 0 to 255.
-        fingerprint: `fingerprint.fingerprint` of the decoded pixels.
+        fingerprint: `duplicates.fingerprint` of the decoded greys.
     """
 
     fault: str = ""
@@ -40,19 +38,18 @@ class Finding:
     mode: str = ""
     width: int = 0
     height: int = 0
-    brightness: float = 0.0
     fingerprint: bytes = b""
 
 
 def look(content: bytes) -> Finding:
-    """Decodes an image's bytes once and keeps what later questions need."""
+    """Decodes all of an image's bytes once and keeps what later questions need."""
     try:
         header = images.header(content, "")
-        pixels = images.pixels(content, "")
+        grey = images.grey(content, "")
     except DataError as error:
         return Finding(fault=error.what.strip())
-    small = duplicates.fingerprint(pixels)
-    return Finding("", header.format, header.mode, header.width, header.height, float(small.mean()), small.tobytes())
+    fingerprint = duplicates.fingerprint(grey).tobytes()
+    return Finding("", header.format, header.mode, header.width, header.height, fingerprint)
 
 
 class Findings:
@@ -70,20 +67,24 @@ class Findings:
             self._store = sqlite3.connect(path, timeout=60, check_same_thread=False)
             if self._version() != VERSION:
                 self._begin()
+            self._known = {sha256 for (sha256,) in self._store.execute("SELECT sha256 FROM image")}
 
     def close(self) -> None:
         """Closes the file."""
         self._store.close()
 
     def image(self, sha256: bytes) -> Finding | None:
-        """What was found in the bytes of that hash; None where nobody has looked."""
+        """What was found in the bytes of that hash; None where nobody had looked when the store was opened."""
+        if sha256 not in self._known:  # a new image must not wait for the file
+            return None
         row = self._one("SELECT * FROM image WHERE sha256 = ?", (sha256,))
         return Finding(*row[1:]) if row else None
 
     def keep_images(self, found: Iterable[tuple[bytes, Finding]]) -> None:
         """Keeps what was found in the bytes of each hash."""
-        rows = [(sha256, *astuple(finding)) for sha256, finding in found]
-        self._insert("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        rows = [(sha256, *finding) for sha256, finding in found]
+        self._insert("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._known.update(row[0] for row in rows)
 
     def pair(self, first: bytes, second: bytes) -> str | None:
         """How two images were found to be alike: 'exact', 'near' or ''; None where nobody has compared them."""

@@ -83,9 +83,24 @@ def pixels(content: bytes, name: str) -> np.ndarray:
     Raises:
         DataError: truncated or damaged.
     """
+    return _decoded(content, name, cv2.IMREAD_COLOR_RGB)
+
+
+def grey(content: bytes, name: str) -> np.ndarray:
+    """The greys alone of what has passed `header`, for a third less time; uint8 [H, W].
+
+    What `pixels` refuses is refused, and nothing else: the whole file is read by the same decoder.
+
+    Raises:
+        DataError: truncated or damaged.
+    """
+    return _decoded(content, name, cv2.IMREAD_GRAYSCALE)
+
+
+def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines beside ours
     try:
-        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+        decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     except cv2.error:
         decoded = None
     if decoded is None:

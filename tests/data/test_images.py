@@ -208,6 +208,56 @@ def test_damaged_bytes_give_pixels_or_a_data_error(kind: str, changes: list[tupl
         warnings.simplefilter("ignore")
         result = outcome(bytes(content))
     assert result.startswith("face.jpg ") if isinstance(result, str) else result.dtype == np.uint8
+    greys = greys_or_refusal(bytes(content))
+    assert greys == result if isinstance(result, str) else greys.shape == result.shape[:2]
+
+
+def greys_or_refusal(content: bytes) -> np.ndarray | str:
+    """As `outcome`, of the greys alone."""
+    try:
+        images.header(content, "face.jpg")
+        return images.grey(content, "face.jpg")
+    except DataError as error:
+        return str(error)
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+KINDS: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+    "JPEG": (Image.fromarray(COLOURS), "JPEG", {"quality": 90}),
+    "progressive JPEG": (Image.fromarray(COLOURS), "JPEG", {"progressive": True}),
+    "turned JPEG": (Image.fromarray(COLOURS), "JPEG", {"exif": TURNED}),
+    "grey JPEG": (Image.fromarray(COLOURS).convert("L"), "JPEG", {}),
+    "CMYK JPEG": (Image.fromarray(COLOURS).convert("CMYK"), "JPEG", {}),
+    "PNG": (Image.fromarray(COLOURS), "PNG", {}),
+    "PNG with alpha": (Image.fromarray(COLOURS).convert("RGBA"), "PNG", {}),
+    "palette PNG": (Image.fromarray(COLOURS).convert("P"), "PNG", {}),
+    "16 bit PNG": (Image.fromarray(np.arange(1536, dtype=np.uint16).reshape(48, 32) * 40), "PNG", {}),
+    "WEBP": (Image.fromarray(COLOURS), "WEBP", {}),
+    "BMP": (Image.fromarray(COLOURS), "BMP", {}),
+    "TIFF": (Image.fromarray(COLOURS), "TIFF", {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_greys_are_those_of_the_pixels(kind: str) -> None:
+    picture, format, options = KINDS[kind]
+    content = encoded(picture, format, **options)
+    pixels, greys = outcome(content), greys_or_refusal(content)
+    assert isinstance(pixels, np.ndarray)
+    assert isinstance(greys, np.ndarray)
+    assert np.abs(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(int) - greys).mean() < 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_greys_of_a_cut_file_are_refused_where_its_pixels_are(kind: str) -> None:
+    picture, format, options = KINDS[kind]
+    content = encoded(picture, format, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cut in {*range(0, len(content), 37), *range(len(content) - 12, len(content))}:
+            result, greys = outcome(content[:cut]), greys_or_refusal(content[:cut])
+            assert greys == result if isinstance(result, str) else isinstance(greys, np.ndarray)
 
 
 # --- reading -------------------------------------------------------------------------------------------------------
