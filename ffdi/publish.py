@@ -14,8 +14,8 @@ from typing import Any
 
 from ffdi.errors import ExperimentError
 
-SCHEMA = 1
-"""Version of the layout of every JSON file here; a reader refuses a newer one."""
+SCHEMA = 2
+"""Version of the layout of every file here; a reader refuses another one."""
 
 
 @contextmanager
@@ -84,7 +84,7 @@ def read(path: Path) -> dict[str, Any]:
     """Reads one of ffdi's JSON files.
 
     Raises:
-        ExperimentError: missing, damaged, or written by a newer ffdi.
+        ExperimentError: missing, damaged, or written by an older or a newer ffdi.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -92,8 +92,13 @@ def read(path: Path) -> dict[str, Any]:
         raise ExperimentError(f"{path} is missing") from None
     except ValueError as error:
         raise ExperimentError(f"{path} is damaged: {error}", hint=f"remove it and run again: rm {path}") from None
-    if not isinstance(content, dict) or content.get("schema", SCHEMA) > SCHEMA:
-        raise ExperimentError(f"{path} was not written by this version of ffdi", hint="update ffdi")
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        newer = isinstance(schema, int) and schema > SCHEMA
+        raise ExperimentError(
+            f"{path} was not written by this version of ffdi",
+            hint="update ffdi" if newer else "make it anew: train-folds --fresh an experiment, export-onnx an export",
+        )
     return content
 
 

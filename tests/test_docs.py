@@ -40,8 +40,12 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 def test_every_verb_and_flag_in_the_readme_exists() -> None:
-    verbs = set(re.findall(r"invoke ([a-z]+-[a-z]+)", README))
-    assert verbs == {"train-folds", "ensemble-submit", "export-onnx", "predict-onnx"}
+    verbs = set(re.findall(r"invoke ([a-z]+(?:-[a-z]+)*)", README))
+    verbs |= set(re.findall(r"^\| `([a-z-]+)` \|", README, flags=re.MULTILINE))
+    listed = subprocess.run(
+        [sys.executable, "-m", "invoke", "--list"], cwd=PROJECT, capture_output=True, text=True, check=True
+    ).stdout
+    assert verbs == set(re.findall(r"^  ([a-z-]+)  ", listed, flags=re.MULTILINE))
     help_texts = [
         subprocess.run(
             [sys.executable, "-m", "invoke", "--help", verb], cwd=PROJECT, capture_output=True, text=True, check=True

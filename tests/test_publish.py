@@ -70,12 +70,18 @@ def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:
     assert publish.read(path) == {"schema": publish.SCHEMA, "b": 1, "a": "ä"}
 
 
+ANEW = "next: make it anew: train-folds --fresh an experiment, export-onnx an export"
+
+
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
         (None, "{path} is missing"),
         ('{"schema": 999}', "{path} was not written by this version of ffdi\nnext: update ffdi"),
-        ("[]", "{path} was not written by this version of ffdi\nnext: update ffdi"),
+        ('{"schema": 1}', "{path} was not written by this version of ffdi\n" + ANEW),
+        ('{"schema": "2"}', "{path} was not written by this version of ffdi\n" + ANEW),
+        ("{}", "{path} was not written by this version of ffdi\n" + ANEW),
+        ("[]", "{path} was not written by this version of ffdi\n" + ANEW),
         (
             "{",
             "{path} is damaged: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"

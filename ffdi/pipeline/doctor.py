@@ -77,6 +77,8 @@ def _show(diagnosis: Diagnosis) -> None:
     console.say(
         f"pictures that several images show: {copies['exact']} with equal pixels, {copies['near']} nearly alike; "
         f"{copies['images']} images"
+        if copies["pictures"]
+        else "no two images show the same picture"
     )
     for picture in copies["pictures"][:NAMED]:
         console.say(f"  {picture['kind']}: {' = '.join(picture['images'])}")

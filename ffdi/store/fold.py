@@ -62,7 +62,7 @@ class FoldFolder:
         """Whether the fold is complete.
 
         Raises:
-            ExperimentError: it is complete but foreign, newer than this code, or damaged.
+            ExperimentError: it is complete but foreign, of another version, or damaged.
         """
         if not self.manifest_path.is_file():
             return False

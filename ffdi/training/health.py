@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import ceil, log
 
 import numpy as np
+from scipy.stats import binomtest
 
 from ffdi.config import TrainConfig
 from ffdi.errors import TrainingError
@@ -15,6 +16,8 @@ CONSTANT = 1e-3
 """Standard deviation of probabilities below which a network tells nothing apart."""
 PATIENCE = 0.5
 """The share of the epochs after which a network is expected to have learned something."""
+HARDLY = 0.55
+"""A held-out AUC that may lie below it is hardly better than chance.."""
 PROBED = 16
 """Images whose augmentation is looked at before training; that none of them changes between epochs is no chance."""
 
@@ -54,12 +57,21 @@ def check(
     if low <= 0.5:
         what = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
         found.append(Symptom("no learning", epoch, what, f"{slower}, or train longer"))
-    if low <= 0.5 and len(np.unique(y_pred > 0.5)) == 1:
-        most = max(target.mean(), 1 - target.mean())
+    most = max(target.mean(), 1 - target.mean())
+    right, (least, greatest) = _accuracy(target, y_pred)
+    if low < HARDLY and least <= most:
         what = (
-            f"all held-out images are called {'fake' if y_pred[0] > 0.5 else 'real'}; the larger class has {most:.1%}"
+            f"the held-out accuracy {right:.3f} ({least:.3f} to {greatest:.3f}) cannot be told from {most:.3f}, the "
+            "share of the larger class"
         )
-        found.append(Symptom("majority", epoch, what, slower))
+        found.append(Symptom("majority", epoch, what, f"{slower}, or train longer"))
+    loss, surplus = _held_out_loss(target, y_pred)
+    if low < HARDLY and surplus > 0:
+        what = (
+            f"the held-out loss {loss:.4f} is worse than that of the share of fakes alone, and the AUC hardly better "
+            f"than chance ({low:.3f} to {high:.3f})"
+        )
+        found.append(Symptom("worse than blind", epoch, what, f"{slower}, or train longer"))
     if train_loss >= (blind := _blind_loss(config, share)):
         what = f"the training loss {train_loss:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
         found.append(Symptom("no fit", epoch, what, slower))
@@ -80,6 +92,24 @@ def check_draws(first: np.ndarray, second: np.ndarray) -> None:
             f"augmentation repeats itself: {len(first)} images are the same in two epochs",
             hint="report this with the versions of albumentations and numpy; augment.recipe = 'none' goes on without",
         )
+
+
+def _accuracy(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, tuple[float, float]]:
+    """The share on the right side of 0.5, and its 95 % interval (Wilson 1927)."""
+    interval = binomtest(int(((y_pred > 0.5) == target).sum()), len(target)).proportion_ci(method="wilson")
+    return float(((y_pred > 0.5) == target).mean()), (float(interval.low), float(interval.high))
+
+
+def _held_out_loss(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float]:
+    """The mean loss in nats, and the low end of the 95 % interval of how much it exceeds that of the share of fakes."""
+    step = np.finfo(np.float64).eps
+    share = np.clip(target.mean(), step, 1 - step)
+    loss, blind = (
+        -np.log(np.where(target == 1, one, 1 - one))
+        for one in (np.clip(y_pred, step, 1 - step), np.full(len(target), share))
+    )
+    surplus = loss - blind
+    return float(loss.mean()), float(surplus.mean() - 1.96 * surplus.std(ddof=1) / np.sqrt(len(surplus)))
 
 
 def _blind_loss(config: TrainConfig, share: float) -> float:

@@ -36,7 +36,7 @@ def test_the_first_epoch_and_the_warm_up_are_not_judged() -> None:
 
 
 def test_a_training_of_one_epoch_is_judged_at_its_end() -> None:
-    assert kinds(0, 0.6, BLIND, TrainConfig(epochs=1)) == ["no learning"]
+    assert kinds(0, 0.6, BLIND, TrainConfig(epochs=1)) == ["no learning", "majority", "worse than blind"]
 
 
 def test_a_collapsed_network_is_named_early() -> None:
@@ -48,7 +48,7 @@ def test_a_collapsed_network_is_named_early() -> None:
 
 def test_no_learning_is_told_after_half_of_the_epochs() -> None:
     assert [kinds(epoch, 0.6, BLIND) for epoch in (1, 2)] == [[], []]
-    (found,) = health.check(CONFIG, 3, 0.6, 0.5, TARGET, BLIND)
+    found = health.check(CONFIG, 3, 0.6, 0.5, TARGET, BLIND)[0]
     assert (found.kind, found.advice) == ("no learning", f"{SLOWER}, or train longer")
     assert found.what.startswith("the held-out AUC cannot be told from chance (0.")
 
@@ -57,7 +57,20 @@ def test_the_majoritys_share_is_told() -> None:
     target = (np.arange(200) % 5 > 0).astype(np.int64)
     found = health.check(CONFIG, 7, 0.4, 0.8, target, 0.6 + 0.3 * BLIND)
     assert [one.kind for one in found] == ["no learning", "majority"]
-    assert found[1].what == "all held-out images are called fake; the larger class has 80.0%"
+    assert found[1].what == (
+        "the held-out accuracy 0.800 (0.739 to 0.850) cannot be told from 0.800, the share of the larger class"
+    )
+
+
+def test_a_network_that_knows_less_than_the_share_is_told() -> None:
+    hardly = 1 / (1 + np.exp(-np.random.default_rng(2).normal(0, 2.5, 200) - 1.5 * TARGET))
+    (found,) = health.check(CONFIG, 7, 0.6, 0.5, TARGET, hardly)
+    assert found.kind == "worse than blind"
+    assert found.what == (
+        "the held-out loss 0.9705 is worse than that of the share of fakes alone, and the AUC hardly better "
+        "than chance (0.545 to 0.698)"
+    )
+    assert kinds(7, 0.6, 0.5 + (hardly - 0.5) / 4) == []  # as little, but not sure of it
 
 
 @pytest.mark.parametrize(("share", "smoothing"), [(0.5, 0.0), (0.8, 0.0), (0.8, 0.1)])
