@@ -489,7 +489,7 @@ def test_a_training_that_leads_nowhere_says_so(workspace: Path, competition: Pat
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 0, answer.err
     assert "fold 0  unhealthy: " in answer.out
-    assert "lower train.lr (try 1e-10) or raise train.warmup_epochs" in answer.out
+    assert "fold 0  advice: lower train.lr (try 1e-10), raise train.warmup_epochs, or train longer\n" in answer.out
     assert invoke("leaderboard").code == 0
     (state,) = pd.read_csv(workspace / "experiments" / "leaderboard.csv").state
     assert "no learning" in state

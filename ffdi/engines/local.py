@@ -8,12 +8,12 @@ from ffdi.store.fold import FoldFolder
 from ffdi.training import fold
 from ffdi.training.device import Device
 from ffdi.training.fit import EpochRecord, Step
-from ffdi.training.health import Symptom
+from ffdi.training.health import Unhealthy
 
 
 def run(
     plan: fold.Plan, folders: Sequence[FoldFolder], device: Device
-) -> Iterator[tuple[FoldFolder, Step | EpochRecord | Symptom]]:
+) -> Iterator[tuple[FoldFolder, Step | EpochRecord | Unhealthy]]:
     """Trains and publishes each fold in turn, and yields what happens in it."""
     for folder in folders:
         for event in fold.train(plan, folder, device):

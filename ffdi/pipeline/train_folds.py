@@ -142,7 +142,7 @@ def _val(diagnosis: Diagnosis) -> Table | None:
 def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:
     from ffdi.engines import local
     from ffdi.training.fit import Step
-    from ffdi.training.health import Symptom
+    from ffdi.training.health import Unhealthy
 
     folders = [experiment.fold(fold) for fold in chosen]
     missing = experiment.unfinished(chosen, plan.identity)
@@ -152,8 +152,10 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
     epochs, done = plan.config.train.epochs, 0
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
         for folder, event in local.run(plan, missing, device):
-            if isinstance(event, Symptom):
-                bar.say(f"fold {folder.fold}  unhealthy: {event.what}; {event.advice}")
+            if isinstance(event, Unhealthy):
+                for what in event.symptoms.values():
+                    bar.say(f"fold {folder.fold}  unhealthy: {what}")
+                bar.say(f"fold {folder.fold}  advice: {event.advice}")
                 continue
             if isinstance(event, Step):
                 part = (event.step + 1) / event.steps

@@ -18,7 +18,7 @@ from ffdi.scoring.ensemble import sigmoid
 from ffdi.training import health, recipe
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
-from ffdi.training.health import Symptom
+from ffdi.training.health import Unhealthy
 
 CHECK_EVERY = 20
 """Steps between looks for NaN: each look waits for the device."""
@@ -58,7 +58,7 @@ class Fitted:
 
 def fit(
     detector: Detector, training: Batches, held_out: Batches, config: TrainConfig, device: Device, seed: int
-) -> Iterator[Step | EpochRecord | Symptom | Fitted]:
+) -> Iterator[Step | EpochRecord | Unhealthy | Fitted]:
     """Trains a detector.
 
     Args:
@@ -70,7 +70,7 @@ def fit(
         seed: decides what the network draws itself (dropout), together with the epoch.
 
     Yields:
-        A Step after each step, an EpochRecord and its Symptoms after each epoch, and a Fitted last.
+        A Step after each step, an EpochRecord after each epoch, Unhealthy after one that was, and a Fitted last.
 
     Raises:
         TrainingError: the loss is not finite any more.
@@ -126,7 +126,8 @@ def fit(
             images_per_second=seen / trained,
             seconds=time.perf_counter() - started,
         )
-        yield from health.check(config, epoch, train_loss, fakes / seen, target, y_pred)
+        if (unhealthy := health.check(config, epoch, train_loss, fakes / seen, target, y_pred)) is not None:
+            yield unhealthy
         if config.select == "best" and scores["auc"] > best[0]:
             best = (scores["auc"], epoch, {name: value.clone() for name, value in kept.state_dict().items()})
     if config.select == "best":

@@ -22,7 +22,7 @@ from ffdi.training import health, predict
 from ffdi.training.detector import Detector, Scorer
 from ffdi.training.device import Device
 from ffdi.training.fit import EpochRecord, Fitted, Step, fit
-from ffdi.training.health import Symptom
+from ffdi.training.health import Unhealthy
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Plan:
     val: Table | None
 
 
-def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Step | EpochRecord | Symptom]:
+def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Step | EpochRecord | Unhealthy]:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
     Yields:
@@ -78,8 +78,8 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Step | Epo
         if isinstance(event, EpochRecord):
             history.append(event)
             symptoms = []  # those of the last epoch stay
-        if isinstance(event, Symptom):
-            symptoms.append(event.kind)
+        if isinstance(event, Unhealthy):
+            symptoms = list(event.symptoms)
         yield event
     assert fitted is not None
     _publish(folder, history, fitted.detector)

@@ -17,25 +17,28 @@ CONSTANT = 1e-3
 PATIENCE = 0.5
 """The share of the epochs after which a network is expected to have learned something."""
 HARDLY = 0.55
-"""A held-out AUC that may lie below it is hardly better than chance.."""
+"""A held-out AUC that may lie below it is hardly better than chance."""
 PROBED = 16
 """Images whose augmentation is looked at before training; that none of them changes between epochs is no chance."""
 
 
 @dataclass(frozen=True)
-class Symptom:
-    """What is wrong after an epoch, and what to do about it."""
+class Unhealthy:
+    """What is wrong after an epoch, and what to do about it.
 
-    kind: str
-    epoch: int
-    what: str
+    Attributes:
+        symptoms: a sentence for each kind: 'constant', 'no learning', 'majority', 'worse than blind', 'no fit'.
+        advice: the next thing to try.
+    """
+
+    symptoms: dict[str, str]
     advice: str
 
 
 def check(
     config: TrainConfig, epoch: int, train_loss: float, share: float, target: np.ndarray, y_pred: np.ndarray
-) -> list[Symptom]:
-    """The symptoms after an epoch; none before a training can be judged.
+) -> Unhealthy | None:
+    """What is wrong after an epoch; None where all is well, or where it is too early to judge.
 
     Args:
         config: the recipe, whose learning rate the advice is about.
@@ -45,37 +48,42 @@ def check(
         target, y_pred: int64 and float64 [N], of the held-out fold.
     """
     if epoch < max(1, ceil(config.warmup_epochs)) and epoch + 1 < config.epochs:
-        return []
-    slower = f"lower train.lr (try {config.lr / 10:g}) or raise train.warmup_epochs"
+        return None
+    advice = f"lower train.lr (try {config.lr / 10:g}), raise train.warmup_epochs"
     if y_pred.std() < CONSTANT:
         what = f"every held-out image has nearly the same score, {y_pred.mean():.3f}: the network has collapsed"
-        return [Symptom("constant", epoch, what, slower)]
+        return Unhealthy({"constant": what}, advice)
     if epoch + 1 < PATIENCE * config.epochs:
-        return []
+        return None
+    symptoms = _of_held_out(target, y_pred)
+    if train_loss >= (blind := _blind_loss(config, share)):
+        what = f"the training loss {train_loss:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
+        symptoms["no fit"] = what
+    return Unhealthy(symptoms, f"{advice}, or train longer") if symptoms else None
+
+
+def _of_held_out(target: np.ndarray, y_pred: np.ndarray) -> dict[str, str]:
+    """What the scores of images that were not trained on suffer from."""
     low, high = intervals.delong(tally.count(target, y_pred))
-    found = []
+    if low >= HARDLY:
+        return {}
+    symptoms = {}
     if low <= 0.5:
-        what = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
-        found.append(Symptom("no learning", epoch, what, f"{slower}, or train longer"))
+        symptoms["no learning"] = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
     most = max(target.mean(), 1 - target.mean())
-    right, (least, greatest) = _accuracy(target, y_pred)
-    if low < HARDLY and least <= most:
-        what = (
+    right, least, greatest = _accuracy(target, y_pred)
+    if least <= most:
+        symptoms["majority"] = (
             f"the held-out accuracy {right:.3f} ({least:.3f} to {greatest:.3f}) cannot be told from {most:.3f}, the "
             "share of the larger class"
         )
-        found.append(Symptom("majority", epoch, what, f"{slower}, or train longer"))
     loss, surplus = _held_out_loss(target, y_pred)
-    if low < HARDLY and surplus > 0:
-        what = (
+    if surplus > 0:
+        symptoms["worse than blind"] = (
             f"the held-out loss {loss:.4f} is worse than that of the share of fakes alone, and the AUC hardly better "
             f"than chance ({low:.3f} to {high:.3f})"
         )
-        found.append(Symptom("worse than blind", epoch, what, f"{slower}, or train longer"))
-    if train_loss >= (blind := _blind_loss(config, share)):
-        what = f"the training loss {train_loss:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
-        found.append(Symptom("no fit", epoch, what, slower))
-    return found
+    return symptoms
 
 
 def check_draws(first: np.ndarray, second: np.ndarray) -> None:
@@ -94,10 +102,11 @@ def check_draws(first: np.ndarray, second: np.ndarray) -> None:
         )
 
 
-def _accuracy(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, tuple[float, float]]:
-    """The share on the right side of 0.5, and its 95 % interval (Wilson 1927)."""
-    interval = binomtest(int(((y_pred > 0.5) == target).sum()), len(target)).proportion_ci(method="wilson")
-    return float(((y_pred > 0.5) == target).mean()), (float(interval.low), float(interval.high))
+def _accuracy(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float, float]:
+    """The share on the right side of 0.5, and the ends of its 95 % interval (Wilson 1927)."""
+    right = binomtest(int(((y_pred > 0.5) == target).sum()), len(target))
+    interval = right.proportion_ci(method="wilson")
+    return float(right.statistic), float(interval.low), float(interval.high)
 
 
 def _held_out_loss(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float]:
