@@ -16,6 +16,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 PLAIN_WIDTH = 120
 """Columns of a table where no terminal says how many there are."""
@@ -36,13 +37,19 @@ def title(line: str) -> None:
     say(line, style="bold")
 
 
+def width() -> int:
+    """Letters in a line."""
+    return _console().width
+
+
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table: the first column to the left, numbers to the right with four digits."""
-    sheet = Table(title=heading, title_justify="left", title_style="bold", header_style="bold")
+    sheet = Table(header_style="bold")
     for number, column in enumerate(columns):
-        sheet.add_column(column, justify="right" if number else "left")
+        sheet.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
     for row in rows:
         sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
+    _console().print(Text(heading, style="bold"))  # a table's own title is broken at the table's width
     _console().print(sheet)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -22,12 +22,15 @@ COLUMNS = {
     "val_auc": "val AUC",
     "gap": "gap",
     "gap_interval": "95 %",
-    "stress_auc": "stress AUC",
-    "minutes": "minutes",
-    "parameters": "parameters",
+    "stress_auc": "stress",
+    "minutes": "min",
+    "parameters": "params",
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
+WIDE = 120
+"""Letters in a line below which `DETAILS` stand in the files alone."""
+DETAILS = ("folds", "oof_interval", "gap_interval")
 
 
 def run(workspace: Workspace) -> None:
@@ -35,7 +38,10 @@ def run(workspace: Workspace) -> None:
     experiments = workspace.experiments()
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
-    console.table(f"{len(rows)} experiments", list(COLUMNS.values()), [_cells(row) for row in rows])
+    shown = [column for column in COLUMNS if console.width() >= WIDE or column not in DETAILS]
+    console.table(
+        f"{len(rows)} experiments", [COLUMNS[column] for column in shown], [_cells(row, shown) for row in rows]
+    )
     for line in _twins(experiments):
         console.say(line)
     publish.text(workspace.leaderboard_path("csv"), _csv(rows))
@@ -118,9 +124,10 @@ def _mean_of_folds(experiment: Experiment) -> float:
     return sum(score["auc"] for score in folds) / len(folds)
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
     """A row as words."""
     shown = {
+        "folds": lambda folds: folds.removesuffix(" stratified"),
         "oof_auc": lambda auc: f"{auc:.4f}",
         "oof_interval": _interval,
         "val_auc": lambda auc: f"{auc:.4f}",
@@ -130,7 +137,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
         "minutes": lambda minutes: f"{minutes:.1f}",
         "parameters": lambda count: f"{count / 1e6:.1f} M",
     }
-    return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in COLUMNS]
+    return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in columns]
 
 
 def _interval(ends: Sequence[float]) -> str:

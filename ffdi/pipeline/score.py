@@ -63,7 +63,7 @@ def _show_val(val: dict[str, Any]) -> None:
     screens.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
     gap = val["gap"]
     console.say(
-        f"gap: a network's AUC is {gap['auc']:+.4f} ({screens.interval(gap)}) higher on its held-out fold than on val"
+        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({screens.interval(gap)})"
     )
 
 

@@ -24,9 +24,12 @@ IMAGES = 2000
 TELLING = 10
 """Images of each split that are named as the least like the other."""
 CLUSTERS = 8
-BRIGHTNESS = ["darkest quarter", "darker", "brighter", "brightest quarter"]
-SIZE = ["smallest third", "middle", "largest third"]
-COMPRESSION = ["fewest bytes a pixel", "middle", "most bytes a pixel"]
+BANDS = {
+    "brightness": ["darkest quarter", "darker", "brighter", "brightest quarter"],
+    "size": ["smallest third", "middle", "largest third"],
+    "compression": ["fewest bytes a pixel", "middle", "most bytes a pixel"],
+}
+"""Kinds by a quantity, from low to high."""
 
 
 def run(workspace: Workspace, experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
@@ -103,7 +106,10 @@ def _slices(
                 hint="pass --data FOLDER with the data that it was trained on",
             )
         group = None if deal.group is None else deal.group[rows]
-        found[name] = [asdict(one) for one in slices.by(value, oof.target[rows], oof.ranks[rows], group)]
+        parts = slices.by(value, oof.target[rows], oof.ranks[rows], group)
+        if name in BANDS:
+            parts.sort(key=lambda part, order=BANDS[name]: order.index(part.value))
+        found[name] = [asdict(part) for part in parts]
     return {name: parts for name, parts in found.items() if parts}
 
 
@@ -114,11 +120,14 @@ def _kinds(
     survey = diagnosis.surveys["train"]
     usable, table = survey.usable, diagnosis.usable("train")
     pixels = survey.width[usable].astype(np.int64) * survey.height[usable]
+    quantities = {
+        "brightness": survey.brightness[usable],
+        "size": pixels,
+        "compression": survey.size[usable] / pixels,
+    }
     kinds = {
         **attributes.read(diagnosis.root, table, config.data),
-        "brightness": slices.bands(survey.brightness[usable], BRIGHTNESS),
-        "size": slices.bands(pixels, SIZE),
-        "compression": slices.bands(survey.size[usable] / pixels, COMPRESSION),
+        **{name: slices.bands(quantity, BANDS[name]) for name, quantity in quantities.items()},
     }
     cluster = clusters.find(features, None, CLUSTERS, config.seed)
     named = np.array([f"cluster {number}" for number in cluster.tolist()])
