@@ -54,7 +54,7 @@ def families(oof: Path, table: Path) -> dict[str, float | int]:
 def main(name: str) -> None:
     """Prints the figures."""
     workspace = Workspace.of(PROJECT)
-    export, experiment = workspace.export(name), workspace.experiment(name)
+    export, experiment = workspace.export([name]), workspace.experiment(name)
     record = publish.read(export.submission_record_path)
     print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
     print(f"out-of-fold AUC           {publish.read(experiment.metrics_path)['pooled']['auc']:.4f}")

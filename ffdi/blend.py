@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -221,15 +220,3 @@ def _out_of_fold(experiments: Sequence[Experiment], deal: Deal) -> np.ndarray:
     """Logits float32 [E, N] in the deal's order."""
     parts = [ledger.read(experiment.oof_path) for experiment in experiments]
     return np.stack([ledger.merge([part], deal.img_name, deal.fold, deal.target).logit for part in parts])
-
-
-def export_name(experiments: Sequence[str], name: str | None) -> str:
-    """The folder under exports/: `name`, else the experiments' names joined by '+'.
-
-    Raises:
-        ConfigError: the name is no plain folder name.
-    """
-    joined = name or "+".join(Path(experiment).resolve().name for experiment in experiments)
-    if joined in (".", "..") or "/" in joined or "\\" in joined:
-        raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
-    return joined

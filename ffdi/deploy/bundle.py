@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, publish
-from ffdi.blend import Blend
 from ffdi.data import images
 from ffdi.deploy import parity
 from ffdi.errors import ExperimentError
 from ffdi.store.export import ExportFolder
+
+if TYPE_CHECKING:
+    from ffdi.blend import Blend
 
 INPUT, OUTPUT = "images", "y_pred"
 MEANING = "probability that the face is fake"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi import __version__, console, publish
-from ffdi.blend import Blend, export_name
+from ffdi.blend import Blend
 from ffdi.data.table import Table
 from ffdi.pipeline import screens, sources
 from ffdi.scoring import submission
@@ -32,7 +32,7 @@ def run(
     """Averages all folds' predictions on the test images into a submission; scores what has labels exactly."""
     from ffdi.training import device as devices
 
-    export = workspace.export(export_name(names, name))
+    export = workspace.export(names, name)
     blend = Blend.of([workspace.experiment(one) for one in names])
     found = sources.of_blend(blend, data)
     asked = sources.predicted_split(found, split)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ffdi import __version__, console, publish
-from ffdi.blend import Blend, export_name
+from ffdi.blend import Blend
 from ffdi.pipeline import screens, sources
 from ffdi.store.workspace import Workspace
 
@@ -16,7 +16,7 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, name: s
     from ffdi.deploy import export as exporter
     from ffdi.training import detector
 
-    export = workspace.export(export_name(names, name))
+    export = workspace.export(names, name)
     blend = Blend.of([workspace.experiment(one) for one in names])
     blend.check_exportable()
     size = blend.sizes[0]

@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ffdi import console, publish
-from ffdi.blend import export_name
 from ffdi.pipeline import screens, sources
-from ffdi.scoring import ledger, scorecard
+from ffdi.scoring import scorecard, scores
 from ffdi.store.workspace import Workspace
 
 
@@ -28,7 +27,7 @@ def run(
     """Scores images with an exported graph, without torch."""
     from ffdi.deploy import bundle, infer, runtime
 
-    export = workspace.export(export_name(names, name))
+    export = workspace.export(names, name)
     described = bundle.read(export)
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
@@ -42,7 +41,7 @@ def run(
             parts.append(part)
             bar.advance(len(part))
     y_pred = np.concatenate(parts)
-    publish.text(path, ledger.scores_csv(table.img_name, y_pred))
+    publish.text(path, scores.to_csv(table.img_name, y_pred))
     if table.target is not None and table.both_classes:
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]

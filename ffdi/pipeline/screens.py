@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ffdi import console
-from ffdi.scoring.selection import Choice
+
+if TYPE_CHECKING:
+    from ffdi.scoring.selection import Choice
 
 
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffdi import config, console
-from ffdi.blend import Blend
 from ffdi.config import Config
 from ffdi.data import dataset
 from ffdi.data import table as tables
@@ -17,6 +17,9 @@ from ffdi.data.table import Table
 from ffdi.errors import ConfigError, DataError
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.blend import Blend
 
 DEMO = "data/quickstart"
 """The data root that is made on first use."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +10,8 @@ import pandas as pd
 
 from ffdi.errors import ExperimentError
 from ffdi.scoring.ensemble import sigmoid
+from ffdi.scoring.scores import FLOAT
 
-FLOAT = "%.9g"
-"""Nine digits bring a float32 back bit for bit."""
 HASH_DIGITS = 12
 COLUMNS = ("fold", "target", "logit", "weights")
 """What a ledger says of an image."""
@@ -104,9 +102,3 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: n
     if not np.array_equal(merged.target, target):
         raise ExperimentError("an image's label in the predictions is not its label in folds.csv", hint=ANEW)
     return merged
-
-
-def scores_csv(img_name: np.ndarray, y_pred: np.ndarray) -> str:
-    """img_name,y_pred: what a submission and every other table of scores look like."""
-    frame = pd.DataFrame({"img_name": img_name, "y_pred": y_pred})
-    return frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n", quoting=csv.QUOTE_MINIMAL)

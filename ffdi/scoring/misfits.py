@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 
 from ffdi.errors import SubmissionError
-from ffdi.scoring.ledger import FLOAT
+from ffdi.scoring.scores import FLOAT
 
 SHOWN_LETTERS = 100
 """Of a name or field in an error; a stray quote can make half a file into one field."""

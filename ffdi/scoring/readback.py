@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.errors import SubmissionError
 from ffdi.scoring import misfits
-from ffdi.scoring.ledger import FLOAT
+from ffdi.scoring.scores import FLOAT
 
 HEADER = ("img_name", "y_pred")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffdi.scoring import intervals, metrics, tally
-from ffdi.scoring.ledger import Ledger
+
+if TYPE_CHECKING:
+    from ffdi.scoring.ledger import Ledger
 
 
 def draw_up(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:

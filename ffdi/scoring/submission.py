@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from ffdi.errors import SubmissionError
-from ffdi.scoring import misfits
+from ffdi.scoring import misfits, scores
 from ffdi.scoring.direction import Direction, backward, turned
-from ffdi.scoring.ledger import scores_csv
 from ffdi.scoring.readback import check
 
 NAME = "img_name"
@@ -72,7 +71,7 @@ def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, directi
         hint = misfits.OF_NAMES if unfit else OF_LABELS if upside_down else OF_SCORES
         raise misfits.refusal(img_name.size, problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    content = scores_csv(np.array(expected), np.array([score[name] for name in expected]))
+    content = scores.to_csv(np.array(expected), np.array([score[name] for name in expected]))
     check(content, expected, img_name, y_pred)
     return Submission(content, _warnings(y_pred))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,9 +66,16 @@ class Workspace:
         """The table of all experiments."""
         return self.root / "experiments" / f"leaderboard.{ending}"
 
-    def export(self, name: str) -> ExportFolder:
-        """The folder exports/<name>."""
-        return ExportFolder(self.root / "exports" / name)
+    def export(self, experiments: Sequence[str], name: str | None = None) -> ExportFolder:
+        """The folder exports/<name>, named after the experiments, joined by '+', where there is no name.
+
+        Raises:
+            ConfigError: the name is no plain folder name.
+        """
+        joined = name or "+".join(Path(experiment).resolve().name for experiment in experiments)
+        if joined in (".", "..") or "/" in joined or "\\" in joined:
+            raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
+        return ExportFolder(self.root / "exports" / joined)
 
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}

@@ -14,7 +14,8 @@ from ffdi import publish
 from ffdi.config import Config
 from ffdi.data import augment, loader
 from ffdi.data.table import Table
-from ffdi.scoring.ledger import FLOAT, HASH_DIGITS, Ledger
+from ffdi.scoring.ledger import HASH_DIGITS, Ledger
+from ffdi.scoring.scores import FLOAT
 from ffdi.store.fold import FoldFolder
 from ffdi.store.identity import Identity
 from ffdi.training import detector as detectors

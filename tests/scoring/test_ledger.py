@@ -122,14 +122,6 @@ def test_a_prediction_by_a_fold_that_trained_on_the_image_is_refused() -> None:
     assert str(caught.value) == f"an image's prediction comes from a fold that trained on it\n{ANEW}"
 
 
-# --- scores --------------------------------------------------------------------------------------------------------
-
-
-def test_scores_are_written_with_nine_digits_and_quotes_where_they_are_needed() -> None:
-    content = ledger.scores_csv(np.array(["a.jpg", "b,c.jpg"]), np.array([1 / 3, 1.0]))
-    assert content == 'img_name,y_pred\na.jpg,0.333333333\n"b,c.jpg",1\n'
-
-
 def test_a_label_that_is_not_the_folds_files_is_refused() -> None:
     parts = [part(["a"], [0]), part(["b", "c"], [1, 1])]
     with pytest.raises(ExperimentError) as caught:
