@@ -141,14 +141,37 @@ def ensemble_submit(
 @task(
     auto_shortflags=False,
     iterable=["experiment"],
-    help={"experiment": EXPERIMENTS, "data": f"{DATA}; parity is proven on its images", "name": NAME},
+    help={
+        "experiment": EXPERIMENTS,
+        "data": f"{DATA}; the graph is proven on its images",
+        "name": NAME,
+        "precision": "fp32, fp16 or int8; fewer bits are kept only if the scores are worth as much",
+        "soup": "one network for each experiment: the mean of its folds' weights, if it is worth as much",
+        "runtimes": "which to prove, as cpu,openvino (default: all that run here, but tensorrt)",
+    },
 )
-def export_onnx(_context: Context, experiment: list[str] | None = None, data: str = "", name: str = "") -> None:
+def export_onnx(
+    _context: Context,
+    experiment: list[str] | None = None,
+    data: str = "",
+    name: str = "",
+    precision: str = "fp32",
+    soup: bool = False,
+    runtimes: str = "",
+) -> None:
     """Put all folds into one ONNX graph, proven equal."""
     with _spoken():
         from ffdi.pipeline import export_onnx
 
-        export_onnx.run(_workspace(), experiment or [DEFAULT], data=data or None, name=name or None)
+        export_onnx.run(
+            _workspace(),
+            experiment or [DEFAULT],
+            data=data or None,
+            name=name or None,
+            precision=precision,
+            soup=soup,
+            runtimes=runtimes or None,
+        )
 
 
 @task(
@@ -160,8 +183,11 @@ def export_onnx(_context: Context, experiment: list[str] | None = None, data: st
         "data": DATA,
         "split": SPLIT,
         "output": "the CSV to write (default: exports/<name>/onnx_scores.csv)",
-        "device": DEVICE,
+        "device": "auto (the fastest that gives the golden scores), cpu, cuda:N, cuda-tf32:N, tensorrt:N, openvino, "
+        "openvino-bf16",
         "name": NAME,
+        "on_error": "stop, or score=0.5 to give images that cannot be used that score",
+        "selftest": "score nothing; ask every runtime of this machine for the golden scores",
     },
 )
 def predict_onnx(
@@ -173,11 +199,16 @@ def predict_onnx(
     output: str = "",
     device: str = "auto",
     name: str = "",
+    on_error: str = "stop",
+    selftest: bool = False,
 ) -> None:
     """Score images with the ONNX graph, without torch."""
     with _spoken():
         from ffdi.pipeline import predict_onnx
 
+        if selftest:
+            predict_onnx.selftest(_workspace(), experiment or [DEFAULT], device=device, name=name or None)
+            return
         predict_onnx.run(
             _workspace(),
             experiment or [DEFAULT],
@@ -187,6 +218,7 @@ def predict_onnx(
             output=output or None,
             device=device,
             name=name or None,
+            on_error=on_error,
         )
 
 

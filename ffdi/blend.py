@@ -43,11 +43,15 @@ class Blend:
         members: experiment by experiment.
         choice: the method with its weights, and the nested score of every method.
         calibration: what the combined score goes through.
+        deal: the training images, and which fold held each of them out.
+        held_out: float32 [E, N], each experiment's out-of-fold logits in the deal's order.
     """
 
     members: list[Member]
     choice: Choice
     calibration: Calibration
+    deal: Deal
+    held_out: np.ndarray
 
     @classmethod
     def of(cls, experiments: Sequence[Experiment]) -> Blend:
@@ -70,14 +74,15 @@ class Blend:
         ensemble.check(method)
         calibration.check(kind)
         deal = _shared_deal(experiments)
+        held_out = _out_of_fold(experiments, deal)
         choice = selection.choose(
-            _out_of_fold(experiments, deal),
+            held_out,
             deal.target,
             deal.fold,
             deal.group,
             forced=None if method == ensemble.AUTO else method,
         )
-        return cls(members, choice, calibration.fit(kind, choice.y_pred, deal.target))
+        return cls(members, choice, calibration.fit(kind, choice.y_pred, deal.target), deal, held_out)
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -103,24 +108,26 @@ class Blend:
         """Logits float [M, N] -> y_pred float64 [N]."""
         return self.calibration.apply(self.choice.combination.combine(logits, self._folds))
 
+    def combine_held_out(self, logits: np.ndarray) -> np.ndarray:
+        """Logits float [E, N], an image's by the network of each experiment that did not see it -> y_pred [N]."""
+        return self.calibration.apply(self.choice.combination.combine(logits, [1] * len(logits)))
+
     @property
-    def sizes(self) -> list[int]:
-        """The edge length of each member's input."""
-        return [member.config.model.size for member in self.members]
+    def size(self) -> int:
+        """The edge length of the images that all members are asked through; smaller members shrink them by area."""
+        return max(member.config.model.size for member in self.members)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether a member is asked through images that are larger than those it was trained on."""
+        return any(member.config.model.size < self.size for member in self.members)
 
     def check_exportable(self) -> None:
         """Refuses what one graph cannot hold, or must not.
 
         Raises:
-            ConfigError: the members take images of several sizes, are combined by rank, or have too many parameters.
+            ConfigError: the members are combined by rank, or have too many parameters.
         """
-        if len(set(self.sizes)) > 1:
-            pairs = {member.experiment.name: member.config.model.size for member in self.members}
-            raise ConfigError(
-                "one graph takes images of one size; these experiments differ: "
-                + ", ".join(f"{name} {size} px" for name, size in pairs.items()),
-                hint="export them apart, or train them at one model.size",
-            )
         if not ensemble.METHODS[self.method].pointwise:
             raise ConfigError(
                 f"ensemble.method = '{self.method}' scores an image by all others that are scored beside it; "

@@ -10,6 +10,8 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -72,16 +74,29 @@ class Bar:
         self._progress.console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 
+class _Speed(ProgressColumn):
+    """How many of them a second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.0f} {self._unit}/s" if task.speed else "")
+
+
 @contextmanager
-def bar(label: str, total: float, *, counted: bool = True) -> Iterator[Bar]:
+def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> Iterator[Bar]:
     """A progress bar with the time left, gone when it is done.
 
     Args:
         label: what is being done.
         total: how much there is to do.
         counted: whether '12/40' says more than the bar does.
+        unit: of what so many a second are told; nothing is where it is empty.
     """
     columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if counted else [])]
+    columns += [_Speed(unit)] if unit else []
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

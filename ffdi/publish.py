@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -58,9 +57,9 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[Path]:
     """As `writing`, for a whole folder; an old one of that name is replaced at the end."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    beside = _beside(folder)
     try:
+        beside.mkdir(parents=True)
         yield beside
         shutil.rmtree(folder, ignore_errors=True)
         beside.replace(folder)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,3 +121,38 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
     return lambda folder: {
         str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
     }
+
+
+@pytest.fixture(scope="session")
+def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which 'tiny' went through all four verbs in one command; not to be changed by a test."""
+    root = tmp_path_factory.mktemp("trained")
+    folder = root / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(TINY)
+    verbs = [
+        ["train-folds", "--experiment", "tiny", "--data", str(competition)],
+        *([verb, "--experiment", "tiny"] for verb in ("ensemble-submit", "export-onnx")),
+        ["predict-onnx", "--experiment", "tiny", "--device", "cpu"],
+    ]
+    words = [word for verb in verbs for word in verb]
+    done = subprocess.run(
+        [sys.executable, "-m", "invoke", *words],
+        cwd=PROJECT,
+        env={**os.environ, "FFDI_ROOT": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (root / "said.txt").write_text(done.stdout)
+    return root
+
+
+@pytest.fixture
+def copy(trained: Path, workspace: Path) -> Path:
+    """The trained workspace, to be changed."""
+    shutil.rmtree(workspace)
+    shutil.copytree(trained, workspace)
+    return workspace

@@ -304,10 +304,11 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     answer = invoke(*words, "--images", str(images), "--output", str(output))
     assert (answer.code, answer.err) == (
         1,
-        "error: 2 of 22 images cannot be used; no score was written\n"
+        "error: 2 of 22 images cannot be used; no result was written, what was scored is kept\n"
         f"  {bad[0]} is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)\n"
         f"  {bad[1]} is empty\n"
-        f"next: replace these files or take them out of {images}\n",
+        f"next: replace these files or take them out of {images}, and run the same command again; or add "
+        "--on-error score=0.5\n",
     )
     assert not output.exists()
     answer = invoke(*words, "--images", str(images), "--output", str(images))
@@ -321,15 +322,14 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     answer = invoke(*words, "--images", str(images), "--device", "cuda:0")
     assert (answer.code, answer.err) == (
         1,
-        "error: --device cuda:0: CUDA does not run here: there is no device\n"
-        "next: pass --device auto or --device cpu\n",
+        "error: --device cuda:0: it does not run here: there is no device\nnext: pass --device auto or --device cpu\n",
     )
     assert invoke(*words, "--images", "nowhere").err == (
         "error: --images nowhere is neither a folder nor a file\nnext: pass a folder of images, or a CSV\n"
     )
     (workspace / "exports" / "tiny" / "model.onnx").write_bytes(b"other")
     assert invoke(*words).err == (
-        f"error: {workspace}/exports/tiny/model.onnx is not the graph that bundle.json describes\n"
+        f"error: {workspace}/exports/tiny/model.onnx is not the file that bundle.json describes\n"
         "next: invoke export-onnx --experiment tiny\n"
     )
 

@@ -32,10 +32,11 @@ HOMES = {
     "torch": {"training/", "data/loader.py", "deploy/export.py"},
     "timm": {"training/"},
     "albumentations": {"data/augment.py"},
-    "onnxruntime": {"deploy/runtime.py"},
-    "onnx": {"deploy/export.py"},
+    "onnxruntime": {"deploy/ort.py", "deploy/precision.py", "deploy/standalone.py"},
+    "openvino": {"deploy/vino.py"},
+    "onnx": {"deploy/export.py", "deploy/precision.py"},
     "rich": {"console.py"},
-    "filelock": {"store/experiment.py"},
+    "filelock": {"store/lock.py"},
 }
 
 
@@ -73,7 +74,7 @@ def test_a_library_stays_in_its_room(library: str) -> None:
 
 def test_cuda_is_named_in_two_files_only() -> None:
     named = {file for file in FILES if re.search("cuda", (PACKAGE / file).read_text(), re.IGNORECASE)}
-    assert named == {"training/device.py", "deploy/runtime.py"}
+    assert named == {"training/device.py", "deploy/ort.py"}
 
 
 def test_paths_under_experiments_and_exports_are_made_in_one_file() -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,39 +15,6 @@ import pytest
 from tests.conftest import TINY, Invoke
 
 Snapshot = Callable[[Path], dict[str, bytes]]
-
-
-@pytest.fixture(scope="module")
-def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace in which 'tiny' went through all four verbs in one command; not to be changed by a test."""
-    root = tmp_path_factory.mktemp("trained")
-    folder = root / "experiments" / "tiny"
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(TINY)
-    verbs = [
-        ["train-folds", "--experiment", "tiny", "--data", str(competition)],
-        *([verb, "--experiment", "tiny"] for verb in ("ensemble-submit", "export-onnx", "predict-onnx")),
-    ]
-    words = [word for verb in verbs for word in verb]
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", *words],
-        env={**os.environ, "FFDI_ROOT": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (root / "said.txt").write_text(done.stdout)
-    return root
-
-
-@pytest.fixture
-def copy(trained: Path, workspace: Path) -> Path:
-    """The trained workspace, to be changed."""
-    shutil.rmtree(workspace)
-    shutil.copytree(trained, workspace)
-    return workspace
 
 
 def test_every_file_of_the_house_is_there(trained: Path) -> None:
@@ -66,6 +30,9 @@ def test_every_file_of_the_house_is_there(trained: Path) -> None:
         "submission.csv",
         "submission.json",
         "onnx_scores.csv",
+        "onnx_scores.json",
+        "predict.py",
+        "golden",
     }
 
 
@@ -138,24 +105,6 @@ def test_the_submission_has_the_listed_images_in_the_lists_order(trained: Path, 
     assert list(submission.columns) == ["img_name", "y_pred"]
     assert submission.img_name.equals(wanted.img_name)
     assert submission.y_pred.between(0, 1).all()
-
-
-def test_onnx_gives_the_submissions_scores(trained: Path) -> None:
-    torch_scores = pd.read_csv(trained / "exports" / "tiny" / "submission.csv")
-    onnx_scores = pd.read_csv(trained / "exports" / "tiny" / "onnx_scores.csv")
-    assert onnx_scores.img_name.equals(torch_scores.img_name)
-    assert (onnx_scores.y_pred - torch_scores.y_pred).abs().max() <= 1e-5
-
-
-def test_the_bundle_says_what_a_server_needs(trained: Path) -> None:
-    bundle = json.loads((trained / "exports" / "tiny" / "bundle.json").read_text())
-    assert bundle["input"]["shape"] == ["batch", 32, 32, 3]
-    assert [(one["experiment"], one["fold"], one["weight"]) for one in bundle["members"]] == [
-        ("tiny", 0, 0.5),
-        ("tiny", 1, 0.5),
-    ]
-    assert set(bundle["parity"]["largest_difference"]) == {"1", "7", "32"}
-    assert max(bundle["parity"]["largest_difference"].values()) <= 1e-4
 
 
 def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trained: Path) -> None:
@@ -250,31 +199,6 @@ def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:
     )
 
 
-def test_two_experiments_are_blended(copy: Path, invoke: Invoke) -> None:
-    other = copy / "experiments" / "other"
-    shutil.copytree(copy / "experiments" / "tiny", other)
-    both = ["--experiment", "tiny", "--experiment", "other"]
-    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
-        answer = invoke(verb, *both)
-        assert answer.code == 0, answer.err
-    folder = copy / "exports" / "tiny+other"
-    torch_scores = pd.read_csv(folder / "submission.csv")
-    assert (pd.read_csv(folder / "onnx_scores.csv").y_pred - torch_scores.y_pred).abs().max() <= 1e-5
-    alone = pd.read_csv(copy / "exports" / "tiny" / "submission.csv")
-    assert np.allclose(torch_scores.y_pred, alone.y_pred, atol=1e-7)
-    assert len(json.loads((folder / "bundle.json").read_text())["members"]) == 4
-
-
-def test_flip_tta_is_in_the_graph_too(workspace: Path, competition: Path, invoke: Invoke) -> None:
-    config = workspace / "experiments" / "tiny" / "config.toml"
-    config.write_text(TINY.replace("epochs = 3", "epochs = 1") + '[predict]\ntta = "hflip"\n')
-    assert invoke("train-folds", "--experiment", "tiny", "--data", str(competition)).code == 0
-    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
-        assert invoke(verb, "--experiment", "tiny").code == 0
-    scores = [pd.read_csv(workspace / "exports" / "tiny" / name) for name in ("submission.csv", "onnx_scores.csv")]
-    assert (scores[0].y_pred - scores[1].y_pred).abs().max() <= 1e-5
-
-
 def test_the_validation_split_is_submitted_where_there_is_no_test(
     copy: Path, competition: Path, tmp_path: Path, invoke: Invoke
 ) -> None:
@@ -325,40 +249,6 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
         "invoke train-folds --fresh\n",
     )
     assert snapshot(copy / "exports") == before
-
-
-def test_predict_takes_a_folder_or_a_csv(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
-    scores = pd.read_csv(copy / "exports" / "tiny" / "onnx_scores.csv").set_index("img_name").y_pred
-    for number, source in enumerate((competition / "testset", competition / "testset_nolabel.txt")):
-        output = tmp_path / f"{number}.csv"
-        words = ["--experiment", "tiny", "--images", str(source), "--output", str(output), "--device", "cpu"]
-        answer = invoke("predict-onnx", *words)
-        assert answer.code == 0, answer.err
-        assert "runs on: CPUExecutionProvider (the CPU, as asked)" in answer.out
-        again = pd.read_csv(output).set_index("img_name").y_pred
-        assert np.allclose(again.loc[scores.index], scores, atol=1e-6)
-
-
-def test_serving_does_not_import_torch(trained: Path, competition: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; from invoke import Program\n"
-        "words = ['invoke', 'predict-onnx', '--experiment', 'tiny', '--images', sys.argv[1], '--output', sys.argv[2]]\n"
-        "Program().run(words, exit=False)\n"
-        "heavy = {'torch', 'timm', 'albumentations', 'onnx'} & set(sys.modules)\n"
-        "print('heavy:', sorted(heavy))"
-    )
-    output = tmp_path / "scores.csv"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(competition / "testset"), str(output)],
-        env={**os.environ, "FFDI_ROOT": str(trained)},
-        cwd=Path(__file__).parent.parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=120,
-    )
-    assert done.stdout.splitlines()[-1] == "heavy: []"
-    assert len(pd.read_csv(output)) == 20
 
 
 # --- shift, stress, blends that are refused, budgets ---------------------------------------------------------------
@@ -424,50 +314,6 @@ def test_experiments_of_other_folds_are_not_blended(copy: Path, competition: Pat
     record = json.loads((copy / "exports" / "tiny+other" / "submission.json").read_text())
     assert [row["method"] for row in record["nested"]] == ["mean", "logit_mean", "rank_mean", "greedy", "stacking"]
     assert sum(row["chosen"] for row in record["nested"]) == 1
-
-
-@pytest.mark.parametrize("method", ["greedy", "stacking", "logit_mean"])
-def test_a_method_that_is_asked_for_is_exported_with_its_calibration(copy: Path, invoke: Invoke, method: str) -> None:
-    other = copy / "experiments" / "other"
-    shutil.copytree(copy / "experiments" / "tiny", other)
-    for name in ("tiny", "other"):
-        config = copy / "experiments" / name / "config.toml"
-        config.write_text(TINY + f'[ensemble]\nmethod = "{method}"\ncalibration = "isotonic"\n')
-    both = ["--experiment", "tiny", "--experiment", "other"]
-    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
-        answer = invoke(verb, *both)
-        assert answer.code == 0, answer.err
-    folder = copy / "exports" / "tiny+other"
-    scores = [pd.read_csv(folder / name).y_pred for name in ("submission.csv", "onnx_scores.csv")]
-    assert (scores[0] - scores[1]).abs().max() <= 1e-5
-    bundle = json.loads((folder / "bundle.json").read_text())
-    assert (bundle["method"], bundle["calibration"]["kind"]) == (method, "isotonic")
-
-
-def test_ranks_are_submitted_and_never_exported(copy: Path, invoke: Invoke) -> None:
-    config = copy / "experiments" / "tiny" / "config.toml"
-    config.write_text(TINY + '[ensemble]\nmethod = "rank_mean"\n')
-    assert invoke("ensemble-submit", "--experiment", "tiny").code == 0
-    answer = invoke("export-onnx", "--experiment", "tiny")
-    assert (answer.code, answer.err) == (
-        1,
-        "error: ensemble.method = 'rank_mean' scores an image by all others that are scored beside it; no graph can do "
-        "that\n"
-        "next: set ensemble.method = 'auto' in config.toml; nothing has to be trained again for that\n",
-    )
-
-
-def test_a_graph_beyond_the_budget_is_refused(copy: Path, invoke: Invoke) -> None:
-    config = copy / "experiments" / "tiny" / "config.toml"
-    config.write_text(TINY + "[export]\nmax_parameters = 1000\n")
-    manifest = json.loads((copy / "experiments" / "tiny" / "fold_0" / "manifest.json").read_text())
-    answer = invoke("export-onnx", "--experiment", "tiny")
-    assert (answer.code, answer.err) == (
-        1,
-        f"error: these 2 networks have {2 * manifest['parameters']:,} parameters; export.max_parameters is 1,000\n"
-        "next: export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
-        "export.max_parameters in config.toml where no rule forbids it\n",
-    )
 
 
 def test_a_ledger_of_other_weights_is_not_scored(copy: Path, invoke: Invoke) -> None:

@@ -117,6 +117,18 @@ def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def area(large: int, small: int) -> np.ndarray:
+    """What `resize` does along one axis when it shrinks: each pixel becomes the mean of the area it covers.
+
+    Returns:
+        float32 [small, large], each row of sum 1.
+    """
+    edges = np.arange(small + 1) * large / small
+    pixels = np.arange(large)
+    covered = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return (np.maximum(covered, 0) * small / large).astype(np.float32)
+
+
 def header(content: bytes, name: str) -> Header:
     """Reads a file's header, and refuses what is not to be decoded.
 

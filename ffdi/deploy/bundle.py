@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, publish
 from ffdi.data import images
-from ffdi.deploy import parity
 from ffdi.errors import ExperimentError
 from ffdi.store.export import ExportFolder
 
 if TYPE_CHECKING:
     from ffdi.blend import Blend
 
-INPUT, OUTPUT = "images", "y_pred"
+INPUT, OUTPUT, LOGITS = "images", "y_pred", "logits"
 MEANING = "probability that the face is fake"
 
 
-def describe(export: ExportFolder, blend: Blend, differences: dict[int, float]) -> dict[str, Any]:
+def describe(
+    export: ExportFolder, blend: Blend, precision: str, soup: bool, runtimes: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
     """The content of bundle.json for a graph that was just written.
 
     Args:
         export: where the graph is.
         blend: whose networks are in it.
-        differences: what `parity.measure` found.
+        precision: what it multiplies in, inside the networks.
+        soup: whether each experiment's folds are one network.
+        runtimes: what `proving.prove` found.
     """
-    size = blend.sizes[0]
     return {
         "version": __version__,
-        "model": {"file": export.model_path.name, "sha256": publish.sha256(export.model_path)},
+        "model": _file(export, export.model_path),
+        "precision": precision,
+        "soup": soup,
         "input": {
             "name": INPUT,
             "dtype": "uint8",
-            "shape": ["batch", size, size, 3],
+            "shape": ["batch", blend.size, blend.size, 3],
             "layout": "NHWC, RGB",
             "decode": images.DECODE,
             "resize": images.RESIZE,
@@ -41,27 +46,52 @@ def describe(export: ExportFolder, blend: Blend, differences: dict[int, float]) 
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
         **blend.describe(),
         "oof": blend.oof(),
-        "parity": {
-            "tolerance": parity.TOLERANCE,
-            "runtime": "ONNX Runtime, CPU",
-            "largest_difference": {str(batch): value for batch, value in differences.items()},
+        "golden": {
+            "file": str(export.golden_path.relative_to(export.folder)),
+            "sha256": publish.sha256(export.golden_path),
         },
+        "runtimes": runtimes,
+    }
+
+
+def _file(export: ExportFolder, path: Path) -> dict[str, str]:
+    return {"file": path.relative_to(export.folder).as_posix(), "sha256": publish.sha256(path)}
+
+
+def metadata(blend: Blend, precision: str, soup: bool) -> dict[str, str]:
+    """Words that travel inside the graph."""
+    members = blend.describe()["members"]
+    return {
+        "ffdi": __version__,
+        INPUT: f"RGB, uint8 [batch, {blend.size}, {blend.size}, 3]; {images.DECODE}; resized: {images.RESIZE}",
+        OUTPUT: MEANING,
+        "precision": precision,
+        "method": blend.method,
+        "calibration": blend.calibration.kind,
+        "soup": "the folds' mean weights" if soup else "no",
+        "members": "; ".join(
+            f"{one['experiment']} fold {one['fold']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
+            for one in members
+        ),
+        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in blend.oof_auc().items()),
     }
 
 
 def read(export: ExportFolder) -> dict[str, Any]:
-    """The description of an exported graph, after a look at the graph's hash.
+    """The description of an exported graph, after a look at the hashes of the graph and its golden scores.
 
     Raises:
-        ExperimentError: nothing was exported, the graph is not the one described, or it wants images prepared in
+        ExperimentError: nothing was exported, a file is not the one described, or the graph wants images prepared in
             a way that this version does not.
     """
     again = f"invoke export-onnx --experiment {export.name.replace('+', ' --experiment ')}"
     if not export.bundle_path.is_file():
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
     content = publish.read(export.bundle_path)
-    if not export.model_path.is_file() or publish.sha256(export.model_path) != content["model"]["sha256"]:
-        raise ExperimentError(f"{export.model_path} is not the graph that bundle.json describes", hint=again)
+    described = {export.model_path: content["model"], export.golden_path: content["golden"]}
+    for path, record in described.items():
+        if not path.is_file() or publish.sha256(path) != record["sha256"]:
+            raise ExperimentError(f"{path} is not the file that bundle.json describes", hint=again)
     for key, policy in (("decode", images.DECODE), ("resize", images.RESIZE)):
         if content["input"][key] != policy:
             raise ExperimentError(

@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import onnx
 import torch
 from torch import nn
 
-from ffdi.deploy.bundle import INPUT, OUTPUT
+from ffdi.deploy.bundle import INPUT, LOGITS, OUTPUT
 from ffdi.scoring.calibration import BLEND, Calibration
 from ffdi.scoring.ensemble import Combination
 
@@ -23,7 +24,7 @@ class Graph(nn.Module):
     """uint8 [N, S, S, 3] RGB -> y_pred float32 [N]: members side by side, combined and calibrated as a blend does.
 
     Args:
-        members: networks, uint8 [N, S, S, 3] -> logit [N].
+        members: networks by a name that people read, each uint8 [N, S, S, 3] -> logit [N].
         weights: float [M], how much each member counts.
         combination: pointwise; its space and bias.
         calibration: what the combined score goes through.
@@ -31,27 +32,29 @@ class Graph(nn.Module):
 
     def __init__(
         self,
-        members: Sequence[nn.Module],
+        members: Mapping[str, nn.Module],
         weights: np.ndarray,
         combination: Combination,
         calibration: Calibration,
     ) -> None:
         super().__init__()
-        self.members = nn.ModuleList(members)
+        self.names = list(members)
+        self.members = nn.ModuleList(members.values())
         self.space, self.bias = combination.space, combination.bias
         self.calibrated = _Calibrated(calibration)
-        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32).unsqueeze(1))
+        self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits = torch.stack([member(images) for member in self.members])
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """y_pred [N], and the members' logits [N, M] that it is made of."""
+        logits = torch.stack([member(images) for member in self.members], 1)
         if self.space == "probability":
-            return self.calibrated((self.weights * torch.sigmoid(logits)).sum(0))
-        return self.calibrated(torch.sigmoid((self.weights * logits).sum(0) + self.bias))
+            return self.calibrated((self.weights * torch.sigmoid(logits)).sum(1)), logits
+        return self.calibrated(torch.sigmoid((self.weights * logits).sum(1) + self.bias)), logits
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """uint8 [N, S, S, 3] -> y_pred float32 [N], in numpy."""
         with torch.inference_mode():
-            return self(torch.from_numpy(images)).numpy()
+            return self(torch.from_numpy(images))[0].numpy()
 
 
 class _Calibrated(nn.Module):
@@ -74,14 +77,12 @@ class _Calibrated(nn.Module):
         return y_pred.clamp(0, 1)
 
 
-def to_onnx(graph: Graph, size: int, path: Path, metadata: dict[str, str]) -> None:
-    """Writes a graph as one file, with any number of images as its batch.
+def to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
+    """A graph as ONNX, with any number of images as its batch; its outputs are y_pred and the members' logits.
 
     Args:
         graph: on the CPU, in evaluation mode.
         size: edge length of the images.
-        path: the file.
-        metadata: words that travel inside the file.
     """
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # of one image the batch would be taken for fixed
     with _quiet():
@@ -90,16 +91,88 @@ def to_onnx(graph: Graph, size: int, path: Path, metadata: dict[str, str]) -> No
             (example,),
             dynamo=True,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=[OUTPUT, LOGITS],
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             external_data=False,
         )
     assert program is not None
     model = program.model_proto
+    _named(model.graph, graph.names)
+    return model
+
+
+def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], output: str = OUTPUT) -> None:
+    """Writes a graph into one file, and checks that as strictly as ONNX can.
+
+    Args:
+        model: the graph.
+        path: the file.
+        metadata: words that travel inside the file.
+        output: the one output that it will have.
+    """
+    served = _only(model, output)
+    del served.metadata_props[:]
     for key, value in metadata.items():
-        model.metadata_props.add(key=key, value=value)
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+        served.metadata_props.add(key=key, value=value)
+    onnx.save(served, path)
+    onnx.checker.check_model(path, full_check=True)
+
+
+def _only(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
+    """A copy of a graph with that output alone."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    kept = [one for one in copy.graph.output if one.name == output]
+    del copy.graph.output[:]
+    copy.graph.output.extend(kept)
+    return copy
+
+
+def _named(graph: onnx.GraphProto, members: list[str]) -> None:
+    """Names every node and value after the member and layer whose weights it uses, or comes after.
+
+    The exporter's own names are numbers, and its notes hold this machine's paths.
+    """
+    layer: dict[str, str] = {}
+    names: dict[str, str] = {one.name: one.name for one in (*graph.input, *graph.output)}
+    for weights in graph.initializer:
+        names[weights.name] = _readable(weights.name, members)
+    seen: Counter[str] = Counter()
+    for node in graph.node:
+        own = [_layer(names[name]) for name in node.input if name not in layer and "/" in names.get(name, "")]
+        before = [layer[name] for name in node.input if name in layer]
+        place = OUTPUT if LOGITS in node.output else next(iter([*own, *before]), INPUT)
+        title = f"{place}/{node.op_type}"
+        seen[title] += 1
+        node.name = title if seen[title] == 1 else f"{title}_{seen[title]}"
+        for number, value in enumerate(node.output):
+            layer[value] = OUTPUT if value == LOGITS else place
+            names.setdefault(value, node.name if number == 0 else f"{node.name}:{number}")
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for one in (*graph.initializer, *graph.value_info):
+        one.name = names.get(one.name, one.name)
+        del one.metadata_props[:]
+
+
+def _readable(name: str, members: list[str]) -> str:
+    """'members.0.detector.backbone.conv1.weight' -> 'resnet18.fold_0/conv1.weight'; what prepares images is theirs."""
+    if not name.startswith("members."):
+        return name
+    _, number, rest = name.split(".", 2)
+    *_, last = rest.split(".")
+    member = members[int(number)]
+    if last in PREPARES and "backbone" not in rest:
+        return f"{INPUT}/{member}.{last}"
+    return f"{member}/{rest.rpartition('backbone.')[2]}"
+
+
+def _layer(weights: str) -> str:
+    """'resnet18.fold_0/conv1.weight' -> 'resnet18.fold_0/conv1'."""
+    return INPUT if weights.startswith(f"{INPUT}/") else weights.rpartition(".")[0]
 
 
 @contextlib.contextmanager
@@ -113,3 +186,7 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(level)
+
+
+PREPARES = ("mean", "std", "area")
+"""Buffers that images go through before the first layer."""

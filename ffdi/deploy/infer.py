@@ -1,62 +1,80 @@
-"""From images to scores with an exported graph; does not know torch."""
+"""From images to scores with an open graph; does not know torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Semaphore
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 
 from ffdi.data import images
 from ffdi.data.table import Table
-from ffdi.deploy.runtime import Runtime
+from ffdi.deploy.runtime import OpenGraph
 from ffdi.errors import DataError
 
-BATCH_SIZE = 32
-DECODERS = 2
-"""Threads that decode the next batch while the graph runs this one."""
+
+class Part(NamedTuple):
+    """What some rows of a table came to.
+
+    Attributes:
+        rows: which.
+        y_pred: the graph's output, float32 [len(rows), ...], NaN where an image cannot be used.
+        faults: a line for each image that cannot be used.
+    """
+
+    rows: range
+    y_pred: np.ndarray
+    faults: list[str]
 
 
-def scores(table: Table, size: int, runtime: Runtime) -> Iterator[np.ndarray]:
-    """Scores a table's images in order; the next batch is decoded while the graph runs.
+def scores(table: Table, ranges: Iterable[range], size: int, graph: OpenGraph, threads: int) -> Iterator[Part]:
+    """Scores a table's images, batch by batch, in the order of the ranges.
+
+    Each thread decodes a batch and runs it, so that every core is busy with one or the other; as many threads run the
+    graph at a time as it takes. Memory is bounded by the batches that are under way.
 
     Args:
-        table: which images.
+        table: whose images.
+        ranges: rows, a batch never reaches over the end of one.
         size: edge length that the graph takes.
-        runtime: the open graph.
-
-    Yields:
-        y_pred float32 [B].
-
-    Raises:
-        DataError: images that cannot be used, all of them by name; raised at the end.
+        graph: the open graph.
+        threads: how many cores there are.
     """
-    starts = range(0, len(table), BATCH_SIZE)
-    faults: list[str] = []
-    with ThreadPoolExecutor(DECODERS) as pool:
-        coming = _decode(pool, table, size, starts[0]) if len(starts) else []
-        for start in starts:
-            batch = [one.result() for one in coming]
-            coming = _decode(pool, table, size, start + BATCH_SIZE)
-            faults += [one.what for one in batch if isinstance(one, DataError)]
-            if not faults:  # one unreadable image spoils the result, and the others are only checked
-                yield runtime.run(np.stack(batch))
-    if faults:
-        raise DataError(
-            f"{len(faults)} of {len(table)} images cannot be used; no score was written",
-            problems=faults,
-            hint=f"replace these files or take them out of {table.source}",
-        )
-
-
-def _decode(pool: ThreadPoolExecutor, table: Table, size: int, start: int) -> list[Any]:
-    return [pool.submit(_load, table.path(index), size) for index in range(start, min(start + BATCH_SIZE, len(table)))]
-
-
-def _load(path: Path, size: int) -> np.ndarray | DataError:
+    cv2.setNumThreads(1)  # a thread for each core is here already
+    turns = Semaphore(graph.streams)
+    waiting: deque[Future[Part]] = deque()
+    pool = ThreadPoolExecutor(max(threads, graph.streams))
     try:
-        return images.load(path, size)
-    except DataError as error:
-        return error
+        for rows in _batches(ranges, graph.batch):
+            waiting.append(pool.submit(_score, table, rows, size, graph, turns))
+            if len(waiting) > 2 * max(threads, graph.streams):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _batches(ranges: Iterable[range], batch: int) -> Iterator[range]:
+    for rows in ranges:
+        yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
+
+
+def _score(table: Table, rows: range, size: int, graph: OpenGraph, turns: Semaphore) -> Part:
+    pixels, faults = [], {}
+    for row in rows:
+        try:
+            pixels.append(images.load(table.path(row), size))
+        except DataError as error:
+            faults[row] = error.what
+    if not pixels:
+        return Part(rows, np.full(len(rows), np.nan, np.float32), list(faults.values()))
+    with turns:
+        found = graph.run(np.stack(pixels))
+    y_pred = np.full((len(rows), *found.shape[1:]), np.nan, np.float32)
+    y_pred[[row not in faults for row in rows]] = found
+    return Part(rows, y_pred, list(faults.values()))

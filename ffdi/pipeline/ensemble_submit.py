@@ -70,21 +70,17 @@ def run(
 
 
 def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:
-    """float32 [M, N]; each image is decoded once for each input size."""
+    """float32 [M, N]; each image is decoded once, as the exported graph would be given it."""
     from ffdi.training import detector, fold, predict
 
-    result = np.empty((len(blend.members), len(table)), np.float32)
-    sizes = blend.sizes
-    with console.bar(f"{table.split} images", len(table) * len(set(sizes))) as bar:
-        for size in sorted(set(sizes)):
-            rows = [row for row, one in enumerate(sizes) if one == size]
-            networks = [device.prepare(detector.scorer(blend.members[row])).eval() for row in rows]
-            start = 0
-            for part in predict.logits(networks, fold.reader(table, blend.members[rows[0]].config, device), device):
-                result[rows, start : start + part.shape[1]] = part
-                start += part.shape[1]
-                bar.advance(part.shape[1])
-    return result
+    largest = max((member.config for member in blend.members), key=lambda config: config.model.size)
+    parts = []
+    with console.bar(f"{table.split} images", len(table)) as bar:
+        networks = [device.prepare(detector.scorer(member, blend.size)) for member in blend.members]
+        for part in predict.logits(networks, fold.reader(table, largest, device), device):
+            parts.append(part)
+            bar.advance(part.shape[1])
+    return np.concatenate(parts, axis=1)
 
 
 def _exact_score(blend: Blend, table: Table, logits: np.ndarray) -> dict[str, Any] | None:

@@ -2,35 +2,148 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from ffdi import __version__, console, publish
+import numpy as np
+
+from ffdi import console, machine, publish
 from ffdi.blend import Blend
+from ffdi.data import images
+from ffdi.data.dataset import Dataset
+from ffdi.data.table import Table
 from ffdi.pipeline import screens, sources
+from ffdi.store.export import ExportFolder
 from ffdi.store.workspace import Workspace
 
+if TYPE_CHECKING:
+    from ffdi.deploy.export import Graph
 
-def run(workspace: Workspace, names: Sequence[str], *, data: str | None, name: str | None) -> None:
+
+def run(
+    workspace: Workspace,
+    names: Sequence[str],
+    *,
+    data: str | None,
+    name: str | None,
+    precision: str,
+    soup: bool,
+    runtimes: str | None,
+) -> None:
     """Puts all folds into one ONNX graph, and keeps it only if it gives the networks' answers on real images."""
-    from ffdi.deploy import bundle, parity, runtime
+    from ffdi.deploy import bundle, gate, golden, proving
     from ffdi.deploy import export as exporter
-    from ffdi.training import detector
+    from ffdi.deploy import precision as precisions
 
     export = workspace.export(names, name)
+    precisions.check(precision)
+    asked = proving.here(runtimes)
     blend = Blend.of([workspace.experiment(one) for one in names])
     blend.check_exportable()
-    size = blend.sizes[0]
-    real = parity.real_images(next(iter(sources.of_blend(blend, data).splits.values())), size)
-    console.title(f"export-onnx {export.name}: {len(blend.members)} networks in one graph")
-    scorers = [detector.scorer(member) for member in blend.members]
-    graph = exporter.Graph(scorers, blend.weights, blend.choice.combination, blend.calibration).eval()
-    with publish.writing(export.model_path) as beside:
-        exporter.to_onnx(graph, size, beside, {"ffdi": __version__, bundle.OUTPUT: bundle.MEANING})
-        differences = parity.measure(graph.score, runtime.open_graph(beside).run, real)
-        parity.check(differences)
+    found = sources.of_blend(blend, data)
+    jury = gate.jury(blend, found, soup=soup)
+    console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
+
+    networks = _networks(blend)
+    some = jury.table.take(gate.spread(len(jury.table), golden.COUNT))
+    real = _pixels(some, blend.size)
+    expected = networks.score(real)
+    served = _soup(blend, found) if soup else networks
+    model = precisions.convert(
+        precision,
+        exporter.to_onnx(served, blend.size),
+        lambda: _pixels(_some_training(found, precisions.CALIBRATION_IMAGES), blend.size),
+    )
+    exact = precision == "fp32" and not soup and not blend.resizes
+    with publish.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
+        exporter.save(model, beside, bundle.metadata(blend, precision, soup))
+        judged = beside
+        if jury.output != bundle.OUTPUT:
+            exporter.save(model, judged := Path(elsewhere) / "judged.onnx", {}, output=jury.output)
+        trial = proving.Trial(beside, judged, blend.size, exact, real, expected, jury, machine.cores())
+        records = proving.prove(trial, asked)
         export.bundle_path.unlink(missing_ok=True)  # the old description is not this graph's
-    publish.document(export.bundle_path, bundle.describe(export, blend, differences))
-    shown = ", ".join(f"{value:.1e} at batch {batch}" for batch, value in differences.items())
-    console.say(f"parity with torch on {len(real)} real images: largest difference of y_pred {shown}")
-    console.say(f"written: {export.model_path} ({export.model_path.stat().st_size / 2**20:.1f} MiB)")
+    golden.write(export.golden_path, some, expected)
+    publish.text(export.script_path, _script())
+    publish.document(export.bundle_path, bundle.describe(export, blend, precision, soup, records))
+    _show(export, records)
     console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+
+
+def _title(blend: Blend, precision: str, soup: bool) -> str:
+    folds = f"{len(blend.members)} networks as {len(blend.experiments)}" if soup else f"{len(blend.members)} networks"
+    return f"{folds} in one graph of {precision}, {blend.size} px"
+
+
+def _networks(blend: Blend) -> Graph:
+    """All folds' networks in fp32, as they were trained."""
+    from ffdi.deploy.export import Graph
+    from ffdi.training import detector
+
+    members = {
+        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, blend.size)
+        for member in blend.members
+    }
+    return Graph(members, blend.weights, blend.choice.combination, blend.calibration).eval()
+
+
+def _soup(blend: Blend, found: Dataset) -> Graph:
+    """One network for each experiment: the mean of its folds."""
+    from ffdi.deploy.export import Graph
+    from ffdi.training import detector, device, fold, soup
+
+    where = device.choose("auto", None, 0)
+    members = {}
+    for experiment in blend.experiments:
+        folds = [member for member in blend.members if member.experiment == experiment]
+        config = folds[0].config
+        detectors = [detector.load(config.model, member.folder.weights_path) for member in folds]
+        batches = fold.reader(_some_training(found, soup.IMAGES), config, where)
+        average = soup.average(detectors, batches, where)
+        members[f"{experiment.name}.soup"] = detector.asked(average, config, blend.size)
+    weights = blend.choice.combination.spread([1] * len(members))
+    return Graph(members, weights, blend.choice.combination, blend.calibration).eval()
+
+
+def _some_training(found: Dataset, most: int) -> Table:
+    from ffdi.deploy import gate
+
+    train = found.split("train")
+    return train.take(gate.spread(len(train), most))
+
+
+def _pixels(table: Table, size: int) -> np.ndarray:
+    """uint8 [N, size, size, 3]."""
+    return np.stack([images.load(table.path(row), size) for row in range(len(table))])
+
+
+def _script() -> str:
+    from ffdi.deploy import standalone
+
+    return Path(standalone.__file__).read_text(encoding="utf-8")
+
+
+def _show(export: ExportFolder, records: dict[str, dict[str, Any]]) -> None:
+    for name, record in records.items():
+        if "refused" in record:
+            console.say(f"{name}: refused: {record['refused']}")
+            for line in record["why"]:
+                console.say(f"  {line}")
+            continue
+        worst = max(record["largest_difference"].values())
+        console.say(f"{name}: largest difference of y_pred from torch {worst:.1e}{_worth(record.get('gate'))}")
+    console.say(f"written: {export.model_path} ({export.model_path.stat().st_size / 2**20:.1f} MiB)")
+    console.say(f"written: {export.script_path} (one image in, one score out, without ffdi)")
+
+
+def _worth(record: dict[str, Any] | None) -> str:
+    """What a graph that is not exact is worth."""
+    if record is None:
+        return ""
+    auc, tpr = record["auc"], record["tpr_at_fpr_1e-3"]
+    return (
+        f"; on {record['images']} {record['split']} images AUC {auc['fp32']:.4f} -> {auc['here']:.4f}, "
+        f"TPR at FPR 1e-3 {tpr['fp32']:.3f} -> {tpr['here']:.3f}"
+    )

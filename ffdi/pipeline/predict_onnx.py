@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ffdi import console, publish
+from ffdi import __version__, console, machine, publish
+from ffdi.errors import ConfigError, DataError, ParityError
 from ffdi.pipeline import screens, sources
-from ffdi.scoring import scorecard, scores
+from ffdi.scoring import scorecard
+from ffdi.store import lock
 from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.data.table import Table
+    from ffdi.deploy.shards import Score, Shards
+
+PROVEN = 4
+"""Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
 
 
 def run(
@@ -23,27 +34,116 @@ def run(
     output: str | None,
     device: str,
     name: str | None,
+    on_error: str,
 ) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.deploy import bundle, infer, runtime
+    from ffdi.deploy import bundle, infer, serving
+    from ffdi.deploy.runtime import Load
+    from ffdi.deploy.shards import Shards
 
+    substitute = _substitute(on_error)
     export = workspace.export(names, name)
     described = bundle.read(export)
+    size, cores = described["input"]["shape"][1], machine.cores()
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
+    record_path = _record_path(path)
     publish.check_writable(path)
-    graph = runtime.open_graph(export.model_path, device)
+    proof = serving.proof(export, described, PROVEN)
+    graph = serving.open_graph(export.model_path, device, Load.of(len(table), cores), proof)
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     console.say(f"runs on: {graph.provider} ({graph.why})")
-    parts = []
-    with console.bar("scoring", len(table)) as bar:
-        for part in infer.scores(table, described["input"]["shape"][1], graph):
-            parts.append(part)
-            bar.advance(len(part))
-    y_pred = np.concatenate(parts)
-    publish.text(path, scores.to_csv(table.img_name, y_pred))
+
+    shards = Shards(path, table, f"{described['model']['sha256']} {graph.runtime}", substitute)
+    with lock.held(shards.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+        record_path.unlink(missing_ok=True)  # what it says is not of these scores
+        faults = _score(shards, partial(infer.scores, table, size=size, graph=graph, threads=cores), len(table))
+        _check(faults, table, substitute)
+        y_pred = shards.join()
+        record = {
+            "model": described["model"]["sha256"],
+            "runtime": graph.runtime,
+            "provider": graph.provider,
+            "rows": len(table),
+            "cannot be used": {"score": substitute, "images": faults},
+            "version": __version__,
+        }
+        publish.document(record_path, record)
     if table.target is not None and table.both_classes:
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]
         )
     console.say(f"written: {path} ({len(table)} rows)")
+
+
+def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: str | None) -> None:
+    """Asks each runtime of this machine, or the one that is named, for the golden scores."""
+    from ffdi.deploy import bundle, serving
+
+    export = workspace.export(names, name)
+    described = bundle.read(export)
+    proof = serving.proof(export, described)
+    console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
+    passed = 0
+    for verdict in serving.examine(export.model_path, device, machine.cores(), proof):
+        passed += not verdict.fault
+        said = verdict.fault or (
+            f"passed: largest difference {verdict.difference:.1e}, at most {proof.limit(verdict.runtime):.1e}; "
+            f"{verdict.provider}"
+        )
+        console.say(f"{verdict.runtime}: {said}")
+    if not passed:
+        raise ParityError("no runtime that was asked gives this export's scores here", hint="export again here")
+
+
+def _record_path(path: Path) -> Path:
+    """Where it is written down what really ran."""
+    if path.suffix == ".json":
+        raise ConfigError(f"--output {path}: scores are a CSV", hint="pass --output scores.csv")
+    return path.with_suffix(".json")
+
+
+def _substitute(on_error: str) -> float | None:
+    """The score of an image that cannot be used, from 'stop' or 'score=0.5'."""
+    if on_error == "stop":
+        return None
+    word, _, number = on_error.partition("=")
+    with suppress(ValueError):
+        if word == "score" and 0 <= float(number) <= 1:
+            return float(number)
+    raise ConfigError(
+        f"--on-error {on_error}: neither stop nor a score from 0 to 1",
+        hint="pass --on-error score=0.5, or leave it out",
+    )
+
+
+def _score(shards: Shards, score: Score, images: int) -> list[str]:
+    """Scores and publishes what is missing; gives a line for each image that cannot be used."""
+    faults: list[str] = []
+    kept, start = 0, time.perf_counter()
+    with console.bar("scoring", images, unit="images") as bar:
+        for part in shards.score(score):
+            faults += part.faults
+            kept += len(part.rows) - len(part.y_pred)
+            bar.advance(len(part.rows))
+    seconds, scored = time.perf_counter() - start, images - kept
+    kept_before = f"; {kept} were scored before" if kept else ""
+    console.say(f"scored: {scored} images in {seconds:.1f} s, {scored / seconds:.1f} images/s{kept_before}")
+    return faults
+
+
+def _check(faults: list[str], table: Table, substitute: float | None) -> None:
+    """Refuses a result with images that cannot be used, or says what they were given."""
+    if not faults:
+        return
+    what = f"{len(faults)} of {len(table)} images cannot be used"
+    if substitute is None:
+        raise DataError(
+            f"{what}; no result was written, what was scored is kept",
+            problems=faults,
+            hint=f"replace these files or take them out of {table.source}, and run the same command again; or add "
+            "--on-error score=0.5",
+        )
+    console.say(f"warning: {what} and were given {substitute:g}:")
+    for fault in faults:
+        console.say(f"  {fault}")

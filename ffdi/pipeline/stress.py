@@ -82,7 +82,7 @@ def _logits(members: list[Member], table: Table, fold_of: np.ndarray, device: st
     with console.bar("distorted images", logits.size) as bar:
         for member in members:
             rows = np.flatnonzero(fold_of == member.folder.fold)
-            network = where.prepare(detector.scorer(member)).eval()
+            network = where.prepare(detector.scorer(member, member.config.model.size))
             for number, way in enumerate(ways):
                 batches = fold.reader(table.take(rows), member.config, where, way)
                 logits[number, rows] = np.concatenate([part[0] for part in predict.logits([network], batches, where)])

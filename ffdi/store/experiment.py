@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from ffdi import config as configs
 from ffdi import publish
 from ffdi.config import Config, differences
 from ffdi.errors import ExperimentError
+from ffdi.store import lock
 from ffdi.store.fold import FoldFolder
 from ffdi.store.identity import Identity
 
@@ -77,21 +75,9 @@ class Experiment:
         Raises:
             ExperimentError: another process holds it; its number is named.
         """
-        lock, holder = FileLock(self.folder / ".lock"), self.folder / ".lock.pid"
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            pid = holder.read_text(encoding="ascii") if holder.is_file() else "unknown"
-            raise ExperimentError(
-                f"another process (pid {pid}) is training {self.name}",
-                hint="wait for it, or copy config.toml to a new folder under experiments/",
-            ) from None
-        try:
-            holder.write_text(str(os.getpid()), encoding="ascii")
+        hint = "wait for it, or copy config.toml to a new folder under experiments/"
+        with lock.held(self.folder, f"is training {self.name}", hint):
             yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
 
     def discard(self) -> None:
         """Removes everything that ffdi wrote here; config.toml stays."""

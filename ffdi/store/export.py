@@ -25,6 +25,16 @@ class ExportFolder:
         return self.folder / "bundle.json"
 
     @property
+    def golden_path(self) -> Path:
+        """Scores of the images beside it, which the graph must give wherever it is served."""
+        return self.folder / "golden" / "golden.csv"
+
+    @property
+    def script_path(self) -> Path:
+        """What scores an image without ffdi."""
+        return self.folder / "predict.py"
+
+    @property
     def submission_path(self) -> Path:
         return self.folder / "submission.csv"
 

@@ -16,6 +16,7 @@ from torch import nn
 from ffdi import publish
 from ffdi.blend import Member
 from ffdi.config import Config, ModelConfig
+from ffdi.data import images
 from ffdi.errors import ExperimentError
 from ffdi.training import weights as starting
 
@@ -54,6 +55,22 @@ class Scorer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         views = [view(images) for view in VIEWS[self.tta]]
         return torch.stack([self.detector(view) for view in views]).mean(0)
+
+
+class Shrunk(nn.Module):
+    """A network asked through larger images: uint8 [B, L, L, 3], shrunk by area to its own size -> logit [B].
+
+    Two products of matrices, which every runtime multiplies alike; operators that resize differ between them.
+    """
+
+    def __init__(self, network: nn.Module, large: int, small: int) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("area", torch.from_numpy(images.area(large, small)), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+        return self.network((self.area @ pixels @ self.area.T).permute(0, 2, 3, 1))
 
 
 def build(config: ModelConfig, weights: Path | None) -> Detector:
@@ -115,9 +132,15 @@ def load(config: ModelConfig, path: Path) -> Detector:
     return detector.eval()
 
 
-def scorer(member: Member) -> Scorer:
-    """A blend's member as it is asked for scores, on the CPU, in evaluation mode."""
-    return Scorer(load(member.config.model, member.folder.weights_path), member.config.predict.tta).eval()
+def scorer(member: Member, size: int) -> nn.Module:
+    """A blend's member as it is asked for scores: uint8 [B, size, size, 3] -> logit [B]; on the CPU, for evaluation."""
+    return asked(load(member.config.model, member.folder.weights_path), member.config, size)
+
+
+def asked(detector: Detector, config: Config, size: int) -> nn.Module:
+    """A Detector behind what stands between it and images of that size: another size, test-time augmentation."""
+    scorer = Scorer(detector, config.predict.tta)
+    return (scorer if size == config.model.size else Shrunk(scorer, size, config.model.size)).eval()
 
 
 VIEWS = {

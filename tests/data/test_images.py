@@ -308,3 +308,13 @@ def test_any_aspect_ratio_becomes_a_square(shape: tuple[int, int]) -> None:
     assert squared.dtype == np.uint8
     assert squared.shape == (32, 32, 3)
     assert (squared == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize(("large", "small"), [(96, 32), (80, 50), (256, 224), (33, 32), (40, 40)])
+def test_the_matrix_of_areas_does_what_resize_does(large: int, small: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (large, large, 3), np.uint8)
+    area = images.area(large, small)
+    assert (area.shape, area.dtype) == ((small, large), np.float32)
+    assert np.allclose(area.sum(1), 1, atol=1e-6)
+    by_matrix = np.einsum("ij,jkc,lk->ilc", area, pixels.astype(np.float64), area)
+    assert np.abs(by_matrix - images.resize(pixels, small)).max() <= 0.51

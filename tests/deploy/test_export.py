@@ -4,37 +4,53 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 import torch
 
-from ffdi.config import ModelConfig
-from ffdi.deploy import export, runtime
+from ffdi.config import Config, ModelConfig
+from ffdi.data import images as pictures
+from ffdi.deploy import export, serving
+from ffdi.deploy.runtime import Load
 from ffdi.errors import DeviceError
 from ffdi.scoring import ensemble
 from ffdi.scoring.calibration import Calibration
 from ffdi.scoring.ensemble import Combination
 from ffdi.training import detector as detectors
-from ffdi.training.detector import Scorer
+
+LOAD = Load(100, 1, 1)
 
 
-def scorers(count: int = 2, tta: str = "none") -> list[Scorer]:
-    """Small networks whose BatchNorm has seen data."""
-    made = []
-    for seed in range(count):
+def networks(sizes: tuple[int, ...] = (32, 32), tta: str = "none", size: int = 32) -> dict[str, torch.nn.Module]:
+    """Small networks whose BatchNorm has seen data, asked through images of `size`."""
+    made = {}
+    for seed, own in enumerate(sizes):
         torch.manual_seed(seed)
-        network = detectors.build(ModelConfig(backbone="test_resnet", size=32), None)
+        config = Config.model_validate({"model": {"backbone": "test_resnet", "size": own}, "predict": {"tta": tta}})
+        network = detectors.build(ModelConfig(backbone="test_resnet", size=own), None)
         torch.nn.init.normal_(network.backbone.get_classifier().weight)
         for _ in range(3):
             network.train()(torch.from_numpy(images(16, seed)))
-        made.append(Scorer(network, tta).eval())
+        made[f"small.fold_{seed}"] = detectors.asked(network.eval(), config, size)
     return made
 
 
-def images(count: int, seed: int = 0) -> np.ndarray:
-    """uint8 [count, 32, 32, 3]."""
-    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+def images(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
+    """uint8 [count, size, size, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def written(graph: export.Graph, path: Path, size: int = 32) -> Path:
+    """The graph as a file."""
+    export.save(export.to_onnx(graph, size), path, {"ffdi": "1.2.3"})
+    return path
+
+
+def single() -> export.Graph:
+    """A graph with one network."""
+    return export.Graph(networks((32,)), np.ones(1), ensemble.equal("mean", 1), Calibration("none")).eval()
 
 
 COMBINATIONS = {
@@ -59,36 +75,84 @@ CALIBRATIONS = {
 def test_the_graph_the_network_and_numpy_agree_at_any_batch_size(
     method: str, tta: str, calibration: str, tmp_path: Path
 ) -> None:
-    members, combination, calibrated = scorers(tta=tta), COMBINATIONS[method], CALIBRATIONS[calibration]
+    members, combination, calibrated = networks(tta=tta), COMBINATIONS[method], CALIBRATIONS[calibration]
     graph = export.Graph(members, combination.spread([1, 1]), combination, calibrated).eval()
-    export.to_onnx(graph, 32, tmp_path / "model.onnx", {"ffdi": "test"})
-    served = runtime.open_graph(tmp_path / "model.onnx")
+    path = written(graph, tmp_path / "model.onnx")
+    served = [serving.RUNTIMES[name].open(path, 0, LOAD) for name in ("cpu", "openvino")]
     for count in (1, 2, 5, 33):
         batch = images(count, seed=count)
         with torch.inference_mode():
-            logits = np.stack([member(torch.from_numpy(batch)).numpy() for member in members])
+            logits = np.stack([member(torch.from_numpy(batch)).numpy() for member in members.values()])
         expected = calibrated.apply(combination.combine(logits, [1, 1]))
-        y_pred = served.run(batch)
-        assert (y_pred.shape, y_pred.dtype) == ((count,), np.float32)
-        assert np.abs(y_pred - expected).max() < 1e-5
+        for one in served:
+            y_pred = one.run(batch)
+            assert (y_pred.shape, y_pred.dtype) == ((count,), np.float32)
+            assert np.abs(y_pred - expected).max() < 1e-5
         assert np.abs(graph.score(batch) - expected).max() < 1e-6
-    assert np.ptp(y_pred) > 1e-3
+    assert np.ptp(expected) > 1e-3
+
+
+def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None:
+    members = networks((48, 32), size=48)
+    graph = export.Graph(members, np.array([0.5, 0.5]), ensemble.equal("mean", 2), Calibration("none")).eval()
+    served = serving.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx", 48), 0, LOAD)
+    smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 2) for one in images(6, size=48)])
+    small = np.stack([pictures.resize(one, 32) for one in smooth])
+    first, second = members.values()
+    with torch.inference_mode():
+        alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
+        assert np.abs(alone - second(torch.from_numpy(smooth)).numpy()).max() < 0.05
+        logits = np.stack([one(torch.from_numpy(smooth)).numpy() for one in (first, second)])
+    assert np.abs(served.run(smooth) - ensemble.sigmoid(logits).mean(0)).max() < 1e-5
 
 
 def test_the_file_is_one_and_carries_its_words(tmp_path: Path) -> None:
-    graph = export.Graph(scorers(1), np.ones(1), ensemble.equal("mean", 1), Calibration("none")).eval()
-    export.to_onnx(graph, 32, tmp_path / "model.onnx", {"ffdi": "1.2.3"})
+    written(single(), tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
-    assert {entry.key: entry.value for entry in model.metadata_props}["ffdi"] == "1.2.3"
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"ffdi": "1.2.3"}
     assert [entry.name for entry in model.graph.input] == ["images"]
     assert [entry.name for entry in model.graph.output] == ["y_pred"]
     assert not model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
 
 
-def test_a_file_that_is_no_graph_is_refused(tmp_path: Path) -> None:
+def test_every_node_is_named_after_its_layer_and_nothing_of_this_machine_is_inside(tmp_path: Path) -> None:
+    graph = export.Graph(networks(), np.array([0.5, 0.5]), ensemble.equal("mean", 2), Calibration("none")).eval()
+    path = written(graph, tmp_path / "model.onnx")
+    nodes = [node.name for node in onnx.load(path).graph.node]
+    assert len(set(nodes)) == len(nodes)
+    assert {name.partition("/")[0] for name in nodes} == {"images", "small.fold_0", "small.fold_1", "y_pred"}
+    assert "small.fold_1/layer2.0.conv1/Conv" in nodes
+    content = path.read_bytes()
+    for word in (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent.parent), "stack_trace"):
+        assert word.encode() not in content
+
+
+def test_a_graph_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+    model = export.to_onnx(single(), 32)
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64  # only the full check sees it
+    onnx.checker.check_model(model)
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        export.save(model, tmp_path / "model.onnx", {})
+
+
+def test_the_members_logits_can_be_asked_for(tmp_path: Path) -> None:
+    members = networks()
+    graph = export.Graph(members, np.array([0.5, 0.5]), ensemble.equal("mean", 2), Calibration("none")).eval()
+    export.save(export.to_onnx(graph, 32), tmp_path / "logits.onnx", {}, output="logits")
+    batch = images(7)
+    with torch.inference_mode():
+        expected = np.stack([member(torch.from_numpy(batch)).numpy() for member in members.values()], 1)
+    for name in ("cpu", "openvino"):
+        found = serving.RUNTIMES[name].open(tmp_path / "logits.onnx", 0, LOAD).run(batch)
+        assert found.shape == (7, 2)
+        assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["cpu", "openvino"])
+def test_a_file_that_is_no_graph_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(DeviceError) as caught:
-        runtime.open_graph(tmp_path / "model.onnx")
+        serving.RUNTIMES[name].open(tmp_path / "model.onnx", 0, LOAD)
     assert caught.value.what.startswith("the graph cannot be opened: ")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import cv2
@@ -10,22 +12,27 @@ import pytest
 
 from ffdi.data import table
 from ffdi.deploy import infer
-from ffdi.deploy.runtime import Runtime
-from ffdi.errors import DataError
+from ffdi.deploy.runtime import OpenGraph
 
 
 class Brightness:
-    """Stands for a session: the mean of each image is its score."""
+    """Stands for a graph: the mean of each image is its score. Notes batches, and calls side by side."""
 
-    def __init__(self) -> None:
+    def __init__(self, streams: int = 1) -> None:
         self.batches: list[int] = []
+        self.inside = self.most = 0
+        self.lock = threading.Lock()
+        self.graph = OpenGraph("cpu", "fake", "", 8, streams, self.run)
 
-    def get_inputs(self) -> list[Path]:
-        return [Path("images")]
-
-    def run(self, _outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        self.batches.append(len(feeds["images"]))
-        return [feeds["images"].mean((1, 2, 3)).astype(np.float32) / 255]
+    def run(self, images: np.ndarray) -> np.ndarray:
+        with self.lock:
+            self.batches.append(len(images))
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        time.sleep(0.002)
+        with self.lock:
+            self.inside -= 1
+        return images.mean((1, 2, 3)).astype(np.float32) / 255
 
 
 def folder(root: Path, count: int) -> Path:
@@ -35,24 +42,53 @@ def folder(root: Path, count: int) -> Path:
     return root
 
 
-@pytest.mark.parametrize("count", [1, 31, 32, 33, 70])
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 70])
 def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
-    session = Brightness()
+    brightness = Brightness(streams=2)
     images = table.in_folder(folder(tmp_path, count))
-    parts = list(infer.scores(images, 8, Runtime(session, "fake", "")))  # type: ignore[arg-type]
-    assert np.allclose(np.concatenate(parts) * 255, np.arange(count))
-    assert session.batches == [32] * (count // 32) + [count % 32] * (count % 32 > 0)
+    parts = list(infer.scores(images, [range(count)], 8, brightness.graph, 3))
+    assert [row for part in parts for row in part.rows] == list(range(count))
+    assert np.allclose(np.concatenate([part.y_pred for part in parts]) * 255, np.arange(count))
+    assert sorted(brightness.batches, reverse=True) == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
 
 
-def test_all_unreadable_images_are_named_at_the_end(tmp_path: Path) -> None:
-    images = table.in_folder(folder(tmp_path, 70))
-    for number in (3, 69):
+def test_no_batch_reaches_over_the_end_of_a_range(tmp_path: Path) -> None:
+    images = table.in_folder(folder(tmp_path, 30))
+    parts = list(infer.scores(images, iter([range(3, 12), range(20, 30)]), 8, Brightness().graph, 2))
+    assert [part.rows for part in parts] == [range(3, 11), range(11, 12), range(20, 28), range(28, 30)]
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_no_more_threads_run_the_graph_than_it_takes(streams: int, tmp_path: Path) -> None:
+    brightness = Brightness(streams)
+    list(infer.scores(table.in_folder(folder(tmp_path, 70)), [range(70)], 8, brightness.graph, 4))
+    assert 1 <= brightness.most <= streams
+
+
+def test_what_waits_is_bounded_by_the_threads_not_by_the_images(tmp_path: Path) -> None:
+    images = table.in_folder(folder(tmp_path, 250))
+    brightness = Brightness()
+    asked = []
+
+    def ranges() -> list[range]:
+        for start in range(0, 250, 8):
+            asked.append(start)
+            yield range(start, min(start + 8, 250))
+
+    parts = infer.scores(images, ranges(), 8, brightness.graph, 2)
+    next(parts)
+    assert len(asked) <= 6
+    parts.close()
+
+
+def test_images_that_cannot_be_used_have_no_score_and_are_named(tmp_path: Path) -> None:
+    images = table.in_folder(folder(tmp_path, 20))
+    for number in (3, *range(8, 16)):
         (tmp_path / f"{number:03d}.png").write_bytes(b"")
-    with pytest.raises(DataError) as caught:
-        list(infer.scores(images, 8, Runtime(Brightness(), "fake", "")))  # type: ignore[arg-type]
-    assert str(caught.value) == (
-        "2 of 70 images cannot be used; no score was written\n"
-        f"  {tmp_path}/003.png is empty\n"
-        f"  {tmp_path}/069.png is empty\n"
-        f"next: replace these files or take them out of {tmp_path}"
-    )
+    parts = list(infer.scores(images, [range(20)], 8, Brightness().graph, 2))
+    y_pred = np.concatenate([part.y_pred for part in parts])
+    assert np.flatnonzero(np.isnan(y_pred)).tolist() == [3, *range(8, 16)]
+    assert np.allclose(y_pred[[2, 4, 7, 16, 19]] * 255, [2, 4, 7, 16, 19])
+    assert [fault for part in parts for fault in part.faults] == [
+        f"{tmp_path}/{number:03d}.png is empty" for number in (3, *range(8, 16))
+    ]

@@ -1,0 +1,100 @@
+"""Every runtime of this machine asked what a new graph has to be able to do, before anybody is served by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ffdi.deploy import infer, parity, serving
+from ffdi.deploy.gate import Jury
+from ffdi.deploy.runtime import Load, OpenGraph
+from ffdi.errors import DataError, FFDIError
+
+MARGIN = 2.0
+"""A runtime that is not exact may differ by so many times what it differed by here, wherever it serves."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a graph is asked.
+
+    Attributes:
+        model: the graph that is to be served.
+        judged: the same graph with the jury's output; the same file where that is y_pred.
+        size: edge length of its images.
+        exact: whether it has to give torch's scores; else it has to be worth as much.
+        real: real images, uint8 [N, S, S, 3].
+        expected: y_pred of them by the networks in fp32, float [N].
+        jury: what a graph that is not exact is judged by.
+        threads: how many cores there are.
+    """
+
+    model: Path
+    judged: Path
+    size: int
+    exact: bool
+    real: np.ndarray
+    expected: np.ndarray
+    jury: Jury
+    threads: int
+
+    def of(self, name: str) -> dict[str, Any]:
+        """What one runtime shows: what really ran, its differences, and the `limit` within which it may serve.
+
+        Raises:
+            ParityError: other scores than torch's, or scores that are worth less.
+            DeviceError: it cannot open the graph.
+        """
+        runtime, images = serving.RUNTIMES[name], len(self.jury.table)
+        graph = runtime.open(self.model, 0, Load(images, 1, self.threads))
+        differences = parity.measure(graph, self.real, self.expected)
+        record: dict[str, Any] = {"provider": graph.provider, "largest_difference": differences}
+        if self.exact and runtime.exact:
+            parity.check(name, differences)
+            return {**record, "limit": parity.TOLERANCE}
+        graph = runtime.open(self.judged, 0, Load(images, self.threads, 1))
+        record["gate"] = self.jury.hear(self._heard(graph), f"this graph on {name}")
+        largest = max(record["gate"]["largest_difference"], *differences.values())
+        return {**record, "limit": MARGIN * largest}
+
+    def _heard(self, graph: OpenGraph) -> np.ndarray:
+        table = self.jury.table
+        parts = list(infer.scores(table, [range(len(table))], self.size, graph, self.threads))
+        if faults := [fault for part in parts for fault in part.faults]:
+            raise DataError("images that a graph is judged by cannot be used", problems=faults)
+        return np.concatenate([part.y_pred for part in parts])
+
+
+def prove(trial: Trial, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What each runtime shows; one that fails is kept with the reason, and may not serve.
+
+    Raises:
+        ParityError: the plain runtime fails: nobody can be served.
+    """
+    records = {}
+    for name in names:
+        try:
+            records[name] = trial.of(name)
+        except DataError:
+            raise
+        except FFDIError as error:
+            if name == serving.PLAIN:
+                raise
+            records[name] = {"refused": str(error.what), "why": list(error.problems), "limit": None}
+    return records
+
+
+def here(asked: str | None) -> list[str]:
+    """The runtimes to prove: those that are asked for, else all that run here and are offered; the plain one first.
+
+    Raises:
+        ConfigError: there is no such runtime.
+    """
+    words = [word.strip() for word in asked.split(",")] if asked else []
+    names = [serving.named(word)[0] for word in words]
+    offered = [name for name, one in serving.RUNTIMES.items() if one.offered and not one.missing(0)]
+    return list(dict.fromkeys([serving.PLAIN, *(names or offered)]))

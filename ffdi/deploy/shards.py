@@ -1,0 +1,106 @@
+"""Scores of many images in pieces: what is published stays, and a run that was killed goes on behind it."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ffdi import publish
+from ffdi.data.table import Table
+from ffdi.deploy.infer import Part
+from ffdi.scoring import scores
+
+ROWS = 1024
+"""Images in a shard: at most that many, and the batches under way, are scored in vain when a run is killed."""
+
+Score = Callable[[Iterable[range]], Iterator[Part]]
+"""Ranges of rows -> their parts, in order; a part never reaches over the end of a range."""
+
+
+class Shards:
+    """The shards of a table, in a folder beside the CSV that they will make."""
+
+    def __init__(self, output: Path, table: Table, key: str, substitute: float | None = None) -> None:
+        """Shards that are to become a CSV.
+
+        Args:
+            output: the CSV.
+            table: the images.
+            key: what decides the scores beside the images: the graph and the runtime.
+            substitute: the score of an image that cannot be used; None where there is none.
+        """
+        self.output, self.table, self.substitute = output, table, substitute
+        self.folder = output.with_name(f"{output.name}.parts")
+        self._key = f"{key} {substitute}"
+        self._paths: dict[range, Path] = {}
+        self._kept: list[range] = []
+
+    def score(self, score: Score) -> Iterator[Part]:
+        """Scores what is missing, and publishes each shard as soon as it is whole.
+
+        A shard with an image that cannot be used and has no substitute is not published.
+
+        Yields:
+            What `score` yields; for a shard that an earlier run has left, an empty part with its rows.
+        """
+        pending: list[Part] = []
+        for part in score(self._missing()):
+            pending.append(part)
+            whole = range(pending[0].rows.start, part.rows.stop)
+            if whole in self._paths:
+                self._publish(whole, pending)
+                pending = []
+            yield part
+            yield from self._passed_over()
+        yield from self._passed_over()
+
+    def join(self) -> np.ndarray:
+        """Makes the CSV of all shards, removes them, and gives y_pred, float32 [N]."""
+        y_pred = []
+        with publish.writing(self.output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            file.write(",".join(scores.COLUMNS) + "\n")
+            for path in self._paths.values():
+                text = path.read_text(encoding="utf-8")
+                file.write(text)
+                y_pred += [float(line.rpartition(",")[2]) for line in text.splitlines()]
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return np.array(y_pred, np.float32)
+
+    def _missing(self) -> Iterator[range]:
+        """The rows of each shard that no earlier run has left; asked for when they are to be scored."""
+        for start in range(0, len(self.table), ROWS):
+            rows = range(start, min(start + ROWS, len(self.table)))
+            self._paths[rows] = self._path(rows)
+            if self._paths[rows].is_file():
+                self._kept.append(rows)
+            else:
+                yield rows
+
+    def _passed_over(self) -> Iterator[Part]:
+        while self._kept:
+            yield Part(self._kept.pop(0), np.empty(0, np.float32), [])
+
+    def _publish(self, rows: range, parts: list[Part]) -> None:
+        y_pred = np.concatenate([part.y_pred for part in parts])
+        broken = np.isnan(y_pred)
+        if broken.any() and self.substitute is None:
+            return
+        y_pred[broken] = self.substitute
+        content = scores.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
+        publish.text(self._paths[rows], content)
+
+    def _path(self, rows: range) -> Path:
+        """A shard's file; its name holds what its scores depend on: names, sizes and times of the images, the key."""
+        said = hashlib.sha256(self._key.encode())
+        for row in rows:
+            path = self.table.path(row)
+            try:
+                status = path.stat()
+                said.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+            except OSError:
+                said.update(f"{path}\0missing\n".encode())
+        return self.folder / f"{rows.start:09d}-{said.hexdigest()[:16]}.csv"

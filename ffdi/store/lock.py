@@ -1,0 +1,39 @@
+"""One process at a time: a lock that is free the moment its holder dies."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from ffdi.errors import ExperimentError
+
+
+@contextmanager
+def held(folder: Path, what: str, hint: str) -> Iterator[None]:
+    """Holds a folder against a second process.
+
+    Args:
+        folder: it stands there, or is made.
+        what: what the other process does, as in 'is training quickstart'.
+        hint: what to do instead.
+
+    Raises:
+        ExperimentError: another process holds it; its number is named.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock, holder = FileLock(folder / ".lock"), folder / ".lock.pid"
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        pid = holder.read_text(encoding="ascii") if holder.is_file() else "unknown"
+        raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint) from None
+    try:
+        holder.write_text(str(os.getpid()), encoding="ascii")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

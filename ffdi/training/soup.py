@@ -1,0 +1,37 @@
+"""One network out of several: the mean of their weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch.optim.swa_utils import AveragedModel, update_bn
+
+from ffdi.data.loader import Batch
+from ffdi.training import device as devices
+from ffdi.training.detector import Detector
+from ffdi.training.device import Device
+
+IMAGES = 512
+"""Training images from which BatchNorm is estimated anew: the mean of weights sees other activations."""
+
+
+def average(detectors: Sequence[Detector], batches: Iterable[Batch], device: Device) -> Detector:
+    """The mean of the weights of networks that began from the same ones (Wortsman et al., ICML 2022).
+
+    Args:
+        detectors: of one architecture.
+        batches: training images without augmentation.
+        device: where BatchNorm is estimated.
+
+    Returns:
+        On the CPU, in evaluation mode.
+    """
+    averaged = AveragedModel(detectors[0])
+    for detector in detectors:
+        averaged.update_parameters(detector)
+    soup: Detector = averaged.module
+    device.prepare(soup)
+    with torch.inference_mode(), devices.exact():
+        update_bn((device.send(batch.images) for batch in batches), soup)
+    return soup.cpu().eval()

@@ -1,0 +1,80 @@
+"""A graph in fewer bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from ffdi.deploy import export, precision, serving
+from ffdi.deploy.runtime import Load
+from ffdi.errors import ConfigError
+from ffdi.scoring import ensemble
+from ffdi.scoring.calibration import Calibration
+from tests.deploy.test_export import images, networks
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    """Two networks, one of which shrinks its images, calibrated."""
+    calibration = Calibration("temperature", temperature=1.7)
+    graph = export.Graph(networks((40, 32), size=40), np.array([0.5, 0.5]), ensemble.equal("mean", 2), calibration)
+    return export.to_onnx(graph.eval(), 40)
+
+
+def converted(name: str, model: onnx.ModelProto, folder: Path) -> Path:
+    """The graph in a precision, as a file."""
+    path = folder / f"{name}.onnx"
+    export.save(precision.convert(name, model, lambda: images(32, size=40)), path, {})
+    return path
+
+
+@pytest.mark.parametrize(("name", "apart", "smaller"), [("fp16", 0.01, 1.7), ("int8", 0.15, 2.5)])
+@pytest.mark.parametrize("runtime", ["cpu", "openvino"])
+def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
+    name: str, apart: float, smaller: float, runtime: str, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    whole, less = (converted(one, model, tmp_path) for one in ("fp32", name))
+    batch = images(40, seed=9, size=40)
+    before, after = (serving.RUNTIMES[runtime].open(path, 0, Load(40, 1, 1)).run(batch) for path in (whole, less))
+    assert 0 < np.abs(before - after).max() < apart
+    assert np.corrcoef(before, after)[0, 1] > 0.97
+    assert whole.stat().st_size > smaller * less.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_images_are_prepared_and_logits_combined_in_fp32(name: str, model: onnx.ModelProto, tmp_path: Path) -> None:
+    graph = onnx.load(converted(name, model, tmp_path)).graph
+    types = {one.name: one.data_type for one in graph.initializer}
+    borders = ("Cast", "QuantizeLinear", "DequantizeLinear")
+    outside = [node for node in graph.node if node.name.startswith(("images/", "y_pred/"))]
+    outside = [node for node in outside if node.op_type not in borders]
+    assert len(outside) >= 8
+    few = {onnx.TensorProto.FLOAT16, onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    assert not any(types.get(value) in few for node in outside for value in node.input)
+    from_few = {value for node in graph.node if node.op_type in borders for value in node.output}
+    prepared = {value for node in outside if node.name.startswith("images/") for value in node.input}
+    assert prepared & from_few <= {"images/Cast"}  # the graph's own, from uint8
+    inside = {types[name] for node in graph.node if "/conv" in node.name for name in node.input if name in types}
+    assert few & inside
+
+
+def test_int8_looks_at_training_images_and_the_others_at_none(model: onnx.ModelProto) -> None:
+    asked = []
+
+    def training() -> np.ndarray:
+        asked.append(True)
+        return images(16, size=40)
+
+    for name in ("fp32", "fp16", "int8"):
+        precision.convert(name, model, training)
+        assert len(asked) == (name == "int8")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    precision.check("fp16")
+    with pytest.raises(ConfigError) as caught:
+        precision.check("int4")
+    assert str(caught.value) == "--precision int4: did you mean 'int8'?\nnext: pass --precision fp32"

@@ -1,0 +1,102 @@
+"""What every runtime has to show before a graph is published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffdi.data.table import Table
+from ffdi.deploy import proving, serving
+from ffdi.deploy.gate import Jury
+from ffdi.deploy.proving import Trial
+from ffdi.deploy.runtime import Load, OpenGraph, Runtime
+from ffdi.errors import ConfigError, DataError, DeviceError, ParityError
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (60, 8, 8, 3), np.uint8)
+
+
+def scores(images: np.ndarray) -> np.ndarray:
+    """float32 [B], spread out."""
+    return ((images.mean((1, 2, 3)) - 100) / 55).clip(0, 1).astype(np.float32)
+
+
+TARGET = (scores(PIXELS) + RNG.normal(0, 0.05, 60) > np.median(scores(PIXELS))).astype(np.int64)
+
+
+def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "") -> Runtime:
+    """A runtime whose scores are off by so much, or opens nothing."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return scores(images) + np.float32(off) + np.random.default_rng(1).normal(0, noise, len(images))
+
+    def opened(model: Path, _index: int, load: Load) -> OpenGraph:
+        if fails:
+            raise DeviceError(fails)
+        return OpenGraph("any", f"runs {model.name}", "", 4, load.streams, run)
+
+    return Runtime(exact, True, False, lambda _index: "", opened)
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    """Sixty images, on which fp32 is nearly always right."""
+    for number, pixels in enumerate(PIXELS):
+        cv2.imwrite(str(tmp_path / f"{number:02d}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    names = np.array([f"{number:02d}.png" for number in range(60)])
+    table = Table("val", tmp_path, names, TARGET, None, tmp_path)
+    jury = Jury(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
+    real = PIXELS[:9]
+    return Trial(Path("model.onnx"), Path("judged.onnx"), 8, True, real, scores(real), jury, 2)
+
+
+def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {
+        "cpu": runtime(exact=True, off=1e-6),
+        "wrong": runtime(exact=True, off=0.01),
+        "rough": runtime(exact=False, off=0.01),
+        "noisy": runtime(exact=False, noise=0.3),
+        "broken": runtime(exact=True, fails="its library is from another world"),
+    }
+    monkeypatch.setattr(serving, "RUNTIMES", there)
+    records = proving.prove(trial, list(there))
+    assert records["cpu"]["limit"] == 1e-5
+    assert records["cpu"]["provider"] == "runs model.onnx"
+    assert "gate" not in records["cpu"]
+    assert records["wrong"]["limit"] is None
+    assert records["wrong"]["refused"] == "the exported graph on wrong differs from the networks by more than 1e-05"
+    assert records["rough"]["limit"] == pytest.approx(0.02, rel=1e-3)
+    assert records["rough"]["gate"]["auc"]["here"] == records["rough"]["gate"]["auc"]["fp32"]
+    assert records["noisy"]["refused"] == "this graph on noisy loses too much against fp32 on 60 val images"
+    assert records["noisy"]["limit"] is None
+    assert records["broken"]["refused"] == "its library is from another world"
+
+
+def test_nothing_is_published_that_the_plain_runtime_cannot_serve(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RUNTIMES", {"cpu": runtime(exact=True, off=0.01)})
+    with pytest.raises(ParityError):
+        proving.prove(trial, ["cpu"])
+
+
+def test_a_judge_that_cannot_be_read_stops_everything(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trial.jury.table.folder / "07.png").write_bytes(b"")
+    monkeypatch.setattr(serving, "RUNTIMES", {"cpu": runtime(exact=True), "rough": runtime(exact=False)})
+    with pytest.raises(DataError) as caught:
+        proving.prove(trial, ["cpu", "rough"])
+    assert str(caught.value) == (
+        f"images that a graph is judged by cannot be used\n  {trial.jury.table.folder}/07.png is empty"
+    )
+
+
+def test_what_is_proven_is_what_is_asked_for_and_always_the_plain_one() -> None:
+    assert proving.here("openvino") == ["cpu", "openvino"]
+    assert proving.here("openvino, cpu") == ["cpu", "openvino"]
+    assert proving.here(None)[0] == "cpu"
+    assert "openvino" in proving.here(None)
+    with pytest.raises(ConfigError):
+        proving.here("cpu,gpu")
