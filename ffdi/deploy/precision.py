@@ -131,7 +131,7 @@ def _int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=_outside(model),
+            nodes_to_exclude=[*_outside(model), *_delicate(model)],
             extra_options={"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05},
         )
         return onnx.load(path)
@@ -147,6 +147,14 @@ def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
 def _outside(model: onnx.ModelProto) -> list[str]:
     """The nodes that prepare images, and those that combine logits."""
     return [node.name for node in model.graph.node if node.name.partition("/")[0] in (INPUT, OUTPUT)]
+
+
+def _delicate(model: onnx.ModelProto) -> list[str]:
+    """Convolutions with few multiplications and much to lose: of the images themselves, and of each channel alone."""
+    prepared = {value for node in model.graph.node if node.name.startswith(f"{INPUT}/") for value in node.output}
+    groups = {node.name: next((one.i for one in node.attribute if one.name == "group"), 1) for node in model.graph.node}
+    convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
+    return [node.name for node in convolutions if groups[node.name] > 1 or node.input[0] in prepared]
 
 
 class _Batches(CalibrationDataReader):

@@ -53,8 +53,11 @@ class Scorer(nn.Module):
         self.detector, self.tta = detector, tta
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        views = [view(images) for view in VIEWS[self.tta]]
-        return torch.stack([self.detector(view) for view in views]).mean(0)
+        views = VIEWS[self.tta]
+        if len(views) == 1:
+            return self.detector(views[0](images))
+        seen = torch.cat([view(images) for view in views])  # BatchNorm is folded into weights that are used once
+        return self.detector(seen).reshape(len(views), -1).mean(0)
 
 
 class Shrunk(nn.Module):

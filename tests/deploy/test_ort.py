@@ -58,8 +58,10 @@ class Session:
     threads = 0
     runs = 0
 
-    def __init__(self, _model: str, options: onnxruntime.SessionOptions, providers: list[Any]) -> None:
-        assert options.log_severity_level == 4
+    def __init__(
+        self, _model: str, options: onnxruntime.SessionOptions, providers: list[Any], disabled_optimizers: list[str]
+    ) -> None:
+        assert (options.log_severity_level, disabled_optimizers) == (4, ["WeightBiasQuantization"])
         Session.asked, Session.threads = providers, options.intra_op_num_threads
 
     def get_providers(self) -> list[str]:

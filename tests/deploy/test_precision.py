@@ -78,3 +78,16 @@ def test_an_unknown_precision_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         precision.check("int4")
     assert str(caught.value) == "--precision int4: did you mean 'int8'?\nnext: pass --precision fp32"
+
+
+def test_int8_leaves_the_delicate_convolutions_in_fp32(model: onnx.ModelProto, tmp_path: Path) -> None:
+    graph = onnx.load(converted("int8", model, tmp_path)).graph
+    types = {one.name: one.data_type for one in graph.initializer}
+    source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    kinds = {
+        node.name: types[source.get(node.input[1], node.input[1])] for node in graph.node if node.op_type == "Conv"
+    }
+    stem = {name for name in kinds if name.partition("/")[2] in ("conv1.0/Conv", "conv1/Conv")}
+    assert len(stem) == 2
+    assert {kinds[name] for name in stem} == {onnx.TensorProto.FLOAT}
+    assert {kinds[name] for name in kinds.keys() - stem} == {onnx.TensorProto.INT8}
