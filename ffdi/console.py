@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import logging
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from rich.console import Console
 from rich.progress import (
@@ -37,6 +40,19 @@ def say(line: str, *, style: str = "") -> None:
 def title(line: str) -> None:
     """Prints the line that opens a verb."""
     say(line, style="bold")
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps other libraries' lines, logs and warnings from the terminal."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
 
 
 def width() -> int:

@@ -2,23 +2,57 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from ffdi.deploy import serving
 from tests.conftest import Invoke
 
+pytestmark = pytest.mark.gpu
 
-@pytest.mark.gpu
-def test_torch_and_onnx_agree_on_cuda(workspace: Path, competition: Path, invoke: Invoke) -> None:
+
+@pytest.fixture
+def exported(workspace: Path, competition: Path, invoke: Invoke) -> Path:
+    """An export of folds that were trained and submitted on the device, proven there."""
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--device", "cuda:0")
     assert answer.code == 0, answer.err
     assert "device: cuda:0" in answer.out
     assert invoke("ensemble-submit", "--experiment", "tiny", "--device", "cuda:0").code == 0
-    assert invoke("export-onnx", "--experiment", "tiny").code == 0
+    answer = invoke("export-onnx", "--experiment", "tiny", "--runtimes", "cpu,cuda,cuda-tf32")
+    assert answer.code == 0, answer.err
+    return workspace / "exports" / "tiny"
+
+
+def test_torch_and_onnx_agree(exported: Path, invoke: Invoke) -> None:
+    record = json.loads((exported / "bundle.json").read_text())["runtimes"]["cuda"]
+    assert record["provider"] == "CUDAExecutionProvider"
+    assert max(record["largest_difference"].values()) <= 1e-5
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cuda:0")
     assert answer.code == 0, answer.err
-    assert "runs on: CUDAExecutionProvider" in answer.out
-    scores = [pd.read_csv(workspace / "exports" / "tiny" / name) for name in ("submission.csv", "onnx_scores.csv")]
-    assert (scores[0].y_pred - scores[1].y_pred).abs().max() <= 1e-4
+    assert "runs on: CUDAExecutionProvider (ONNX Runtime, cuda device 0)" in answer.out
+    scores = [pd.read_csv(exported / name) for name in ("submission.csv", "onnx_scores.csv")]
+    assert (scores[0].y_pred - scores[1].y_pred).abs().max() <= 1e-5
+
+
+@pytest.mark.usefixtures("exported")
+def test_the_selftest_passes_and_auto_takes_a_runtime(invoke: Invoke) -> None:
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--selftest", "--device", "cuda:0")
+    assert answer.code == 0, answer.err
+    assert "cuda: passed: largest difference " in answer.out
+    answer = invoke("predict-onnx", "--experiment", "tiny")
+    assert answer.code == 0, answer.err
+    assert "cuda " in answer.out  # it took part in the race
+
+
+@pytest.mark.usefixtures("exported")
+def test_tensorrt_serves_where_it_was_proven(invoke: Invoke) -> None:
+    if reason := serving.RUNTIMES["tensorrt"].missing(0):
+        pytest.skip(reason)
+    answer = invoke("export-onnx", "--experiment", "tiny", "--runtimes", "cpu,tensorrt")
+    assert answer.code == 0, answer.err
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "tensorrt:0")
+    assert answer.code == 0, answer.err
+    assert "runs on: TensorrtExecutionProvider" in answer.out

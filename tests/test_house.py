@@ -34,7 +34,7 @@ HOMES = {
     "albumentations": {"data/augment.py"},
     "onnxruntime": {"deploy/ort.py", "deploy/precision.py", "deploy/standalone.py"},
     "openvino": {"deploy/vino.py"},
-    "onnx": {"deploy/export.py", "deploy/precision.py"},
+    "onnx": {"deploy/export.py", "deploy/precision.py", "deploy/half.py"},
     "rich": {"console.py"},
     "filelock": {"store/lock.py"},
 }

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ import onnx
 import torch
 from torch import nn
 
+from ffdi import console
 from ffdi.deploy.bundle import INPUT, LOGITS, OUTPUT
 from ffdi.scoring.calibration import BLEND, Calibration
 from ffdi.scoring.ensemble import Combination
@@ -85,7 +82,7 @@ def to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
         size: edge length of the images.
     """
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # of one image the batch would be taken for fixed
-    with _quiet():
+    with console.hushed():
         program = torch.onnx.export(
             graph,
             (example,),
@@ -173,19 +170,6 @@ def _readable(name: str, members: list[str]) -> str:
 def _layer(weights: str) -> str:
     """'resnet18.fold_0/conv1.weight' -> 'resnet18.fold_0/conv1'."""
     return INPUT if weights.startswith(f"{INPUT}/") else weights.rpartition(".")[0]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporter's own lines from the terminal."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 PREPARES = ("mean", "std", "area")

@@ -79,6 +79,12 @@ def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:
     return graph
 
 
+def resumed(asked: str, begun: str | None) -> str:
+    """What to ask for where a run was begun: the same runtime, else 'auto' could choose another and begin anew."""
+    goes_on = asked == "auto" and begun in RUNTIMES and not RUNTIMES[str(begun)].missing(0)
+    return str(begun) if goes_on else asked
+
+
 def examine(model: Path, asked: str, threads: int, proof: Proof) -> Iterator[Verdict]:
     """Asks every runtime, or the one that is named, for all golden scores: one by one, and all at once."""
     for name, index in [named(asked)] if asked != "auto" else [(name, 0) for name in RUNTIMES]:

@@ -17,6 +17,9 @@ from ffdi.scoring import scores
 ROWS = 1024
 """Images in a shard: at most that many, and the batches under way, are scored in vain when a run is killed."""
 
+RUNTIME = "runtime"
+"""The file that names the runtime of a run that was begun."""
+
 Score = Callable[[Iterable[range]], Iterator[Part]]
 """Ranges of rows -> their parts, in order; a part never reaches over the end of a range."""
 
@@ -34,10 +37,14 @@ class Shards:
             substitute: the score of an image that cannot be used; None where there is none.
         """
         self.output, self.table, self.substitute = output, table, substitute
-        self.folder = output.with_name(f"{output.name}.parts")
+        self.folder = parts_of(output)
         self._key = f"{key} {substitute}"
         self._paths: dict[range, Path] = {}
         self._kept: list[range] = []
+
+    def begin(self, runtime: str) -> None:
+        """Writes down which runtime the shards are scored by."""
+        publish.text(self.folder / RUNTIME, runtime)
 
     def score(self, score: Score) -> Iterator[Part]:
         """Scores what is missing, and publishes each shard as soon as it is whole.
@@ -45,7 +52,8 @@ class Shards:
         A shard with an image that cannot be used and has no substitute is not published.
 
         Yields:
-            What `score` yields; for a shard that an earlier run has left, an empty part with its rows.
+            What `score` yields; for a shard that an earlier run has left, a part with its rows and faults, and no
+            scores.
         """
         pending: list[Part] = []
         for part in score(self._missing()):
@@ -82,14 +90,23 @@ class Shards:
 
     def _passed_over(self) -> Iterator[Part]:
         while self._kept:
-            yield Part(self._kept.pop(0), np.empty(0, np.float32), [])
+            rows = self._kept.pop(0)
+            faults = self._faults(rows)
+            said = faults.read_text(encoding="utf-8").splitlines() if faults.is_file() else []
+            yield Part(rows, np.empty(0, np.float32), said)
+
+    def _faults(self, rows: range) -> Path:
+        """A line for each image of a shard that was given the substitute."""
+        return self._paths[rows].with_suffix(".faults")
 
     def _publish(self, rows: range, parts: list[Part]) -> None:
         y_pred = np.concatenate([part.y_pred for part in parts])
         broken = np.isnan(y_pred)
         if broken.any() and self.substitute is None:
             return
-        y_pred[broken] = self.substitute
+        if broken.any():
+            y_pred[broken] = self.substitute
+            publish.text(self._faults(rows), "".join(f"{fault}\n" for part in parts for fault in part.faults))
         content = scores.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
         publish.text(self._paths[rows], content)
 
@@ -104,3 +121,14 @@ class Shards:
             except OSError:
                 said.update(f"{path}\0missing\n".encode())
         return self.folder / f"{rows.start:09d}-{said.hexdigest()[:16]}.csv"
+
+
+def parts_of(output: Path) -> Path:
+    """The folder beside a CSV in which its shards lie."""
+    return output.with_name(f"{output.name}.parts")
+
+
+def begun(output: Path) -> str | None:
+    """The runtime of a run that was begun and not ended; None where there is none."""
+    path = parts_of(output) / RUNTIME
+    return path.read_text(encoding="utf-8") if path.is_file() else None

@@ -37,9 +37,8 @@ def run(
     on_error: str,
 ) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.deploy import bundle, infer, serving
+    from ffdi.deploy import bundle, infer, serving, shards
     from ffdi.deploy.runtime import Load
-    from ffdi.deploy.shards import Shards
 
     substitute = _substitute(on_error)
     export = workspace.export(names, name)
@@ -50,16 +49,18 @@ def run(
     record_path = _record_path(path)
     publish.check_writable(path)
     proof = serving.proof(export, described, PROVEN)
-    graph = serving.open_graph(export.model_path, device, Load.of(len(table), cores), proof)
+    asked = serving.resumed(device, shards.begun(path))
+    graph = serving.open_graph(export.model_path, asked, Load.of(len(table), cores), proof)
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     console.say(f"runs on: {graph.provider} ({graph.why})")
 
-    shards = Shards(path, table, f"{described['model']['sha256']} {graph.runtime}", substitute)
-    with lock.held(shards.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+    pieces = shards.Shards(path, table, f"{described['model']['sha256']} {graph.runtime}", substitute)
+    with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
         record_path.unlink(missing_ok=True)  # what it says is not of these scores
-        faults = _score(shards, partial(infer.scores, table, size=size, graph=graph, threads=cores), len(table))
+        pieces.begin(graph.runtime)
+        faults = _score(pieces, partial(infer.scores, table, size=size, graph=graph, threads=cores), len(table))
         _check(faults, table, substitute)
-        y_pred = shards.join()
+        y_pred = pieces.join()
         record = {
             "model": described["model"]["sha256"],
             "runtime": graph.runtime,
@@ -117,12 +118,12 @@ def _substitute(on_error: str) -> float | None:
     )
 
 
-def _score(shards: Shards, score: Score, images: int) -> list[str]:
+def _score(pieces: Shards, score: Score, images: int) -> list[str]:
     """Scores and publishes what is missing; gives a line for each image that cannot be used."""
     faults: list[str] = []
     kept, start = 0, time.perf_counter()
     with console.bar("scoring", images, unit="images") as bar:
-        for part in shards.score(score):
+        for part in pieces.score(score):
             faults += part.faults
             kept += len(part.rows) - len(part.y_pred)
             bar.advance(len(part.rows))

@@ -131,6 +131,15 @@ def test_an_examination_says_what_every_runtime_shows() -> None:
     assert [one.runtime for one in serving.examine(MODEL, "numbered:1", 2, PROOF)] == ["numbered"]
 
 
+@pytest.mark.usefixtures("machine")
+def test_a_run_goes_on_with_the_runtime_it_was_begun_with() -> None:
+    assert serving.resumed("auto", None) == "auto"
+    assert serving.resumed("auto", "rough") == "rough"
+    assert serving.resumed("cpu", "rough") == "cpu"
+    assert serving.resumed("auto", "absent") == "auto"
+    assert serving.resumed("auto", "of another version") == "auto"
+
+
 def test_the_real_runtimes_are_offered_but_for_those_that_take_minutes_to_open() -> None:
     assert [name for name, one in serving.RUNTIMES.items() if not one.offered] == ["tensorrt"]
     assert [name for name, one in serving.RUNTIMES.items() if one.exact] == ["cuda", "cpu", "openvino"]

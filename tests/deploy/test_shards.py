@@ -106,3 +106,26 @@ def test_a_substitute_stands_for_an_image_that_cannot_be_used(images: Table, tmp
     y_pred = run(tmp_path / "scores.csv", images, Scorer(broken=(5,)), substitute=0.5).join()
     assert y_pred[5] == 0.5
     assert np.delete(y_pred, 5).tobytes() == np.delete(Y_PRED, 5).tobytes()
+
+
+def test_a_run_that_goes_on_still_names_the_images_that_were_given_a_substitute(images: Table, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    run(output, images, Scorer(broken=(5,)), substitute=0.5)
+    again = Shards(output, images, "graph cpu", 0.5)
+    assert [(part.rows, part.faults) for part in again.score(Scorer())] == [
+        (range(0, 4), []),
+        (range(4, 8), ["5.jpg is empty"]),
+        (range(8, 10), []),
+    ]
+    assert again.join()[5] == 0.5
+
+
+def test_the_runtime_of_a_run_that_was_begun_is_known(images: Table, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    assert shards.begun(output) is None
+    pieces = Shards(output, images, "graph openvino")
+    pieces.begin("openvino")
+    assert shards.begun(output) == "openvino"
+    list(pieces.score(Scorer()))
+    pieces.join()
+    assert shards.begun(output) is None

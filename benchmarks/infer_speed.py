@@ -1,0 +1,294 @@
+"""Claim: `predict-onnx` scores images at 95 % or more of the rate that decoding and the network allow on all cores.
+
+    python benchmarks/infer_speed.py [--images 64] [--rounds 3] [--size 256] [--folds 5] [--timm inference.py]
+
+Five ResNet-18 of 256 px in one graph, with weights as timm starts them: speed does not depend on what they are. Every
+way takes its turn on the same JPEGs of 256 and of 512 px, round by round, so that a noisy machine is as noisy for all:
+
+- the notebook's way: Pillow, torchvision's transforms, a DataLoader, torch in fp32, one model after another;
+- timm's own inference script, where a path to it is given (for measuring only; it is not part of this project);
+- a plain loop over ONNX Runtime, image by image;
+- OpenVINO's own asynchronous queue on images that are decoded already;
+- ffdi, with each runtime that runs here, in fp32 and in int8.
+
+The limit is 1 / (time to decode + time of the network), each measured alone on all cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ffdi import machine
+from ffdi.config import Config
+from ffdi.data import images
+from ffdi.data import table as tables
+from ffdi.data.table import Table
+from ffdi.deploy import export, infer, precision, serving
+from ffdi.deploy.runtime import Load, OpenGraph
+from ffdi.forge import portraits
+from ffdi.scoring import ensemble
+from ffdi.scoring.calibration import Calibration
+from ffdi.training import detector
+
+CORES = machine.cores()
+MANY = 10_000
+"""What the runtimes are told to expect: a benchmark's few images must not be asked for as few."""
+
+
+@dataclass
+class Seed(Dataset):
+    """The notebook's images."""
+
+    table: Table
+    transform: Callable[[Image.Image], torch.Tensor]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        return self.transform(Image.open(self.table.path(row)).convert("RGB"))
+
+
+def main() -> None:
+    """Draws, exports, takes turns and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--backbone", default="resnet18")
+    parser.add_argument("--timm", type=Path)
+    asked = parser.parse_args()
+    torch.set_num_threads(CORES)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        networks = [network(asked.backbone, asked.size, fold) for fold in range(asked.folds)]
+        models = graphs(networks, asked.size, root)
+        print(f"{CORES} cores, {asked.folds} x {asked.backbone}, {asked.size} px, {asked.rounds} rounds")
+        latency(networks, models, asked.size)
+        for edge in (256, 512):
+            table = tables.in_folder(jpegs(root / str(edge), edge, asked.images))
+            ways = throughput(networks, models, table, asked.size, asked.timm)
+            report(edge, len(table), turns(ways, asked.rounds))
+
+
+def network(backbone: str, size: int, fold: int) -> torch.nn.Module:
+    """A Detector as export-onnx would load it."""
+    torch.manual_seed(fold)
+    config = Config.model_validate({"model": {"backbone": backbone, "pretrained": False, "size": size}})
+    return detector.asked(detector.build(config.model, None).eval(), config, size)
+
+
+def graphs(networks: list[torch.nn.Module], size: int, root: Path) -> dict[str, Path]:
+    """One graph of all folds in fp32, and one in int8."""
+    members = {f"fold_{fold}": one for fold, one in enumerate(networks)}
+    weights = np.full(len(members), 1 / len(members))
+    graph = export.Graph(members, weights, ensemble.equal("mean", 1), Calibration("none")).eval()
+    started = time.perf_counter()
+    model = export.to_onnx(graph, size)
+    drawn = np.stack([cv2.resize(draw(number, 256), (size, size)) for number in range(32)])
+    paths = {}
+    for name in ("fp32", "int8"):
+        paths[name] = root / f"{name}.onnx"
+        export.save(precision.convert(name, model, lambda: drawn), paths[name], {})
+        print(f"graph in {name}: {time.perf_counter() - started:.1f} s")
+    return paths
+
+
+def draw(number: int, edge: int) -> np.ndarray:
+    """A portrait with a camera's grain, RGB uint8 [edge, edge, 3]."""
+    large = cv2.resize(
+        portraits.draw(np.random.default_rng([5, number]), 128), (edge, edge), interpolation=cv2.INTER_CUBIC
+    )
+    grain = np.random.default_rng(number).normal(0, 4, large.shape)
+    return np.clip(large + grain, 0, 255).astype(np.uint8)
+
+
+def jpegs(folder: Path, edge: int, count: int) -> Path:
+    """JPEGs of that edge, of quality 92."""
+    folder.mkdir()
+    for number in range(count):
+        pixels = cv2.cvtColor(draw(number, edge), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f"{number:05}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+    return folder
+
+
+def throughput(
+    networks: list[torch.nn.Module], models: dict[str, Path], table: Table, size: int, script: Path | None
+) -> dict[str, Callable[[], object]]:
+    """Every way to score the images, by name."""
+    pixels = np.stack([images.load(table.path(row), size) for row in range(len(table))])
+    ways: dict[str, Callable[[], object]] = {
+        "decode alone": partial(decode, table, size),
+        "notebook": partial(notebook, networks, table, size),
+    }
+    if script:
+        ways["timm's script"] = partial(timm_script, script, saved(networks, table.folder.parent), table, size)
+    ways["ONNX Runtime in a loop"] = partial(loop, onnxruntime.InferenceSession(str(models["fp32"])), table, size)
+    for kind, path in models.items():
+        for name, runtime in serving.RUNTIMES.items():
+            if not runtime.offered or runtime.missing(0):
+                continue
+            graph = runtime.open(path, 0, Load(MANY, CORES, 1))
+            ways[f"network alone: {name} {kind}"] = partial(alone, graph, pixels)
+            ways[f"ffdi: {name} {kind}"] = partial(ffdi, graph, table, size)
+            if name.startswith("openvino"):
+                ways[f"queue alone: {name} {kind}"] = queue(path, name, pixels)
+    return ways
+
+
+def decode(table: Table, size: int) -> None:
+    """All cores decode and resize."""
+    with ThreadPoolExecutor(CORES) as pool:
+        for _ in pool.map(lambda row: images.load(table.path(row), size), range(len(table))):
+            pass
+
+
+def alone(graph: OpenGraph, pixels: np.ndarray) -> None:
+    """All cores run the graph on pixels that are there."""
+    parts = [pixels[start : start + graph.batch] for start in range(0, len(pixels), graph.batch)]
+    with ThreadPoolExecutor(graph.streams) as pool:
+        for _ in pool.map(graph.run, parts):
+            pass
+
+
+def ffdi(graph: OpenGraph, table: Table, size: int) -> None:
+    """What predict-onnx does between opening and writing."""
+    for _ in infer.scores(table, [range(len(table))], size, graph, CORES):
+        pass
+
+
+def notebook(networks: list[torch.nn.Module], table: Table, size: int) -> None:
+    """One model after another, each over all images; torch in fp32."""
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    steps = [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
+    loader = DataLoader(Seed(table, transforms.Compose(steps)), batch_size=32, num_workers=CORES)
+    for one in networks:
+        backbone = one.detector.backbone
+        with torch.no_grad():
+            for batch in loader:
+                torch.sigmoid(backbone(batch))
+
+
+def timm_script(script: Path, checkpoints: list[Path], table: Table, size: int) -> None:
+    """timm's inference.py as it is, once for each fold."""
+    words = ["--model", "resnet18", "--num-classes", "1", "--input-size", "3", str(size), str(size)]
+    words += ["--workers", str(CORES), "--device", "cpu", "--batch-size", "32", "--data-dir", str(table.folder)]
+    for path in checkpoints:
+        with tempfile.TemporaryDirectory() as results:
+            command = [sys.executable, str(script), *words, "--checkpoint", str(path), "--results-dir", results]
+            subprocess.run(command, check=True, capture_output=True)
+
+
+def saved(networks: list[torch.nn.Module], root: Path) -> list[Path]:
+    """The folds' weights as timm's script reads them."""
+    paths = [root / f"{fold}.pth" for fold in range(len(networks))]
+    for one, path in zip(networks, paths, strict=True):
+        torch.save(one.detector.backbone.state_dict(), path)
+    return paths
+
+
+def loop(session: onnxruntime.InferenceSession, table: Table, size: int) -> None:
+    """What a user would write: image by image, with ONNX Runtime's own choice of threads."""
+    for row in range(len(table)):
+        session.run(None, {"images": images.load(table.path(row), size)[None]})
+
+
+def queue(path: Path, name: str, pixels: np.ndarray) -> Callable[[], None]:
+    """OpenVINO's asynchronous queue in throughput mode, as its own benchmark uses it."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(str(path))
+    shape = model.input().get_partial_shape()
+    shape[0] = batch = 4
+    model.reshape(shape)
+    hint = "bf16" if name.endswith("bf16") else "f32"
+    compiled = core.compile_model(model, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": hint})
+    requests = openvino.AsyncInferQueue(compiled)
+
+    def run() -> None:
+        for start in range(0, len(pixels), batch):
+            requests.start_async([pixels[start : start + batch]])
+        requests.wait_all()
+
+    return run
+
+
+def turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds of each way in each round; every other round goes backwards."""
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds):
+        for name in list(ways)[:: 1 if number % 2 else -1]:
+            started = time.perf_counter()
+            ways[name]()
+            seconds[name].append(time.perf_counter() - started)
+    return {name: np.array(taken) for name, taken in seconds.items()}
+
+
+def report(edge: int, count: int, seconds: dict[str, np.ndarray]) -> None:
+    """Rates, and ratios within each round: their median, lowest and highest."""
+    print(f"\nJPEGs of {edge} px")
+    print(f"{'':44}{'images/s':>9}  {'x notebook':>22}  {'of the limit':>22}")
+    for name, taken in seconds.items():
+        limit = None
+        if name.startswith("ffdi: "):
+            limit = seconds["decode alone"] + seconds[f"network alone: {name.removeprefix('ffdi: ')}"]
+        cells = [spread(seconds["notebook"] / taken), spread(limit / taken) if limit is not None else ""]
+        print(f"{name:44}{count / np.median(taken):9.1f}  {cells[0]:>22}  {cells[1]:>22}")
+    for name in seconds:
+        if name.startswith("queue alone: "):
+            kind = name.removeprefix("queue alone: ")
+            limit = seconds["decode alone"] + seconds[name]
+            print(f"ffdi: {kind} of decoding + OpenVINO's own queue: {spread(limit / seconds[f'ffdi: {kind}'])}")
+
+
+def latency(networks: list[torch.nn.Module], models: dict[str, Path], size: int, repeats: int = 15) -> None:
+    """One image at a time, warm: torch's networks one after another against each runtime, in turns."""
+    image = draw(0, size)[None]
+    tensor = torch.from_numpy(image)
+
+    def eager() -> None:
+        with torch.inference_mode():
+            for one in networks:
+                one(tensor)
+
+    ways: dict[str, Callable[[], object]] = {"torch": eager}
+    for kind, path in models.items():
+        for name, runtime in serving.RUNTIMES.items():
+            if runtime.offered and not runtime.missing(0):
+                ways[f"{name} {kind}"] = partial(runtime.open(path, 0, Load(1, 1, CORES)).run, image)
+    for way in ways.values():
+        way()
+    seconds = turns(ways, repeats)
+    print("\none image, warm")
+    for name, taken in seconds.items():
+        print(f"{name:44}{1000 * np.median(taken):9.1f} ms  {spread(seconds['torch'] / taken)} x torch")
+
+
+def spread(ratio: np.ndarray) -> str:
+    """Median, lowest and highest."""
+    return f"{np.median(ratio):.2f} ({ratio.min():.2f} to {ratio.max():.2f})"
+
+
+if __name__ == "__main__":
+    main()
