@@ -25,9 +25,9 @@ def describe(
     Args:
         export: where the graph is.
         blend: whose networks are in it.
-        precision: what it multiplies in, inside the networks.
+        precision: what it multiplies in, inside the networks: a key of `precision.KINDS`.
         soup: whether each experiment's folds are one network.
-        runtimes: what `proving.prove` found.
+        runtimes: what `proving.prove_first` found.
     """
     return {
         "version": __version__,

@@ -25,15 +25,15 @@ Convert = Callable[[onnx.ModelProto, Training], onnx.ModelProto]
 """A graph in fp32 -> the graph in fewer bits."""
 
 
-def convert(name: str, model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
-    """A graph in another precision; its inputs, outputs, preparation and combination stay as they are.
+def convert(kind: str, model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
+    """A graph that multiplies in something else; its inputs, outputs, preparation and combination stay as they are.
 
     Args:
-        name: a key of PRECISIONS.
+        kind: a key of KINDS.
         model: in fp32.
         training: asked for only where images are looked at.
     """
-    return PRECISIONS[name](model, training)
+    return KINDS[kind](model, training)
 
 
 def check(name: str) -> None:
@@ -55,6 +55,14 @@ def _fp16(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
 
 
 def _int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
+    return _quantized(model, training, _outside(model))
+
+
+def _int8_and_fp32(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
+    return _quantized(model, training, [*_outside(model), *_delicate(model)])
+
+
+def _quantized(model: onnx.ModelProto, training: Training, excluded: list[str]) -> onnx.ModelProto:
     """Weights per channel, activations per tensor, static: what every runtime knows (QDQ)."""
     with tempfile.TemporaryDirectory() as folder, console.hushed():
         path = Path(folder) / "int8.onnx"
@@ -67,7 +75,7 @@ def _int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=[*_outside(model), *_delicate(model)],
+            nodes_to_exclude=excluded,
             extra_options={"CalibMovingAverage": True, "CalibMovingAverageConstant": 0.05},
         )
         return onnx.load(path)
@@ -102,4 +110,7 @@ class _Batches(CalibrationDataReader):
         return None if batch is None else {INPUT: batch}
 
 
-PRECISIONS: dict[str, Convert] = {"fp32": _fp32, "fp16": _fp16, "int8": _int8}
+KINDS: dict[str, Convert] = {"fp32": _fp32, "fp16": _fp16, "int8": _int8, "int8+fp32": _int8_and_fp32}
+"""What a graph can multiply in; 'int8+fp32' leaves the delicate convolutions as they are."""
+PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8+fp32")}
+"""What can be asked for, and the kinds that it may become: the fastest first, each more careful than the one before."""

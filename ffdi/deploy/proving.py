@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ffdi.deploy import infer, parity, serving
 from ffdi.deploy.gate import Jury
 from ffdi.deploy.runtime import Load, OpenGraph
-from ffdi.errors import DataError, FFDIError
+from ffdi.errors import DataError, FFDIError, ParityError
 
 MARGIN = 2.0
 """A runtime that is not exact may differ by so many times what it differed by here, wherever it serves."""
 
 
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """What a graph is asked.
+class Candidate(NamedTuple):
+    """A graph that is to be served.
 
     Attributes:
-        model: the graph that is to be served.
+        kind: what it multiplies in, a key of `precision.KINDS`.
+        model: its file.
         judged: the same graph with the jury's output; the same file where that is y_pred.
+    """
+
+    kind: str
+    model: Path
+    judged: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """What a candidate is asked.
+
+    Attributes:
         size: edge length of its images.
         exact: whether it has to give torch's scores; else it has to be worth as much.
         real: real images, uint8 [N, S, S, 3].
@@ -33,8 +46,6 @@ class Trial:
         threads: how many cores there are.
     """
 
-    model: Path
-    judged: Path
     size: int
     exact: bool
     real: np.ndarray
@@ -42,21 +53,21 @@ class Trial:
     jury: Jury
     threads: int
 
-    def of(self, name: str) -> dict[str, Any]:
-        """What one runtime shows: what really ran, its differences, and the `limit` within which it may serve.
+    def of(self, candidate: Candidate, name: str) -> dict[str, Any]:
+        """What it shows on one runtime: what really ran, its differences, and the `limit` within which it may serve.
 
         Raises:
             ParityError: other scores than torch's, or scores that are worth less.
             DeviceError: it cannot open the graph.
         """
         runtime, images = serving.RUNTIMES[name], len(self.jury.table)
-        graph = runtime.open(self.model, 0, Load(images, 1, self.threads))
+        graph = runtime.open(candidate.model, 0, Load(images, 1, self.threads))
         differences = parity.measure(graph, self.real, self.expected)
         record: dict[str, Any] = {"provider": graph.provider, "largest_difference": differences}
         if self.exact and runtime.exact:
             parity.check(name, differences)
             return {**record, "limit": parity.TOLERANCE}
-        graph = runtime.open(self.judged, 0, Load(images, self.threads, 1))
+        graph = runtime.open(candidate.judged, 0, Load(images, self.threads, 1))
         record["gate"] = self.jury.hear(self._heard(graph), f"this graph on {name}")
         largest = max(record["gate"]["largest_difference"], *differences.values())
         return {**record, "limit": MARGIN * largest}
@@ -69,8 +80,8 @@ class Trial:
         return np.concatenate([part.y_pred for part in parts])
 
 
-def prove(trial: Trial, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What each runtime shows; one that fails is kept with the reason, and may not serve.
+def prove(trial: Trial, candidate: Candidate, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a candidate shows on each runtime; one that fails is kept with the reason, and may not serve.
 
     Raises:
         ParityError: the plain runtime fails: nobody can be served.
@@ -78,7 +89,7 @@ def prove(trial: Trial, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     records = {}
     for name in names:
         try:
-            records[name] = trial.of(name)
+            records[name] = trial.of(candidate, name)
         except DataError:
             raise
         except FFDIError as error:
@@ -86,6 +97,30 @@ def prove(trial: Trial, names: Sequence[str]) -> dict[str, dict[str, Any]]:
                 raise
             records[name] = {"refused": str(error.what), "why": list(error.problems), "limit": None}
     return records
+
+
+def prove_first(
+    trial: Trial, attempts: Sequence[Callable[[], Candidate]], names: Sequence[str]
+) -> tuple[Candidate, dict[str, dict[str, Any]]]:
+    """The first candidate that may be served by every runtime, and what it shows; at last the most careful one.
+
+    Args:
+        trial: what they are asked.
+        attempts: each makes a candidate, in place of the one before.
+        names: the runtimes.
+
+    Raises:
+        ParityError: the plain runtime fails with the last one, too.
+    """
+    *hopes, last = attempts
+    for make in hopes:
+        with suppress(ParityError):  # what it says is true of a graph that nobody will see
+            candidate = make()
+            records = prove(trial, candidate, names)
+            if all(record["limit"] is not None for record in records.values()):
+                return candidate, records
+    candidate = last()
+    return candidate, prove(trial, candidate, names)
 
 
 def here(asked: str | None) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,25 +51,26 @@ def run(
     some = jury.table.take(gate.spread(len(jury.table), golden.COUNT))
     real = _pixels(some, blend.size)
     expected = networks.score(real)
-    served = _soup(blend, found) if soup else networks
-    model = precisions.convert(
-        precision,
-        exporter.to_onnx(served, blend.size),
-        lambda: _pixels(_some_training(found, precisions.CALIBRATION_IMAGES), blend.size),
-    )
     exact = precision == "fp32" and not soup and not blend.resizes
+    trial = proving.Trial(blend.size, exact, real, expected, jury, machine.cores())
+    model = exporter.to_onnx(_soup(blend, found) if soup else networks, blend.size)
+
+    def attempt(kind: str, path: Path, folder: Path) -> proving.Candidate:
+        converted = precisions.convert(kind, model, lambda: _calibrating(found, blend.size))
+        exporter.save(converted, path, bundle.metadata(blend, kind, soup))
+        if jury.output == bundle.OUTPUT:
+            return proving.Candidate(kind, path, path)
+        exporter.save(converted, judged := folder / "judged.onnx", {}, output=jury.output)
+        return proving.Candidate(kind, path, judged)
+
     with publish.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
-        exporter.save(model, beside, bundle.metadata(blend, precision, soup))
-        judged = beside
-        if jury.output != bundle.OUTPUT:
-            exporter.save(model, judged := Path(elsewhere) / "judged.onnx", {}, output=jury.output)
-        trial = proving.Trial(beside, judged, blend.size, exact, real, expected, jury, machine.cores())
-        records = proving.prove(trial, asked)
+        attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in precisions.PRECISIONS[precision]]
+        chosen, records = proving.prove_first(trial, attempts, asked)
         export.bundle_path.unlink(missing_ok=True)  # the old description is not this graph's
     golden.write(export.golden_path, some, expected)
     publish.text(export.script_path, _script())
-    publish.document(export.bundle_path, bundle.describe(export, blend, precision, soup, records))
-    _show(export, records)
+    publish.document(export.bundle_path, bundle.describe(export, blend, chosen.kind, soup, records))
+    _show(export, chosen.kind, records)
     console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
 
 
@@ -114,6 +116,13 @@ def _some_training(found: Dataset, most: int) -> Table:
     return train.take(gate.spread(len(train), most))
 
 
+def _calibrating(found: Dataset, size: int) -> np.ndarray:
+    """Training images that int8 learns the activations of, uint8 [N, size, size, 3]."""
+    from ffdi.deploy import precision
+
+    return _pixels(_some_training(found, precision.CALIBRATION_IMAGES), size)
+
+
 def _pixels(table: Table, size: int) -> np.ndarray:
     """uint8 [N, size, size, 3]."""
     return np.stack([images.load(table.path(row), size) for row in range(len(table))])
@@ -125,7 +134,7 @@ def _script() -> str:
     return Path(standalone.__file__).read_text(encoding="utf-8")
 
 
-def _show(export: ExportFolder, records: dict[str, dict[str, Any]]) -> None:
+def _show(export: ExportFolder, kind: str, records: dict[str, dict[str, Any]]) -> None:
     for name, record in records.items():
         if "refused" in record:
             console.say(f"{name}: refused: {record['refused']}")
@@ -134,7 +143,7 @@ def _show(export: ExportFolder, records: dict[str, dict[str, Any]]) -> None:
             continue
         worst = max(record["largest_difference"].values())
         console.say(f"{name}: largest difference of y_pred from torch {worst:.1e}{_worth(record.get('gate'))}")
-    console.say(f"written: {export.model_path} ({export.model_path.stat().st_size / 2**20:.1f} MiB)")
+    console.say(f"written: {export.model_path} ({kind}, {export.model_path.stat().st_size / 2**20:.1f} MiB)")
     console.say(f"written: {export.script_path} (one image in, one score out, without ffdi)")
 
 

@@ -31,7 +31,9 @@ def converted(name: str, model: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("name", "apart", "smaller"), [("fp16", 0.01, 1.7), ("int8", 0.15, 2.5)])
+@pytest.mark.parametrize(
+    ("name", "apart", "smaller"), [("fp16", 0.01, 1.7), ("int8", 0.2, 2.5), ("int8+fp32", 0.15, 2.5)]
+)
 @pytest.mark.parametrize("runtime", ["cpu", "openvino"])
 def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
     name: str, apart: float, smaller: float, runtime: str, model: onnx.ModelProto, tmp_path: Path
@@ -44,7 +46,7 @@ def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
     assert whole.stat().st_size > smaller * less.stat().st_size
 
 
-@pytest.mark.parametrize("name", ["fp16", "int8"])
+@pytest.mark.parametrize("name", ["fp16", "int8", "int8+fp32"])
 def test_images_are_prepared_and_logits_combined_in_fp32(name: str, model: onnx.ModelProto, tmp_path: Path) -> None:
     graph = onnx.load(converted(name, model, tmp_path)).graph
     types = {one.name: one.data_type for one in graph.initializer}
@@ -80,8 +82,11 @@ def test_an_unknown_precision_is_refused() -> None:
     assert str(caught.value) == "--precision int4: did you mean 'int8'?\nnext: pass --precision fp32"
 
 
-def test_int8_leaves_the_delicate_convolutions_in_fp32(model: onnx.ModelProto, tmp_path: Path) -> None:
-    graph = onnx.load(converted("int8", model, tmp_path)).graph
+@pytest.mark.parametrize(("name", "of_the_image"), [("int8", "INT8"), ("int8+fp32", "FLOAT")])
+def test_the_delicate_convolutions_are_in_int8_or_left_as_they_are(
+    name: str, of_the_image: str, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    graph = onnx.load(converted(name, model, tmp_path)).graph
     types = {one.name: one.data_type for one in graph.initializer}
     source = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     kinds = {
@@ -89,5 +94,5 @@ def test_int8_leaves_the_delicate_convolutions_in_fp32(model: onnx.ModelProto, t
     }
     stem = {name for name in kinds if name.partition("/")[2] in ("conv1.0/Conv", "conv1/Conv")}
     assert len(stem) == 2
-    assert {kinds[name] for name in stem} == {onnx.TensorProto.FLOAT}
+    assert {kinds[name] for name in stem} == {getattr(onnx.TensorProto, of_the_image)}
     assert {kinds[name] for name in kinds.keys() - stem} == {onnx.TensorProto.INT8}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -11,10 +14,11 @@ import pytest
 from ffdi.data.table import Table
 from ffdi.deploy import proving, serving
 from ffdi.deploy.gate import Jury
-from ffdi.deploy.proving import Trial
+from ffdi.deploy.proving import Candidate, Trial
 from ffdi.deploy.runtime import Load, OpenGraph, Runtime
 from ffdi.errors import ConfigError, DataError, DeviceError, ParityError
 
+GRAPH = Candidate("fp32", Path("model.onnx"), Path("judged.onnx"))
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (60, 8, 8, 3), np.uint8)
 
@@ -50,7 +54,7 @@ def trial(tmp_path: Path) -> Trial:
     table = Table("val", tmp_path, names, TARGET, None, tmp_path)
     jury = Jury(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
     real = PIXELS[:9]
-    return Trial(Path("model.onnx"), Path("judged.onnx"), 8, True, real, scores(real), jury, 2)
+    return Trial(8, True, real, scores(real), jury, 2)
 
 
 def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +66,7 @@ def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, mon
         "broken": runtime(exact=True, fails="its library is from another world"),
     }
     monkeypatch.setattr(serving, "RUNTIMES", there)
-    records = proving.prove(trial, list(there))
+    records = proving.prove(trial, GRAPH, list(there))
     assert records["cpu"]["limit"] == 1e-5
     assert records["cpu"]["provider"] == "runs model.onnx"
     assert "gate" not in records["cpu"]
@@ -80,17 +84,63 @@ def test_nothing_is_published_that_the_plain_runtime_cannot_serve(
 ) -> None:
     monkeypatch.setattr(serving, "RUNTIMES", {"cpu": runtime(exact=True, off=0.01)})
     with pytest.raises(ParityError):
-        proving.prove(trial, ["cpu"])
+        proving.prove(trial, GRAPH, ["cpu"])
 
 
 def test_a_judge_that_cannot_be_read_stops_everything(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
     (trial.jury.table.folder / "07.png").write_bytes(b"")
     monkeypatch.setattr(serving, "RUNTIMES", {"cpu": runtime(exact=True), "rough": runtime(exact=False)})
     with pytest.raises(DataError) as caught:
-        proving.prove(trial, ["cpu", "rough"])
+        proving.prove(trial, GRAPH, ["cpu", "rough"])
     assert str(caught.value) == (
         f"images that a graph is judged by cannot be used\n  {trial.jury.table.folder}/07.png is empty"
     )
+
+
+def candidates(*kinds: str) -> tuple[list[Callable[[], Candidate]], list[str]]:
+    """A graph of each kind, and the kinds that were made."""
+    made: list[str] = []
+
+    def make(kind: str) -> Candidate:
+        made.append(kind)
+        return Candidate(kind, Path(f"{kind}.onnx"), Path(f"{kind}.onnx"))
+
+    return [partial(make, kind) for kind in kinds], made
+
+
+def noisy_in(*kinds: str, noise: float = 0.3) -> Runtime:
+    """A runtime whose scores are worth nothing for graphs of some kinds."""
+    good, bad = runtime(exact=False, noise=0.001), runtime(exact=False, noise=noise)
+    return replace(good, open=lambda model, *rest: (bad if model.stem in kinds else good).open(model, *rest))
+
+
+@pytest.mark.parametrize(
+    ("cpu", "other", "kept"),
+    [
+        (noisy_in(), noisy_in(), "int8"),
+        (noisy_in("int8"), noisy_in(), "int8+fp32"),
+        (noisy_in(), noisy_in("int8"), "int8+fp32"),
+        (noisy_in(), noisy_in("int8", "int8+fp32"), "int8+fp32"),
+    ],
+)
+def test_the_first_graph_that_every_runtime_may_serve_is_kept_and_at_last_the_most_careful(
+    cpu: Runtime, other: Runtime, kept: str, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RUNTIMES", {"cpu": cpu, "other": other})
+    attempts, made = candidates("int8", "int8+fp32")
+    chosen, records = proving.prove_first(replace(trial, exact=False), attempts, ["cpu", "other"])
+    assert chosen.kind == made[-1] == kept
+    assert records["cpu"]["provider"] == f"runs {kept}.onnx"
+
+
+def test_a_graph_that_is_worth_too_little_in_every_kind_is_refused(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "RUNTIMES", {"cpu": noisy_in("int8", "int8+fp32")})
+    attempts, made = candidates("int8", "int8+fp32")
+    with pytest.raises(ParityError, match="loses too much against fp32"):
+        proving.prove_first(replace(trial, exact=False), attempts, ["cpu"])
+    assert made == ["int8", "int8+fp32"]
 
 
 def test_what_is_proven_is_what_is_asked_for_and_always_the_plain_one() -> None:
