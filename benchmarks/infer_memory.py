@@ -19,27 +19,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ffdi.deploy import shards
-from ffdi.forge import portraits
+import trained
 
-PROJECT = Path(__file__).resolve().parent.parent
+from ffdi.deploy import shards
+
 KINDS = 300
-CONFIG = """
-[data]
-root = "data"
-[model]
-backbone = "resnet18"
-pretrained = false
-size = {size}
-[train]
-epochs = 1
-batch_size = 16
-"""
 
 
 def main() -> None:
@@ -60,43 +46,22 @@ def main() -> None:
 
 def prepare(root: Path, files: int, few: int, size: int) -> None:
     """A workspace with an export, and the folders of links."""
-    folder = root / "experiments" / "five"
-    folder.mkdir(parents=True)
-    (folder / "config.toml").write_text(CONFIG.format(size=size))
-    training = root / "data" / "trainset"
-    training.mkdir(parents=True)
-    for number in range(KINDS):
-        large = cv2.resize(portraits.draw(np.random.default_rng([5, number]), 128), (256, 256))
-        grain = np.random.default_rng(number).normal(0, 4, large.shape)
-        pixels = np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
-        cv2.imwrite(str(training / f"{number:03}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    rows = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(KINDS))
-    (root / "data" / "trainset_label.txt").write_text("img_name,target\n" + rows)
+    trained.prepare(root, KINDS, size)
+    words = trained.verb("export-onnx", "--runtimes", "cpu")
+    subprocess.run(words, cwd=trained.PROJECT, env=trained.environment(root), check=True, stdout=subprocess.DEVNULL)
     for count in (few, files):
         links = root / str(count)
         links.mkdir()
         for number in range(count):
-            (links / f"{number:06}.jpg").hardlink_to(training / f"{number % KINDS:03}.jpg")
-    for words in (["train-folds"], ["export-onnx", "--runtimes", "cpu"]):
-        subprocess.run(command(*words), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL)
-
-
-def command(*words: str) -> list[str]:
-    """A verb, as a person calls it."""
-    return [sys.executable, "-m", "invoke", *words, "--experiment", "five"]
-
-
-def environment(root: Path) -> dict[str, str]:
-    """With the workspace."""
-    return {**os.environ, "FFDI_ROOT": str(root)}
+            (links / f"{number:06}.jpg").hardlink_to(root / "data" / "trainset" / f"{number % KINDS:03}.jpg")
 
 
 def start(root: Path, count: int, output: str) -> subprocess.Popen:
     """predict-onnx over a folder of links."""
-    words = command(
+    words = trained.verb(
         "predict-onnx", "--device", "cpu", "--images", str(root / str(count)), "--output", str(root / output)
     )
-    return subprocess.Popen(words, cwd=PROJECT, env=environment(root), stdout=subprocess.DEVNULL)
+    return subprocess.Popen(words, cwd=trained.PROJECT, env=trained.environment(root), stdout=subprocess.DEVNULL)
 
 
 def whole(root: Path, count: int) -> int:

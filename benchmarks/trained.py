@@ -1,0 +1,60 @@
+"""A workspace with five folds of ResNet-18, trained for a moment: what benchmarks of whole verbs start from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ffdi.forge import portraits
+
+PROJECT = Path(__file__).resolve().parent.parent
+NAME = "five"
+CONFIG = """
+[data]
+root = "data"
+[model]
+backbone = "resnet18"
+pretrained = false
+size = {size}
+[train]
+epochs = 1
+batch_size = 16
+"""
+
+
+def prepare(root: Path, images: int, size: int) -> None:
+    """Draws JPEGs of 256 px with labels, and trains."""
+    folder = root / "experiments" / NAME
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(CONFIG.format(size=size))
+    training = root / "data" / "trainset"
+    training.mkdir(parents=True)
+    for number in range(images):
+        cv2.imwrite(str(training / f"{number:03}.jpg"), draw(number), [cv2.IMWRITE_JPEG_QUALITY, 92])
+    rows = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(images))
+    (root / "data" / "trainset_label.txt").write_text("img_name,target\n" + rows)
+    subprocess.run(verb("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL)
+
+
+def draw(number: int) -> np.ndarray:
+    """A portrait with a camera's grain, BGR uint8 [256, 256, 3]."""
+    large = cv2.resize(portraits.draw(np.random.default_rng([5, number]), 128), (256, 256))
+    grain = np.random.default_rng(number).normal(0, 4, large.shape)
+    return np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
+
+
+def verb(*words: str) -> list[str]:
+    """A verb on the experiment, as a person calls it."""
+    return [sys.executable, "-m", "invoke", *words, "--experiment", NAME]
+
+
+def environment(root: Path) -> dict[str, str]:
+    """With the workspace."""
+    return {**os.environ, "FFDI_ROOT": str(root)}
