@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -50,8 +51,17 @@ from ffdi.scoring.calibration import Calibration
 from ffdi.training import detector
 
 CORES = machine.cores()
+LONGER = 4
+"""So many times the images for what is quick: the last batches, which leave a core without work, must not count."""
 MANY = 10_000
 """What the runtimes are told to expect: a benchmark's few images must not be asked for as few."""
+
+
+class Way(NamedTuple):
+    """A way to score so many images."""
+
+    images: int
+    run: Callable[[], object]
 
 
 @dataclass
@@ -86,9 +96,9 @@ def main() -> None:
         print(f"{CORES} cores, {asked.folds} x {asked.backbone}, {asked.size} px, {asked.rounds} rounds")
         latency(networks, models, asked.size)
         for edge in (256, 512):
-            table = tables.in_folder(jpegs(root / str(edge), edge, asked.images))
-            ways = throughput(networks, models, table, asked.size, asked.timm)
-            report(edge, len(table), turns(ways, asked.rounds))
+            folders = [jpegs(root / f"{edge}-{count}", edge, count) for count in (asked.images, LONGER * asked.images)]
+            ways = throughput(networks, models, *map(tables.in_folder, folders), asked.size, asked.timm)
+            report(edge, turns(ways, asked.rounds))
 
 
 def network(backbone: str, size: int, fold: int) -> torch.nn.Module:
@@ -133,26 +143,29 @@ def jpegs(folder: Path, edge: int, count: int) -> Path:
 
 
 def throughput(
-    networks: list[torch.nn.Module], models: dict[str, Path], table: Table, size: int, script: Path | None
-) -> dict[str, Callable[[], object]]:
-    """Every way to score the images, by name."""
-    pixels = np.stack([images.load(table.path(row), size) for row in range(len(table))])
-    ways: dict[str, Callable[[], object]] = {
-        "decode alone": partial(decode, table, size),
-        "notebook": partial(notebook, networks, table, size),
+    networks: list[torch.nn.Module], models: dict[str, Path], few: Table, many: Table, size: int, script: Path | None
+) -> dict[str, Way]:
+    """Every way to score images, by name."""
+    ways = {
+        "decode alone": Way(len(many), partial(decode, many, size)),
+        "notebook": Way(len(few), partial(notebook, networks, few, size)),
     }
     if script:
-        ways["timm's script"] = partial(timm_script, script, saved(networks, table.folder.parent), table, size)
-    ways["ONNX Runtime in a loop"] = partial(loop, onnxruntime.InferenceSession(str(models["fp32"])), table, size)
+        once = partial(timm_script, script, saved(networks, few.folder.parent), few, size)
+        ways["timm's script"] = Way(len(few), once)
+    session = onnxruntime.InferenceSession(str(models["fp32"]))
+    ways["ONNX Runtime in a loop"] = Way(len(few), partial(loop, session, few, size))
     for kind, path in models.items():
+        table = few if kind == "fp32" else many
+        pixels = np.stack([images.load(table.path(row), size) for row in range(len(table))])
         for name, runtime in serving.RUNTIMES.items():
             if not runtime.offered or runtime.missing(0):
                 continue
             graph = runtime.open(path, 0, Load(MANY, CORES, 1))
-            ways[f"network alone: {name} {kind}"] = partial(alone, graph, pixels)
-            ways[f"ffdi: {name} {kind}"] = partial(ffdi, graph, table, size)
+            ways[f"network alone: {name} {kind}"] = Way(len(table), partial(alone, graph, pixels))
+            ways[f"ffdi: {name} {kind}"] = Way(len(table), partial(ffdi, graph, table, size))
             if name.startswith("openvino"):
-                ways[f"queue alone: {name} {kind}"] = queue(path, name, pixels)
+                ways[f"queue alone: {name} {kind}"] = Way(len(table), queue(path, name, pixels))
     return ways
 
 
@@ -234,18 +247,18 @@ def queue(path: Path, name: str, pixels: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def turns(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each way in each round; every other round goes backwards."""
+def turns(ways: dict[str, Way], rounds: int) -> dict[str, np.ndarray]:
+    """Seconds an image of each way in each round; every other round goes backwards."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways)[:: 1 if number % 2 else -1]:
             started = time.perf_counter()
-            ways[name]()
-            seconds[name].append(time.perf_counter() - started)
+            ways[name].run()
+            seconds[name].append((time.perf_counter() - started) / ways[name].images)
     return {name: np.array(taken) for name, taken in seconds.items()}
 
 
-def report(edge: int, count: int, seconds: dict[str, np.ndarray]) -> None:
+def report(edge: int, seconds: dict[str, np.ndarray]) -> None:
     """Rates, and ratios within each round: their median, lowest and highest."""
     print(f"\nJPEGs of {edge} px")
     print(f"{'':44}{'images/s':>9}  {'x notebook':>22}  {'of the limit':>22}")
@@ -254,7 +267,7 @@ def report(edge: int, count: int, seconds: dict[str, np.ndarray]) -> None:
         if name.startswith("ffdi: "):
             limit = seconds["decode alone"] + seconds[f"network alone: {name.removeprefix('ffdi: ')}"]
         cells = [spread(seconds["notebook"] / taken), spread(limit / taken) if limit is not None else ""]
-        print(f"{name:44}{count / np.median(taken):9.1f}  {cells[0]:>22}  {cells[1]:>22}")
+        print(f"{name:44}{1 / np.median(taken):9.1f}  {cells[0]:>22}  {cells[1]:>22}")
     for name in seconds:
         if name.startswith("queue alone: "):
             kind = name.removeprefix("queue alone: ")
@@ -272,13 +285,14 @@ def latency(networks: list[torch.nn.Module], models: dict[str, Path], size: int,
             for one in networks:
                 one(tensor)
 
-    ways: dict[str, Callable[[], object]] = {"torch": eager}
+    ways = {"torch": Way(1, eager)}
     for kind, path in models.items():
         for name, runtime in serving.RUNTIMES.items():
             if runtime.offered and not runtime.missing(0):
-                ways[f"{name} {kind}"] = partial(runtime.open(path, 0, Load(1, 1, CORES)).run, image)
+                graph = runtime.open(path, 0, Load(1, 1, CORES))
+                ways[f"{name} {kind}"] = Way(1, partial(graph.run, image))
     for way in ways.values():
-        way()
+        way.run()
     seconds = turns(ways, repeats)
     print("\none image, warm")
     for name, taken in seconds.items():
