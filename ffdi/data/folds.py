@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from ffdi.data.table import Table
 from ffdi.errors import DataError, ExperimentError
@@ -41,6 +40,8 @@ def assign(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> n
     Raises:
         DataError: a class or the groups are too few for k folds, so that a fold would miss a class.
     """
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # seconds, which who only reads can save
+
     rarest = int(np.bincount(target, minlength=2).min())
     if rarest < k:
         raise DataError(

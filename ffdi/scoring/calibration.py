@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.isotonic import IsotonicRegression
 
 from ffdi.errors import ConfigError, nearest
 from ffdi.scoring import metrics, tally
@@ -126,6 +125,8 @@ def _isotonic(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
     One image more, of the share of fakes in all, is counted in each bin: no bin is certain. The line ends half way
     between the outer pools and certainty, or at the outer pools where those lie at 0 or 1.
     """
+    from sklearn.isotonic import IsotonicRegression  # seconds, which who only applies it can save
+
     edges = np.unique(np.quantile(y_pred, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, y_pred, side="right")
     images = np.bincount(place, minlength=len(edges) + 1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 
 from ffdi.scoring.ensemble import Combination
 from ffdi.scoring.panel import Panel
@@ -48,6 +47,8 @@ def fit(panel: Panel, folds: Sequence[int]) -> Combination:
 
 def _regress(logits: np.ndarray, target: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, float]:
     """Coefficients of the logits in units of their spread, float64 [E], and the mean of the folds' intercepts."""
+    from sklearn.linear_model import LogisticRegression  # seconds, which who stacks nothing can save
+
     columns = [*(logits / _spread(logits)[:, None]), *(FREE * (fold == number) for number in np.unique(fold))]
     model = LogisticRegression(fit_intercept=False, solver="newton-cholesky", max_iter=100)
     found = model.fit(np.stack(columns, axis=1), target).coef_[0]
