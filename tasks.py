@@ -17,6 +17,7 @@ DEVICE = "auto, cpu, or cuda:N"
 ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
+GOES_ON = "what was done is kept, and the same command goes on from there"
 SPLIT = "auto (test, or val where there is no test), test or val"
 
 
@@ -39,6 +40,7 @@ def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept:
         "workers": WORKERS,
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
+        "max_time": "stop in good order after so long, as 90m or 8.5h; the same command goes on from there",
     },
 )
 def train_folds(
@@ -50,6 +52,7 @@ def train_folds(
     workers: str = "",
     accept: str = "",
     fresh: bool = False,
+    max_time: str = "",
 ) -> None:
     """Train k folds and score every image out of fold."""
     with _spoken():
@@ -64,6 +67,7 @@ def train_folds(
             workers=_count("workers", workers),
             accept=accept or None,
             fresh=fresh,
+            max_time=max_time or None,
         )
 
 
@@ -250,13 +254,16 @@ def _count(flag: str, value: str) -> int | None:
 def _spoken() -> Iterator[None]:
     """Turns what a person can cause into one clean message and an exit code; a fault of ours keeps its traceback."""
     from ffdi.errors import FFDIError
+    from ffdi.stopping import Stopped
 
     try:
         yield
+    except Stopped as stopped:
+        raise Exit(f"stopped ({stopped.why}): {GOES_ON}", code=stopped.code) from None
     except FFDIError as error:
         raise Exit(f"error: {error}", code=1) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         raise Exit(f"error: {place}{error.strerror or error}", code=1) from None
     except KeyboardInterrupt:
-        raise Exit("stopped; what was finished is kept, and the same command goes on from there", code=130) from None
+        raise Exit(f"stopped: {GOES_ON}", code=130) from None

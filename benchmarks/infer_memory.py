@@ -83,7 +83,7 @@ def killed(root: Path, count: int) -> None:
     every = -(-count // shards.ROWS)
     for share in (every // 3, 2 * every // 3):
         process = start(root, count, "killed.csv")
-        while len(list(parts.glob("0*.csv"))) < share and process.poll() is None:
+        while len(list(parts.glob("0*.json"))) < share and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -82,6 +82,7 @@ class TrainConfig(Section):
     ema: float = Field(0.0, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     select: Literal["last", "best"] = "last"
+    checkpoint_every: float = Field(300, ge=0)
 
 
 class PredictConfig(Section):
@@ -124,10 +125,15 @@ class Config(Section):
     def identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
         """All that decides a trained fold, as plain JSON.
 
-        Left out: where the data lie, what is only predicted later, and how members are combined. A weights file
-        counts by its content, not its name.
+        Left out: where the data lie, what is only predicted later, how members are combined, and how often a training
+        writes down where it is. A weights file counts by its content, not its name.
         """
-        left_out: Any = {"ensemble": True, "export": True, "data": {"root", "val", "test", "template"}}
+        left_out: Any = {
+            "ensemble": True,
+            "export": True,
+            "data": {"root", "val", "test", "template"},
+            "train": {"checkpoint_every"},
+        }
         content = self.model_dump(mode="json", exclude=left_out)
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
@@ -146,7 +152,7 @@ def load(path: Path) -> Config:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # bad TOML, no UTF-8, a number or a nesting without end
         raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"correct {path}") from None
     try:
         return Config.model_validate(content)

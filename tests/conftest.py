@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,11 +11,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from invoke import Program
+
+from ffdi import publish
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads that wait for each other crawl
 PROJECT = Path(__file__).resolve().parent.parent
@@ -156,3 +160,14 @@ def copy(trained: Path, workspace: Path) -> Path:
     shutil.rmtree(workspace)
     shutil.copytree(trained, workspace)
     return workspace
+
+
+def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
+    """Writes an export's bundle.json anew, so that it fits whatever stands there; `change` forges it further."""
+    path = exports / "bundle.json"
+    content = json.loads(path.read_text())
+    for key in ("schema", publish.TEXT):
+        del content[key]
+    content["files"] = {name: publish.sha256(exports / name) for name in content["files"]}
+    change(content)
+    publish.document(path, content)

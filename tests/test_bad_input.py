@@ -22,7 +22,7 @@ CONFIGS = {
         "[train]\nlearning_rte = 1\n[modle]\nsize = 64\n",
         "{config} has 2 bad keys\n"
         "  unknown key 'train.learning_rte': known: epochs, batch_size, optimizer, lr, weight_decay, schedule, "
-        "warmup_epochs, loss, label_smoothing, clip_grad, ema, precision, select\n"
+        "warmup_epochs, loss, label_smoothing, clip_grad, ema, precision, select, checkpoint_every\n"
         "  unknown key 'modle': did you mean 'model'?\n"
         "next: correct {config}; every key with its default stands in docs/config.md",
     ),
@@ -273,7 +273,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (
         130,
-        "stopped; what was finished is kept, and the same command goes on from there\n",
+        "stopped (Ctrl-C): what was done is kept, and the same command goes on from there\n",
     )
     left = {path.name for path in (workspace / "experiments" / "tiny").iterdir()}
     assert left - {".lock"} == {
@@ -282,7 +282,12 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         "resolved.json",
         "provenance.json",
         "folds.csv",
+        "fold_0",
     }
+    assert [path.suffix for path in sorted((workspace / "experiments" / "tiny" / "fold_0").iterdir())] == [
+        ".json",
+        ".safetensors",
+    ]
     config.write_text(TINY)
     assert invoke(*words, "--fresh").code == 0
 
@@ -329,7 +334,7 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     )
     (workspace / "exports" / "tiny" / "model.onnx").write_bytes(b"other")
     assert invoke(*words).err == (
-        f"error: {workspace}/exports/tiny/model.onnx is not the file that bundle.json describes\n"
+        f"error: {workspace}/exports/tiny/model.onnx is damaged: its hash is not the one in bundle.json\n"
         "next: invoke export-onnx --experiment tiny\n"
     )
 

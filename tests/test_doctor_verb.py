@@ -101,7 +101,15 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     assert scores["interval_rule"].startswith("bootstrap of whole groups")
     parted = (workspace / "experiments" / "tiny" / "folds.csv").read_text().replace(f"{real[0]},0", f"{real[0]},9")
     parted = parted.replace(f"{real[0]},1", f"{real[0]},0").replace(f"{real[0]},9", f"{real[0]},1")
-    (workspace / "experiments" / "tiny" / "folds.csv").write_text(parted)
+    path = workspace / "experiments" / "tiny" / "folds.csv"
+    path.write_text(parted)
+    answer = invoke("train-folds", *WORDS, str(data), *accept)
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} is damaged: its hash is not the one in resolved.json\n"
+        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --fresh\n",
+    )
+    (path.parent / "resolved.json").unlink()  # as if somebody had brought folds of their own along
     answer = invoke("train-folds", *WORDS, str(data), *accept)
     assert answer.code == 1
     assert "stands in more than one fold" in answer.err

@@ -18,7 +18,7 @@ import pytest
 
 from ffdi.deploy import gate
 from ffdi.store import lock
-from tests.conftest import PROJECT, TINY, Invoke
+from tests.conftest import PROJECT, TINY, Invoke, reseal
 
 Snapshot = Callable[[Path], dict[str, bytes]]
 BOTH = ("--experiment", "tiny", "--experiment", "other")
@@ -87,7 +87,7 @@ def test_what_really_ran_is_printed_and_written(trained: Path) -> None:
     assert "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x " in (trained / "said.txt").read_text()
     record = json.loads((trained / "exports" / "tiny" / "onnx_scores.json").read_text())
     assert (record["runtime"], record["provider"], record["rows"]) == ("cpu", "CPUExecutionProvider", 20)
-    assert record["model"] == bundle(trained / "exports" / "tiny")["model"]["sha256"]
+    assert record["model"] == bundle(trained / "exports" / "tiny")["files"]["model.onnx"]
     assert record["cannot be used"] == {"score": None, "images": []}
 
 
@@ -275,6 +275,7 @@ def test_the_selftest_asks_every_runtime(copy: Path, invoke: Invoke) -> None:
     golden = copy / "exports" / "tiny" / "golden"
     for path in golden.glob("*.jpg"):
         path.write_bytes((golden / "00.jpg").read_bytes())
+    reseal(golden.parent)
     answer = invoke("predict-onnx", "--experiment", "tiny", "--selftest", "--device", "cpu")
     assert answer.code == 1
     assert "cpu: cpu does not give this export's scores on this machine: 15 of 16 golden images differ by" in answer.out
@@ -284,7 +285,7 @@ def test_the_selftest_asks_every_runtime(copy: Path, invoke: Invoke) -> None:
     assert answer.err.startswith("error: cpu does not give this export's scores on this machine: 3 of 4 golden images")
     (golden / "golden.csv").write_text("img_name,y_pred\n")
     assert invoke("predict-onnx", "--experiment", "tiny").err == (
-        f"error: {golden}/golden.csv is not the file that bundle.json describes\n"
+        f"error: {golden}/golden.csv is damaged: its hash is not the one in bundle.json\n"
         "next: invoke export-onnx --experiment tiny\n"
     )
 
@@ -348,12 +349,12 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
     parts = tmp_path / "scores.csv.parts"
     for shards in (2, 5):
         killed = subprocess.Popen([sys.executable, "-m", "invoke", *words, str(output)], cwd=PROJECT, env=os.environ)
-        while killed.poll() is None and len(list(parts.glob("0*.csv"))) < shards:
+        while killed.poll() is None and len(list(parts.glob("0*.json"))) < shards:
             pass
         killed.send_signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
         assert not output.exists()
-    kept = len(list(parts.glob("0*.csv")))
+    kept = len(list(parts.glob("0*.json")))
     assert 5 <= kept < 12
     answer = invoke(*words, str(output))
     assert answer.code == 0, answer.err

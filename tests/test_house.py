@@ -15,6 +15,7 @@ LEVELS = {
     "publish": 1,
     "config": 2,
     "machine": 1,
+    "stopping": 1,
     "provenance": 2,
     "console": 2,
     "store": 3,
@@ -34,9 +35,11 @@ HOMES = {
     "albumentations": {"data/augment.py"},
     "onnxruntime": {"deploy/ort.py", "deploy/precision.py", "deploy/standalone.py"},
     "openvino": {"deploy/vino.py"},
-    "onnx": {"deploy/export.py", "deploy/precision.py", "deploy/half.py"},
+    "onnx": {"deploy/export.py", "deploy/precision.py", "deploy/half.py", "deploy/vetting.py"},
     "rich": {"console.py"},
     "filelock": {"store/lock.py"},
+    "safetensors": {"training/"},
+    "signal": {"stopping.py", "data/loader.py"},
 }
 
 

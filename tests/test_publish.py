@@ -66,8 +66,10 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:
     path = tmp_path / "document.json"
     publish.document(path, {"b": 1, "a": "ä"})
-    assert list(json.loads(path.read_text(encoding="utf-8"))) == ["schema", "b", "a"]
-    assert publish.read(path) == {"schema": publish.SCHEMA, "b": 1, "a": "ä"}
+    assert list(json.loads(path.read_text(encoding="utf-8"))) == ["schema", "text_sha256", "b", "a"]
+    content = publish.read(path)
+    assert len(content.pop("text_sha256")) == 64
+    assert content == {"schema": publish.SCHEMA, "b": 1, "a": "ä"}
 
 
 ANEW = "next: make it anew: train-folds --fresh an experiment, export-onnx an export"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
 MAX_PIXELS = 50_000_000
 """Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
+MAX_BYTES = 200_000_000
+"""Of a file, beyond which it is refused before it is read."""
 DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"
 RESIZE = "area when shrinking, cubic when growing"
 """The policies in words, as a bundle keeps them: whoever changes one changes every score."""
@@ -50,11 +53,24 @@ def load(path: Path, size: int) -> np.ndarray:
 
 def read(path: Path) -> np.ndarray:
     """Reads and decodes one image at its own size; RGB, uint8 [H, W, 3]."""
+    return decode(content(path), str(path))
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes.
+
+    Raises:
+        DataError: it cannot be read, is no file (but a pipe or a device, which never end), or is too large.
+    """
     try:
-        content = path.read_bytes()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DataError(f"{path} is no file")
+        if status.st_size > MAX_BYTES:
+            raise DataError(f"{path} has {status.st_size} bytes; the limit is {MAX_BYTES}")
+        return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    return decode(content, str(path))
 
 
 def decode(content: bytes, name: str) -> np.ndarray:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import signal
+import threading
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +20,11 @@ from ffdi.errors import DataError
 
 Draw = tuple[int, int]
 """Epoch and row: with seed and fold, all that decides a training sample."""
+
+SECONDS = 300
+"""How long a worker may take for a batch."""
+LOOK = 5
+"""Seconds between two looks whether the workers live."""
 
 
 class Batch(NamedTuple):
@@ -37,18 +45,62 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self._loader:
+        batches, given = self._begun(), 0
+        while (batch := self._next(batches, given)) is not None:
             if isinstance(batch, DataError):
                 try:
                     raise batch
                 finally:
                     del batch  # else error and frame hold each other, and the workers are waited for in vain: 10 s
             yield batch
+            given += 1
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one training epoch, in that epoch's order."""
+    def names(self, index: Sequence[int]) -> list[str]:
+        """The images of rows."""
+        table: Table = self._loader.dataset.table  # type: ignore[attr-defined]
+        return table.img_name[list(index)].tolist()
+
+    def _begun(self) -> Iterator[Batch | DataError]:
+        """torch's loader, without its handler of dying children: that raises in whatever runs just then."""
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+            return iter(self._loader)  # type: ignore[arg-type]
+        before = signal.getsignal(signal.SIGCHLD)
+        batches = iter(self._loader)
+        signal.signal(signal.SIGCHLD, before)
+        return batches  # type: ignore[return-value]
+
+    def _next(self, batches: Iterator[Batch | DataError], given: int) -> Batch | DataError | None:
+        """The batch after those that were given; None at the end.
+
+        Raises:
+            DataError: a worker was killed, or does not answer; names the images that are waited for.
+        """
+        waited = 0
+        while True:
+            try:
+                return next(batches, None)
+            except (RuntimeError, OSError, EOFError) as error:  # the latter where it dies while it hands a batch over
+                hangs = str(error).startswith("DataLoader timed out")
+                dead = isinstance(error, OSError | EOFError) or str(error).startswith("DataLoader worker")
+                if not self._loader.num_workers or not (hangs or dead):
+                    raise
+            waited += LOOK
+            if dead or waited >= SECONDS:
+                raise self._lost("was killed" if dead else f"did not answer for {SECONDS} s", given)
+
+    def _lost(self, state: str, given: int) -> DataError:
+        rows = next(itertools.islice(iter(self._loader.batch_sampler), given, None), [])  # type: ignore[arg-type]
+        return DataError(
+            f"a loader worker {state} while these images, or those after them, were read",
+            problems=self.names([draw[1] if isinstance(draw, tuple) else draw for draw in rows]),
+            hint="pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
+            "was killed may have wanted more memory than there is",
+        )
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one training epoch, in that epoch's order, from number `start` on."""
         assert self._order is not None, "only training batches have epochs"
-        self._order.epoch = epoch
+        self._order.epoch, self._order.start = epoch, start
         return iter(self)
 
     def twice(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +175,7 @@ class _Order:
 
     def __init__(self, rows: int, batch_size: int, seed: int, fold: int) -> None:
         self.rows, self.batch_size, self.seed, self.fold = rows, batch_size, seed, fold
-        self.epoch = 0
+        self.epoch, self.start = 0, 0
         self.planned: list[list[Draw]] | None = None
 
     def __len__(self) -> int:
@@ -135,7 +187,7 @@ class _Order:
             yield from self.planned
             return
         rows = np.random.default_rng([self.seed, self.fold, self.epoch]).permutation(self.rows).tolist()
-        for batch in range(len(self)):
+        for batch in range(self.start, len(self)):
             start = batch * self.batch_size
             yield [(self.epoch, row) for row in rows[start : start + self.batch_size]]
 
@@ -144,10 +196,11 @@ def _loader(samples: _Samples, workers: int, pin_memory: bool, **order: object) 
     return DataLoader(
         samples,
         num_workers=workers,
+        timeout=LOOK if workers else 0,
         collate_fn=_collate,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
+        worker_init_fn=_alone,
         generator=torch.Generator(),  # else the loader draws from the stream that dropout uses
         **order,  # type: ignore[arg-type]
     )
@@ -165,6 +218,8 @@ def _collate(samples: list[tuple[np.ndarray, float, int] | DataError]) -> Batch 
     )
 
 
-def _one_thread(_worker: int) -> None:
+def _alone(_worker: int) -> None:
+    """One thread, and no ear for Ctrl-C, which reaches a whole group of processes: the main one decides."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

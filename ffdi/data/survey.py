@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ffdi.data import images
 from ffdi.data.duplicates import BYTES
 from ffdi.data.findings import Finding, Findings, look
 from ffdi.data.table import Table
+from ffdi.errors import DataError
 from ffdi.publish import digest
 
 AT_ONCE = 2048
@@ -123,10 +125,11 @@ def _looks(table: Table, findings: Findings, rows: range) -> list[Look]:
 
 
 def _look(table: Table, findings: Findings, row: int) -> Look:
+    path = table.path(row)
     try:
-        content = table.path(row).read_bytes()
-    except OSError as error:
-        return Look(bytes(32), 0, Finding(fault=f"cannot be read: {error.strerror}"), fresh=False)
+        content = images.content(path)
+    except DataError as error:
+        return Look(bytes(32), 0, Finding(fault=error.what.removeprefix(f"{path} ")), fresh=False)
     sha256 = hashlib.sha256(content).digest()
     known = findings.image(sha256)
     return Look(sha256, len(content), known or look(content), fresh=known is None)

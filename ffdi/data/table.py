@@ -98,6 +98,7 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     if not names:
         raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
     problems = [f"{name!r} is no UTF-8 or has a control character" for name in names if _unwritable(name)]
+    problems += [f"{name} is a formula to a spreadsheet" for name in names if _formula(name)]
     if problems:
         raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
     return Table(split, folder, np.array(names), None, None, folder)
@@ -164,6 +165,8 @@ def _fault(image: str, target: str | None, group: str | None, first_line: dict[s
         return "the image name is empty"
     if _unwritable(image):
         return f"the image name {image!r} has a control character"
+    if _formula(image):
+        return f"the image name {image} is a formula to a spreadsheet"
     if _plain(image) in first_line:
         return f"{image} stands on line {first_line[_plain(image)]} already"
     if target is not None and target not in ("0", "1"):
@@ -185,6 +188,11 @@ def _plain(image: str) -> str:
 def _unwritable(name: str) -> bool:
     """Whether a name cannot stand in a line of a UTF-8 CSV: control characters, and bytes that are no UTF-8."""
     return not name.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
+
+
+def _formula(name: str) -> bool:
+    """Whether a spreadsheet that opens a CSV with this name would run something (CWE-1236)."""
+    return name.startswith(("=", "+", "-", "@")) and any(letter in name for letter in "(|!")
 
 
 def _leaves(image: str) -> bool:

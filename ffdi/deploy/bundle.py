@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, publish
@@ -31,7 +30,6 @@ def describe(
     """
     return {
         "version": __version__,
-        "model": _file(export, export.model_path),
         "precision": precision,
         "soup": soup,
         "input": {
@@ -46,16 +44,12 @@ def describe(
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
         **blend.describe(),
         "oof": blend.oof(),
-        "golden": {
-            "file": str(export.golden_path.relative_to(export.folder)),
-            "sha256": publish.sha256(export.golden_path),
+        "files": {
+            path.relative_to(export.folder).as_posix(): publish.sha256(path)
+            for path in (export.model_path, export.script_path, *sorted(export.golden_path.parent.iterdir()))
         },
         "runtimes": runtimes,
     }
-
-
-def _file(export: ExportFolder, path: Path) -> dict[str, str]:
-    return {"file": path.relative_to(export.folder).as_posix(), "sha256": publish.sha256(path)}
 
 
 def metadata(blend: Blend, precision: str, soup: bool) -> dict[str, str]:
@@ -78,7 +72,7 @@ def metadata(blend: Blend, precision: str, soup: bool) -> dict[str, str]:
 
 
 def read(export: ExportFolder) -> dict[str, Any]:
-    """The description of an exported graph, after a look at the hashes of the graph and its golden scores.
+    """The description of an exported graph, after a look at the hashes of all its files.
 
     Raises:
         ExperimentError: nothing was exported, a file is not the one described, or the graph wants images prepared in
@@ -87,11 +81,11 @@ def read(export: ExportFolder) -> dict[str, Any]:
     again = f"invoke export-onnx --experiment {export.name.replace('+', ' --experiment ')}"
     if not export.bundle_path.is_file():
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
-    content = publish.read(export.bundle_path)
-    described = {export.model_path: content["model"], export.golden_path: content["golden"]}
-    for path, record in described.items():
-        if not path.is_file() or publish.sha256(path) != record["sha256"]:
-            raise ExperimentError(f"{path} is not the file that bundle.json describes", hint=again)
+    content = publish.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
+    for name, expected in content["files"].items():
+        publish.check_hash(publish.inside(export.folder, name), expected, export.bundle_path, again)
+    if not _usable(export, content):
+        raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
     for key, policy in (("decode", images.DECODE), ("resize", images.RESIZE)):
         if content["input"][key] != policy:
             raise ExperimentError(
@@ -100,3 +94,14 @@ def read(export: ExportFolder) -> dict[str, Any]:
                 hint=again,
             )
     return content
+
+
+def _usable(export: ExportFolder, content: dict[str, Any]) -> bool:
+    """Whether everything that is asked for later is there."""
+    try:
+        size, limits = content["input"]["shape"][1], [record["limit"] for record in content["runtimes"].values()]
+        told = content["runtimes"]["cpu"]["limit"] is not None and {"decode", "resize"} <= content["input"].keys()
+        told = told and {export.model_path.name, "golden/golden.csv"} <= content["files"].keys()
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return False
+    return told and isinstance(size, int) and all(limit is None or isinstance(limit, float) for limit in limits)

@@ -14,7 +14,7 @@ from ffdi import publish
 from ffdi.data import images
 from ffdi.data.table import Table
 from ffdi.deploy.runtime import Run
-from ffdi.errors import ParityError
+from ffdi.errors import DataError, ParityError
 from ffdi.scoring import scores
 
 COUNT = 16
@@ -64,6 +64,8 @@ def read(path: Path, size: int, count: int) -> Golden:
         OSError, ValueError: the list is missing or damaged; its hash has been looked at before.
     """
     rows = list(_rows(path))[:count]
+    if foreign := [name for name, _ in rows if Path(name).name != name]:
+        raise DataError(f"{path} names a file outside of its folder: {foreign[0]}")
     pixels = [images.load(path.with_name(name), size) for name, _ in rows]
     return Golden([name for name, _ in rows], np.stack(pixels), np.array([score for _, score in rows], np.float32))
 

@@ -12,6 +12,7 @@ import numpy as np
 from ffdi import publish
 from ffdi.data.table import Table
 from ffdi.deploy.infer import Part
+from ffdi.errors import ExperimentError
 from ffdi.scoring import scores
 
 ROWS = 1024
@@ -40,7 +41,7 @@ class Shards:
         self.folder = parts_of(output)
         self._key = f"{key} {substitute}"
         self._paths: dict[range, Path] = {}
-        self._kept: list[range] = []
+        self._kept: list[Part] = []
 
     def begin(self, runtime: str) -> None:
         """Writes down which runtime the shards are scored by."""
@@ -72,7 +73,7 @@ class Shards:
         with publish.writing(self.output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(scores.COLUMNS) + "\n")
             for path in self._paths.values():
-                text = path.read_text(encoding="utf-8")
+                text = publish.read(path)["csv"]
                 file.write(text)
                 y_pred += [float(line.rpartition(",")[2]) for line in text.splitlines()]
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -82,22 +83,15 @@ class Shards:
         """The rows of each shard that no earlier run has left; asked for when they are to be scored."""
         for start in range(0, len(self.table), ROWS):
             rows = range(start, min(start + ROWS, len(self.table)))
-            self._paths[rows] = self._path(rows)
-            if self._paths[rows].is_file():
-                self._kept.append(rows)
-            else:
+            path = self._paths[rows] = self._path(rows)
+            try:
+                self._kept.append(Part(rows, np.empty(0, np.float32), publish.read(path)["faults"]))
+            except ExperimentError:  # missing, or damaged: it is scored again
                 yield rows
 
     def _passed_over(self) -> Iterator[Part]:
         while self._kept:
-            rows = self._kept.pop(0)
-            faults = self._faults(rows)
-            said = faults.read_text(encoding="utf-8").splitlines() if faults.is_file() else []
-            yield Part(rows, np.empty(0, np.float32), said)
-
-    def _faults(self, rows: range) -> Path:
-        """A line for each image of a shard that was given the substitute."""
-        return self._paths[rows].with_suffix(".faults")
+            yield self._kept.pop(0)
 
     def _publish(self, rows: range, parts: list[Part]) -> None:
         y_pred = np.concatenate([part.y_pred for part in parts])
@@ -106,9 +100,8 @@ class Shards:
             return
         if broken.any():
             y_pred[broken] = self.substitute
-            publish.text(self._faults(rows), "".join(f"{fault}\n" for part in parts for fault in part.faults))
         content = scores.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
-        publish.text(self._paths[rows], content)
+        publish.document(self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]})
 
     def _path(self, rows: range) -> Path:
         """A shard's file; its name holds what its scores depend on: names, sizes and times of the images, the key."""
@@ -120,7 +113,7 @@ class Shards:
                 said.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
             except OSError:
                 said.update(f"{path}\0missing\n".encode())
-        return self.folder / f"{rows.start:09d}-{said.hexdigest()[:16]}.csv"
+        return self.folder / f"{rows.start:09d}-{said.hexdigest()[:16]}.json"
 
 
 def parts_of(output: Path) -> Path:

@@ -7,13 +7,9 @@ from collections.abc import Iterator, Sequence
 from ffdi.store.fold import FoldFolder
 from ffdi.training import fold
 from ffdi.training.device import Device
-from ffdi.training.fit import EpochRecord, Step
-from ffdi.training.health import Unhealthy
 
 
-def run(
-    plan: fold.Plan, folders: Sequence[FoldFolder], device: Device
-) -> Iterator[tuple[FoldFolder, Step | EpochRecord | Unhealthy]]:
+def run(plan: fold.Plan, folders: Sequence[FoldFolder], device: Device) -> Iterator[tuple[FoldFolder, fold.Event]]:
     """Trains and publishes each fold in turn, and yields what happens in it."""
     for folder in folders:
         for event in fold.train(plan, folder, device):

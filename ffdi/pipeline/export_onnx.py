@@ -21,6 +21,7 @@ from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.deploy.export import Graph
+    from ffdi.deploy.gate import Jury
 
 
 def run(
@@ -34,8 +35,7 @@ def run(
     runtimes: str | None,
 ) -> None:
     """Puts all folds into one ONNX graph, and keeps it only if it gives the networks' answers on real images."""
-    from ffdi.deploy import bundle, gate, golden, proving
-    from ffdi.deploy import export as exporter
+    from ffdi.deploy import bundle, gate, proving
     from ffdi.deploy import precision as precisions
 
     export = workspace.export(names, name)
@@ -45,7 +45,28 @@ def run(
     blend.check_exportable()
     found = sources.of_blend(blend, data)
     jury = gate.jury(blend, found, soup=soup)
-    console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
+    with export.locked():
+        console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
+        kind, records = _publish(export, blend, found, jury, precision, soup, asked)
+        publish.document(export.bundle_path, bundle.describe(export, blend, kind, soup, records))
+    publish.text(workspace.vetted_path(publish.sha256(export.model_path)), "")
+    _show(export, kind, records)
+    console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+
+
+def _publish(
+    export: ExportFolder,
+    blend: Blend,
+    found: Dataset,
+    jury: Jury,
+    precision: str,
+    soup: bool,
+    asked: Sequence[str],
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Writes the graph and what travels with it; gives what it multiplies in, and what each runtime has shown."""
+    from ffdi.deploy import bundle, gate, golden, proving
+    from ffdi.deploy import export as exporter
+    from ffdi.deploy import precision as precisions
 
     networks = _networks(blend)
     some = jury.table.take(gate.spread(len(jury.table), golden.COUNT))
@@ -69,9 +90,7 @@ def run(
         export.bundle_path.unlink(missing_ok=True)  # the old description is not this graph's
     golden.write(export.golden_path, some, expected)
     publish.text(export.script_path, _script())
-    publish.document(export.bundle_path, bundle.describe(export, blend, chosen.kind, soup, records))
-    _show(export, chosen.kind, records)
-    console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+    return chosen.kind, records
 
 
 def _title(blend: Blend, precision: str, soup: bool) -> str:

@@ -106,7 +106,7 @@ def _twins(experiments: Sequence[Experiment]) -> list[str]:
         if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
             begun = publish.read(experiment.resolved_path)
             scheme = begun["config"]["folds"].pop("scheme")
-            by_recipe.setdefault(publish.digest(begun), {})[scheme] = experiment
+            by_recipe.setdefault(publish.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
     return [_comparison(**twins) for twins in by_recipe.values() if len(twins) == 2]
 
 

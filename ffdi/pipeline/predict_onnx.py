@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, console, machine, publish
-from ffdi.errors import ConfigError, DataError, ParityError
+from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.pipeline import screens, sources
 from ffdi.scoring import scorecard
 from ffdi.store import lock
+from ffdi.store.export import ExportFolder
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,13 +38,13 @@ def run(
     on_error: str,
 ) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.deploy import bundle, infer, serving, shards
+    from ffdi.deploy import infer, serving, shards
     from ffdi.deploy.runtime import Load
 
     substitute = _substitute(on_error)
     export = workspace.export(names, name)
-    described = bundle.read(export)
-    size, cores = described["input"]["shape"][1], machine.cores()
+    described = _described(workspace, export)
+    model, size, cores = described["files"][export.model_path.name], described["input"]["shape"][1], machine.cores()
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
     record_path = _record_path(path)
@@ -54,7 +55,7 @@ def run(
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     console.say(f"runs on: {graph.provider} ({graph.why})")
 
-    pieces = shards.Shards(path, table, f"{described['model']['sha256']} {graph.runtime}", substitute)
+    pieces = shards.Shards(path, table, f"{model} {graph.runtime}", substitute)
     with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
         record_path.unlink(missing_ok=True)  # what it says is not of these scores
         pieces.begin(graph.runtime)
@@ -62,7 +63,7 @@ def run(
         _check(faults, table, substitute)
         y_pred = pieces.join()
         record = {
-            "model": described["model"]["sha256"],
+            "model": model,
             "runtime": graph.runtime,
             "provider": graph.provider,
             "rows": len(table),
@@ -79,10 +80,10 @@ def run(
 
 def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: str | None) -> None:
     """Asks each runtime of this machine, or the one that is named, for the golden scores."""
-    from ffdi.deploy import bundle, serving
+    from ffdi.deploy import serving
 
     export = workspace.export(names, name)
-    described = bundle.read(export)
+    described = _described(workspace, export)
     proof = serving.proof(export, described)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
     passed = 0
@@ -95,6 +96,21 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
         console.say(f"{verdict.runtime}: {said}")
     if not passed:
         raise ParityError("no runtime that was asked gives this export's scores here", hint="export again here")
+
+
+def _described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
+    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is looked at first."""
+    from ffdi.deploy import bundle
+
+    described = bundle.read(export)
+    vetted = workspace.vetted_path(described["files"][export.model_path.name])
+    if not vetted.is_file():
+        from ffdi.deploy import vetting
+
+        vetting.check(export.model_path)
+        with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
+            publish.text(vetted, "")
+    return described
 
 
 def _record_path(path: Path) -> Path:

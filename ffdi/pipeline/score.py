@@ -48,7 +48,8 @@ def run(
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
     """Draws up metrics.json from a ledger, and shows it."""
     val = _val(experiment, np.unique(oof.fold).tolist())
-    scores = {"experiment": experiment.name, **scorecard.draw_up(oof, group, val)}
+    digest = publish.sha256(experiment.oof_path)
+    scores = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.draw_up(oof, group, val)}
     publish.document(experiment.metrics_path, scores)
     rows = [(f"fold {fold}", score) for fold, score in scores["folds"].items()]
     screens.show_scores("out-of-fold scores", [*rows, ("all folds", scores["pooled"])])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffdi import config, console, provenance, publish
+from ffdi import config, console, provenance, publish, stopping
 from ffdi.config import Config
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor
@@ -25,6 +27,7 @@ from ffdi.store.workspace import Workspace
 if TYPE_CHECKING:
     from ffdi.training.device import Device
     from ffdi.training.fold import Plan
+    from ffdi.training.saving import Resumed
 
 
 def run(
@@ -37,10 +40,12 @@ def run(
     workers: int | None,
     accept: str | None,
     fresh: bool,
+    max_time: str | None,
 ) -> None:
     """Trains an experiment's folds, those that are not finished, and scores them out of fold."""
     from ffdi.training import device as devices
 
+    end = _end(max_time)
     experiment = workspace.experiment(name)
     accepted = doctor.accepted(accept)
     settings = config.load(experiment.config_path)
@@ -55,12 +60,23 @@ def run(
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
     identity = Identity.of(settings, weights and publish.sha256(weights), diagnosis.surveys["train"].digest())
-    with experiment.locked():
+    with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()
         plan = _plan(experiment, settings, identity, diagnosis, weights, where)
         _train_missing(experiment, plan, chosen, where)
         _gather(experiment, plan)
+
+
+def _end(max_time: str | None) -> float | None:
+    """When the time that was given is over, by the monotonic clock; from '90m', '8.5h' or '3600s'."""
+    if max_time is None:
+        return None
+    number, unit = max_time[:-1], max_time[-1:]
+    with suppress(KeyError, ValueError):
+        if (seconds := float(number) * {"s": 1, "m": 60, "h": 3600}[unit]) > 0:
+            return time.monotonic() + seconds
+    raise ConfigError(f"--max-time {max_time}: no time", hint="pass --max-time 90m, 8.5h or 3600s")
 
 
 def _chosen_folds(asked: str | None, k: int) -> list[int]:
@@ -103,16 +119,15 @@ def _plan(
     assert train.target is not None
     if experiment.resolved_path.is_file():
         experiment.check(identity)
-    dealt = experiment.folds_path.is_file()
-    if dealt:
+        experiment.folds_digest()
+    if experiment.folds_path.is_file():
         fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
     else:
         whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, device)
         fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
-    experiment.begin(identity, provenance.record(diagnosis.root, sys.argv))
-    if not dealt:
         publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    return Plan(settings, identity, train, fold_of, publish.sha256(experiment.folds_path), weights, _val(diagnosis))
+    experiment.begin(identity, provenance.record(diagnosis.root, sys.argv))
+    return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, _val(diagnosis))
 
 
 def _clusters(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
@@ -143,15 +158,23 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
     from ffdi.engines import local
     from ffdi.training.fit import Step
     from ffdi.training.health import Unhealthy
+    from ffdi.training.saving import Resumed
 
     folders = [experiment.fold(fold) for fold in chosen]
     missing = experiment.unfinished(chosen, plan.identity)
     for folder in folders:
         if folder not in missing:
+            folder.checkpoints(plan.identity, plan.folds_digest).clear()  # it may have been killed before it could
             console.say(f"fold {folder.fold}: finished before, kept")
     epochs, done = plan.config.train.epochs, 0
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
         for folder, event in local.run(plan, missing, device):
+            if isinstance(event, Resumed):
+                done += event.epoch
+                for what in event.damaged:
+                    bar.say(f"fold {folder.fold}  warning: {what}")
+                bar.say(f"fold {folder.fold}  {_goes_on(event, epochs)}")
+                continue
             if isinstance(event, Unhealthy):
                 for what in event.symptoms.values():
                     bar.say(f"fold {folder.fold}  unhealthy: {what}")
@@ -167,6 +190,15 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
                 f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  AUC {event.val_auc:.4f}  "
                 f"{event.images_per_second:.0f} images/s"
             )
+
+
+def _goes_on(resumed: Resumed, epochs: int) -> str:
+    """Where a training is taken up again."""
+    if resumed.epoch == epochs:
+        return "was trained before, and is scored"
+    if resumed.epoch == resumed.step == 0:
+        return "begins anew: no checkpoint is whole"
+    return f"goes on in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
 
 
 def _gather(experiment: Experiment, plan: Plan) -> None:

@@ -77,6 +77,7 @@ class Experiment:
         """
         hint = "wait for it, or copy config.toml to a new folder under experiments/"
         with lock.held(self.folder, f"is training {self.name}", hint):
+            publish.sweep(self.folder)
             yield
 
     def discard(self) -> None:
@@ -88,10 +89,25 @@ class Experiment:
             path.unlink(missing_ok=True)
 
     def begin(self, identity: Identity, provenance: dict[str, Any]) -> None:
-        """Records what is about to be trained; what was begun before has passed `check`."""
+        """Records what is about to be trained, once folds.csv stands; what was begun before has passed `check`."""
         if not self.resolved_path.is_file():
-            publish.document(self.resolved_path, asdict(identity))
+            publish.document(self.resolved_path, {**asdict(identity), "folds": publish.sha256(self.folds_path)})
         publish.document(self.provenance_path, provenance)
+
+    def folds_digest(self) -> str:
+        """The hash of folds.csv, which is the file that the experiment was begun with.
+
+        Raises:
+            ExperimentError: it is missing or was changed.
+        """
+        expected = publish.read(self.resolved_path, {"folds": str})["folds"]
+        publish.check_hash(
+            self.folds_path,
+            expected,
+            self.resolved_path,
+            hint=f"restore the file, or throw away what was trained: {self._train()} --fresh",
+        )
+        return expected
 
     def check(self, identity: Identity) -> None:
         """Refuses an experiment that was begun with another config or other images.
@@ -141,10 +157,17 @@ class Experiment:
         """Refuses an experiment whose folds have not been scored together.
 
         Raises:
-            ExperimentError: there is no oof.csv.
+            ExperimentError: there is no oof.csv, or it is not the one that metrics.json was drawn up from.
         """
         if not self.oof_path.is_file():
             raise ExperimentError(f"experiment {self.name} has no out-of-fold scores yet", hint=self._train())
+        if self.metrics_path.is_file():
+            publish.check_hash(
+                self.oof_path,
+                publish.read(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
+                self.metrics_path,
+                hint=f"join it anew from its finished folds: {self._train()}",
+            )
 
     def unfinished(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
         """Those of the folds that are not complete.
@@ -152,7 +175,7 @@ class Experiment:
         Raises:
             ExperimentError: one is complete but foreign, newer than this code, or damaged.
         """
-        digest = publish.sha256(self.folds_path)
+        digest = self.folds_digest()
         return [folder for folder in map(self.fold, folds) if not folder.finished(identity, digest)]
 
     def data(self) -> str:
@@ -164,7 +187,7 @@ class Experiment:
         return Path(publish.read(self.provenance_path)["data_root"])
 
     def _begun(self) -> Identity:
-        content = publish.read(self.resolved_path)
+        content = publish.read(self.resolved_path, {"config": dict, "data": str, "folds": str})
         return Identity(content["config"], content["data"])
 
     def _train(self) -> str:

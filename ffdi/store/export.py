@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ffdi import publish
+from ffdi.store import lock
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,17 @@ class ExportFolder:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Holds the folder against a second process that writes to it.
+
+        Raises:
+            ExperimentError: another process holds it; its number is named.
+        """
+        with lock.held(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
+            publish.sweep(self.folder)
+            yield
 
     @property
     def model_path(self) -> Path:

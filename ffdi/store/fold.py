@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ffdi import publish
 from ffdi.errors import ExperimentError
+from ffdi.store.checkpoint import Checkpoints
 from ffdi.store.identity import Identity
 
 
@@ -49,9 +50,7 @@ class FoldFolder:
         """
         files = (self.history_path, self.weights_path, self.oof_path, self.val_path)
         content = {
-            "fold": self.fold,
-            "identity": identity.digest,
-            "folds": folds_digest,
+            **self._owner(identity, folds_digest),
             "parameters": parameters,
             "symptoms": symptoms,
             "files": {path.name: publish.sha256(path) for path in files if path.is_file()},
@@ -66,20 +65,20 @@ class FoldFolder:
         """
         if not self.manifest_path.is_file():
             return False
-        manifest = publish.read(self.manifest_path)
-        if (manifest["identity"], manifest["folds"], manifest["fold"]) != (identity.digest, folds_digest, self.fold):
+        manifest = publish.read(self.manifest_path, {"files": dict})
+        if any(manifest.get(key) != value for key, value in self._owner(identity, folds_digest).items()):
             raise ExperimentError(
                 f"{self.folder} belongs to another run: its config, images or folds are not this experiment's",
                 hint=f"remove it and train it again: rm -r {self.folder}",
             )
         for name, expected in manifest["files"].items():
-            path = self.folder / name
-            if not path.is_file() or publish.sha256(path) != expected:
-                raise ExperimentError(
-                    f"{path} is {'damaged' if path.is_file() else 'missing'}: its hash is not the manifest's",
-                    hint=f"remove the fold and train it again: rm -r {self.folder}",
-                )
+            hint = f"remove the fold and train it again: rm -r {self.folder}"
+            publish.check_hash(publish.inside(self.folder, name), expected, self.manifest_path, hint)
         return True
+
+    def checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
+        """Where this fold's training goes on if it is broken off."""
+        return Checkpoints(self.folder, self._owner(identity, folds_digest))
 
     def parameters(self) -> int:
         """How many parameters the network has."""
@@ -92,3 +91,7 @@ class FoldFolder:
     def weights_sha256(self) -> str:
         """The hash of the weights, as the manifest has it."""
         return str(publish.read(self.manifest_path)["files"][self.weights_path.name])
+
+    def _owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
+        """What everything in this folder belongs to."""
+        return {"fold": self.fold, "identity": identity.digest, "folds": folds_digest}

@@ -36,6 +36,10 @@ class Workspace:
         """What was found in images, by their hash; it can be made again."""
         return self.root / "data" / "findings.sqlite"
 
+    def vetted_path(self, sha256: str) -> Path:
+        """Stands where a graph of that hash was made or looked at here."""
+        return self.root / "data" / "vetted" / sha256
+
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name under experiments/, or in the folder that `name` is a path to.
 

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ffdi import stopping
 from ffdi.config import TrainConfig
-from ffdi.data.loader import Batches
+from ffdi.data.loader import Batch, Batches
 from ffdi.errors import TrainingError
 from ffdi.scoring import metrics
 from ffdi.scoring.ensemble import sigmoid
@@ -19,6 +20,7 @@ from ffdi.training import health, recipe
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
 from ffdi.training.health import Unhealthy
+from ffdi.training.state import Best, EpochRecord, Progress, State
 
 CHECK_EVERY = 20
 """Steps between looks for NaN: each look waits for the device."""
@@ -34,123 +36,129 @@ class Step:
     images: int
 
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """What an epoch came to; `val` is the held-out fold, scored with the averaged weights where there are any."""
-
-    epoch: int
-    lr: float
-    train_loss: float
-    val_loss: float
-    val_accuracy: float
-    val_auc: float
-    images_per_second: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """The end of a training: the network to keep and the epoch it is from."""
-
-    detector: Detector
-    epoch: int
-
-
 def fit(
-    detector: Detector, training: Batches, held_out: Batches, config: TrainConfig, device: Device, seed: int
-) -> Iterator[Step | EpochRecord | Unhealthy | Fitted]:
-    """Trains a detector.
+    state: State, training: Batches, held_out: Batches, config: TrainConfig, device: Device, seed: int
+) -> Iterator[Step | EpochRecord | Unhealthy]:
+    """Trains a detector, from wherever `state` is; `state.kept` is the result.
+
+    A network that draws (dropout) draws from (seed, step), images come from (seed, fold, epoch, row): whoever stops
+    between two steps and goes on with the same state ends in the same weights.
 
     Args:
-        detector: on the device; trained in place.
+        state: changed in place; whole at every yield, and where `Stopped` is raised.
         training: shuffled, augmented batches, which know their epochs.
         held_out: the fold that is not trained on.
         config: the recipe.
         device: where it runs.
-        seed: decides what the network draws itself (dropout), together with the epoch.
+        seed: decides what the network draws itself, together with the step.
 
     Yields:
-        A Step after each step, an EpochRecord after each epoch, Unhealthy after one that was, and a Fitted last.
+        A Step after each step, an EpochRecord after each epoch, and Unhealthy after one that was.
 
     Raises:
         TrainingError: the loss is not finite any more.
         DataError: an image cannot be read; it is named.
+        Stopped: between two steps, where this process is to end.
     """
-    optimizer, criterion = recipe.optimizer(config, detector), recipe.loss(config)
-    average, scaler = recipe.average(config, detector), device.scaler()
-    steps_per_epoch = len(training)
-    kept = detector if average is None else average.module
-    best: tuple[float, int, dict[str, torch.Tensor]] = (-1.0, 0, {})
-    for epoch in range(config.epochs):
-        torch.manual_seed(seed * 1_000_003 + epoch)
-        started, seen, fakes, losses = time.perf_counter(), 0, 0.0, []
-        detector.train()
-        for step, batch in enumerate(training.epoch(epoch)):
-            done = epoch * steps_per_epoch + step
-            lr = recipe.learning_rate(config, done, config.epochs * steps_per_epoch, steps_per_epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
-            images, target = device.send(batch.images), device.send(batch.target)
-            with device.autocast():
-                logits = detector(images)
-            loss = criterion(logits, target)
-            optimizer.zero_grad(set_to_none=True)
-            scaler.scale(loss).backward()
-            if config.clip_grad:
-                scaler.unscale_(optimizer)
-                nn.utils.clip_grad_norm_(detector.parameters(), config.clip_grad)
-            scaler.step(optimizer)
-            scaler.update()
-            if average is not None:
-                average.update(detector, step=done)
-
-            losses.append(loss.detach())
-            seen += len(batch.images)
-            fakes += float(batch.target.sum())
-            if step % CHECK_EVERY == CHECK_EVERY - 1 or step == steps_per_epoch - 1:
-                _check_finite(losses, epoch)
-            yield Step(epoch, step, steps_per_epoch, seen)
-
-        trained = time.perf_counter() - started
-        train_loss = torch.stack(losses).mean().item()
-        target, y_pred = _validate(kept, held_out, device)
+    while state.epoch < config.epochs:
+        yield from _train(state, training, config, device, seed)
+        started, progress = time.perf_counter(), state.progress
+        train_loss = torch.stack(progress.losses).mean().item()
+        target, y_pred = _look(state.kept, held_out, device)
         scores = metrics.evaluate(target, y_pred)
-        yield EpochRecord(
-            epoch=epoch,
-            lr=lr,
+        record = EpochRecord(
+            epoch=state.epoch,
+            lr=recipe.learning_rate(config, state.done - 1, config.epochs * len(training), len(training)),
             train_loss=train_loss,
             val_loss=scores["log_loss"],
             val_accuracy=scores["accuracy"],
             val_auc=scores["auc"],
-            images_per_second=seen / trained,
-            seconds=time.perf_counter() - started,
+            images_per_second=progress.images / progress.seconds,
+            seconds=progress.seconds + time.perf_counter() - started,
         )
-        if (unhealthy := health.check(config, epoch, train_loss, fakes / seen, target, y_pred)) is not None:
+        unhealthy = health.check(config, state.epoch, train_loss, progress.fakes / progress.images, target, y_pred)
+        _end_epoch(state, record, unhealthy, config)
+        yield record
+        if unhealthy is not None:
             yield unhealthy
-        if config.select == "best" and scores["auc"] > best[0]:
-            best = (scores["auc"], epoch, {name: value.clone() for name, value in kept.state_dict().items()})
-    if config.select == "best":
-        kept.load_state_dict(best[2])
-    yield Fitted(kept.eval(), best[1] if config.select == "best" else config.epochs - 1)
+    if state.best is not None:
+        state.kept.load_state_dict(state.best.weights)
 
 
-def _check_finite(losses: list[torch.Tensor], epoch: int) -> None:
-    bad = ~torch.stack(losses).isfinite()
+def _train(state: State, training: Batches, config: TrainConfig, device: Device, seed: int) -> Iterator[Step]:
+    """What is left of an epoch."""
+    criterion, steps, progress = recipe.loss(config), len(training), state.progress
+    rows: list[torch.Tensor] = []
+    state.detector.train()
+    started = time.perf_counter()
+    for batch in training.epoch(state.epoch, progress.step):
+        stopping.check()
+        torch.manual_seed(seed * 1_000_003 + state.done)
+        for group in state.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate(config, state.done, config.epochs * steps, steps)
+        progress.losses.append(_step(state, batch, criterion, config, device))
+        if state.average is not None:
+            state.average.update(state.detector, step=state.done)
+
+        rows.append(batch.index)
+        state.done, progress.step = state.done + 1, progress.step + 1
+        progress.images += len(batch.images)
+        progress.fakes += float(batch.target.sum())
+        if progress.step % CHECK_EVERY == 0 or progress.step == steps:
+            _check_finite(state, rows, training)
+            rows.clear()
+        now = time.perf_counter()
+        progress.seconds += now - started
+        started = now
+        yield Step(state.epoch, progress.step - 1, steps, progress.images)
+
+
+def _step(state: State, batch: Batch, criterion: recipe.Loss, config: TrainConfig, device: Device) -> torch.Tensor:
+    """One optimiser step; gives the batch's loss."""
+    images, target = device.send(batch.images), device.send(batch.target)
+    with device.autocast():
+        logits = state.detector(images)
+    loss = criterion(logits, target)
+    state.optimizer.zero_grad(set_to_none=True)
+    state.scaler.scale(loss).backward()
+    if config.clip_grad:
+        state.scaler.unscale_(state.optimizer)
+        nn.utils.clip_grad_norm_(state.detector.parameters(), config.clip_grad)
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
+    return loss.detach()
+
+
+def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, config: TrainConfig) -> None:
+    if config.select == "best" and (state.best is None or record.val_auc > state.best.auc):
+        weights = {name: value.clone() for name, value in state.kept.state_dict().items()}
+        state.best = Best(record.val_auc, state.epoch, weights)
+    state.history.append(record)
+    state.symptoms = list(unhealthy.symptoms) if unhealthy is not None else []
+    state.epoch, state.progress = state.epoch + 1, Progress()
+
+
+def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> None:
+    """Looks at the losses of the last batches, whose rows these are."""
+    losses = torch.stack(state.progress.losses[-len(rows) :])
+    bad = ~losses.isfinite()
     if bad.any():
-        step = int(bad.nonzero()[0])
+        first = int(bad.nonzero()[0])
+        step = state.progress.step - len(rows) + first
         raise TrainingError(
-            f"the loss is {losses[step].item()} in epoch {epoch + 1}, step {step + 1}: training has diverged",
+            f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {step + 1}: training has diverged",
+            problems=[f"in this step: {name}" for name in training.names(rows[first].tolist())],
             hint="lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml",
         )
 
 
-def _validate(detector: nn.Module, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
+def _look(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Labels and scores of the held-out fold; in training's precision, for it is a look, not what is kept."""
     detector.eval()
     logits, targets = [], []
     with torch.inference_mode(), device.autocast():
         for batch in batches:
+            stopping.check()
             logits.append(detector(device.send(batch.images)).float())
             targets.append(batch.target)
     logit, target = torch.cat(logits).cpu().numpy(), torch.cat(targets).numpy().astype(np.int64)

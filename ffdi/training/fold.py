@@ -19,11 +19,13 @@ from ffdi.scoring.scores import FLOAT
 from ffdi.store.fold import FoldFolder
 from ffdi.store.identity import Identity
 from ffdi.training import detector as detectors
-from ffdi.training import health, predict
+from ffdi.training import health, mishap, predict
 from ffdi.training.detector import Detector, Scorer
 from ffdi.training.device import Device
-from ffdi.training.fit import EpochRecord, Fitted, Step, fit
+from ffdi.training.fit import Step, fit
 from ffdi.training.health import Unhealthy
+from ffdi.training.saving import Resumed, Saving
+from ffdi.training.state import EpochRecord, State
 
 
 @dataclass(frozen=True)
@@ -46,50 +48,60 @@ class Plan:
     val: Table | None
 
 
-def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Step | EpochRecord | Unhealthy]:
+Event = Resumed | Step | EpochRecord | Unhealthy
+
+
+def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
     Yields:
-        What `fit` yields, for whoever shows it.
+        What `fit` yields, for whoever shows it; before it a Resumed, where there was a checkpoint.
+
+    Raises:
+        Stopped: where this process is to end; the same call goes on there.
     """
     config, seed = plan.config, _seed(plan.config.seed, folder.fold)
     held_out = plan.train.take(np.flatnonzero(plan.fold_of == folder.fold))
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
     torch.manual_seed(seed)
-    detector = device.prepare(detectors.build(config.model, plan.weights))
-    augmentation = augment.recipe(config.augment.recipe)
+    state = State.of(device.prepare(detectors.build(config.model, plan.weights)), config.train, device)
+    batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
+    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every)
+    if (resumed := saving.resume(state)) is not None:
+        yield resumed
+    scored = {folder.oof_path: (held_out, reading)}
+    if plan.val is not None:
+        scored[folder.val_path] = (plan.val, reader(plan.val, config, device))
+    with mishap.explained(config, device), saving.at_a_stop(state):
+        for event in fit(state, batches, reading, config.train, device, seed):
+            if isinstance(event, Step):
+                saving.save_if_due(state)
+            yield event
+        saving.save_if_due(state)
+        _publish(folder, state)
+        for path, (table, images) in scored.items():
+            publish.text(path, _score(state.kept.eval(), table, images, plan, folder, device).to_csv())
+    parameters = sum(one.numel() for one in state.kept.parameters())
+    folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
+    saving.checkpoints.clear()
+
+
+def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
+    """Shuffled, augmented batches; the augmentation has been seen to draw."""
+    augmentation = augment.recipe(plan.config.augment.recipe)
     batches = loader.training(
-        training,
-        config.model.size,
+        table,
+        plan.config.model.size,
         augmentation,
-        batch_size=config.train.batch_size,
-        seed=config.seed,
+        batch_size=plan.config.train.batch_size,
+        seed=plan.config.seed,
         fold=folder.fold,
         workers=device.workers,
         pin_memory=device.pin_memory,
     )
-    reading = reader(held_out, config, device)
-    if augmentation.draws and len(training) >= health.PROBED:
+    if augmentation.draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
-    history, symptoms, fitted = [], [], None
-    for event in fit(detector, batches, reading, config.train, device, seed):
-        if isinstance(event, Fitted):
-            fitted = event
-            continue
-        if isinstance(event, EpochRecord):
-            history.append(event)
-            symptoms = []  # those of the last epoch stay
-        if isinstance(event, Unhealthy):
-            symptoms = list(event.symptoms)
-        yield event
-    assert fitted is not None
-    _publish(folder, history, fitted.detector)
-    scored = {folder.oof_path: (held_out, reading)}
-    if plan.val is not None:
-        scored[folder.val_path] = (plan.val, reader(plan.val, config, device))
-    for path, (table, images) in scored.items():
-        publish.text(path, _score(fitted.detector, table, images, plan, folder, device).to_csv())
-    folder.seal(plan.identity, plan.folds_digest, sum(one.numel() for one in fitted.detector.parameters()), symptoms)
+    return batches
 
 
 def reader(table: Table, config: Config, device: Device, distortion: str | None = None) -> loader.Batches:
@@ -121,8 +133,8 @@ def _score(
     return Ledger(table.img_name, np.full(rows, folder.fold), table.target, logit, np.full(rows, weights))
 
 
-def _publish(folder: FoldFolder, history: list[EpochRecord], detector: Detector) -> None:
-    frame = pd.DataFrame([asdict(record) for record in history])
+def _publish(folder: FoldFolder, state: State) -> None:
+    frame = pd.DataFrame([asdict(record) for record in state.history])
     frame["epoch"] += 1
     publish.text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-    detectors.save(detector, folder.weights_path)
+    detectors.save(state.kept, folder.weights_path)

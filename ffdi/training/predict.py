@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ffdi import stopping
 from ffdi.data.loader import Batches
 from ffdi.training import device as devices
 from ffdi.training.detector import Detector
@@ -31,6 +32,7 @@ def features(detector: Detector, batches: Batches, device: Device) -> Iterator[n
     detector.eval()
     with torch.inference_mode(), devices.exact():
         for batch in batches:
+            stopping.check()
             yield detector.embed(device.send(batch.images)).cpu().numpy()
 
 
@@ -50,5 +52,6 @@ def logits(networks: Sequence[nn.Module], batches: Batches, device: Device) -> I
     """
     with torch.inference_mode(), devices.exact():
         for batch in batches:
+            stopping.check()
             images = device.send(batch.images)
             yield torch.stack([network(images) for network in networks]).float().cpu().numpy()

@@ -13,6 +13,9 @@ from torch.nn import functional
 from ffdi.config import TrainConfig
 from ffdi.errors import ConfigError, nearest
 
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""(logits float32 [B], target float32 [B]) -> mean loss."""
+
 
 def check(config: TrainConfig) -> None:
     """Refuses names that no dictionary below has.
@@ -54,8 +57,8 @@ def learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: i
     return config.lr * SCHEDULES[config.schedule]((step - warmup) / (steps - warmup))
 
 
-def loss(config: TrainConfig) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-    """(logits float32 [B], target float32 [B]) -> mean loss; label smoothing moves targets towards 1/2."""
+def loss(config: TrainConfig) -> Loss:
+    """The loss of a batch; label smoothing moves targets towards 1/2."""
     function, smoothing = LOSSES[config.loss], config.label_smoothing
     return lambda logits, target: function(logits, target * (1 - smoothing) + smoothing / 2)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub as hub
+import safetensors
 import timm
 import torch
 from huggingface_hub.errors import EntryNotFoundError
@@ -15,6 +19,7 @@ from torch import nn
 
 from ffdi.config import ModelConfig
 from ffdi.errors import ConfigError, nearest
+from ffdi.training import unpickle
 
 HUB_SECONDS = 5
 """How long the hub may take to answer at all."""
@@ -55,7 +60,7 @@ def load(backbone: str, weights: Path, options: dict[str, Any]) -> nn.Module:
         ConfigError: the file cannot be read, or leaves weights of the backbone as they were drawn: timm passes
             over what it does not find.
     """
-    _check_readable(weights)
+    weights, given = _safe(weights), weights
     logging.getLogger("timm").setLevel(logging.ERROR)  # what it warns of here is refused below
     try:
         with torch.random.fork_rng(devices=[]):
@@ -66,9 +71,9 @@ def load(backbone: str, weights: Path, options: dict[str, Any]) -> nn.Module:
                 backbone, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, **options
             )
     except (RuntimeError, KeyError) as error:
-        raise _misfit(weights, backbone, first_line(error)) from None
+        raise _misfit(given, backbone, first_line(error)) from None
     if left := list(_left_as_drawn(drawn, loaded)):
-        raise _misfit(weights, backbone, f"{left[0]} and {len(left) - 1} more are not in it")
+        raise _misfit(given, backbone, f"{left[0]} and {len(left) - 1} more are not in it")
     return loaded
 
 
@@ -111,14 +116,35 @@ def _left_as_drawn(drawn: nn.Module, loaded: nn.Module) -> Iterator[str]:
             yield name
 
 
-def _check_readable(weights: Path) -> None:
-    try:
-        timm.models.load_state_dict(str(weights), weights_only=True)
-    except Exception as error:  # what is no weights file can make its reader fail in any way
+def _safe(weights: Path) -> Path:
+    """The same weights in a file that can hold nothing but tensors, and is known to be readable."""
+    if weights.suffix == ".safetensors":
+        safe, fault = weights, _unreadable(weights)
+    else:
+        safe, fault = _converted(weights, weights.stat().st_mtime_ns)
+    if fault:
         raise ConfigError(
-            f"{weights} cannot be read as weights: {first_line(error)}",
+            f"{weights} cannot be read as weights: {fault}",
             hint="model.weights_file takes a .safetensors file or a .pth that holds tensors only",
-        ) from None
+        )
+    return safe
+
+
+def _unreadable(weights: Path) -> str:
+    try:
+        with safetensors.safe_open(weights, "pt"):
+            return ""
+    except (safetensors.SafetensorError, OSError) as error:
+        return first_line(error)
+
+
+@cache
+def _converted(weights: Path, _changed: int) -> tuple[Path, str]:
+    """A .pth as safetensors, made once in a process, and what is wrong with it."""
+    folder = tempfile.TemporaryDirectory(prefix="ffdi-")
+    atexit.register(folder.cleanup)
+    converted = Path(folder.name) / "weights.safetensors"
+    return converted, unpickle.convert(weights, converted)
 
 
 def _misfit(weights: Path, backbone: str, reason: str) -> ConfigError:

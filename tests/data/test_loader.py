@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +162,46 @@ def test_a_bad_image_leaves_no_workers_behind(gallery: Gallery) -> None:
     damaged(table, 4)
     assert fault(iter(reading(table, workers=2))) != "no fault"
     assert set(active_children()) <= before
+
+
+# --- workers that die or hang ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "state"), [("killed", "was killed"), ("hanging", "did not answer for 2 s")], ids=["killed", "hanging"]
+)
+def test_a_worker_that_dies_or_hangs_is_told_with_the_images(
+    end: str, state: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, real = gallery(12), images.read
+
+    def read(path: Path) -> np.ndarray:
+        if path == table.path(9):
+            if end == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return real(path)
+
+    monkeypatch.setattr(images, "read", read)
+    monkeypatch.setattr(loader, "SECONDS", 2)
+    monkeypatch.setattr(loader, "LOOK", 1)
+    batches, seen = reading(table, workers=1), []
+    with pytest.raises(DataError) as caught:
+        for batch in batches:
+            seen += batch.index.tolist()
+    names = table.img_name[len(seen) : len(seen) + 4].tolist()
+    assert names
+    assert str(caught.value) == (
+        f"a loader worker {state} while these images, or those after them, were read\n"
+        + "".join(f"  {name}\n" for name in names)
+        + "next: pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
+        "was killed may have wanted more memory than there is"
+    )
+
+
+def test_an_epoch_goes_on_in_its_middle(gallery: Gallery) -> None:
+    batches = training(gallery(12), workers=2)
+    whole = [batch.index.tolist() for batch in batches.epoch(1)]
+    assert [batch.index.tolist() for batch in batches.epoch(1, start=2)] == whole[2:]
+    assert list(batches.epoch(1, start=3)) == []
+    assert [batch.index.tolist() for batch in batches.epoch(1)] == whole

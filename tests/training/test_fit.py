@@ -12,7 +12,8 @@ from ffdi.config import TrainConfig
 from ffdi.data.loader import Batch
 from ffdi.errors import TrainingError
 from ffdi.training import device as devices
-from ffdi.training.fit import EpochRecord, Fitted, Step, fit
+from ffdi.training.fit import Step, fit
+from ffdi.training.state import EpochRecord, State
 
 CPU = devices.choose("cpu", "fp32", 0)
 
@@ -35,7 +36,7 @@ class Bright:
 
     def __init__(self, batches: int = 5, target_nan: bool = False) -> None:
         self.batches, self.target_nan = batches, target_nan
-        self.epochs: list[int] = []
+        self.epochs: list[tuple[int, int]] = []
 
     def __len__(self) -> int:
         return self.batches
@@ -48,14 +49,23 @@ class Bright:
                 target[0] = float("nan")
             yield Batch(levels.view(8, 1, 1, 1).expand(8, 2, 2, 3), target, torch.arange(8))
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        self.epochs.append(epoch)
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        self.epochs.append((epoch, start))
         return iter(self)
 
+    def names(self, index: list[int]) -> list[str]:
+        return [f"{row}.jpg" for row in index]
 
-def run(config: TrainConfig, training: Bright | None = None) -> list[Step | EpochRecord | Fitted]:
+
+def fitted(config: TrainConfig, network: Linear | None = None, training: Bright | None = None) -> tuple[State, list]:
+    """The state at the end, and everything that fit yields."""
+    state = State.of(network or Linear(), config, CPU)  # type: ignore[arg-type]
+    return state, list(fit(state, training or Bright(), Bright(), config, CPU, seed=0))  # type: ignore[arg-type]
+
+
+def run(config: TrainConfig, training: Bright | None = None) -> list[Step | EpochRecord]:
     """Everything that fit yields."""
-    return list(fit(Linear(), training or Bright(), Bright(), config, CPU, seed=0))  # type: ignore[arg-type]
+    return fitted(config, training=training)[1]
 
 
 def test_the_loss_falls_and_the_classes_part() -> None:
@@ -66,15 +76,15 @@ def test_the_loss_falls_and_the_classes_part() -> None:
     assert records[-1].val_accuracy > 0.9
 
 
-def test_every_step_is_told_and_the_fitted_comes_last() -> None:
+def test_every_step_and_every_epoch_is_told() -> None:
     training = Bright()
-    events = run(TrainConfig(epochs=2, lr=0.1), training)
-    assert training.epochs == [0, 1]
+    state, events = fitted(TrainConfig(epochs=2, lr=0.1), training=training)
+    assert training.epochs == [(0, 0), (1, 0)]
     steps = [(event.epoch, event.step, event.steps, event.images) for event in events if isinstance(event, Step)]
     assert steps[:5] == [(0, step, 5, 8 * (step + 1)) for step in range(5)]
     assert len(steps) == 10
-    assert isinstance(events[-1], Fitted)
-    assert events[-1].epoch == 1
+    assert [event for event in events if isinstance(event, EpochRecord)] == state.history
+    assert (state.epoch, state.done, state.best) == (2, 10, None)
 
 
 def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
@@ -85,22 +95,23 @@ def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
             logits = super().forward(images)
             return logits if self.training or self.layer.weight.item() < 0.2 else -logits
 
-    def kept(select: str) -> Fitted:
+    def kept(select: str) -> State:
         config = TrainConfig(epochs=6, lr=0.03, select=select, schedule="constant")  # type: ignore[arg-type]
-        return list(fit(Worsening(), Bright(), Bright(), config, CPU, seed=0))[-1]  # type: ignore[arg-type, return-value]
+        return fitted(config, Worsening())[0]
 
-    assert kept("last").epoch == 5
-    assert kept("best").epoch < 5
-    assert kept("best").detector.layer.weight.item() < 0.2  # type: ignore[attr-defined]
+    assert kept("last").best is None
+    assert kept("last").kept.layer.weight.item() > 0.2  # type: ignore[operator]
+    best = kept("best")
+    assert best.best is not None
+    assert best.best.epoch < 5
+    assert best.kept.layer.weight.item() < 0.2  # type: ignore[operator]
 
 
 def test_the_average_is_what_is_kept() -> None:
-    fast = run(TrainConfig(epochs=3, lr=0.3, schedule="constant"))[-1]
-    slow = run(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema=0.99))[-1]
-    assert isinstance(fast, Fitted)
-    assert isinstance(slow, Fitted)
-    assert 0 < slow.detector.layer.weight.item() < fast.detector.layer.weight.item()  # type: ignore[operator]
-    assert not slow.detector.training
+    fast, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant"))
+    slow, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema=0.99))
+    assert slow.kept is not slow.detector
+    assert 0 < slow.kept.layer.weight.item() < fast.kept.layer.weight.item()  # type: ignore[operator]
 
 
 def test_gradients_are_clipped() -> None:
@@ -109,7 +120,7 @@ def test_gradients_are_clipped() -> None:
         seen = []
         network = Linear()
         network.layer.weight.register_post_accumulate_grad_hook(lambda p: seen.append(p.grad))
-        list(fit(network, Bright(1), Bright(), config, CPU, seed=0))  # type: ignore[arg-type]
+        fitted(config, network, Bright(1))
         return float(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm())
 
     assert moved(0) > 1e-2
@@ -121,5 +132,6 @@ def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
         run(TrainConfig(epochs=2, lr=0.1), Bright(target_nan=True))
     assert str(caught.value) == (
         "the loss is nan in epoch 1, step 3: training has diverged\n"
-        "next: lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml"
+        + "".join(f"  in this step: {row}.jpg\n" for row in range(8))
+        + "next: lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml"
     )

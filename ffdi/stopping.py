@@ -1,0 +1,78 @@
+"""Leaving in good order: Ctrl-C, SIGTERM and the end of the time are heard where nothing can be lost."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+OUT_OF_TIME = 75
+"""Exit status at the end of --max-time: 'try again' (EX_TEMPFAIL of sysexits.h)."""
+
+
+class Stopped(BaseException):
+    """This process is to end. No Exception, so that nobody takes it for a fault.
+
+    Args:
+        why: what happened, in a few words.
+        code: the exit status: 128 and the signal's number, or OUT_OF_TIME.
+    """
+
+    def __init__(self, why: str, code: int) -> None:
+        self.why, self.code = why, code
+        super().__init__(why)
+
+
+class _Wish:
+    """What was asked for while somebody listened."""
+
+    def __init__(self, end: float | None) -> None:
+        self.stopped: Stopped | None = None
+        self._end = end
+
+    def hear(self, number: int, _frame: FrameType | None) -> None:
+        """A signal's handler: once; the next one of its kind does what it did before."""
+        self.stopped = Stopped(NAMES[number], 128 + number)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def check(self) -> None:
+        """Raises what was asked for."""
+        if self.stopped is None and self._end is not None and time.monotonic() >= self._end:
+            self.stopped = Stopped("--max-time is over", OUT_OF_TIME)
+        if self.stopped is not None:
+            raise self.stopped
+
+
+@contextmanager
+def listening(end: float | None = None) -> Iterator[None]:
+    """Inside, signals and the end of the time only ask; whoever calls `check` is stopped. A second signal is not heard
+    here and ends the process at once.
+
+    Args:
+        end: when the time is over, by `time.monotonic`; None never.
+    """
+    global _wish
+    wish = _wish = _Wish(end)
+    before = {number: signal.signal(number, wish.hear) for number in NAMES}
+    try:
+        yield
+    finally:
+        _wish = None
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check() -> None:
+    """To be called where a process may end and nothing is lost.
+
+    Raises:
+        Stopped: somebody wants it to end.
+    """
+    if _wish is not None:
+        _wish.check()
+
+
+NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_wish: _Wish | None = None

@@ -1,0 +1,39 @@
+"""What torch says when memory is short, in words that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from ffdi.config import Config
+from ffdi.errors import TrainingError
+from ffdi.training.device import Device
+
+
+@contextmanager
+def explained(config: Config, device: Device) -> Iterator[None]:
+    """Turns such errors of what happens inside into ffdi's.
+
+    Raises:
+        TrainingError: the device has not enough memory; says which batch size to try.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise _too_large(config, device) from None
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):  # what the CPU's allocator says
+            raise
+        raise _too_large(config, device) from None
+
+
+def _too_large(config: Config, device: Device) -> TrainingError:
+    size = config.train.batch_size
+    return TrainingError(
+        f"{device.name} has not the memory for {config.model.backbone} at {config.model.size} px in batches of {size}",
+        hint=f"set train.batch_size = {size // 2} in config.toml"
+        if size > 1
+        else "set a smaller model.size or another model.backbone in config.toml",
+    )

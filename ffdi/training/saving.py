@@ -1,0 +1,93 @@
+"""When a training writes down where it is, and how it goes on from there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+
+from ffdi.errors import ExperimentError
+from ffdi.stopping import Stopped
+from ffdi.store.checkpoint import Checkpoints
+from ffdi.training.state import State
+from ffdi.training.weights import first_line
+
+SHARE = 0.03
+"""At most so much of the time goes into checkpoints, however often they are asked for."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A training goes on where it was broken off, or begins anew: `damaged` says which checkpoints could not be used.
+
+    Attributes:
+        epoch: from 0.
+        step: of this epoch; steps before it are done.
+        damaged: a line each.
+    """
+
+    epoch: int
+    step: int
+    damaged: list[str]
+
+
+class Saving:
+    """Writes a state down every so often, and when this process is to end.
+
+    Args:
+        checkpoints: where to.
+        every: seconds between two of them; 0 writes none but the one at a stop.
+    """
+
+    def __init__(self, checkpoints: Checkpoints, every: float) -> None:
+        self.checkpoints, self._every = checkpoints, every
+        self._next = time.monotonic() + every
+
+    def resume(self, state: State) -> Resumed | None:
+        """Makes a state what the last checkpoint that is whole says it was; None where there is no checkpoint.
+
+        Raises:
+            ExperimentError: the checkpoint belongs to another run.
+        """
+        damaged: list[str] = []
+        found = self.checkpoints.newest(damaged.append)
+        if found is not None:
+            try:
+                state.restore(safetensors.torch.load_file(found.tensors), found.record)
+            except (KeyError, TypeError, ValueError, RuntimeError, IndexError, safetensors.SafetensorError) as error:
+                raise ExperimentError(
+                    f"{found.tensors} is no state of this training: {first_line(error)}",
+                    hint=f"remove the fold and train it again: rm -r {found.tensors.parent}",
+                ) from None
+        elif not damaged:
+            return None
+        return Resumed(state.epoch, state.progress.step, damaged)
+
+    def save_if_due(self, state: State) -> None:
+        """Writes a checkpoint if the last one is long ago."""
+        if self._every and time.monotonic() >= self._next:
+            self._save(state)
+
+    @contextmanager
+    def at_a_stop(self, state: State) -> Iterator[None]:
+        """Writes a checkpoint where what happens inside is stopped."""
+        try:
+            yield
+        except Stopped:
+            self._save(state)
+            raise
+
+    def _save(self, state: State) -> None:
+        started = time.monotonic()
+
+        def tensors(path: Path) -> None:
+            safetensors.torch.save_file(state.tensors(), path)
+
+        self.checkpoints.write(state.done, tensors, state.record())
+        took = time.monotonic() - started
+        self._next = time.monotonic() + max(self._every, took / SHARE)

@@ -1,0 +1,138 @@
+"""Verbs in processes of their own, with one fault each: killed at a moment, or at a call that changes the disk.
+
+The libraries are imported once; every process is forked from that one.
+"""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.conftest import PROJECT
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.faults_preload"])
+LIMIT = 120.0
+"""Seconds after which a verb counts as hanging."""
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+class Fault(NamedTuple):
+    """What happens to a process.
+
+    Attributes:
+        kind: the name of a signal that it is sent, or of an errno that a call fails with.
+        call: at which of its calls, from 1; None sends the signal after `seconds`.
+        seconds: since its start.
+    """
+
+    kind: str
+    call: int | None = None
+    seconds: float = 0.0
+
+
+class Ended(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+        code: its exit code; minus the signal's number where it was killed.
+        said: all that it printed.
+        calls: what it did to the disk below the workspace, in order.
+        seconds: how long it took.
+    """
+
+    code: int
+    said: str
+    calls: list[str]
+    seconds: float
+
+
+def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
+    """Calls `invoke WORDS` on a workspace, with a fault."""
+    said, calls = root.with_name(f"{root.name}.said"), root.with_name(f"{root.name}.calls")
+    for path in (said, calls):
+        path.write_text("")
+    process = CONTEXT.Process(target=_verb, args=(list(words), root, said, calls, fault))
+    started = time.monotonic()
+    process.start()
+    if fault is not None and fault.call is None:
+        process.join(fault.seconds)
+        if process.exitcode is None:
+            os.kill(process.pid, getattr(signal, fault.kind))  # type: ignore[arg-type]
+    process.join(LIMIT)
+    if process.exitcode is None:
+        process.kill()
+        raise AssertionError(f"{' '.join(words)} hangs after {fault}: {said.read_text()}")
+    seconds = time.monotonic() - started
+    return Ended(process.exitcode, said.read_text(), calls.read_text().splitlines(), seconds)
+
+
+def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None) -> None:
+    """In the process."""
+    from invoke import Program
+
+    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1) for one in (1, 2))
+    os.environ["FFDI_ROOT"] = str(root)
+    os.chdir(PROJECT)
+    sys.path.insert(0, str(PROJECT))
+    _watch(root, calls, fault)
+    Program().run(["invoke", *words])
+
+
+def _watch(root: Path, calls: Path, fault: Fault | None) -> None:
+    """Writes down each call that changes something below `root`, and lets the one that is meant fail or kill."""
+    log = os.open(calls, os.O_WRONLY | os.O_APPEND)
+    count = 0
+
+    def seen(what: str) -> None:
+        nonlocal count
+        count += 1
+        os.write(log, f"{what}\n".encode())
+        if fault is None or fault.call != count:
+            return
+        if fault.kind.startswith("SIG"):
+            os.kill(os.getpid(), getattr(signal, fault.kind))
+            return
+        number = getattr(errno, fault.kind)
+        raise OSError(number, os.strerror(number))
+
+    def audit(event: str, details: tuple[object, ...]) -> None:
+        if event not in CHANGES:
+            return
+        path = details[0]
+        if isinstance(path, str | bytes | os.PathLike) and (place := _below(os.fsdecode(path), root)):
+            if event == "open" and not int(details[2] or 0) & WRITES:  # type: ignore[call-overload]
+                return
+            seen(f"{event} {place}")
+
+    sys.addaudithook(audit)
+    os.fsync = _fsync(os.fsync, root, seen)
+
+
+def _fsync(real: Callable[[int], None], root: Path, seen: Callable[[str], None]) -> Callable[[int], None]:
+    def fsync(descriptor: int) -> None:
+        if place := _below(str(Path(f"/proc/self/fd/{descriptor}").readlink()), root):
+            seen(f"fsync {place}")
+        real(descriptor)
+
+    return fsync
+
+
+def _below(path: str, root: Path) -> str:
+    """The path relative to `root`; empty where it is not below."""
+    whole = os.path.abspath(path)  # noqa: PTH100
+    return os.path.relpath(whole, root) if whole.startswith(f"{root}{os.sep}") else ""
+
+
+CHANGES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link", "os.symlink"}
+"""Audit events (PEP 578) of what changes a folder or a file."""

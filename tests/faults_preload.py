@@ -1,0 +1,10 @@
+"""What every process of `faults` begins with."""
+
+import ffdi.deploy.export
+import ffdi.deploy.proving
+import ffdi.pipeline.doctor
+import ffdi.pipeline.ensemble_submit
+import ffdi.pipeline.export_onnx
+import ffdi.pipeline.predict_onnx
+import ffdi.pipeline.train_folds
+import ffdi.training.fold  # noqa: F401

@@ -1,0 +1,139 @@
+"""Whatever breaks a run off, the same command ends in the same bytes; whatever cannot be written is said."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests import faults
+from tests.conftest import TINY
+from tests.faults import Ended, Fault
+
+KILLS = 20
+CONFIG = TINY.replace("ema = 0.9", "ema = 0.9\ncheckpoint_every = 0.001")
+CLOCKS = ["images_per_second", "seconds"]
+
+
+def workspace(root: Path) -> Path:
+    """With an experiment that is not trained."""
+    folder = root / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(CONFIG)
+    return root
+
+
+def train(root: Path, competition: Path, fault: Fault | None = None) -> Ended:
+    """train-folds on that workspace."""
+    return faults.run(["train-folds", "--experiment", "tiny", "--data", str(competition)], root, fault)
+
+
+def result(root: Path) -> dict[str, object]:
+    """All that a run is for, without what clocks say."""
+    folder = root / "experiments" / "tiny"
+    names = ["folds.csv", "oof.csv", "metrics.json", "resolved.json"]
+    names += [f"fold_{fold}/{name}" for fold in (0, 1) for name in ("weights.safetensors", "oof.csv", "val.csv")]
+    found: dict[str, object] = {name: (folder / name).read_bytes() for name in names}
+    for fold in (0, 1):
+        history = pd.read_csv(folder / f"fold_{fold}" / "history.csv").drop(columns=CLOCKS)
+        found[f"fold_{fold}/history.csv"] = history.to_csv()
+    return found
+
+
+def left(root: Path) -> set[str]:
+    """Every file of the experiment."""
+    folder = root / "experiments" / "tiny"
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="session")
+def unbroken(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """A run that nothing happened to."""
+    root = workspace(tmp_path_factory.mktemp("unbroken") / "root")
+    train(root, competition)  # what is imported later than at the start is imported once
+    shutil.rmtree(root)
+    ended = train(workspace(root), competition)
+    assert ended.code == 0, ended.said
+    return root, ended
+
+
+def check_goes_on(root: Path, competition: Path, unbroken: Path) -> None:
+    """The same command ends in what an unbroken run ends in, and leaves nothing else behind."""
+    again = train(root, competition)
+    assert again.code == 0, again.said
+    assert result(root) == result(unbroken)
+    assert left(root) == left(unbroken)
+
+
+@pytest.mark.parametrize("number", range(KILLS))
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(
+    number: int, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    root, (_, _, _, seconds) = workspace(tmp_path / "root"), unbroken[1]
+    ended = train(root, competition, Fault("SIGKILL", seconds=seconds * (number + 0.5) / KILLS))
+    assert ended.code in (0, -9)
+    check_goes_on(root, competition, unbroken[0])
+
+
+def calls(unbroken: Ended, share: int, of: int) -> list[int]:
+    """Every so-manieth call that changes something, from 1."""
+    return list(range(1 + share, len(unbroken.calls) + 1, of))
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_a_run_that_is_killed_at_a_call_goes_on_to_the_same_bytes(
+    share: int, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    some = calls(unbroken[1], share * 8, 32)
+    assert some
+    for call in some:
+        root = workspace(tmp_path / f"root{call}")
+        ended = train(root, competition, Fault("SIGKILL", call))
+        assert ended.code == -9
+        check_goes_on(root, competition, unbroken[0])
+
+
+@pytest.mark.parametrize("share", range(4))
+def test_what_cannot_be_written_is_said_and_nothing_is_lost(
+    share: int, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    kinds = ("ENOSPC", "EIO", "EACCES")
+    for call in calls(unbroken[1], 4 + share * 8, 32):
+        root = workspace(tmp_path / f"root{call}")
+        kind = kinds[call % len(kinds)]
+        ended = train(root, competition, Fault(kind, call))
+        what = unbroken[1].calls[call - 1]
+        assert "Traceback" not in ended.said, (what, ended.said)
+        if ended.code != 0:
+            assert ended.code == 1, (what, ended.said)
+            assert "error: " in ended.said
+            assert "next: " in ended.said, (what, ended.said)
+        check_goes_on(root, competition, unbroken[0])
+
+
+@pytest.mark.parametrize(("number", "code", "why"), [("SIGTERM", 143, "SIGTERM"), ("SIGINT", 130, "Ctrl-C")])
+def test_a_signal_stops_in_good_order(
+    number: str, code: int, why: str, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    root = workspace(tmp_path / "root")
+    at = next(place for place, call in enumerate(unbroken[1].calls, 1) if "fold_0/.checkpoint" in call)
+    ended = train(root, competition, Fault(number, at))
+    assert ended.code == code
+    assert f"stopped ({why}): what was done is kept, and the same command goes on from there\n" in ended.said
+    assert list((root / "experiments" / "tiny" / "fold_0").glob("checkpoint-*.json"))
+    again = train(root, competition)
+    assert "fold 0  goes on in epoch " in again.said
+    check_goes_on(root, competition, unbroken[0])
+
+
+def test_the_end_of_the_time_stops_in_good_order(
+    unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    root = workspace(tmp_path / "root")
+    words = ["train-folds", "--experiment", "tiny", "--data", str(competition), "--max-time", "0.01s"]
+    ended = faults.run(words, root)
+    assert ended.code == 75
+    assert "stopped (--max-time is over): what was done is kept" in ended.said
+    check_goes_on(root, competition, unbroken[0])

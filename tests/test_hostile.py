@@ -1,0 +1,444 @@
+"""Files that somebody made to harm: refused with a message, nothing run, nothing opened outside the roots."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import struct
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper
+
+from ffdi import publish
+from ffdi.deploy import vetting
+from ffdi.errors import ConfigError, ExperimentError
+from ffdi.training import weights
+from tests.conftest import Invoke, reseal
+
+EVENTS: list[str] = []
+"""What was unpickled, run or opened while a test watched."""
+
+
+def _listen(event: str, details: tuple[object, ...]) -> None:
+    if event in ("pickle.find_class", "os.system"):
+        EVENTS.append(event)
+    elif event == "open" and isinstance(details[0], str) and "secret" in details[0]:
+        EVENTS.append(f"open {details[0]}")
+
+
+sys.addaudithook(_listen)
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Iterator[Path]:
+    """A file that nobody may open; nothing may have been run at the end."""
+    path = tmp_path / "secret.bin"
+    path.write_bytes(bytes(4096))
+    EVENTS.clear()
+    yield path
+    assert EVENTS == []
+    assert not (tmp_path / "attacked").exists()
+
+
+class Attack:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.folder / "attacked",)
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def saved(content: object, **options: bool) -> bytes:
+    """As torch saves."""
+    file = io.BytesIO()
+    torch.save(content, file, **options)
+    return file.getvalue()
+
+
+def header(content: bytes, size: int | None = None) -> bytes:
+    """A .safetensors with that header, and the size that it says to have."""
+    return struct.pack("<Q", len(content) if size is None else size) + content + bytes(64)
+
+
+def bomb() -> bytes:
+    """A .pth whose one tensor of 512 MiB is packed into half a MiB."""
+    small = io.BytesIO(saved({"weight": torch.zeros(4)}))
+    file = io.BytesIO()
+    with zipfile.ZipFile(small) as given, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in given.namelist():
+            if "/data/" in name:
+                with packed.open(name, "w", force_zip64=True) as entry:
+                    for _ in range(512):
+                        entry.write(bytes(2**20))
+            else:
+                packed.writestr(name, given.read(name))
+    return file.getvalue()
+
+
+def tensor(dtype: str = "F32", shape: list[int] | None = None, ends: tuple[int, int] = (0, 16)) -> bytes:
+    """A header of one tensor."""
+    return json.dumps({"weight": {"dtype": dtype, "shape": shape or [4], "data_offsets": ends}}).encode()
+
+
+WEIGHTS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
+    "a pickle in torch's format": ("w.pth", lambda folder: saved({"weight": Attack(folder)})),
+    "torch's old format": (
+        "w.pt",
+        lambda folder: saved({"weight": Attack(folder)}, _use_new_zipfile_serialization=False),
+    ),
+    "a bare pickle": ("w.pth", lambda folder: pickle.dumps(Attack(folder))),
+    "a bare pickle of protocol 0": ("w.bin", lambda folder: pickle.dumps(Attack(folder), 0)),
+    "a pickle called .safetensors": ("w.safetensors", lambda folder: pickle.dumps(Attack(folder))),
+    "a zip of a pickle called .safetensors": ("w.safetensors", lambda folder: saved(Attack(folder))),
+    "a pickle called .ckpt": ("w.ckpt", lambda folder: saved({"state_dict": Attack(folder)})),
+    "a whole module": ("w.pth", lambda _: saved(torch.nn.Linear(2, 2))),
+    "a bomb": ("w.pth", lambda _: bomb()),
+    "no zip": ("w.pth", lambda _: b"PK\x03\x04" + bytes(200)),
+    "nothing": ("w.pth", lambda _: b""),
+    "a header as long as the world": ("w.safetensors", lambda _: header(b"{}", 2**62)),
+    "a header that is too long": ("w.safetensors", lambda _: header(b" " * 1000, 10**9)),
+    "a header of brackets": ("w.safetensors", lambda _: header(b"[" * 100_000)),
+    "a tensor behind the end": ("w.safetensors", lambda _: header(tensor(ends=(0, 10**12), shape=[10**12 // 4]))),
+    "a tensor that ends before it begins": ("w.safetensors", lambda _: header(tensor(ends=(16, 0)))),
+    "an unknown type": ("w.safetensors", lambda _: header(tensor("Q99"))),
+    "a shape that overflows": ("w.safetensors", lambda _: header(tensor(shape=[2**62, 2**62]))),
+}
+
+
+@pytest.mark.parametrize("what", WEIGHTS)
+def test_weights_that_are_more_than_weights_are_refused(what: str, secret: Path) -> None:
+    name, content = WEIGHTS[what]
+    path = secret.parent / name
+    path.write_bytes(content(secret.parent))
+    EVENTS.clear()
+    with pytest.raises(ConfigError) as caught:
+        weights.load("test_resnet", path, {"num_classes": 1})
+    assert caught.value.what.startswith((f"{path} cannot be read as weights: ", f"{path} does not hold weights of "))
+
+
+# --- graphs ----------------------------------------------------------------------------------------------------------
+
+
+def outside(location: str) -> TensorProto:
+    """Weights in another file."""
+    weight = TensorProto(name="weight", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    weight.external_data.add(key="location", value=location)
+    return weight
+
+
+def graph(*nodes: onnx.NodeProto, weight: TensorProto | None = None, domain: str = "") -> onnx.ModelProto:
+    """A graph with these nodes beside a node that gives scores."""
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 32, 32, 3])
+    y_pred = helper.make_tensor_value_info("y_pred", TensorProto.FLOAT, ["batch"])
+    own = helper.make_node("Identity", ["weight"], ["y_pred"])
+    drawn = helper.make_graph([*nodes, own], "graph", [images], [y_pred], [weight] if weight else [])
+    opsets = [helper.make_opsetid("", 20)] + ([helper.make_opsetid(domain, 1)] if domain else [])
+    return helper.make_model(drawn, opset_imports=opsets)
+
+
+def inner(location: str) -> onnx.NodeProto:
+    """An If with weights of its own."""
+    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4])
+    branch = helper.make_graph([helper.make_node("Identity", ["w"], ["out"])], "then", [], [out], [outside(location)])
+    return helper.make_node("If", ["cond"], ["weight"], then_branch=branch, else_branch=branch)
+
+
+def constant(location: str) -> onnx.NodeProto:
+    """Weights in a node."""
+    return helper.make_node("Constant", [], ["weight"], value=outside(location))
+
+
+def with_function(domain: str) -> onnx.ModelProto:
+    """A function of somebody's own."""
+    model = graph(weight=onnx.numpy_helper.from_array(np.zeros(4, np.float32), "weight"))
+    body = helper.make_node("Evil", ["x"], ["y"], domain=domain)
+    model.functions.append(helper.make_function("here", "f", ["x"], ["y"], [body], [helper.make_opsetid(domain, 1)]))
+    return model
+
+
+GRAPHS: dict[str, Callable[[Path], bytes]] = {
+    "weights above the folder": lambda _: graph(weight=outside("../../secret.bin")).SerializeToString(),
+    "weights at an absolute place": lambda secret: graph(weight=outside(str(secret))).SerializeToString(),
+    "weights behind a link": lambda _: graph(weight=outside("link.bin")).SerializeToString(),
+    "weights behind a hard link": lambda _: graph(weight=outside("hard.bin")).SerializeToString(),
+    "weights in a node": lambda secret: graph(constant(str(secret))).SerializeToString(),
+    "weights in a branch": lambda secret: graph(inner(str(secret))).SerializeToString(),
+    "operators of somebody's own": lambda _: graph(
+        helper.make_node("Evil", ["images"], ["weight"], domain="evil"), domain="evil"
+    ).SerializeToString(),
+    "a function of somebody's own": lambda _: with_function("evil").SerializeToString(),
+    "noise": lambda _: np.random.default_rng(0).bytes(4096),
+    "a pickle": lambda secret: pickle.dumps(Attack(secret.parent)),
+}
+
+
+@pytest.fixture
+def exports(copy: Path, secret: Path) -> Path:
+    """An export of somebody else's, with links to a secret beside the graph."""
+    folder = copy / "exports" / "tiny"
+    (folder / "link.bin").symlink_to(secret)
+    (folder / "hard.bin").hardlink_to(secret)
+    return folder
+
+
+@pytest.mark.parametrize("what", GRAPHS)
+def test_graphs_that_reach_outside_are_refused(what: str, exports: Path, secret: Path, invoke: Invoke) -> None:
+    (exports / "model.onnx").write_bytes(GRAPHS[what](secret))
+    reseal(exports)
+    EVENTS.clear()
+    for flags in ([], ["--selftest"]):
+        answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", *flags)
+        assert answer.code == 1
+        assert answer.err.startswith(f"error: {exports}/model.onnx ")
+        assert "next: do not use this file; export again, or ask whoever gave it to you" in answer.err
+
+
+def test_what_ffdi_exports_passes(copy: Path) -> None:
+    vetting.check(copy / "exports" / "tiny" / "model.onnx")
+
+
+def files(name: str) -> Callable[[dict[str, Any]], None]:
+    """A bundle that lists another file."""
+
+    def change(content: dict[str, Any]) -> None:
+        content["files"][name] = hashlib.sha256(bytes(4096)).hexdigest()
+
+    return change
+
+
+def without(*keys: str) -> Callable[[dict[str, Any]], None]:
+    """A bundle that lacks something."""
+
+    def change(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]
+        del content[keys[-1]]
+
+    return change
+
+
+BUNDLES: dict[str, Callable[[dict[str, Any]], None]] = {
+    "a file above the folder": files("../../secret.bin"),
+    "a file behind a link": files("link.bin"),
+    "no files": without("files"),
+    "no input": without("input"),
+    "no shape": without("input", "shape"),
+    "no runtimes": without("runtimes"),
+    "no plain runtime": without("runtimes", "cpu"),
+    "no graph among the files": without("files", "model.onnx"),
+    "a size that is none": lambda content: content["input"].update(shape=["batch", "huge", 1, 3]),
+    "a limit that is none": lambda content: content["runtimes"]["cpu"].update(limit="wide"),
+}
+
+
+@pytest.mark.parametrize("what", BUNDLES)
+def test_bundles_that_reach_outside_or_lack_something_are_refused(what: str, exports: Path, invoke: Invoke) -> None:
+    reseal(exports, BUNDLES[what])
+    EVENTS.clear()
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu")
+    assert answer.code == 1, what
+    assert answer.err.startswith(f"error: {exports}")
+    assert "next: " in answer.err
+
+
+@pytest.mark.parametrize("name", ["../../../secret.bin", "/etc/passwd", "sub/face.jpg", "00.jpg/../../x"])
+def test_golden_images_lie_in_their_folder(name: str, exports: Path, invoke: Invoke) -> None:
+    golden = exports / "golden" / "golden.csv"
+    golden.write_text(golden.read_text() + f"{name},0.5\n")
+    lines = golden.read_text().splitlines()
+    golden.write_text("\n".join([lines[0], lines[-1], *lines[1:-1]]) + "\n")
+    reseal(exports)
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu")
+    assert (answer.code, answer.err.splitlines()[0]) == (
+        1,
+        f"error: {golden} names a file outside of its folder: {name}",
+    )
+
+
+# --- data and documents ----------------------------------------------------------------------------------------------
+
+
+def png(width: int, height: int, extra: bytes = b"") -> bytes:
+    """A PNG that says it is so large."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    start = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", start) + extra + pixels + chunk(b"IEND", b"")
+
+
+def text_bomb() -> bytes:
+    """A PNG with a text that is a hundred MiB when it is unpacked."""
+    content = b"comment\0\0" + zlib.compress(bytes(100 * 2**20))
+    chunk = struct.pack(">I", len(content)) + b"zTXt" + content + struct.pack(">I", zlib.crc32(b"zTXt" + content))
+    return png(8, 8, chunk)
+
+
+IMAGES: dict[str, Callable[[Path], bytes]] = {
+    "a bomb of pixels": lambda _: png(60_000, 60_000),
+    "a bomb of text": lambda _: text_bomb(),
+    "a pickle": lambda secret: pickle.dumps(Attack(secret.parent)),
+    "a vector graphic": lambda secret: f'<svg><image href="{secret}"/></svg>'.encode(),
+    "a script for a printer": lambda secret: f"%!PS-Adobe\n({secret}) run".encode(),
+    "a GIF": lambda _: b"GIF89a" + bytes(100),
+}
+
+
+@pytest.mark.parametrize("what", IMAGES)
+def test_images_that_are_none_are_listed(what: str, copy: Path, secret: Path, invoke: Invoke) -> None:
+    folder = copy / "images"
+    folder.mkdir()
+    (folder / "face.png").write_bytes(IMAGES[what](secret))
+    EVENTS.clear()
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--images", str(folder))
+    assert answer.code == 1
+    assert answer.err.startswith("error: 1 of 1 images cannot be used; no result was written")
+    assert f"  {folder}/face.png " in answer.err
+
+
+def test_pipes_and_devices_are_not_waited_for(copy: Path, invoke: Invoke) -> None:
+    folder = copy / "images"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "zero.png").symlink_to("/dev/zero")
+    (folder / "list.csv").write_text("img_name\npipe.png\nzero.png\n")
+    answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--images", str(folder / "list.csv"))
+    assert answer.code == 1
+    assert "pipe.png" in answer.err
+    assert "zero.png" in answer.err
+
+
+CONFIGS = {
+    "brackets": "a = " + "[" * 100_000,
+    "a number without end": f"seed = {'9' * 5000}",
+    "unknown keys": "[model]\n__class__ = 'x'",
+    "NUL": "seed = 1\0",
+    "no text": b"\xff\xfe\x00".decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("what", CONFIGS)
+def test_configs_that_are_none_are_refused(what: str, workspace: Path, competition: Path, invoke: Invoke) -> None:
+    path = workspace / "experiments" / "tiny" / "config.toml"
+    path.write_text(CONFIGS[what], encoding="latin-1")
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 1
+    assert answer.err.startswith(f"error: {path} ")
+    assert "next: " in answer.err
+
+
+LABELS = {
+    "NUL": "a\0.jpg,1",
+    "a place above": "../secret.jpg,1",
+    "an absolute place": "/etc/passwd,1",
+    "a command for a spreadsheet": "=cmd|' /C calc'!A0,1",
+    "another command": "@SUM(1+1)*cmd,1",
+    "a link of another kind": "C:\\secret.jpg,1",
+}
+
+
+@pytest.mark.parametrize("what", LABELS)
+@pytest.mark.usefixtures("secret")
+def test_label_files_that_reach_outside_are_refused(
+    what: str, workspace: Path, tmp_path: Path, competition: Path, invoke: Invoke
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for path in competition.iterdir():
+        (data / path.name).symlink_to(path)
+    labels = data / "trainset_label.txt"
+    content = labels.read_text()
+    labels.unlink()
+    labels.write_text(content + LABELS[what] + "\n")
+    EVENTS.clear()
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
+    assert answer.code == 1
+    assert "trainset_label.txt line 66: " in answer.err
+    assert not (workspace / "experiments" / "tiny" / "folds.csv").exists()
+
+
+DOCUMENTS = {
+    "brackets": "[" * 100_000,
+    "a number without end": '{"schema": 1' + "0" * 5000 + "}",
+    "no text": "\xff\xfe",
+    "a list": "[]",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("what", DOCUMENTS)
+@pytest.mark.parametrize("name", ["resolved.json", "fold_0/manifest.json", "metrics.json"])
+def test_documents_that_are_none_are_refused(what: str, name: str, copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / name
+    path.write_text(DOCUMENTS[what], encoding="latin-1")
+    answer = invoke("ensemble-submit", "--experiment", "tiny")
+    assert answer.code == 1
+    assert answer.err.startswith(f"error: {path} ")
+    assert "next: " in answer.err
+
+
+def test_a_checkpoint_of_something_else_is_refused(copy: Path, competition: Path, invoke: Invoke) -> None:
+    folder = copy / "experiments" / "tiny" / "fold_0"
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").unlink()
+    tensors = folder / "checkpoint-000000001.safetensors"
+    tensors.write_bytes((folder / "weights.safetensors").read_bytes())
+    owner = {key: manifest[key] for key in ("fold", "identity", "folds")}
+    record = {**owner, "sha256": publish.sha256(tensors), "state": {}}
+    publish.document(tensors.with_suffix(".json"), record)
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 1
+    assert answer.err.startswith(f"error: {tensors} is no state of this training: ")
+
+
+def test_nothing_in_the_package_reads_a_pickle() -> None:
+    package = Path(publish.__file__).parent
+    words = ("import pickle", "import dill", "joblib", "read_pickle", "allow_pickle", "torch.load(", "eval(", "exec(")
+    found = {
+        (path.relative_to(package).as_posix(), word)
+        for path in package.rglob("*.py")
+        for word in words
+        if word in path.read_text().replace(".eval(", "")
+    }
+    assert found == {("training/unpickle.py", "torch.load(")}
+
+
+def test_a_store_of_findings_that_is_none_is_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    path = workspace / "data" / "findings.sqlite"
+    path.parent.mkdir()
+    path.write_bytes(np.random.default_rng(0).bytes(8192))
+    answer = invoke("doctor", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 1
+    assert str(path) in answer.err
+    assert f"rm {path}" in answer.err
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/a", "a/../../b", "link", "link/a"])
+def test_a_document_names_files_of_its_own_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path.parent)
+    with pytest.raises(ExperimentError) as caught:
+        publish.inside(tmp_path, name)
+    assert str(caught.value) == (
+        f"{tmp_path} names a file outside of itself: {name}\n"
+        "next: do not use this folder; somebody has tampered with it"
+    )
+    assert publish.inside(tmp_path, "golden/00.jpg") == tmp_path / "golden" / "00.jpg"

@@ -1,0 +1,223 @@
+"""A training that is broken off and taken up again ends in the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from ffdi import stopping
+from ffdi.config import ModelConfig, TrainConfig
+from ffdi.data.loader import Batch
+from ffdi.errors import ExperimentError
+from ffdi.stopping import Stopped
+from ffdi.store.checkpoint import Checkpoints
+from ffdi.training import detector as detectors
+from ffdi.training import device as devices
+from ffdi.training.fit import Step, fit
+from ffdi.training.saving import Resumed, Saving
+from ffdi.training.state import State
+
+STEPS = 4
+OWNER = {"fold": 0, "identity": "a", "folds": "b"}
+RECIPES = {
+    "plain": {"clip_grad": 0.0, "optimizer": "adam", "schedule": "constant"},
+    "average": {"ema": 0.9, "warmup_epochs": 0.5},
+    "best": {"ema": 0.5, "select": "best", "label_smoothing": 0.1},
+}
+
+
+class Faces:
+    """Batches of noise, the same for the same epoch and number; every other image is fake, and brighter."""
+
+    def __len__(self) -> int:
+        return STEPS
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.epoch(99)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for number in range(start, STEPS):
+            target = np.arange(6) % 2
+            noise = np.random.default_rng([epoch, number]).integers(0, 200, (6, 32, 32, 3))
+            pixels = noise + 40 * target.reshape(-1, 1, 1, 1)
+            yield Batch(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float(), torch.arange(6))
+
+    def names(self, index: list[int]) -> list[str]:
+        return [f"{row}.jpg" for row in index]
+
+
+def device(precision: str) -> devices.Device:
+    """The CPU."""
+    return devices.choose("cpu", precision, 0)
+
+
+def begun(config: TrainConfig, where: devices.Device) -> State:
+    """A training of a small network with dropout that has not begun."""
+    torch.manual_seed(1)
+    network = detectors.build(ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None)
+    return State.of(where.prepare(network), config, where)
+
+
+def events(state: State, config: TrainConfig, where: devices.Device) -> Iterator[object]:
+    """What fit yields."""
+    return fit(state, Faces(), Faces(), config, where, seed=5)  # type: ignore[arg-type]
+
+
+def end(state: State, config: TrainConfig, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:
+    """Trains to the end; gives everything, but for what clocks say."""
+    for _ in events(state, config, where):
+        pass
+    tensors = {**state.tensors(), **{f"kept/{name}": value for name, value in state.kept.state_dict().items()}}
+    record = state.record()
+    for one in record["history"]:
+        del one["seconds"], one["images_per_second"]
+    return {name: value.numpy().tobytes() for name, value in tensors.items()}, record
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_training_goes_on_to_the_same_bytes_from_every_step(recipe: str, precision: str, tmp_path: Path) -> None:
+    config, where = TrainConfig(epochs=2, lr=3e-3, **RECIPES[recipe]), device(precision)  # type: ignore[arg-type]
+    expected = end(begun(config, where), config, where)
+    assert len(expected[1]["history"]) == 2
+    going, cuts = begun(config, where), 0
+    for event in events(going, config, where):
+        if not isinstance(event, Step):
+            continue
+        path = tmp_path / "state"
+        safetensors.torch.save_file(going.tensors(), path)
+        record = json.loads(json.dumps(going.record()))
+        torch.manual_seed(99)  # nothing hangs on what others drew
+        again = begun(config, where)
+        again.restore(safetensors.torch.load_file(path), record)
+        assert end(again, config, where) == expected
+        cuts += 1
+    assert cuts == 2 * STEPS
+
+
+def test_moments_lie_in_memory_as_their_parameters_do() -> None:
+    config, where = TrainConfig(epochs=1, lr=1e-3), device("fp32")
+    state = begun(config, where)
+    next(iter(events(state, config, where)))
+    again = begun(config, where)
+    again.restore({name: value.clone() for name, value in state.tensors().items()}, state.record())
+    strides = {
+        (tuple(parameter.shape), parameter.stride() == some["exp_avg"].stride())
+        for parameter, some in again.optimizer.state.items()
+    }
+    assert all(same for _, same in strides)
+    assert any(len(shape) == 4 for shape, _ in strides)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Checkpoints:
+    """In an empty folder."""
+    return Checkpoints(tmp_path / "fold_0", OWNER)
+
+
+def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> None:
+    config, where = TrainConfig(epochs=2, lr=1e-3), device("fp32")
+    expected = end(begun(config, where), config, where)
+    state, saving = begun(config, where), Saving(checkpoints, every=0)
+    with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_a_stop(state):
+        list(events(state, config, where))
+    assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
+    again = begun(config, where)
+    assert Saving(checkpoints, every=0).resume(again) == Resumed(0, 0, [])
+    assert end(again, config, where) == expected
+
+
+def steps(checkpoints: Checkpoints, count: int) -> State:
+    """Trains so many steps and writes each down."""
+    config, where = TrainConfig(epochs=3, lr=1e-3), device("fp32")
+    state, going = begun(config, where), None
+    going = events(state, config, where)
+    done = 0
+    while done < count:
+        if isinstance(next(going), Step):
+            done += 1
+            checkpoints.write(done, lambda path: safetensors.torch.save_file(state.tensors(), path), state.record())
+    return state
+
+
+def test_two_checkpoints_stay(checkpoints: Checkpoints) -> None:
+    steps(checkpoints, 4)
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
+        f"checkpoint-00000000{number}.{ending}" for number in (3, 4) for ending in ("json", "safetensors")
+    ]
+    checkpoints.clear()
+    assert list(checkpoints.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["json", "safetensors"])
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
+    ending: str, harm: str, checkpoints: Checkpoints
+) -> None:
+    steps(checkpoints, 3)
+    path = checkpoints.folder / f"checkpoint-000000003.{ending}"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content if harm == "flipped" else content[:-40])
+    if harm == "gone":
+        path.unlink()
+    config, where = TrainConfig(epochs=3, lr=1e-3), device("fp32")
+    again = begun(config, where)
+    resumed = Saving(checkpoints, every=0).resume(again)
+    assert resumed is not None
+    assert (resumed.epoch, resumed.step) == (0, 2)
+    assert len(resumed.damaged) == (0 if (ending, harm) == ("json", "gone") else 1)
+    assert all(str(path) in line for line in resumed.damaged)
+    assert end(again, config, where) == end(begun(config, where), config, where)
+
+
+def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoints: Checkpoints) -> None:
+    steps(checkpoints, 2)
+    for path in checkpoints.folder.glob("*.safetensors"):
+        path.write_bytes(b"")
+    again = begun(TrainConfig(epochs=3, lr=1e-3), device("fp32"))
+    resumed = Saving(checkpoints, every=0).resume(again)
+    assert resumed == Resumed(
+        0,
+        0,
+        [
+            f"{checkpoints.folder}/checkpoint-00000000{number}.safetensors is damaged: its hash is not the one in "
+            f"checkpoint-00000000{number}.json"
+            for number in (2, 1)
+        ],
+    )
+
+
+def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints) -> None:
+    steps(checkpoints, 1)
+    other = Checkpoints(checkpoints.folder, {**OWNER, "identity": "c"})
+    with pytest.raises(ExperimentError) as caught:
+        other.newest(print)
+    assert str(caught.value) == (
+        f"{checkpoints.folder}/checkpoint-000000001.json belongs to another run: its config, images or folds are not "
+        f"this experiment's\nnext: remove the fold and train it again: rm -r {checkpoints.folder}"
+    )
+
+
+def test_checkpoints_take_a_small_share_of_the_time(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    state = begun(TrainConfig(epochs=1), device("fp32"))
+    saving, written = Saving(checkpoints, every=10), []
+
+    def write(*_: object) -> None:
+        written.append(clock[0])
+        clock[0] += 3  # a slow disk
+
+    monkeypatch.setattr(Checkpoints, "write", write)
+    for second in range(101, 400):
+        clock[0] = max(clock[0], second)
+        saving.save_if_due(state)
+    assert written == [110, 213, 316]
