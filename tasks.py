@@ -235,6 +235,19 @@ def leaderboard(_context: Context) -> None:
         leaderboard.run(_workspace())
 
 
+@task(
+    auto_shortflags=False,
+    iterable=["experiment"],
+    help={"experiment": "whose files, and whose export's; repeat it as for the export (default: all)", "name": NAME},
+)
+def verify(_context: Context, experiment: list[str] | None = None, name: str = "") -> None:
+    """Check every file against the hash it was written with."""
+    with _spoken():
+        from ffdi.pipeline import verify
+
+        verify.run(_workspace(), experiment or [], name=name or None)
+
+
 def _workspace() -> Workspace:  # noqa: F821
     from ffdi.store.workspace import Workspace
 

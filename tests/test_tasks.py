@@ -25,6 +25,7 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "score             Score the out-of-fold predictions again.",
         "train-folds       Train k folds and score every image out of fold.",
+        "verify            Check every file against the hash it was written with.",
     ]
 
 

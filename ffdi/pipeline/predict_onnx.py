@@ -67,6 +67,7 @@ def run(
             "runtime": graph.runtime,
             "provider": graph.provider,
             "rows": len(table),
+            "sha256": publish.sha256(path),
             "cannot be used": {"score": substitute, "images": faults},
             "version": __version__,
         }

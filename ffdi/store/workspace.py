@@ -81,6 +81,10 @@ class Workspace:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
         return ExportFolder(self.root / "exports" / joined)
 
+    def exports(self) -> list[Path]:
+        """Every folder under exports/, by name."""
+        return sorted(path for path in (self.root / "exports").glob("*") if path.is_dir())
+
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})

@@ -1,0 +1,63 @@
+"""Whether every file of a folder is the one that was published there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ffdi import publish
+from ffdi.errors import ExperimentError
+
+
+class Checked(NamedTuple):
+    """A file, and what is wrong with it; empty where nothing is."""
+
+    path: Path
+    fault: str
+
+
+def folder(root: Path) -> Iterator[Checked]:
+    """Checks each document below a folder, and each file that one lists, against its hash."""
+    for path in sorted(root.rglob("*.json")):
+        if any(part.startswith(".") for part in path.relative_to(root).parts):
+            continue
+        try:
+            content = publish.read(path)
+        except ExperimentError as error:
+            yield Checked(path, error.what)
+            continue
+        try:
+            listed = list(_listed(path, content).items())
+        except (KeyError, AttributeError):
+            yield Checked(path, f"{path} is damaged: it does not list its files")
+            continue
+        yield Checked(path, "")
+        yield from (_checked(path, name, expected) for name, expected in listed)
+
+
+def _checked(record: Path, name: str, expected: str) -> Checked:
+    try:
+        path = publish.inside(record.parent, name)
+        publish.check_hash(path, expected, record, hint="")
+    except ExperimentError as error:
+        return Checked(record.parent / name, error.what)
+    return Checked(path, "")
+
+
+def _listed(path: Path, content: dict[str, Any]) -> dict[str, str]:
+    """The hashes of the files that a document is about."""
+    kind = "checkpoint" if path.name.startswith("checkpoint-") else path.name
+    return LISTED.get(kind, lambda *_: {})(path, content)
+
+
+LISTED: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
+    "resolved.json": lambda _, content: {"folds.csv": content["folds"]},
+    "metrics.json": lambda _, content: {"oof.csv": content["oof_sha256"]},
+    "manifest.json": lambda _, content: content["files"],
+    "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},
+    "bundle.json": lambda _, content: content["files"],
+    "submission.json": lambda _, content: {"submission.csv": content["sha256"]},
+    "onnx_scores.json": lambda _, content: {"onnx_scores.csv": content["sha256"]},
+}
+"""What each kind of document lists."""

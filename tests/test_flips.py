@@ -1,0 +1,107 @@
+"""A file in which one bit has changed, or that was cut short, is never taken for the one that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffdi import publish
+from ffdi.store import audit
+from tests import faults
+from tests.conftest import TINY, Invoke
+
+OWN = {"config.toml", ".lock"}
+"""What a person writes, and what holds nothing."""
+
+
+def artefacts(root: Path) -> list[Path]:
+    """Every file that ffdi has published in a workspace."""
+    found = [path for room in ("experiments", "exports") for path in (root / room).rglob("*") if path.is_file()]
+    return sorted(path for path in found if path.name not in OWN)
+
+
+def checked(root: Path) -> list[audit.Checked]:
+    """What an audit of all experiments and exports says."""
+    return [
+        one for room in ("experiments", "exports") for folder in (root / room).iterdir() for one in audit.folder(folder)
+    ]
+
+
+def harmed(content: bytes, rng: np.random.Generator) -> bytes:
+    """With one bit, byte or end changed."""
+    at = int(rng.integers(len(content)))
+    kind = rng.integers(4)
+    if kind == 0:
+        return content[:at]
+    if kind == 1:
+        return content + rng.bytes(1)
+    changed = (
+        content[at] ^ (1 << int(rng.integers(8))) if kind == 2 else (content[at] + int(rng.integers(1, 256))) % 256
+    )
+    return content[:at] + bytes([changed]) + content[at + 1 :]
+
+
+def slips(root: Path, count: int, seed: int) -> Iterator[tuple[Path, int]]:
+    """Harms so many files, one at a time, and yields those that an audit passes."""
+    rng = np.random.default_rng(seed)
+    paths = artefacts(root)
+    for number in range(count):
+        path = paths[number % len(paths)]
+        content = path.read_bytes()
+        path.write_bytes(harmed(content, rng))
+        if not any(one.fault for one in checked(root)):
+            yield path, number
+        path.write_bytes(content)
+
+
+@pytest.fixture
+def complete(copy: Path, competition: Path, invoke: Invoke) -> Path:
+    """A workspace with every kind of file: all verbs have run, and a second training was stopped."""
+    for verb in ("--stress", "--shift"):
+        assert invoke("score", "--experiment", "tiny", verb).code == 0
+    second = copy / "experiments" / "stopped"
+    second.mkdir()
+    (second / "config.toml").write_text(TINY)
+    words = ["train-folds", "--experiment", "stopped", "--data", str(competition), "--max-time", "0.01s"]
+    assert faults.run(words, copy).code == 75
+    return copy
+
+
+def test_every_file_is_checked_and_every_harm_is_seen(complete: Path) -> None:
+    everything = checked(complete)
+    assert [one for one in everything if one.fault] == []
+    assert sorted(one.path for one in everything) == artefacts(complete)
+    assert any(path.name.startswith("checkpoint-") for path in artefacts(complete))
+    assert list(slips(complete, count=8 * len(artefacts(complete)), seed=1)) == []
+
+
+def test_verify_names_what_is_damaged_or_missing(copy: Path, invoke: Invoke) -> None:
+    answer = invoke("verify")
+    assert (answer.code, answer.err) == (0, "")
+    folders = [copy / "experiments" / "tiny", copy / "exports" / "tiny"]
+    counts = [len(list(audit.folder(folder))) for folder in folders]
+    assert answer.out.splitlines() == [
+        f"{folder}: {count} files, none at fault" for folder, count in zip(folders, counts, strict=True)
+    ]
+    weights, model = folders[0] / "fold_1" / "weights.safetensors", folders[1] / "model.onnx"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    model.unlink()
+    answer = invoke("verify", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: 2 files are not what was written\n"
+        f"  {weights} is damaged: its hash is not the one in manifest.json\n"
+        f"  {model} is missing: bundle.json lists it\n"
+        "next: bring them back from a copy, or remove what they belong to and run its verb again\n",
+    )
+
+
+def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:
+    publish.document(tmp_path / "manifest.json", {"fold": 0})
+    publish.document(tmp_path / "bundle.json", {"files": "all"})
+    assert [one.fault for one in audit.folder(tmp_path)] == [
+        f"{tmp_path}/{name} is damaged: it does not list its files" for name in ("bundle.json", "manifest.json")
+    ]
