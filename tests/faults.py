@@ -6,6 +6,8 @@ The libraries are imported once; every process is forked from that one.
 from __future__ import annotations
 
 import errno
+import io
+import json
 import multiprocessing
 import os
 import signal
@@ -13,14 +15,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from ffdi import publish
 from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.faults_preload"])
 LIMIT = 120.0
 """Seconds after which a verb counts as hanging."""
+CLOCKS = ["images_per_second", "seconds"]
+"""Columns of history.csv that no two runs have alike."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
@@ -74,10 +81,33 @@ def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
     return Ended(process.exitcode, said.read_text(), calls.read_text().splitlines(), seconds)
 
 
+def lasting(root: Path) -> dict[str, object]:
+    """All that a workspace is for, by file: every byte of experiments/ and exports/ but what clocks say."""
+    found = [path for room in ("experiments", "exports") for path in (root / room).rglob("*") if path.is_file()]
+    names = {str(path.relative_to(root)): path for path in found if path.name not in {"provenance.json", ".lock"}}
+    return {name: LASTING.get(path.name, Path.read_bytes)(path) for name, path in sorted(names.items())}
+
+
+def _history(path: Path) -> str:
+    return pd.read_csv(io.BytesIO(path.read_bytes())).drop(columns=CLOCKS).to_csv()
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """Without the hash of a history, which has clocks in it."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    del content[publish.TEXT], content["files"]["history.csv"]
+    return content
+
+
+LASTING: dict[str, Callable[[Path], object]] = {"history.csv": _history, "manifest.json": _manifest}
+"""How files are read that clocks write to."""
+
+
 def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None) -> None:
     """In the process."""
     from invoke import Program
 
+    multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process
     descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import active_children
@@ -197,6 +199,37 @@ def test_a_worker_that_dies_or_hangs_is_told_with_the_images(
         + "next: pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
         "was killed may have wanted more memory than there is"
     )
+
+
+PARENT = """
+import multiprocessing, sys, time
+from pathlib import Path
+import numpy as np
+from ffdi.data import loader
+from ffdi.data.table import Table
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    folder = Path(sys.argv[2])
+    table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
+    batches = iter(loader.reading(table, 32, batch_size=1, workers=2, pin_memory=False))
+    next(batches)
+    print("reads", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_leave_the_moment_their_parent_is_killed(method: str, gallery: Gallery, tmp_path: Path) -> None:
+    table, script = gallery(8), tmp_path / "parent.py"
+    script.write_text(PARENT)
+    words = [sys.executable, str(script), method, str(table.folder), *table.img_name.tolist()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "reads\n"
+        parent.kill()
+        # ends when nobody is left who could write to it; at LOOK seconds it would be torch that has looked
+        assert parent.communicate(timeout=loader.LOOK - 1)[0] == ""
 
 
 def test_an_epoch_goes_on_in_its_middle(gallery: Gallery) -> None:
