@@ -277,6 +277,6 @@ def _spoken() -> Iterator[None]:
         raise Exit(f"error: {error}", code=1) from None
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
-        raise Exit(f"error: {place}{error.strerror or error}", code=1) from None
+        raise Exit(f"error: {place}{error.strerror or error}\nnext: mend that; {GOES_ON}", code=1) from None
     except KeyboardInterrupt:
         raise Exit(f"stopped: {GOES_ON}", code=130) from None

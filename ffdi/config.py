@@ -16,9 +16,9 @@ from ffdi.errors import ConfigError, nearest
 
 
 class Section(BaseModel):
-    """A table of config.toml: unknown keys are refused, values never change."""
+    """A table of config.toml: unknown keys and values of another type are refused, values never change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class SplitFiles(Section):
@@ -149,7 +149,7 @@ def load(path: Path) -> Config:
             values out of range; all faults at once.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:  # bad TOML, no UTF-8, a number or a nesting without end

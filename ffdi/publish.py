@@ -19,6 +19,8 @@ SCHEMA = 3
 """Version of the layout of every file here; a reader refuses another one."""
 BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
 """The names that are written under before they are published."""
+OLD = "old"
+"""Where `together` moves what it replaces."""
 TEXT = "text_sha256"
 """The key under which a document has the hash of its own text, taken while these digits were missing."""
 DIGEST = re.compile(rf'"{TEXT}": "([0-9a-f]{{64}})"')
@@ -35,7 +37,7 @@ def writing(path: Path) -> Iterator[Path]:
     """
     beside = _beside(path)
     try:
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield beside
             _flush(beside)
@@ -46,11 +48,75 @@ def writing(path: Path) -> Iterator[Path]:
             beside.unlink(missing_ok=True)
 
 
-def sweep(folder: Path) -> None:
-    """Removes what writers left that were killed; whoever calls this holds the folder's lock."""
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if BESIDE.fullmatch(path.name):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+@contextmanager
+def together(folder: Path, name: str) -> Iterator[Path]:
+    """Yields a temporary folder inside of another one; on a clean exit all that is in it takes the place of its like.
+
+    On an error everything stands as it was.
+
+    Args:
+        folder: is made where there is none.
+        name: of one of the files; whoever writes it alone holds the lock.
+
+    Raises:
+        ExperimentError: the disk is full, or the place cannot be written.
+    """
+    beside = _beside(folder / name)
+    new, old = beside / "new", beside / OLD
+    try:
+        with explained(folder):
+            new.mkdir(parents=True)
+            old.mkdir()
+        yield new
+        with explained(folder):
+            for path in sorted(new.rglob("*")):
+                _flush(path)
+            _exchange(folder, new, old)
+            _flush(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _exchange(folder: Path, new: Path, old: Path) -> None:
+    """Moves a folder's files to `old` and their like from `new` to it; on an error all of it back."""
+    names = sorted(path.name for path in new.iterdir())
+    try:
+        for name in names:
+            if (folder / name).exists():
+                (folder / name).rename(old / name)
+        for name in names:
+            (new / name).rename(folder / name)
+    except BaseException:
+        for name in names:
+            if not (new / name).exists():
+                (folder / name).rename(new / name)
+        _put_back(folder, old)
+        raise
+
+
+def _put_back(folder: Path, old: Path) -> None:
+    for path in sorted(old.iterdir()):
+        _remove(folder / path.name)
+        path.rename(folder / path.name)
+
+
+def _remove(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, name: str = "") -> None:
+    """Removes what writers left that were killed, and puts back what they had moved away.
+
+    Args:
+        folder: with those below it; whoever calls this holds its lock.
+        name: of the file that was written, where that is the only one that is meant.
+    """
+    own = rf"\.{re.escape(name)}\.[0-9]+\.tmp" if name else BESIDE
+    for path in sorted(folder.glob("*") if name else folder.rglob("*")) if folder.is_dir() else []:
+        if re.fullmatch(own, path.name):
+            if (path / OLD).is_dir():
+                _put_back(path.parent, path / OLD)
+            _remove(path)
 
 
 def check_writable(path: Path) -> None:
@@ -62,7 +128,7 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise ExperimentError(f"{path} is a folder", hint="name a file")
     beside = _beside(path)
-    with _explained(path):
+    with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside.touch()
         beside.unlink()
@@ -73,11 +139,12 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     """As `writing`, for a whole folder; an old one of that name is replaced at the end."""
     beside = _beside(folder)
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        shutil.rmtree(folder, ignore_errors=True)
-        beside.replace(folder)
-        _flush(folder.parent)
+        with explained(folder):
+            beside.mkdir(parents=True)
+            yield beside
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.replace(folder)
+            _flush(folder.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -183,7 +250,12 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Says of what goes wrong inside that a path cannot be written.
+
+    Raises:
+        ExperimentError: the disk is full, or the place cannot be written.
+    """
     try:
         yield
     except OSError as error:

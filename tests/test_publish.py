@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -61,6 +62,63 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with publish.writing_folder(folder) as beside:
         (beside / "new").write_text("")
     assert [one.name for one in tmp_path.rglob("*")] == ["data", "new"]
+
+
+def test_files_are_replaced_together_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def contents() -> dict[str, str]:
+        return {str(one.relative_to(tmp_path)): one.read_text() for one in tmp_path.rglob("*") if one.is_file()}
+
+    def write(text: str) -> None:
+        with publish.together(tmp_path, "b.txt") as new:
+            (new / "a").mkdir(exist_ok=True)
+            (new / "a" / text).write_text(text)
+            (new / "b.txt").write_text(text)
+            (new / f"{text}.txt").write_text(text)
+
+    (tmp_path / "other.txt").write_text("stays")
+    write("one")
+    before = {"a/one": "one", "b.txt": "one", "one.txt": "one", "other.txt": "stays"}
+    assert contents() == before
+    real, calls = Path.rename, list[int]()
+
+    def rename(self: Path, target: Path) -> Path:
+        calls[0] -= 1
+        if calls[0] == 0:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    for failing in range(1, 6):
+        calls[:] = [failing]
+        with pytest.raises(ExperimentError) as caught:
+            write("two")
+        assert str(caught.value) == (
+            f"{tmp_path} cannot be written: Input/output error\n"
+            "next: free the disk or name another place; what stood there is as it was"
+        )
+        assert contents() == before
+    monkeypatch.undo()
+    write("two")
+    assert contents() == {"a/two": "two", "b.txt": "two", "one.txt": "one", "two.txt": "two", "other.txt": "stays"}
+
+
+@pytest.mark.parametrize("name", ["", "b.txt"])
+def test_what_a_killed_writer_moved_away_is_put_back(name: str, tmp_path: Path) -> None:
+    beside = tmp_path / ".b.txt.123.tmp"
+    for path, text in {"old/b.txt": "old", "old/a/1": "old", "new/c.txt": "new"}.items():
+        (beside / path).parent.mkdir(parents=True, exist_ok=True)
+        (beside / path).write_text(text)
+    (tmp_path / "b.txt").write_text("new")
+    publish.sweep(tmp_path, name)
+    found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"a/1": "old", "b.txt": "old"}
+
+
+def test_only_what_is_named_is_swept(tmp_path: Path) -> None:
+    for name in (".b.txt.1.tmp", ".c.txt.1.tmp", "b.txt"):
+        (tmp_path / name).write_text("")
+    publish.sweep(tmp_path, "b.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.txt.1.tmp", "b.txt"]
 
 
 def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:

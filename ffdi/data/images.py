@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ffdi.data import jpeg
 from ffdi.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
@@ -115,6 +116,8 @@ def grey(content: bytes, name: str) -> np.ndarray:
 
 def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines beside ours
+    if content.startswith(b"RIFF"):  # where a WebP is damaged, libwebp would read on behind its end
+        content = content[: 8 + int.from_bytes(content[4:8], "little")]
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
     except cv2.error:
@@ -153,7 +156,7 @@ def header(content: bytes, name: str) -> Header:
     """
     if not content:
         raise DataError(f"{name} is empty")
-    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows; threads share the filter
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # of bombs and bad tags; our limits follow; threads share it
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
@@ -162,6 +165,8 @@ def header(content: bytes, name: str) -> Header:
         raise DataError(f"{name} has more than {MAX_PIXELS} pixels, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} has a damaged header: {error}") from None
+    if image.format in ("JPEG", "MPO") and not jpeg.is_one_picture(content):
+        raise DataError(f"{name} is damaged: its JPEG segments do not belong to one picture")
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{name} has {width} x {height} pixels; the limit is {MAX_PIXELS}")

@@ -50,10 +50,11 @@ class Golden:
 def write(path: Path, table: Table, y_pred: np.ndarray) -> None:
     """Lists a table's scores, float32 [N], in a folder of its own, with copies of its files as they are."""
     names = [f"{number:02d}{table.path(number).suffix.lower()}" for number in range(len(table))]
-    with publish.writing_folder(path.parent) as beside:
+    with publish.explained(path.parent):
+        path.parent.mkdir()
         for number, name in enumerate(names):
-            shutil.copyfile(table.path(number), beside / name)
-        (beside / path.name).write_text(scores.to_csv(np.array(names), y_pred), encoding="utf-8")
+            shutil.copyfile(table.path(number), path.with_name(name))
+    publish.text(path, scores.to_csv(np.array(names), y_pred))
 
 
 def read(path: Path, size: int, count: int) -> Golden:

@@ -37,7 +37,7 @@ class Shards:
             key: what decides the scores beside the images: the graph and the runtime.
             substitute: the score of an image that cannot be used; None where there is none.
         """
-        self.output, self.table, self.substitute = output, table, substitute
+        self.table, self.substitute = table, substitute
         self.folder = parts_of(output)
         self._key = f"{key} {substitute}"
         self._paths: dict[range, Path] = {}
@@ -67,17 +67,20 @@ class Shards:
             yield from self._passed_over()
         yield from self._passed_over()
 
-    def join(self) -> np.ndarray:
-        """Makes the CSV of all shards, removes them, and gives y_pred, float32 [N]."""
+    def join(self, output: Path) -> np.ndarray:
+        """Makes the CSV of all shards, and gives y_pred, float32 [N]."""
         y_pred = []
-        with publish.writing(self.output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+        with publish.writing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(scores.COLUMNS) + "\n")
             for path in self._paths.values():
                 text = publish.read(path)["csv"]
                 file.write(text)
                 y_pred += [float(line.rpartition(",")[2]) for line in text.splitlines()]
-        shutil.rmtree(self.folder, ignore_errors=True)
         return np.array(y_pred, np.float32)
+
+    def remove(self) -> None:
+        """Removes all shards."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _missing(self) -> Iterator[range]:
         """The rows of each shard that no earlier run has left; asked for when they are to be scored."""

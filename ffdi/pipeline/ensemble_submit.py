@@ -53,19 +53,19 @@ def run(
     if val is not None and val.split != asked.split and val.target is not None:
         scores["val"] = _exact_score(blend, val, _logits(blend, val, where))
 
-    with export.locked():
-        publish.text(export.submission_path, built.content)
+    with export.locked(), export.publishing(export.submission_path.name) as new:
+        publish.text(new.submission_path, built.content)
         record = {
             "split": asked.split,
             "rows": len(asked),
-            "sha256": publish.sha256(export.submission_path),
+            "sha256": publish.sha256(new.submission_path),
             **blend.describe(),
             "warnings": list(built.warnings),
             "oof": blend.oof(),
             "scores": {split: score for split, score in scores.items() if score},
             "version": __version__,
         }
-        publish.document(export.submission_record_path, record)
+        publish.document(new.submission_record_path, record)
     console.say(f"written: {export.submission_path} ({len(asked)} rows)")
     console.say(f"next: invoke export-onnx{screens.again(names, name)}")
 

@@ -47,14 +47,15 @@ def run(
     jury = gate.jury(blend, found, soup=soup)
     with export.locked():
         console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
-        kind, records = _publish(export, blend, found, jury, precision, soup, asked)
-        publish.document(export.bundle_path, bundle.describe(export, blend, kind, soup, records))
+        with export.publishing(export.model_path.name) as new:
+            kind, records = _write(new, blend, found, jury, precision, soup, asked)
+            publish.document(new.bundle_path, bundle.describe(new, blend, kind, soup, records))
     publish.text(workspace.vetted_path(publish.sha256(export.model_path)), "")
     _show(export, kind, records)
     console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
 
 
-def _publish(
+def _write(
     export: ExportFolder,
     blend: Blend,
     found: Dataset,
@@ -87,7 +88,6 @@ def _publish(
     with publish.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
         attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in precisions.PRECISIONS[precision]]
         chosen, records = proving.prove_first(trial, attempts, asked)
-        export.bundle_path.unlink(missing_ok=True)  # the old description is not this graph's
     golden.write(export.golden_path, some, expected)
     publish.text(export.script_path, _script())
     return chosen.kind, records

@@ -57,21 +57,23 @@ def run(
 
     pieces = shards.Shards(path, table, f"{model} {graph.runtime}", substitute)
     with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
-        record_path.unlink(missing_ok=True)  # what it says is not of these scores
+        publish.sweep(path.parent, path.name)
         pieces.begin(graph.runtime)
         faults = _score(pieces, partial(infer.scores, table, size=size, graph=graph, threads=cores), len(table))
         _check(faults, table, substitute)
-        y_pred = pieces.join()
-        record = {
-            "model": model,
-            "runtime": graph.runtime,
-            "provider": graph.provider,
-            "rows": len(table),
-            "sha256": publish.sha256(path),
-            "cannot be used": {"score": substitute, "images": faults},
-            "version": __version__,
-        }
-        publish.document(record_path, record)
+        with publish.together(path.parent, path.name) as new:
+            y_pred = pieces.join(new / path.name)
+            record = {
+                "model": model,
+                "runtime": graph.runtime,
+                "provider": graph.provider,
+                "rows": len(table),
+                "sha256": publish.sha256(new / path.name),
+                "cannot be used": {"score": substitute, "images": faults},
+                "version": __version__,
+            }
+            publish.document(new / record_path.name, record)
+        pieces.remove()
     if table.target is not None and table.both_classes:
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]

@@ -32,6 +32,19 @@ class ExportFolder:
             publish.sweep(self.folder)
             yield
 
+    @contextmanager
+    def publishing(self, name: str) -> Iterator[ExportFolder]:
+        """Yields a folder beside; what is written there appears here at the end, all of it or nothing.
+
+        Args:
+            name: of one of the files.
+
+        Raises:
+            ExperimentError: it cannot be written.
+        """
+        with publish.together(self.folder, name) as beside:
+            yield ExportFolder(beside)
+
     @property
     def model_path(self) -> Path:
         return self.folder / "model.onnx"

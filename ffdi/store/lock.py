@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ffdi import publish
 from ffdi.errors import ExperimentError
 
 
@@ -24,16 +25,25 @@ def held(folder: Path, what: str, hint: str) -> Iterator[None]:
     Raises:
         ExperimentError: another process holds it; its number is named.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     lock, holder = FileLock(folder / ".lock"), folder / ".lock.pid"
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    with publish.explained(folder / ".lock"):
+        folder.mkdir(parents=True, exist_ok=True)
+        free = _acquired(lock)
+    if not free:
         pid = holder.read_text(encoding="ascii") if holder.is_file() else "unknown"
-        raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint) from None
+        raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint)
     try:
-        holder.write_text(str(os.getpid()), encoding="ascii")
+        with publish.explained(holder):
+            holder.write_text(str(os.getpid()), encoding="ascii")
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _acquired(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

@@ -55,8 +55,9 @@ def run(output: Path, images: Table, scorer: Scorer, key: str = "graph cpu", sub
 
 def test_the_shards_become_one_csv_and_are_gone(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
-    y_pred = run(output, images, Scorer()).join()
-    assert y_pred.tobytes() == Y_PRED.tobytes()
+    pieces = run(output, images, Scorer())
+    assert pieces.join(output).tobytes() == Y_PRED.tobytes()
+    pieces.remove()
     assert output.read_text().splitlines()[:3] == ["img_name,y_pred", "0.jpg,0", "1.jpg,0.111111112"]
     assert not (tmp_path / "scores.csv.parts").exists()
 
@@ -66,12 +67,12 @@ def test_a_run_that_was_killed_goes_on_behind_what_was_published(
     killed: list[int], left: int, images: Table, tmp_path: Path
 ) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "scores.csv"
-    run(whole, images, Scorer()).join()
+    run(whole, images, Scorer()).join(whole)
     for parts in killed:
         with pytest.raises(KeyboardInterrupt):
             run(output, images, Scorer(parts))
     last = Scorer()
-    run(output, images, last).join()
+    run(output, images, last).join(output)
     assert output.read_bytes() == whole.read_bytes()
     assert last.scored == list(range(10 - left, 10))
 
@@ -98,12 +99,13 @@ def test_a_shard_with_an_image_that_cannot_be_used_waits_for_it(images: Table, t
     run(output, images, Scorer(broken=(5,)))
     (tmp_path / "5.jpg").write_bytes(b"mended")
     scorer = Scorer()
-    assert run(output, images, scorer).join().tobytes() == Y_PRED.tobytes()
+    assert run(output, images, scorer).join(output).tobytes() == Y_PRED.tobytes()
     assert scorer.scored == [4, 5, 6, 7]
 
 
 def test_a_substitute_stands_for_an_image_that_cannot_be_used(images: Table, tmp_path: Path) -> None:
-    y_pred = run(tmp_path / "scores.csv", images, Scorer(broken=(5,)), substitute=0.5).join()
+    output = tmp_path / "scores.csv"
+    y_pred = run(output, images, Scorer(broken=(5,)), substitute=0.5).join(output)
     assert y_pred[5] == 0.5
     assert np.delete(y_pred, 5).tobytes() == np.delete(Y_PRED, 5).tobytes()
 
@@ -117,7 +119,7 @@ def test_a_run_that_goes_on_still_names_the_images_that_were_given_a_substitute(
         (range(4, 8), ["5.jpg is empty"]),
         (range(8, 10), []),
     ]
-    assert again.join()[5] == 0.5
+    assert again.join(output)[5] == 0.5
 
 
 def test_the_runtime_of_a_run_that_was_begun_is_known(images: Table, tmp_path: Path) -> None:
@@ -127,5 +129,6 @@ def test_the_runtime_of_a_run_that_was_begun_is_known(images: Table, tmp_path: P
     pieces.begin("openvino")
     assert shards.begun(output) == "openvino"
     list(pieces.score(Scorer()))
-    pieces.join()
+    pieces.join(output)
+    pieces.remove()
     assert shards.begun(output) is None
