@@ -23,7 +23,8 @@ def test_every_file_of_the_house_is_there(trained: Path) -> None:
     fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json"}
     assert {path.name for path in (folder / "fold_0").iterdir()} == fold
     assert {path.name for path in (folder / "fold_1").iterdir()} == fold
-    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "oof.csv", "metrics.json", "doctor.json"}
+    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "images.csv", "oof.csv", "metrics.json"}
+    top |= {"doctor.json"}
     assert {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")} == top
     assert {path.name for path in (trained / "exports" / "tiny").iterdir()} - {".lock"} == {
         "model.onnx",
@@ -183,15 +184,23 @@ def test_a_changed_config_is_refused_and_fresh_begins_anew(copy: Path, competiti
     assert len(pd.read_csv(folder / "fold_0" / "history.csv")) == 1
 
 
-@pytest.mark.usefixtures("copy")
-def test_changed_images_are_refused(competition: Path, tmp_path: Path, invoke: Invoke) -> None:
+def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
     data = tmp_path / "changed"
     shutil.copytree(competition, data)
     first, second = sorted((data / "trainset").iterdir())[:2]
     first.write_bytes(second.read_bytes())
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
-    assert answer.code == 1
-    assert "\n  training images or labels: digest " in answer.err
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        f"  {first.name} other bytes\n"
+        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
+        "trained: invoke train-folds --experiment tiny --fresh\n",
+    )
+    (copy / "experiments" / "tiny" / "images.csv").write_text("img_name\n")
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
+    damaged = f"{copy}/experiments/tiny/images.csv is missing or damaged"
+    assert answer.err.splitlines()[1] == f"  training images or labels, which ones cannot be told: {damaged}"
 
 
 def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:

@@ -16,7 +16,6 @@ from ffdi.data.duplicates import BYTES
 from ffdi.data.findings import Finding, Findings, look
 from ffdi.data.table import Table
 from ffdi.errors import DataError
-from ffdi.publish import digest
 
 AT_ONCE = 2048
 """Images whose findings wait for the store."""
@@ -92,15 +91,6 @@ class Survey:
     def problems(self) -> list[str]:
         """A line for each image that cannot be used."""
         return [f"{self.table.path(row)} {fault}" for row, fault in sorted(self.faults.items())]
-
-    def digest(self) -> str:
-        """Hex sha256 of the usable images: names, labels, groups and bytes, whatever their order and place."""
-        table = self.table
-        target = [None] * len(table) if table.target is None else table.target.tolist()
-        group = [None] * len(table) if table.group is None else table.group.tolist()
-        hashes = [row.tobytes().hex() for row in self.sha256]
-        rows = zip(table.img_name.tolist(), target, group, hashes, strict=True)
-        return digest(sorted(row for row, usable in zip(rows, self.usable.tolist(), strict=True) if usable))
 
 
 def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:

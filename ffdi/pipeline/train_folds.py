@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from ffdi import config, console, provenance, publish, stopping
 from ffdi.config import Config
 from ffdi.data import dataset as datasets
-from ffdi.data import doctor
+from ffdi.data import doctor, roster
 from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError
@@ -59,11 +60,12 @@ def run(
     console.say(f"data: {sources.counts(found.split('train'))}")
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
-    identity = Identity.of(settings, weights and publish.sha256(weights), diagnosis.surveys["train"].digest())
+    images = roster.of(diagnosis.surveys["train"])
+    identity = Identity.of(settings, weights and publish.sha256(weights), roster.digest(images))
     with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()
-        plan = _plan(experiment, settings, identity, diagnosis, weights, where)
+        plan = _plan(experiment, settings, identity, images, diagnosis, weights, where)
         _train_missing(experiment, plan, chosen, where)
         _gather(experiment, plan)
 
@@ -107,6 +109,7 @@ def _plan(
     experiment: Experiment,
     settings: Config,
     identity: Identity,
+    images: str,
     diagnosis: Diagnosis,
     weights: Path | None,
     device: Device,
@@ -118,7 +121,7 @@ def _plan(
     train = diagnosis.usable("train")
     assert train.target is not None
     if experiment.resolved_path.is_file():
-        experiment.check(identity)
+        experiment.check(identity, partial(roster.differences, new=images))
         experiment.folds_digest()
     if experiment.folds_path.is_file():
         fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
@@ -126,7 +129,7 @@ def _plan(
         whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, device)
         fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
         publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    experiment.begin(identity, provenance.record(diagnosis.root, sys.argv))
+    experiment.begin(identity, images, provenance.record(diagnosis.root, sys.argv))
     return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, _val(diagnosis))
 
 
@@ -171,7 +174,7 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
         for folder, event in local.run(plan, missing, device):
             if isinstance(event, Resumed):
                 done += event.epoch
-                for what in event.damaged:
+                for what in event.warnings:
                     bar.say(f"fold {folder.fold}  warning: {what}")
                 bar.say(f"fold {folder.fold}  {_goes_on(event, epochs)}")
                 continue

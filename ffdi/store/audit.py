@@ -52,7 +52,7 @@ def _listed(path: Path, content: dict[str, Any]) -> dict[str, str]:
 
 
 LISTED: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
-    "resolved.json": lambda _, content: {"folds.csv": content["folds"]},
+    "resolved.json": lambda _, content: {"folds.csv": content["folds"], "images.csv": content["data"]},
     "metrics.json": lambda _, content: {"oof.csv": content["oof_sha256"]},
     "manifest.json": lambda _, content: content["files"],
     "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,6 +45,11 @@ class Experiment:
         return self.folder / "folds.csv"
 
     @property
+    def roster_path(self) -> Path:
+        """The images that the experiment was begun with."""
+        return self.folder / "images.csv"
+
+    @property
     def oof_path(self) -> Path:
         return self.folder / "oof.csv"
 
@@ -84,13 +89,20 @@ class Experiment:
         """Removes everything that ffdi wrote here; config.toml stays."""
         for path in self.folder.glob("fold_*"):
             shutil.rmtree(path)
-        written = (self.resolved_path, self.provenance_path, self.folds_path, self.oof_path, self.metrics_path)
-        for path in (*written, self.stress_path, self.shift_path):
+        begun = (self.resolved_path, self.provenance_path, self.folds_path, self.roster_path)
+        for path in (*begun, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)
 
-    def begin(self, identity: Identity, provenance: dict[str, Any]) -> None:
-        """Records what is about to be trained, once folds.csv stands; what was begun before has passed `check`."""
+    def begin(self, identity: Identity, images: str, provenance: dict[str, Any]) -> None:
+        """Records what is about to be trained, once folds.csv stands; what was begun before has passed `check`.
+
+        Args:
+            identity: on what the folds depend.
+            images: the roster, of which `identity.data` is the digest.
+            provenance: where it is trained.
+        """
         if not self.resolved_path.is_file():
+            publish.text(self.roster_path, images)
             publish.document(self.resolved_path, {**asdict(identity), "folds": publish.sha256(self.folds_path)})
         publish.document(self.provenance_path, provenance)
 
@@ -109,16 +121,20 @@ class Experiment:
         )
         return expected
 
-    def check(self, identity: Identity) -> None:
+    def check(self, identity: Identity, differing: Callable[[str], list[str]] = lambda _: []) -> None:
         """Refuses an experiment that was begun with another config or other images.
 
+        Args:
+            identity: what it would be trained with now.
+            differing: says how the images of a roster differ from those now, a line each.
+
         Raises:
-            ExperimentError: names every changed key with its old and new value.
+            ExperimentError: names every changed key with its old and new value, and every changed image.
         """
         begun = self._begun()
         changed = differences(begun.config, identity.config)
         if begun.data != identity.data:
-            changed.append(f"training images or labels: digest {begun.data[:12]} -> {identity.data[:12]}")
+            changed += self._changed_images(begun.data, differing)
         if changed:
             raise ExperimentError(
                 f"experiment {self.name} was begun differently; its folds would not belong together",
@@ -185,6 +201,12 @@ class Experiment:
     def data_root(self) -> Path:
         """The data folder that the experiment was trained on."""
         return Path(publish.read(self.provenance_path)["data_root"])
+
+    def _changed_images(self, begun: str, differing: Callable[[str], list[str]]) -> list[str]:
+        """A line for each; as far as what was written down of them still stands."""
+        if not self.roster_path.is_file() or publish.sha256(self.roster_path) != begun:
+            return [f"training images or labels, which ones cannot be told: {self.roster_path} is missing or damaged"]
+        return differing(self.roster_path.read_text(encoding="utf-8"))
 
     def _begun(self) -> Identity:
         content = publish.read(self.resolved_path, {"config": dict, "data": str, "folds": str})

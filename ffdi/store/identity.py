@@ -15,7 +15,7 @@ class Identity:
 
     Attributes:
         config: `Config.identity`.
-        data: the digest of the training images, their labels and groups.
+        data: the digest of the roster of training images: names, labels, groups and bytes.
     """
 
     config: dict[str, Any]

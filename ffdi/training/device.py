@@ -42,6 +42,12 @@ class Device:
         """Whether batches wait in pinned memory, from which a device copies without stopping."""
         return self.name.startswith("cuda")
 
+    @property
+    def machine(self) -> str:
+        """What a training's last bits depend on."""
+        threads = f", {self.threads} threads" if self.name == "cpu" else ""
+        return f"{self.name.split(':')[0]} in {self.precision}{threads}"
+
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision for a training step; does nothing in fp32."""
         dtype = PRECISIONS[self.precision]

@@ -66,7 +66,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
     torch.manual_seed(seed)
     state = State.of(device.prepare(detectors.build(config.model, plan.weights)), config.train, device)
     batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
-    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every)
+    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, device.machine)
     if (resumed := saving.resume(state)) is not None:
         yield resumed
     scored = {folder.oof_path: (held_out, reading)}

@@ -23,17 +23,17 @@ SHARE = 0.03
 
 @dataclass(frozen=True)
 class Resumed:
-    """A training goes on where it was broken off, or begins anew: `damaged` says which checkpoints could not be used.
+    """A training goes on where it was broken off, or begins anew.
 
     Attributes:
         epoch: from 0.
         step: of this epoch; steps before it are done.
-        damaged: a line each.
+        warnings: a line for each checkpoint that could not be used, and one if the machine is not what it was.
     """
 
     epoch: int
     step: int
-    damaged: list[str]
+    warnings: list[str]
 
 
 class Saving:
@@ -42,10 +42,11 @@ class Saving:
     Args:
         checkpoints: where to.
         every: seconds between two of them; 0 writes none but the one at a stop.
+        machine: what computes, as far as the weights' last bits depend on it.
     """
 
-    def __init__(self, checkpoints: Checkpoints, every: float) -> None:
-        self.checkpoints, self._every = checkpoints, every
+    def __init__(self, checkpoints: Checkpoints, every: float, machine: str) -> None:
+        self.checkpoints, self._every, self._machine = checkpoints, every, machine
         self._next = time.monotonic() + every
 
     def resume(self, state: State) -> Resumed | None:
@@ -54,8 +55,8 @@ class Saving:
         Raises:
             ExperimentError: the checkpoint belongs to another run.
         """
-        damaged: list[str] = []
-        found = self.checkpoints.newest(damaged.append)
+        warnings: list[str] = []
+        found = self.checkpoints.newest(warnings.append)
         if found is not None:
             try:
                 state.restore(safetensors.torch.load_file(found.tensors), found.record)
@@ -64,9 +65,13 @@ class Saving:
                     f"{found.tensors} is no state of this training: {first_line(error)}",
                     hint=f"remove the fold and train it again: rm -r {found.tensors.parent}",
                 ) from None
-        elif not damaged:
+            if (before := found.record.get("machine")) != self._machine:
+                warnings.append(
+                    f"was begun with {before}, and goes on with {self._machine}: the bytes are those of neither"
+                )
+        elif not warnings:
             return None
-        return Resumed(state.epoch, state.progress.step, damaged)
+        return Resumed(state.epoch, state.progress.step, warnings)
 
     def save_if_due(self, state: State) -> None:
         """Writes a checkpoint if the last one is long ago."""
@@ -88,6 +93,6 @@ class Saving:
         def tensors(path: Path) -> None:
             safetensors.torch.save_file(state.tensors(), path)
 
-        self.checkpoints.write(state.done, tensors, state.record())
+        self.checkpoints.write(state.done, tensors, {**state.record(), "machine": self._machine})
         took = time.monotonic() - started
         self._next = time.monotonic() + max(self._every, took / SHARE)

@@ -99,41 +99,6 @@ def test_what_was_looked_at_before_an_interruption_is_kept(gallery: Gallery, tmp
     again.close()
 
 
-def test_the_digest_does_not_depend_on_the_order_of_rows_or_the_place(gallery: Gallery, findings: Findings) -> None:
-    table = gallery(4)
-    moved = replace(table, folder=table.folder.rename(table.folder.parent / "elsewhere"), split="val")
-    turned = moved.take(np.array([2, 0, 3, 1]))
-    assert taken(turned, findings).digest() == taken(moved, findings).digest()
-
-
-def test_the_digest_changes_with_names_labels_groups_and_bytes(gallery: Gallery, findings: Findings) -> None:
-    table = gallery(4)
-    assert table.target is not None
-    changed = [
-        table,
-        table.take(np.arange(3)),
-        replace(table, target=1 - table.target),
-        replace(table, target=None),
-        replace(table, group=np.array(list("wxyz"))),
-        replace(table, group=np.array(list("wxyy"))),
-    ]
-    digests = [taken(one, findings).digest() for one in changed]
-    name = table.path(0).with_name("other.png")
-    table.path(0).rename(name)
-    renamed = replace(table, img_name=np.array([name.name, *table.img_name[1:].tolist()]))
-    digests.append(taken(renamed, findings).digest())
-    name.write_bytes(name.read_bytes() + b" ")
-    digests.append(taken(renamed, findings).digest())
-    assert len(set(digests)) == len(changed) + 2
-
-
-def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, findings: Findings) -> None:
-    table = gallery(4)
-    without = taken(table.take(np.array([0, 1, 3])), findings).digest()
-    table.path(2).write_bytes(b"")
-    assert taken(table, findings).digest() == without
-
-
 # --- the store -----------------------------------------------------------------------------------------------------
 
 

@@ -125,12 +125,12 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> None:
     config, where = TrainConfig(epochs=2, lr=1e-3), device("fp32")
     expected = end(begun(config, where), config, where)
-    state, saving = begun(config, where), Saving(checkpoints, every=0)
+    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
     with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_a_stop(state):
         list(events(state, config, where))
     assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
     again = begun(config, where)
-    assert Saving(checkpoints, every=0).resume(again) == Resumed(0, 0, [])
+    assert Saving(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 0, [])
     assert end(again, config, where) == expected
 
 
@@ -143,7 +143,8 @@ def steps(checkpoints: Checkpoints, count: int) -> State:
     while done < count:
         if isinstance(next(going), Step):
             done += 1
-            checkpoints.write(done, lambda path: safetensors.torch.save_file(state.tensors(), path), state.record())
+            record = {**state.record(), "machine": "one"}
+            checkpoints.write(done, lambda path: safetensors.torch.save_file(state.tensors(), path), record)
     return state
 
 
@@ -170,11 +171,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
         path.unlink()
     config, where = TrainConfig(epochs=3, lr=1e-3), device("fp32")
     again = begun(config, where)
-    resumed = Saving(checkpoints, every=0).resume(again)
+    resumed = Saving(checkpoints, every=0, machine="one").resume(again)
     assert resumed is not None
     assert (resumed.epoch, resumed.step) == (0, 2)
-    assert len(resumed.damaged) == (0 if (ending, harm) == ("json", "gone") else 1)
-    assert all(str(path) in line for line in resumed.damaged)
+    assert len(resumed.warnings) == (0 if (ending, harm) == ("json", "gone") else 1)
+    assert all(str(path) in line for line in resumed.warnings)
     assert end(again, config, where) == end(begun(config, where), config, where)
 
 
@@ -183,7 +184,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
     for path in checkpoints.folder.glob("*.safetensors"):
         path.write_bytes(b"")
     again = begun(TrainConfig(epochs=3, lr=1e-3), device("fp32"))
-    resumed = Saving(checkpoints, every=0).resume(again)
+    resumed = Saving(checkpoints, every=0, machine="one").resume(again)
     assert resumed == Resumed(
         0,
         0,
@@ -193,6 +194,23 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
             for number in (2, 1)
         ],
     )
+
+
+def test_another_machine_is_told(checkpoints: Checkpoints) -> None:
+    steps(checkpoints, 1)
+    again = begun(TrainConfig(epochs=3, lr=1e-3), device("fp32"))
+    resumed = Saving(checkpoints, every=0, machine="cuda in fp16").resume(again)
+    assert resumed == Resumed(
+        0, 1, ["was begun with one, and goes on with cuda in fp16: the bytes are those of neither"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "threads", "expected"),
+    [("cpu", "bf16", 2, "cpu in bf16, 2 threads"), ("cuda:1", "fp16", 8, "cuda in fp16")],
+)
+def test_a_machine_is_what_the_last_bits_depend_on(name: str, precision: str, threads: int, expected: str) -> None:
+    assert devices.Device(name, precision, threads, 0, "").machine == expected
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints) -> None:
@@ -210,7 +228,7 @@ def test_checkpoints_take_a_small_share_of_the_time(checkpoints: Checkpoints, mo
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     state = begun(TrainConfig(epochs=1), device("fp32"))
-    saving, written = Saving(checkpoints, every=10), []
+    saving, written = Saving(checkpoints, every=10, machine="one"), []
 
     def write(*_: object) -> None:
         written.append(clock[0])

@@ -1,0 +1,54 @@
+"""Which images an experiment is trained on, as a CSV that can be compared with those that are found later."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ffdi.data.survey import Survey
+
+COLUMNS = ("img_name", "target", "group", "sha256")
+
+
+def of(survey: Survey) -> str:
+    """The usable images of a split, sorted by name, whatever their order and place."""
+    table = survey.table
+    target = [""] * len(table) if table.target is None else table.target.tolist()
+    group = [""] * len(table) if table.group is None else table.group.tolist()
+    hashes = [row.tobytes().hex() for row in survey.sha256]
+    rows = zip(table.img_name.tolist(), target, group, hashes, strict=True)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows(sorted(row for row, usable in zip(rows, survey.usable.tolist(), strict=True) if usable))
+    return file.getvalue()
+
+
+def digest(roster: str) -> str:
+    """Hex sha256: the same images have the same one."""
+    return hashlib.sha256(roster.encode()).hexdigest()
+
+
+def differences(old: str, new: str) -> list[str]:
+    """A line for each image that is gone, new, or has another label, group or content; by name."""
+    before, after = _rows(old), _rows(new)
+    return [
+        f"{name} {_difference(before.get(name), after.get(name))}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
+
+
+def _difference(before: dict[str, str] | None, after: dict[str, str] | None) -> str:
+    if before is None or after is None:
+        return "is new" if before is None else "is gone"
+    words = {"target": "label", "group": "group"}
+    said = [f"{word} {before[key]} -> {after[key]}" for key, word in words.items() if before[key] != after[key]]
+    return ", ".join(said + ["other bytes"] * (before["sha256"] != after["sha256"]))
+
+
+def _rows(roster: str) -> dict[str, dict[str, str]]:
+    return {row["img_name"]: row for row in csv.DictReader(io.StringIO(roster))}

@@ -1,0 +1,86 @@
+"""Which images an experiment was begun with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ffdi.data import roster
+from ffdi.data import survey as surveys
+from ffdi.data.findings import Findings
+from ffdi.data.survey import Survey
+from ffdi.data.table import Table
+
+Gallery = Callable[..., Table]
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Iterator[Findings]:
+    store = Findings(tmp_path / "findings.sqlite")
+    yield store
+    store.close()
+
+
+def listed(table: Table, findings: Findings) -> str:
+    survey = Survey(table)
+    for row, seen in enumerate(surveys.examine(table, findings, 1)):
+        survey.record(row, seen)
+    return roster.of(survey)
+
+
+def digest(table: Table, findings: Findings) -> str:
+    return roster.digest(listed(table, findings))
+
+
+def test_the_digest_does_not_depend_on_the_order_of_rows_or_the_place(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    moved = replace(table, folder=table.folder.rename(table.folder.parent / "elsewhere"), split="val")
+    turned = moved.take(np.array([2, 0, 3, 1]))
+    assert digest(turned, findings) == digest(moved, findings)
+
+
+def test_the_digest_changes_with_names_labels_groups_and_bytes(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    assert table.target is not None
+    changed = [
+        table,
+        table.take(np.arange(3)),
+        replace(table, target=1 - table.target),
+        replace(table, target=None),
+        replace(table, group=np.array(list("wxyz"))),
+        replace(table, group=np.array(list("wxyy"))),
+    ]
+    digests = [digest(one, findings) for one in changed]
+    name = table.path(0).with_name("other.png")
+    table.path(0).rename(name)
+    renamed = replace(table, img_name=np.array([name.name, *table.img_name[1:].tolist()]))
+    digests.append(digest(renamed, findings))
+    name.write_bytes(name.read_bytes() + b" ")
+    digests.append(digest(renamed, findings))
+    assert len(set(digests)) == len(changed) + 2
+
+
+def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    without = digest(table.take(np.array([0, 1, 3])), findings)
+    table.path(2).write_bytes(b"")
+    assert digest(table, findings) == without
+
+
+def test_every_difference_is_told(gallery: Gallery, findings: Findings) -> None:
+    table = replace(gallery(4), group=np.array(list("wxyz")))
+    before = listed(table, findings)
+    assert roster.differences(before, before) == []
+    assert roster.differences(before, listed(table.take(np.arange(1, 4)), findings)) == ["0.png is gone"]
+    assert roster.differences(listed(table.take(np.arange(3)), findings), before) == ["3.png is new"]
+    table.path(1).write_bytes(table.path(1).read_bytes() + b" ")
+    changed = replace(table, target=np.array([0, 0, 0, 0]), group=np.array(list("wxxz")))
+    assert roster.differences(before, listed(changed, findings)) == [
+        "1.png label 1 -> 0, other bytes",
+        "2.png group y -> x",
+        "3.png label 1 -> 0",
+    ]
