@@ -10,6 +10,7 @@ import io
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import time
@@ -35,14 +36,17 @@ class Fault(NamedTuple):
     """What happens to a process.
 
     Attributes:
-        kind: the name of a signal that it is sent, or of an errno that a call fails with.
+        kind: the name of a signal that it is sent, or of an errno that a call fails with; 'full' lets no file grow
+            beyond `size`, as on a full disk, whoever writes it.
         call: at which of its calls, from 1; None sends the signal after `seconds`.
         seconds: since its start.
+        size: in bytes.
     """
 
     kind: str
     call: int | None = None
     seconds: float = 0.0
+    size: int = 0
 
 
 class Ended(NamedTuple):
@@ -69,7 +73,7 @@ def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
     process = CONTEXT.Process(target=_verb, args=(list(words), root, said, calls, fault))
     started = time.monotonic()
     process.start()
-    if fault is not None and fault.call is None:
+    if fault is not None and fault.call is None and fault.kind.startswith("SIG"):
         process.join(fault.seconds)
         if process.exitcode is None:
             os.kill(process.pid, getattr(signal, fault.kind))  # type: ignore[arg-type]
@@ -116,6 +120,8 @@ def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | 
     os.chdir(PROJECT)
     sys.path.insert(0, str(PROJECT))
     _watch(root, calls, fault)
+    if fault is not None and fault.kind == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, fault.size))
     Program().run(["invoke", *words])
 
 

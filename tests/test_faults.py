@@ -92,6 +92,36 @@ def test_what_cannot_be_written_is_said_and_nothing_is_lost(
         check_goes_on(root, competition, unbroken[0])
 
 
+@pytest.mark.parametrize(
+    ("size", "config", "place"),
+    [
+        (20_000, CONFIG, "data/findings.sqlite, the store of what was found in images,"),
+        (1_000_000, CONFIG, "experiments/tiny/fold_0/checkpoint-000000001.safetensors"),
+        (1_000_000, TINY, "experiments/tiny/fold_0/weights.safetensors"),
+    ],
+    ids=["findings", "checkpoint", "weights"],
+)
+def test_a_disk_that_is_full_for_a_library_is_said(
+    size: int, config: str, place: str, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
+) -> None:
+    root = workspace(tmp_path / "root")
+    (root / "experiments" / "tiny" / "config.toml").write_text(config)
+    ended = train(root, competition, Fault("full", size=size))
+    assert ended.code == 1
+    assert f"error: {root}/{place} cannot be " in ended.said
+    assert "\nnext: free the disk" in ended.said
+    (root / "experiments" / "tiny" / "config.toml").write_text(CONFIG)
+    check_goes_on(root, competition, unbroken[0])
+
+
+def test_a_graph_that_the_disk_does_not_hold_leaves_the_old_one(copy: Path) -> None:
+    before = faults.lasting(copy)
+    ended = faults.run(["export-onnx", "--experiment", "tiny"], copy, Fault("full", size=2_000_000))
+    assert ended.code == 1
+    assert "model.onnx cannot be written: File too large\nnext: free the disk or name another place" in ended.said
+    assert faults.lasting(copy) == before
+
+
 @pytest.mark.parametrize(("number", "code", "why"), [("SIGTERM", 143, "SIGTERM"), ("SIGINT", 130, "Ctrl-C")])
 def test_a_signal_stops_in_good_order(
     number: str, code: int, why: str, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path

@@ -18,6 +18,7 @@ from ffdi.blend import Member
 from ffdi.config import Config, ModelConfig
 from ffdi.data import images
 from ffdi.errors import ExperimentError
+from ffdi.training import tensors
 from ffdi.training import weights as starting
 
 HEAD_STD = 0.01
@@ -113,9 +114,9 @@ def _reset_head(backbone: nn.Module) -> None:
 
 def save(detector: Detector, path: Path) -> None:
     """Publishes the weights as safetensors."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     with publish.writing(path) as beside:
-        safetensors.torch.save_file(tensors, beside)
+        tensors.save(weights, beside)
 
 
 def load(config: ModelConfig, path: Path) -> Detector:

@@ -14,6 +14,7 @@ import safetensors.torch
 from ffdi.errors import ExperimentError
 from ffdi.stopping import Stopped
 from ffdi.store.checkpoint import Checkpoints
+from ffdi.training import tensors
 from ffdi.training.state import State
 from ffdi.training.weights import first_line
 
@@ -90,9 +91,9 @@ class Saving:
     def _save(self, state: State) -> None:
         started = time.monotonic()
 
-        def tensors(path: Path) -> None:
-            safetensors.torch.save_file(state.tensors(), path)
+        def write(path: Path) -> None:
+            tensors.save(state.tensors(), path)
 
-        self.checkpoints.write(state.done, tensors, {**state.record(), "machine": self._machine})
+        self.checkpoints.write(state.done, write, {**state.record(), "machine": self._machine})
         took = time.monotonic() - started
         self._next = time.monotonic() + max(self._every, took / SHARE)
