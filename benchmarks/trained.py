@@ -34,13 +34,18 @@ def prepare(root: Path, images: int, size: int) -> None:
     folder = root / "experiments" / NAME
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG.format(size=size))
+    draw_all(root, images)
+    subprocess.run(verb("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL)
+
+
+def draw_all(root: Path, images: int) -> None:
+    """Writes JPEGs of 256 px with labels below data/; every other one counts as fake."""
     training = root / "data" / "trainset"
     training.mkdir(parents=True)
     for number in range(images):
         cv2.imwrite(str(training / f"{number:03}.jpg"), draw(number), [cv2.IMWRITE_JPEG_QUALITY, 92])
     rows = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(images))
     (root / "data" / "trainset_label.txt").write_text("img_name,target\n" + rows)
-    subprocess.run(verb("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL)
 
 
 def draw(number: int) -> np.ndarray:

@@ -1,0 +1,115 @@
+"""Claims: however often checkpoints are asked for, they cost at most 3.5 % of a training; a training that SIGTERM tells
+to end writes one and has left within 10 s.
+
+    python benchmarks/checkpoint_cost.py [--seconds 180] [--rounds 5] [--size 80] [--backbone resnet18]
+
+The backbone is trained on drawn portraits for --seconds, with `train.checkpoint_every` at a millisecond. Training
+stands still while a checkpoint is written, so the clock around the writing tells its cost. Then train-folds is started
+--rounds times, and told to end 5 to 15 s after it has found its images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import trained
+
+from ffdi.config import Config
+from ffdi.data import augment, dataset, loader
+from ffdi.store.checkpoint import Checkpoints
+from ffdi.training import detector, device
+from ffdi.training.fit import Step, fit
+from ffdi.training.saving import Saving
+from ffdi.training.state import State
+
+IMAGES = 320
+
+
+class Timed(Saving):
+    """Counts what it writes, and the seconds that it takes."""
+
+    count, seconds, size = 0, 0.0, 0
+
+    def _save(self, state: State) -> None:
+        started = time.perf_counter()
+        super()._save(state)
+        self.count, self.seconds = self.count + 1, self.seconds + time.perf_counter() - started
+        self.size = max(path.stat().st_size for path in self.checkpoints.folder.iterdir())
+
+
+def cost(root: Path, config: Config, seconds: float) -> None:
+    """Trains for so long and prints what went into checkpoints."""
+    where = device.choose("auto", config.train.precision, 0)
+    table = dataset.find(root / "data", config.data).split("train")
+    state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
+    size, batch_size = config.model.size, config.train.batch_size
+    light = augment.recipe("light")
+    batches = loader.training(table, size, light, batch_size=batch_size, seed=0, fold=0, workers=0, pin_memory=False)
+    reading = loader.reading(table, size, batch_size=batch_size, workers=0, pin_memory=False)
+    saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)
+    started = time.perf_counter()
+    for event in fit(state, batches, reading, config.train, where, 0):
+        if isinstance(event, Step):
+            saving.save_if_due(state)
+        if time.perf_counter() - started > seconds:
+            break
+    share = saving.seconds / (time.perf_counter() - started)
+    print(
+        f"{saving.count} checkpoints of {saving.size / 2**20:.0f} MiB in {seconds:.0f} s, "
+        f"{saving.seconds / saving.count:.2f} s each: {100 * share:.2f} % of the time"
+    )
+
+
+def leaving(root: Path, number: int) -> float:
+    """Seconds from SIGTERM to the end of train-folds."""
+    words = [*trained.verb("train-folds"), "--data", str(root / "data"), "--fresh"]
+    process = subprocess.Popen(
+        words, cwd=trained.PROJECT, env=trained.environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert process.stdout is not None
+    while b"data:" not in process.stdout.readline():
+        pass
+    time.sleep(random.Random(number).uniform(5, 15))
+    process.send_signal(signal.SIGTERM)
+    started = time.perf_counter()
+    said = process.stdout.read().decode()
+    assert process.wait() == 143, said
+    assert "stopped (SIGTERM)" in said
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=180)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--size", type=int, default=80)
+    parser.add_argument("--backbone", default="resnet18")
+    asked = parser.parse_args()
+    train = {"epochs": 1000, "batch_size": 32, "ema": 0.9}
+    model = {"backbone": asked.backbone, "pretrained": False, "size": asked.size}
+    config = Config.model_validate({"model": model, "train": train})
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        trained.draw_all(root, IMAGES)
+        cost(root, config, asked.seconds)
+        folder = root / "experiments" / trained.NAME
+        folder.mkdir(parents=True)
+        lines = [f"[model]\nbackbone = '{asked.backbone}'\npretrained = false\nsize = {asked.size}"]
+        lines += ["[train]", *(f"{key} = {value}" for key, value in train.items())]
+        (folder / "config.toml").write_text("\n".join(lines))
+        seconds = [leaving(root, number) for number in range(asked.rounds)]
+    print(f"gone after SIGTERM in {', '.join(f'{one:.1f}' for one in seconds)} s (bound 10)")
+
+
+if __name__ == "__main__":
+    main()
