@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ffdi.data import duplicates, images
 from ffdi.errors import DataError, ExperimentError
 
-VERSION = 1
+VERSION = 2
 """Of what a finding holds and how it is found; a store of another version is begun anew."""
 LAYOUT = (
     "DROP TABLE IF EXISTS image",
     "DROP TABLE IF EXISTS pair",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
-    "fingerprint BLOB) WITHOUT ROWID",
-    "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, PRIMARY KEY (first, second)) WITHOUT ROWID",
+    "fingerprint BLOB, seal BLOB) WITHOUT ROWID",
+    "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, seal BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
 )
 
 
@@ -83,18 +84,18 @@ class Findings:
     def keep_images(self, found: Iterable[tuple[bytes, Finding]]) -> None:
         """Keeps what was found in the bytes of each hash."""
         rows = [(sha256, *finding) for sha256, finding in found]
-        self._insert("INSERT OR IGNORE INTO image VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._known.update(row[0] for row in rows)
 
     def pair(self, first: bytes, second: bytes) -> str | None:
         """How two images were found to be alike: 'exact', 'near' or ''; None where nobody has compared them."""
-        row = self._one("SELECT kind FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
-        return row[0] if row else None
+        row = self._one("SELECT * FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
+        return row[2] if row else None
 
     def keep_pairs(self, found: Iterable[tuple[bytes, bytes, str]]) -> None:
         """Keeps how alike the images of two hashes are."""
         rows = [(*sorted((first, second)), kind) for first, second, kind in found]
-        self._insert("INSERT OR IGNORE INTO pair VALUES (?, ?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO pair VALUES (?, ?, ?, ?)", rows)
 
     def _version(self) -> int:
         return self._store.execute("PRAGMA user_version").fetchone()[0]
@@ -108,20 +109,27 @@ class Findings:
                 self._store.execute(f"PRAGMA user_version = {VERSION}")
 
     def _one(self, question: str, values: tuple[bytes, ...]) -> tuple | None:
+        """The row without its seal; None where there is none, or one that was not written so."""
         with self._explained(), self._lock:
-            return self._store.execute(question, values).fetchone()
+            *row, seal = self._store.execute(question, values).fetchone() or (None,)
+        return tuple(row) if row and seal == _seal(row) else None
 
     def _insert(self, command: str, rows: list[tuple]) -> None:
         if rows:
             with self._explained(), self._lock, self._store:
-                self._store.executemany(command, rows)
+                self._store.executemany(command, [(*row, _seal(row)) for row in rows])
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise ExperimentError(
                 f"{self._path}, the store of what was found in images, cannot be used: {error}",
                 hint=f"free the disk; if the file is damaged, remove it, for it can be made again: rm {self._path}",
             ) from None
+
+
+def _seal(row: Sequence[Any]) -> bytes:
+    """Eight bytes that a row has beside it: a disk that changes a bit must not change a verdict."""
+    return hashlib.blake2b(repr(tuple(row)).encode(), digest_size=8).digest()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -147,6 +148,43 @@ def test_a_damaged_store_is_refused_and_an_empty_one_begun(tmp_path: Path, conte
         f"{path}, the store of what was found in images, cannot be used: file is not a database\n"
         f"next: free the disk; if the file is damaged, remove it, for it can be made again: rm {path}"
     )
+
+
+def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> None:
+    path, rng = tmp_path / "f.sqlite", np.random.default_rng(0)
+    images = {rng.bytes(32): Finding("", "JPEG", "RGB", number, 7, rng.bytes(16)) for number in range(40)}
+    first, *others = images
+    pairs = {(first, other): kind for other, kind in zip(others, ["exact", "near", ""] * 13, strict=True)}
+    store = Findings(path)
+    store.keep_images(images.items())
+    store.keep_pairs((*pair, kind) for pair, kind in pairs.items())
+    store.close()
+    content, outcomes = path.read_bytes(), Counter[str]()
+    for _ in range(600):
+        changed = bytearray(content)
+        changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        try:
+            store = Findings(path)
+            found = [(store.image(key), expected) for key, expected in images.items()]
+            found += [(store.pair(*pair), kind) for pair, kind in pairs.items()]
+            store.close()
+        except ExperimentError:
+            outcomes["refused"] += 1
+            continue
+        assert all(one is None or one == expected for one, expected in found)
+        outcomes["forgotten" if any(one is None for one, _ in found) else "whole"] += 1
+    assert min(outcomes["refused"], outcomes["forgotten"], outcomes["whole"]) > 0
+
+
+def test_what_was_forgotten_is_kept_again(tmp_path: Path) -> None:
+    store = Findings(tmp_path / "f.sqlite")
+    store.keep_images([(b"a", Finding("is empty"))])
+    sqlite3.connect(tmp_path / "f.sqlite", isolation_level=None).execute("UPDATE image SET fault = ''")
+    assert store.image(b"a") is None
+    store.keep_images([(b"a", Finding("is empty"))])
+    assert store.image(b"a") == Finding("is empty")
+    store.close()
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
