@@ -24,6 +24,8 @@ def save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     Raises:
         OSError: the disk is full, or the place cannot be written; safetensors has an error of its own for that.
     """
+    path.touch()
+    usual = path.stat().st_mode
     try:
         safetensors.torch.save_file(dict(tensors), path)
     except safetensors.SafetensorError as error:
@@ -31,3 +33,4 @@ def save(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
             number = int(found[1])
             raise OSError(number, os.strerror(number)) from error
         raise
+    path.chmod(usual)  # safetensors leaves what nobody but its writer may read
