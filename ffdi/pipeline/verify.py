@@ -24,7 +24,7 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None) -> None
         console.say(f"{folder}: {len(checked)} files, {sum(bool(one.fault) for one in checked) or 'none'} at fault")
     if faults:
         raise ExperimentError(
-            f"{len(faults)} files are not what was written",
+            "1 file is not what was written" if len(faults) == 1 else f"{len(faults)} files are not what was written",
             problems=faults,
             hint="bring them back from a copy, or remove what they belong to and run its verb again",
         )
