@@ -203,7 +203,7 @@ def _loader(samples: _Samples, workers: int, pin_memory: bool, **order: object) 
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         worker_init_fn=_alone,
-        generator=torch.Generator(),  # else the loader draws from the stream that dropout uses
+        generator=torch.Generator(),  # else the loader draws from the global stream
         **order,  # type: ignore[arg-type]
     )
 
