@@ -200,7 +200,7 @@ def _goes_on(resumed: Resumed, epochs: int) -> str:
     if resumed.epoch == epochs:
         return "was trained before, and is scored"
     if resumed.epoch == resumed.step == 0:
-        return "begins anew: no checkpoint is whole"
+        return "begins anew"
     return f"goes on in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
 
 
