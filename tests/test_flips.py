@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,6 +98,12 @@ def test_verify_names_what_is_damaged_or_missing(copy: Path, invoke: Invoke) -> 
         f"  {model} is missing: bundle.json lists it\n"
         "next: bring them back from a copy, or remove what they belong to and run its verb again\n",
     )
+
+
+def test_verify_says_where_there_is_nothing(workspace: Path, invoke: Invoke) -> None:
+    shutil.rmtree(workspace / "experiments")
+    answer = invoke("verify")
+    assert (answer.code, answer.out) == (0, f"nothing to check: neither experiments/ nor exports/ in {workspace}\n")
 
 
 def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:

@@ -18,7 +18,10 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None) -> None
         ExperimentError: names every file that is damaged or missing.
     """
     faults: list[str] = []
-    for folder in _folders(workspace, names, name):
+    folders = _folders(workspace, names, name)
+    if not folders:
+        console.say(f"nothing to check: neither experiments/ nor exports/ in {workspace.root}")
+    for folder in folders:
         checked = list(audit.folder(folder))
         faults += [one.fault for one in checked if one.fault]
         console.say(f"{folder}: {len(checked)} files, {sum(bool(one.fault) for one in checked) or 'none'} at fault")
