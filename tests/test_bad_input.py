@@ -282,6 +282,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         "resolved.json",
         "provenance.json",
         "folds.csv",
+        "images.csv",
         "fold_0",
     }
     assert [path.suffix for path in sorted((workspace / "experiments" / "tiny" / "fold_0").iterdir())] == [
