@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ffdi import publish
+from ffdi import documents
 from ffdi.scoring import metrics
 from ffdi.store.workspace import Workspace
 
@@ -55,9 +55,9 @@ def main(name: str) -> None:
     """Prints the figures."""
     workspace = Workspace.of(PROJECT)
     export, experiment = workspace.export([name]), workspace.experiment(name)
-    record = publish.read(export.submission_record_path)
+    record = documents.read(export.submission_record_path)
     print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
-    print(f"out-of-fold AUC           {publish.read(experiment.metrics_path)['pooled']['auc']:.4f}")
+    print(f"out-of-fold AUC           {documents.read(experiment.metrics_path)['pooled']['auc']:.4f}")
     table = experiment.data_root() / "families.csv"
     for family, auc in (families(experiment.oof_path, table) if table.is_file() else {}).items():
         print(f"  {family:24}{auc:.4f}")

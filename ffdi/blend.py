@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import publish
+from ffdi import documents
 from ffdi.config import Config
 from ffdi.data import folds
 from ffdi.data.folds import Deal
@@ -160,11 +160,11 @@ class Blend:
 
     def oof(self) -> dict[str, Any]:
         """Each experiment's pooled out-of-fold scores."""
-        return {one.name: publish.read(one.metrics_path)["pooled"] for one in self.experiments}
+        return {one.name: documents.read(one.metrics_path)["pooled"] for one in self.experiments}
 
     def oof_auc(self) -> dict[str, float]:
         """Each experiment's out-of-fold AUC: the mean of its folds', which offsets between them cannot lower."""
-        of_folds = {one.name: publish.read(one.metrics_path)["folds"].values() for one in self.experiments}
+        of_folds = {one.name: documents.read(one.metrics_path)["folds"].values() for one in self.experiments}
         return {name: float(np.mean([score["auc"] for score in scores])) for name, scores in of_folds.items()}
 
     def describe(self) -> dict[str, Any]:

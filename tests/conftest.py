@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from invoke import Program
 
-from ffdi import publish
+from ffdi import documents, hashes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads that wait for each other crawl
 PROJECT = Path(__file__).resolve().parent.parent
@@ -166,8 +166,8 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
     """Writes an export's bundle.json anew, so that it fits whatever stands there; `change` forges it further."""
     path = exports / "bundle.json"
     content = json.loads(path.read_text())
-    for key in ("schema", publish.TEXT):
+    for key in ("schema", documents.TEXT):
         del content[key]
-    content["files"] = {name: publish.sha256(exports / name) for name in content["files"]}
+    content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
     change(content)
-    publish.document(path, content)
+    documents.write(path, content)

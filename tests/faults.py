@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ffdi import publish
+from ffdi import documents
 from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -99,7 +99,7 @@ def _history(path: Path) -> str:
 def _manifest(path: Path) -> dict[str, Any]:
     """Without the hash of a history, which has clocks in it."""
     content: dict[str, Any] = json.loads(path.read_text())
-    del content[publish.TEXT], content["files"]["history.csv"]
+    del content[documents.TEXT], content["files"]["history.csv"]
     return content
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffdi import publish
+from ffdi import documents
 from ffdi.store import audit
 from tests import faults
 from tests.conftest import TINY, Invoke
@@ -107,8 +107,8 @@ def test_verify_says_where_there_is_nothing(workspace: Path, invoke: Invoke) -> 
 
 
 def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:
-    publish.document(tmp_path / "manifest.json", {"fold": 0})
-    publish.document(tmp_path / "bundle.json", {"files": "all"})
+    documents.write(tmp_path / "manifest.json", {"fold": 0})
+    documents.write(tmp_path / "bundle.json", {"files": "all"})
     assert [one.fault for one in audit.folder(tmp_path)] == [
         f"{tmp_path}/{name} is damaged: it does not list its files" for name in ("bundle.json", "manifest.json")
     ]

@@ -21,7 +21,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from ffdi import publish
+from ffdi import documents, hashes, publish
 from ffdi.deploy import vetting
 from ffdi.errors import ConfigError, ExperimentError
 from ffdi.training import weights
@@ -403,8 +403,8 @@ def test_a_checkpoint_of_something_else_is_refused(copy: Path, competition: Path
     tensors = folder / "checkpoint-000000001.safetensors"
     tensors.write_bytes((folder / "weights.safetensors").read_bytes())
     owner = {key: manifest[key] for key in ("fold", "identity", "folds")}
-    record = {**owner, "sha256": publish.sha256(tensors), "state": {}}
-    publish.document(tensors.with_suffix(".json"), record)
+    record = {**owner, "sha256": hashes.sha256(tensors), "state": {}}
+    documents.write(tensors.with_suffix(".json"), record)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
     assert answer.err.startswith(f"error: {tensors} is no state of this training: ")
@@ -436,9 +436,9 @@ def test_a_store_of_findings_that_is_none_is_refused(workspace: Path, competitio
 def test_a_document_names_files_of_its_own_folder(name: str, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path.parent)
     with pytest.raises(ExperimentError) as caught:
-        publish.inside(tmp_path, name)
+        documents.inside(tmp_path, name)
     assert str(caught.value) == (
         f"{tmp_path} names a file outside of itself: {name}\n"
         "next: do not use this folder; somebody has tampered with it"
     )
-    assert publish.inside(tmp_path, "golden/00.jpg") == tmp_path / "golden" / "00.jpg"
+    assert documents.inside(tmp_path, "golden/00.jpg") == tmp_path / "golden" / "00.jpg"

@@ -13,6 +13,8 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 LEVELS = {
     "errors": 0,
     "publish": 1,
+    "hashes": 1,
+    "documents": 2,
     "config": 2,
     "machine": 1,
     "stopping": 1,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 from pathlib import Path
 
@@ -119,48 +118,6 @@ def test_only_what_is_named_is_swept(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     publish.sweep(tmp_path, "b.txt")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".c.txt.1.tmp", "b.txt"]
-
-
-def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:
-    path = tmp_path / "document.json"
-    publish.document(path, {"b": 1, "a": "ä"})
-    assert list(json.loads(path.read_text(encoding="utf-8"))) == ["schema", "text_sha256", "b", "a"]
-    content = publish.read(path)
-    assert len(content.pop("text_sha256")) == 64
-    assert content == {"schema": publish.SCHEMA, "b": 1, "a": "ä"}
-
-
-ANEW = "next: make it anew: train-folds --fresh an experiment, export-onnx an export"
-
-
-@pytest.mark.parametrize(
-    ("content", "expected"),
-    [
-        (None, "{path} is missing"),
-        ('{"schema": 999}', "{path} was not written by this version of ffdi\nnext: update ffdi"),
-        ('{"schema": 1}', "{path} was not written by this version of ffdi\n" + ANEW),
-        ('{"schema": "2"}', "{path} was not written by this version of ffdi\n" + ANEW),
-        ("{}", "{path} was not written by this version of ffdi\n" + ANEW),
-        ("[]", "{path} was not written by this version of ffdi\n" + ANEW),
-        (
-            "{",
-            "{path} is damaged: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
-            "next: remove it and run again: rm {path}",
-        ),
-    ],
-)
-def test_a_document_that_cannot_be_trusted_is_refused(content: str | None, expected: str, tmp_path: Path) -> None:
-    path = tmp_path / "document.json"
-    if content is not None:
-        path.write_text(content)
-    with pytest.raises(ExperimentError) as caught:
-        publish.read(path)
-    assert str(caught.value) == expected.format(path=path)
-
-
-def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert publish.digest({"a": 1, "b": [2, 3]}) == publish.digest({"b": [2, 3], "a": 1})
-    assert publish.digest({"a": 1}) != publish.digest({"a": 2})
 
 
 def test_a_full_disk_is_said_and_the_old_file_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

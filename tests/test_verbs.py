@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ffdi import publish
+from ffdi import documents
 from tests.conftest import TINY, Invoke
 
 Snapshot = Callable[[Path], dict[str, bytes]]
@@ -255,7 +255,7 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
     scores = json.loads(path.read_text())
     for score in scores["folds"].values():
         score["auc"] = 0.25
-    publish.document(path, {key: value for key, value in scores.items() if key not in ("schema", publish.TEXT)})
+    documents.write(path, {key: value for key, value in scores.items() if key not in ("schema", documents.TEXT)})
     before = snapshot(copy / "exports")
     answer = invoke("ensemble-submit", "--experiment", "tiny")
     assert (answer.code, answer.err) == (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ffdi import __version__, publish
+from ffdi import __version__, documents, hashes
 from ffdi.data import images
 from ffdi.errors import ExperimentError
 from ffdi.store.export import ExportFolder
@@ -45,7 +45,7 @@ def describe(
         **blend.describe(),
         "oof": blend.oof(),
         "files": {
-            path.relative_to(export.folder).as_posix(): publish.sha256(path)
+            path.relative_to(export.folder).as_posix(): hashes.sha256(path)
             for path in (export.model_path, export.script_path, *sorted(export.golden_path.parent.iterdir()))
         },
         "runtimes": runtimes,
@@ -81,9 +81,9 @@ def read(export: ExportFolder) -> dict[str, Any]:
     again = f"invoke export-onnx --experiment {export.name.replace('+', ' --experiment ')}"
     if not export.bundle_path.is_file():
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
-    content = publish.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
+    content = documents.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
     for name, expected in content["files"].items():
-        publish.check_hash(publish.inside(export.folder, name), expected, export.bundle_path, again)
+        hashes.check(documents.inside(export.folder, name), expected, export.bundle_path, again)
     if not _usable(export, content):
         raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
     for key, policy in (("decode", images.DECODE), ("resize", images.RESIZE)):

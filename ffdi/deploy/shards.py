@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi import publish
+from ffdi import documents, publish
 from ffdi.data.table import Table
 from ffdi.deploy.infer import Part
 from ffdi.errors import ExperimentError
@@ -73,7 +73,7 @@ class Shards:
         with publish.writing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(scores.COLUMNS) + "\n")
             for path in self._paths.values():
-                text = publish.read(path)["csv"]
+                text = documents.read(path)["csv"]
                 file.write(text)
                 y_pred += [float(line.rpartition(",")[2]) for line in text.splitlines()]
         return np.array(y_pred, np.float32)
@@ -88,7 +88,7 @@ class Shards:
             rows = range(start, min(start + ROWS, len(self.table)))
             path = self._paths[rows] = self._path(rows)
             try:
-                self._kept.append(Part(rows, np.empty(0, np.float32), publish.read(path)["faults"]))
+                self._kept.append(Part(rows, np.empty(0, np.float32), documents.read(path)["faults"]))
             except ExperimentError:  # missing, or damaged: it is scored again
                 yield rows
 
@@ -104,7 +104,7 @@ class Shards:
         if broken.any():
             y_pred[broken] = self.substitute
         content = scores.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
-        publish.document(self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]})
+        documents.write(self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]})
 
     def _path(self, rows: range) -> Path:
         """A shard's file; its name holds what its scores depend on: names, sizes and times of the images, the key."""

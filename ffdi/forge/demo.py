@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffdi import publish
+from ffdi import documents, hashes, publish
 from ffdi.errors import ExperimentError
 from ffdi.forge import portraits
 from ffdi.forge.manipulations import MANIPULATIONS
@@ -47,7 +47,7 @@ class Sample:
 def is_made(folder: Path, seed: int = 0) -> bool:
     """Whether the competition of this version and seed stands there, complete."""
     try:
-        manifest = publish.read(folder / "manifest.json")
+        manifest = documents.read(folder / "manifest.json")
     except ExperimentError:
         return False
     return (manifest.get("version"), manifest.get("seed")) == (VERSION, seed)
@@ -67,9 +67,9 @@ def make(folder: Path, seed: int = 0) -> None:
             _write(beside, split, [one for one in samples if one.split == split])
         rows = [f"{one.img_name},{one.split},{one.family}" for one in samples]
         publish.text(beside / "families.csv", "\n".join(["img_name,split,family", *rows]) + "\n")
-        hashes = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
-        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": publish.digest(hashes)}
-        publish.document(beside / "manifest.json", manifest)
+        contents = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
+        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": hashes.digest(contents)}
+        documents.write(beside / "manifest.json", manifest)
 
 
 def _write(root: Path, split: str, samples: list[Sample]) -> None:

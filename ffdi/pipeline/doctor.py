@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ffdi import config, console, machine, publish
+from ffdi import config, console, documents, machine
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor
 from ffdi.data.dataset import Dataset
@@ -48,7 +48,7 @@ def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Di
         diagnosis = doctor.diagnose(found.root, surveys, _twins(list(surveys.values()), findings, threads))
     finally:
         findings.close()
-    publish.document(experiment.doctor_path, diagnosis.to_json())
+    documents.write(experiment.doctor_path, diagnosis.to_json())
     return diagnosis
 
 

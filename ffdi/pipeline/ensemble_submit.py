@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffdi import __version__, console, publish
+from ffdi import __version__, console, documents, hashes, publish
 from ffdi.blend import Blend
 from ffdi.data.table import Table
 from ffdi.pipeline import screens, sources
@@ -58,14 +58,14 @@ def run(
         record = {
             "split": asked.split,
             "rows": len(asked),
-            "sha256": publish.sha256(new.submission_path),
+            "sha256": hashes.sha256(new.submission_path),
             **blend.describe(),
             "warnings": list(built.warnings),
             "oof": blend.oof(),
             "scores": {split: score for split, score in scores.items() if score},
             "version": __version__,
         }
-        publish.document(new.submission_record_path, record)
+        documents.write(new.submission_record_path, record)
     console.say(f"written: {export.submission_path} ({len(asked)} rows)")
     console.say(f"next: invoke export-onnx{screens.again(names, name)}")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ffdi import config, console, publish
+from ffdi import config, console, documents, hashes, publish
 from ffdi.errors import ExperimentError, FFDIError
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
@@ -88,14 +88,14 @@ def _changed(experiment: Experiment) -> bool:
 def _scores(experiment: Experiment) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     if experiment.metrics_path.is_file():
-        metrics = publish.read(experiment.metrics_path)
+        metrics = documents.read(experiment.metrics_path)
         scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"]["auc"]
         if "val" in metrics:
             gap = metrics["val"]["gap"]
             scores["val_auc"] = metrics["val"]["mean"]["auc"]
             scores["gap"], scores["gap_interval"] = gap["auc"], gap["intervals"]["auc"]
     if experiment.stress_path.is_file():
-        scores["stress_auc"] = publish.read(experiment.stress_path)["mean_auc"]
+        scores["stress_auc"] = documents.read(experiment.stress_path)["mean_auc"]
     return scores
 
 
@@ -104,9 +104,9 @@ def _twins(experiments: Sequence[Experiment]) -> list[str]:
     by_recipe: dict[str, dict[str, Experiment]] = {}
     for experiment in experiments:
         if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
-            begun = publish.read(experiment.resolved_path)
+            begun = documents.read(experiment.resolved_path)
             scheme = begun["config"]["folds"].pop("scheme")
-            by_recipe.setdefault(publish.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
+            by_recipe.setdefault(hashes.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
     return [_comparison(**twins) for twins in by_recipe.values() if len(twins) == 2]
 
 
@@ -120,7 +120,7 @@ def _comparison(stratified: Experiment, clusters: Experiment) -> str:
 
 
 def _mean_of_folds(experiment: Experiment) -> float:
-    folds = publish.read(experiment.metrics_path)["folds"].values()
+    folds = documents.read(experiment.metrics_path)["folds"].values()
     return sum(score["auc"] for score in folds) / len(folds)
 
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffdi import __version__, console, machine, publish
+from ffdi import __version__, console, documents, hashes, machine, publish
 from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.pipeline import screens, sources
 from ffdi.scoring import scorecard
@@ -68,11 +68,11 @@ def run(
                 "runtime": graph.runtime,
                 "provider": graph.provider,
                 "rows": len(table),
-                "sha256": publish.sha256(new / path.name),
+                "sha256": hashes.sha256(new / path.name),
                 "cannot be used": {"score": substitute, "images": faults},
                 "version": __version__,
             }
-            publish.document(new / record_path.name, record)
+            documents.write(new / record_path.name, record)
         pieces.remove()
     if table.target is not None and table.both_classes:
         screens.show_scores(

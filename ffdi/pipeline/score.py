@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import console, publish
+from ffdi import console, documents, hashes
 from ffdi.data import folds
 from ffdi.errors import ExperimentError
 from ffdi.pipeline import screens, shift, stress
@@ -48,9 +48,9 @@ def run(
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
     """Draws up metrics.json from a ledger, and shows it."""
     val = _val(experiment, np.unique(oof.fold).tolist())
-    digest = publish.sha256(experiment.oof_path)
+    digest = hashes.sha256(experiment.oof_path)
     scores = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.draw_up(oof, group, val)}
-    publish.document(experiment.metrics_path, scores)
+    documents.write(experiment.metrics_path, scores)
     rows = [(f"fold {fold}", score) for fold, score in scores["folds"].items()]
     screens.show_scores("out-of-fold scores", [*rows, ("all folds", scores["pooled"])])
     ranked = scores["rank_normalised"]
@@ -90,8 +90,8 @@ def _check_weights(experiment: Experiment, oof: Ledger) -> None:
     for number in np.unique(oof.fold).tolist():
         folder = experiment.fold(number)
         if folder.manifest_path.is_file():
-            hashes = np.unique(oof.weights[oof.fold == number])
-            if hashes.tolist() != [folder.weights_sha256()[:HASH_DIGITS]]:
+            used = np.unique(oof.weights[oof.fold == number])
+            if used.tolist() != [folder.weights_sha256()[:HASH_DIGITS]]:
                 raise ExperimentError(
                     f"{experiment.oof_path} has predictions of fold {number} by other weights than those in "
                     f"{folder.folder}",

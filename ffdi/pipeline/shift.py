@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import console, publish
+from ffdi import console, documents
 from ffdi.config import Config
 from ffdi.data import attributes, clusters, folds
 from ffdi.data.doctor import Diagnosis
@@ -43,7 +43,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
         "splits": _splits(samples, features, config.seed),
         "slices": _slices(experiment, diagnosis, config, samples["train"], features["train"]),
     }
-    publish.document(experiment.shift_path, content)
+    documents.write(experiment.shift_path, content)
     _show(content)
     console.say(f"written: {experiment.shift_path}")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import console, publish
+from ffdi import console, documents
 from ffdi.blend import Member
 from ffdi.data import folds
 from ffdi.data.distort import DISTORTIONS
@@ -36,7 +36,7 @@ def run(experiment: Experiment, *, data: str | None, device: str, workers: int |
         sigmoid(logits), deal.target[chosen], deal.fold[chosen], group, level=intervals.LEVEL
     )
     content = _content(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
-    publish.document(experiment.stress_path, content)
+    documents.write(experiment.stress_path, content)
     _show(content)
     console.say(f"written: {experiment.stress_path}")
 

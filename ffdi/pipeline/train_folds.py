@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffdi import config, console, provenance, publish, stopping
+from ffdi import config, console, hashes, provenance, publish, stopping
 from ffdi.config import Config
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor, roster
@@ -61,7 +61,7 @@ def run(
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
     images = roster.of(diagnosis.surveys["train"])
-    identity = Identity.of(settings, weights and publish.sha256(weights), roster.digest(images))
+    identity = Identity.of(settings, weights and hashes.sha256(weights), roster.digest(images))
     with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()

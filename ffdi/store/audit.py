@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi import publish
+from ffdi import documents, hashes
 from ffdi.errors import ExperimentError
 
 
@@ -23,7 +23,7 @@ def folder(root: Path) -> Iterator[Checked]:
         if any(part.startswith(".") for part in path.relative_to(root).parts):
             continue
         try:
-            content = publish.read(path)
+            content = documents.read(path)
         except ExperimentError as error:
             yield Checked(path, error.what)
             continue
@@ -38,8 +38,8 @@ def folder(root: Path) -> Iterator[Checked]:
 
 def _checked(record: Path, name: str, expected: str) -> Checked:
     try:
-        path = publish.inside(record.parent, name)
-        publish.check_hash(path, expected, record, hint="")
+        path = documents.inside(record.parent, name)
+        hashes.check(path, expected, record, hint="")
     except ExperimentError as error:
         return Checked(record.parent / name, error.what)
     return Checked(path, "")

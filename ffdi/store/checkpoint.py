@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi import publish
+from ffdi import documents, hashes, publish
 from ffdi.errors import ExperimentError
 
 KEPT = 2
@@ -47,7 +47,7 @@ class Checkpoints:
         path = self.folder / f"checkpoint-{done:09d}.safetensors"
         with publish.writing(path) as beside:
             save(beside)
-        publish.document(path.with_suffix(".json"), {**self.owner, "sha256": publish.sha256(path), "state": record})
+        documents.write(path.with_suffix(".json"), {**self.owner, "sha256": hashes.sha256(path), "state": record})
         kept = {path for one in self._records()[:KEPT] for path in (one, one.with_suffix(".safetensors"))}
         self._remove_but(kept)
 
@@ -63,8 +63,8 @@ class Checkpoints:
         for path in self._records():
             tensors = path.with_suffix(".safetensors")
             try:
-                record = publish.read(path, {"sha256": str, "state": dict})
-                publish.check_hash(tensors, record["sha256"], path, hint="")
+                record = documents.read(path, {"sha256": str, "state": dict})
+                hashes.check(tensors, record["sha256"], path, hint="")
             except ExperimentError as error:
                 damaged(error.what)
                 continue

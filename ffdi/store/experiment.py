@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ffdi import config as configs
-from ffdi import publish
+from ffdi import documents, hashes, publish
 from ffdi.config import Config, differences
 from ffdi.errors import ExperimentError
 from ffdi.store import lock
@@ -103,8 +103,8 @@ class Experiment:
         """
         if not self.resolved_path.is_file():
             publish.text(self.roster_path, images)
-            publish.document(self.resolved_path, {**asdict(identity), "folds": publish.sha256(self.folds_path)})
-        publish.document(self.provenance_path, provenance)
+            documents.write(self.resolved_path, {**asdict(identity), "folds": hashes.sha256(self.folds_path)})
+        documents.write(self.provenance_path, provenance)
 
     def folds_digest(self) -> str:
         """The hash of folds.csv, which is the file that the experiment was begun with.
@@ -112,8 +112,8 @@ class Experiment:
         Raises:
             ExperimentError: it is missing or was changed.
         """
-        expected = publish.read(self.resolved_path, {"folds": str})["folds"]
-        publish.check_hash(
+        expected = documents.read(self.resolved_path, {"folds": str})["folds"]
+        hashes.check(
             self.folds_path,
             expected,
             self.resolved_path,
@@ -178,9 +178,9 @@ class Experiment:
         if not self.oof_path.is_file():
             raise ExperimentError(f"experiment {self.name} has no out-of-fold scores yet", hint=self._train())
         if self.metrics_path.is_file():
-            publish.check_hash(
+            hashes.check(
                 self.oof_path,
-                publish.read(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
+                documents.read(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
                 self.metrics_path,
                 hint=f"join it anew from its finished folds: {self._train()}",
             )
@@ -200,16 +200,16 @@ class Experiment:
 
     def data_root(self) -> Path:
         """The data folder that the experiment was trained on."""
-        return Path(publish.read(self.provenance_path)["data_root"])
+        return Path(documents.read(self.provenance_path)["data_root"])
 
     def _changed_images(self, begun: str, differing: Callable[[str], list[str]]) -> list[str]:
         """A line for each; as far as what was written down of them still stands."""
-        if not self.roster_path.is_file() or publish.sha256(self.roster_path) != begun:
+        if not self.roster_path.is_file() or hashes.sha256(self.roster_path) != begun:
             return [f"training images or labels, which ones cannot be told: {self.roster_path} is missing or damaged"]
         return differing(self.roster_path.read_text(encoding="utf-8"))
 
     def _begun(self) -> Identity:
-        content = publish.read(self.resolved_path, {"config": dict, "data": str, "folds": str})
+        content = documents.read(self.resolved_path, {"config": dict, "data": str, "folds": str})
         return Identity(content["config"], content["data"])
 
     def _train(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import publish
+from ffdi import documents, hashes
 from ffdi.errors import ExperimentError
 from ffdi.store.checkpoint import Checkpoints
 from ffdi.store.identity import Identity
@@ -53,9 +53,9 @@ class FoldFolder:
             **self._owner(identity, folds_digest),
             "parameters": parameters,
             "symptoms": symptoms,
-            "files": {path.name: publish.sha256(path) for path in files if path.is_file()},
+            "files": {path.name: hashes.sha256(path) for path in files if path.is_file()},
         }
-        publish.document(self.manifest_path, content)
+        documents.write(self.manifest_path, content)
 
     def finished(self, identity: Identity, folds_digest: str) -> bool:
         """Whether the fold is complete.
@@ -65,7 +65,7 @@ class FoldFolder:
         """
         if not self.manifest_path.is_file():
             return False
-        manifest = publish.read(self.manifest_path, {"files": dict})
+        manifest = documents.read(self.manifest_path, {"files": dict})
         if any(manifest.get(key) != value for key, value in self._owner(identity, folds_digest).items()):
             raise ExperimentError(
                 f"{self.folder} belongs to another run: its config, images or folds are not this experiment's",
@@ -73,7 +73,7 @@ class FoldFolder:
             )
         for name, expected in manifest["files"].items():
             hint = f"remove the fold and train it again: rm -r {self.folder}"
-            publish.check_hash(publish.inside(self.folder, name), expected, self.manifest_path, hint)
+            hashes.check(documents.inside(self.folder, name), expected, self.manifest_path, hint)
         return True
 
     def checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
@@ -82,15 +82,15 @@ class FoldFolder:
 
     def parameters(self) -> int:
         """How many parameters the network has."""
-        return int(publish.read(self.manifest_path)["parameters"])
+        return int(documents.read(self.manifest_path)["parameters"])
 
     def symptoms(self) -> list[str]:
         """Kinds of what was wrong after the last epoch."""
-        return list(publish.read(self.manifest_path)["symptoms"])
+        return list(documents.read(self.manifest_path)["symptoms"])
 
     def weights_sha256(self) -> str:
         """The hash of the weights, as the manifest has it."""
-        return str(publish.read(self.manifest_path)["files"][self.weights_path.name])
+        return str(documents.read(self.manifest_path)["files"][self.weights_path.name])
 
     def _owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
         """What everything in this folder belongs to."""

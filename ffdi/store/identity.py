@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ffdi import publish
+from ffdi import hashes
 from ffdi.config import Config
 
 
@@ -28,4 +28,4 @@ class Identity:
 
     @property
     def digest(self) -> str:
-        return publish.digest(asdict(self))
+        return hashes.digest(asdict(self))

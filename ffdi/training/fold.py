@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdi import publish
+from ffdi import hashes, publish
 from ffdi.config import Config
 from ffdi.data import augment, loader
 from ffdi.data.table import Table
@@ -128,7 +128,7 @@ def _score(
     scorer = Scorer(detector, plan.config.predict.tta)
     logit = np.concatenate(list(predict.logits([scorer], batches, device)), axis=1)[0]
     assert table.target is not None
-    weights = publish.sha256(folder.weights_path)[:HASH_DIGITS]
+    weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]
     rows = len(table)
     return Ledger(table.img_name, np.full(rows, folder.fold), table.target, logit, np.full(rows, weights))
 

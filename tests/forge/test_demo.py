@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ffdi import publish
+from ffdi import documents
 from ffdi.forge import demo
 from ffdi.forge.manipulations import MANIPULATIONS
 
@@ -129,7 +129,7 @@ def test_brightness_and_saturation_do_not_tell_the_label(made: Path, splits: tup
 
 
 def test_the_manifest_tells_what_was_made(made: Path) -> None:
-    manifest = publish.read(made / "manifest.json")
+    manifest = documents.read(made / "manifest.json")
     assert (manifest["version"], manifest["seed"]) == (demo.VERSION, 0)
     assert manifest["images"] == sum(demo.COUNTS.values()) == len(_families(made))
     assert re.fullmatch(r"[0-9a-f]{64}", manifest["digest"])
@@ -145,7 +145,7 @@ def test_is_made_asks_for_version_and_seed(made: Path, monkeypatch: pytest.Monke
 
 def _digest(folder: Path, seed: int) -> str:
     demo.make(folder, seed)
-    return str(publish.read(folder / "manifest.json")["digest"])
+    return str(documents.read(folder / "manifest.json")["digest"])
 
 
 @pytest.mark.usefixtures("small")
