@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
+from ffdi import config as configs
 from ffdi.config import Config
 from ffdi.data import augment, dataset, loader
 from ffdi.store.checkpoint import Checkpoints
@@ -32,6 +33,16 @@ from ffdi.training.saving import Saving
 from ffdi.training.state import State
 
 IMAGES = 320
+CONFIG = """
+[model]
+backbone = "{backbone}"
+pretrained = false
+size = {size}
+[train]
+epochs = 1000
+batch_size = 32
+ema = 0.9
+"""
 
 
 class Timed(Saving):
@@ -95,18 +106,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=80)
     parser.add_argument("--backbone", default="resnet18")
     asked = parser.parse_args()
-    train = {"epochs": 1000, "batch_size": 32, "ema": 0.9}
-    model = {"backbone": asked.backbone, "pretrained": False, "size": asked.size}
-    config = Config.model_validate({"model": model, "train": train})
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         trained.draw_all(root, IMAGES)
-        cost(root, config, asked.seconds)
-        folder = root / "experiments" / trained.NAME
-        folder.mkdir(parents=True)
-        lines = [f"[model]\nbackbone = '{asked.backbone}'\npretrained = false\nsize = {asked.size}"]
-        lines += ["[train]", *(f"{key} = {value}" for key, value in train.items())]
-        (folder / "config.toml").write_text("\n".join(lines))
+        path = root / "experiments" / trained.NAME / "config.toml"
+        path.parent.mkdir(parents=True)
+        path.write_text(CONFIG.format(backbone=asked.backbone, size=asked.size))
+        cost(root, configs.load(path), asked.seconds)
         seconds = [leaving(root, number) for number in range(asked.rounds)]
     print(f"gone after SIGTERM in {', '.join(f'{one:.1f}' for one in seconds)} s (bound 10)")
 

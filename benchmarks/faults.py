@@ -56,9 +56,7 @@ class Ground:
 
     def __init__(self, scratch: Path) -> None:
         self.scratch, self.competition = scratch, scratch / "competition"
-        conftest.write_split(self.competition, "train", 64, 1)
-        conftest.write_split(self.competition, "val", 32, 2)
-        conftest.write_split(self.competition, "test", 20, 3, labels=False)
+        conftest.write_competition(self.competition)
         of = ["--experiment", "tiny"]
         self.steps = [
             ["train-folds", *of, "--data", str(self.competition)],
@@ -250,13 +248,7 @@ def locks(ground: Ground, count: int) -> Iterator[Outcome]:
 def flips(ground: Ground, count: int) -> Iterator[Outcome]:
     """Bits, bytes, cuts and additions in every file of a workspace with every kind of file."""
     root = ground.copy(4, "flips")
-    stopped = root / "experiments" / "stopped"
-    stopped.mkdir()
-    (stopped / "config.toml").write_text(conftest.TINY)
-    for words in (["score", "--experiment", "tiny", "--stress"], ["score", "--experiment", "tiny", "--shift"]):
-        assert faults.run(words, root).code == 0
-    words = ["train-folds", "--experiment", "stopped", "--data", str(ground.competition), "--max-time", "0.01s"]
-    assert faults.run(words, root).code == 75
+    test_flips.make_complete(root, ground.competition)
     slipped = [(path, f"change {number} is not seen") for path, number in test_flips.slips(root, count, seed=2)]
     kinds = Counter(path.suffix for path in test_flips.artefacts(root))
     yield from ((f"{path.suffix} files", outcome) for path, outcome in slipped)

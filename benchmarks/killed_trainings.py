@@ -35,6 +35,7 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"  # two trials side by side
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
+from ffdi import hashes
 from tests import conftest, faults
 
 WEIGHTS = ("state_dict", "model")
@@ -126,7 +127,7 @@ def weights_of(pattern: str) -> Callable[[Path], dict[str, object]]:
 def contents(path: Path) -> str:
     """A hash of a file, or of the weights in it."""
     if path.suffix not in (".pth", ".pt", ".tar"):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashes.sha256(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = torch.load(path, map_location="cpu", weights_only=True)
     weights = next((content[key] for key in WEIGHTS if key in content), content)

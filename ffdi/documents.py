@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -10,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ffdi import publish
+from ffdi import hashes, publish
 from ffdi.errors import ExperimentError
 
 SCHEMA = 3
@@ -24,7 +23,7 @@ def write(path: Path, content: dict[str, Any]) -> None:
     """Publishes a dictionary as indented JSON, with its schema version and the hash of its text in front."""
     whole = {"schema": SCHEMA, TEXT: "", **content}
     blank = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    publish.text(path, blank.replace(f'"{TEXT}": ""', f'"{TEXT}": "{_digest(blank)}"', 1))
+    publish.text(path, blank.replace(f'"{TEXT}": ""', f'"{TEXT}": "{hashes.of_text(blank)}"', 1))
 
 
 def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
@@ -52,7 +51,9 @@ def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[s
             f"{path} was not written by this version of ffdi",
             hint="update ffdi" if newer else "make it anew: train-folds --fresh an experiment, export-onnx an export",
         )
-    if not (found := DIGEST.search(written)) or found[1] != _digest(DIGEST.sub(f'"{TEXT}": ""', written, count=1)):
+    if not (found := DIGEST.search(written)) or found[1] != hashes.of_text(
+        DIGEST.sub(f'"{TEXT}": ""', written, count=1)
+    ):
         raise ExperimentError(f"{path} is damaged: its text is not what its hash is of", hint=again)
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
@@ -75,7 +76,3 @@ def inside(folder: Path, name: str) -> Path:
             hint="do not use this folder; somebody has tampered with it",
         )
     return path
-
-
-def _digest(written: str) -> str:
-    return hashlib.sha256(written.encode("utf-8")).hexdigest()

@@ -16,9 +16,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def of_text(text: str) -> str:
+    """Hex sha256 of a text in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def digest(content: Any) -> str:
     """Hex sha256 of anything JSON can hold, whatever the order of its keys."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+    return of_text(json.dumps(content, sort_keys=True, ensure_ascii=False))
 
 
 def check(path: Path, expected: str, record: Path, hint: str) -> None:

@@ -69,13 +69,18 @@ def write_split(root: Path, split: str, count: int, seed: int, *, labels: bool =
     (root / list_name).write_text("\n".join([header, *lines]) + "\n")
 
 
-@pytest.fixture(scope="session")
-def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A competition of 64 training, 32 validation and 20 unlabelled test images; not to be changed by a test."""
-    root = tmp_path_factory.mktemp("competition")
+def write_competition(root: Path) -> None:
+    """Writes 64 training, 32 validation and 20 unlabelled test images."""
     write_split(root, "train", 64, 1)
     write_split(root, "val", 32, 2)
     write_split(root, "test", 20, 3, labels=False)
+
+
+@pytest.fixture(scope="session")
+def competition(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A competition; not to be changed by a test."""
+    root = tmp_path_factory.mktemp("competition")
+    write_competition(root)
     return root
 
 

@@ -6,7 +6,6 @@ The libraries are imported once; every process is forked from that one.
 from __future__ import annotations
 
 import errno
-import io
 import json
 import multiprocessing
 import os
@@ -93,7 +92,7 @@ def lasting(root: Path) -> dict[str, object]:
 
 
 def _history(path: Path) -> str:
-    return pd.read_csv(io.BytesIO(path.read_bytes())).drop(columns=CLOCKS).to_csv()
+    return pd.read_csv(path).drop(columns=CLOCKS).to_csv()
 
 
 def _manifest(path: Path) -> dict[str, Any]:

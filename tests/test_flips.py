@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from ffdi import documents
 from ffdi.store import audit
@@ -58,25 +57,24 @@ def slips(root: Path, count: int, seed: int) -> Iterator[tuple[Path, int]]:
         path.write_bytes(content)
 
 
-@pytest.fixture
-def complete(copy: Path, competition: Path, invoke: Invoke) -> Path:
-    """A workspace with every kind of file: all verbs have run, and a second training was stopped."""
+def make_complete(root: Path, competition: Path) -> None:
+    """Gives a workspace in which the four verbs have run every other kind of file as well."""
     for verb in ("--stress", "--shift"):
-        assert invoke("score", "--experiment", "tiny", verb).code == 0
-    second = copy / "experiments" / "stopped"
+        assert faults.run(["score", "--experiment", "tiny", verb], root).code == 0
+    second = root / "experiments" / "stopped"
     second.mkdir()
     (second / "config.toml").write_text(TINY)
     words = ["train-folds", "--experiment", "stopped", "--data", str(competition), "--max-time", "0.01s"]
-    assert faults.run(words, copy).code == 75
-    return copy
+    assert faults.run(words, root).code == 75
 
 
-def test_every_file_is_checked_and_every_harm_is_seen(complete: Path) -> None:
-    everything = checked(complete)
+def test_every_file_is_checked_and_every_harm_is_seen(copy: Path, competition: Path) -> None:
+    make_complete(copy, competition)
+    everything = checked(copy)
     assert [one for one in everything if one.fault] == []
-    assert sorted(one.path for one in everything) == artefacts(complete)
-    assert any(path.name.startswith("checkpoint-") for path in artefacts(complete))
-    assert list(slips(complete, count=8 * len(artefacts(complete)), seed=1)) == []
+    assert sorted(one.path for one in everything) == artefacts(copy)
+    assert any(path.name.startswith("checkpoint-") for path in artefacts(copy))
+    assert list(slips(copy, count=8 * len(artefacts(copy)), seed=1)) == []
 
 
 def test_verify_names_what_is_damaged_or_missing(copy: Path, invoke: Invoke) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ COLUMNS = ("img_name", "target", "group", "sha256")
 
 
 def of(survey: Survey) -> str:
-    """The usable images of a split, sorted by name, whatever their order and place."""
+    """The usable images of a split, sorted by name, whatever their order and place: the same images, the same text."""
     table = survey.table
     target = [""] * len(table) if table.target is None else table.target.tolist()
     group = [""] * len(table) if table.group is None else table.group.tolist()
@@ -25,11 +24,6 @@ def of(survey: Survey) -> str:
     writer.writerow(COLUMNS)
     writer.writerows(sorted(row for row, usable in zip(rows, survey.usable.tolist(), strict=True) if usable))
     return file.getvalue()
-
-
-def digest(roster: str) -> str:
-    """Hex sha256: the same images have the same one."""
-    return hashlib.sha256(roster.encode()).hexdigest()
 
 
 def differences(old: str, new: str) -> list[str]:

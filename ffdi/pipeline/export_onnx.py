@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffdi import console, documents, hashes, machine, publish
+from ffdi import console, documents, machine, publish
 from ffdi.blend import Blend
 from ffdi.data import images
 from ffdi.data.dataset import Dataset
@@ -49,8 +49,9 @@ def run(
         console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
         with export.publishing(export.model_path.name) as new:
             kind, records = _write(new, blend, found, jury, precision, soup, asked)
-            documents.write(new.bundle_path, bundle.describe(new, blend, kind, soup, records))
-    publish.text(workspace.vetted_path(hashes.sha256(export.model_path)), "")
+            described = bundle.describe(new, blend, kind, soup, records)
+            documents.write(new.bundle_path, described)
+    publish.text(workspace.vetted_path(described["files"][export.model_path.name]), "")
     _show(export, kind, records)
     console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
 

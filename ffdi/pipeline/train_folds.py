@@ -61,7 +61,7 @@ def run(
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
     images = roster.of(diagnosis.surveys["train"])
-    identity = Identity.of(settings, weights and hashes.sha256(weights), roster.digest(images))
+    identity = Identity.of(settings, weights and hashes.sha256(weights), hashes.of_text(images))
     with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()

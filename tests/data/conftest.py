@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from ffdi.data import survey as surveys
+from ffdi.data.findings import Findings
+from ffdi.data.survey import Survey
 from ffdi.data.table import Table
 
 Put = Callable[..., Path]
 Gallery = Callable[..., Table]
+
+
+@pytest.fixture
+def findings(tmp_path: Path) -> Iterator[Findings]:
+    """An empty store."""
+    store = Findings(tmp_path / "store" / "findings.sqlite")
+    yield store
+    store.close()
+
+
+def survey_of(table: Table, findings: Findings) -> Survey:
+    """What a look at all images of a table finds."""
+    survey = Survey(table)
+    for row, seen in enumerate(surveys.examine(table, findings, 2)):
+        survey.record(row, seen)
+    return survey
 
 
 @pytest.fixture

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import pytest
 
+from ffdi import hashes
 from ffdi.data import roster
-from ffdi.data import survey as surveys
 from ffdi.data.findings import Findings
-from ffdi.data.survey import Survey
 from ffdi.data.table import Table
+from tests.data.conftest import survey_of
 
 Gallery = Callable[..., Table]
 
 
-@pytest.fixture
-def findings(tmp_path: Path) -> Iterator[Findings]:
-    store = Findings(tmp_path / "findings.sqlite")
-    yield store
-    store.close()
-
-
 def listed(table: Table, findings: Findings) -> str:
-    survey = Survey(table)
-    for row, seen in enumerate(surveys.examine(table, findings, 1)):
-        survey.record(row, seen)
-    return roster.of(survey)
+    return roster.of(survey_of(table, findings))
 
 
 def digest(table: Table, findings: Findings) -> str:
-    return roster.digest(listed(table, findings))
+    return hashes.of_text(listed(table, findings))
 
 
 def test_the_digest_does_not_depend_on_the_order_of_rows_or_the_place(gallery: Gallery, findings: Findings) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,31 +14,17 @@ import pytest
 from ffdi.data import findings as finding_files
 from ffdi.data import survey as surveys
 from ffdi.data.findings import Finding, Findings
-from ffdi.data.survey import Survey
 from ffdi.data.table import Table
 from ffdi.errors import ExperimentError
+from tests.data.conftest import survey_of
 
 Gallery = Callable[..., Table]
-
-
-@pytest.fixture
-def findings(tmp_path: Path) -> Iterator[Findings]:
-    store = Findings(tmp_path / "store" / "findings.sqlite")
-    yield store
-    store.close()
-
-
-def taken(table: Table, findings: Findings) -> Survey:
-    survey = Survey(table)
-    for row, seen in enumerate(surveys.examine(table, findings, 2)):
-        survey.record(row, seen)
-    return survey
 
 
 def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings: Findings) -> None:
     table = gallery(5)
     table.path(3).write_bytes(cv2.imencode(".jpg", np.full((20, 30), 128, np.uint8))[1].tobytes())
-    survey = taken(table, findings)
+    survey = survey_of(table, findings)
     files = [table.path(row).read_bytes() for row in range(5)]
     assert [row.tobytes() for row in survey.sha256] == [hashlib.sha256(content).digest() for content in files]
     assert survey.size.tolist() == [len(content) for content in files]
@@ -51,7 +37,7 @@ def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings
 
 def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: Findings) -> None:
     many = gallery(2).take(np.arange(surveys.AT_ONCE + 500) % 2)
-    assert len(np.unique(taken(many, findings).sha256[::2], axis=0)) == 1
+    assert len(np.unique(survey_of(many, findings).sha256[::2], axis=0)) == 1
 
 
 def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: Findings) -> None:
@@ -67,7 +53,7 @@ def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: F
         f"{table.path(4)} is truncated or damaged: {table.path(4).stat().st_size} bytes cannot be decoded",
     ]
     for _ in ("decoded", "remembered"):
-        survey = taken(table, findings)
+        survey = survey_of(table, findings)
         assert survey.problems() == expected
         assert survey.usable.tolist() == [True, False, False, False, False, True]
 
@@ -76,12 +62,12 @@ def test_bytes_that_were_seen_before_are_not_decoded_again(
     gallery: Gallery, findings: Findings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = gallery(4)
-    before = taken(table, findings)
+    before = survey_of(table, findings)
     table.path(0).rename(table.path(0).with_name("elsewhere.png"))
     moved = replace(table, img_name=np.array(["elsewhere.png", *table.img_name[1:].tolist()]))
     decoded = []
     monkeypatch.setattr(surveys, "look", lambda content: decoded.append(content))
-    after = taken(moved, findings)
+    after = survey_of(moved, findings)
     assert decoded == []
     for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
         assert np.array_equal(getattr(before, column), getattr(after, column))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -12,10 +11,10 @@ import pytest
 from ffdi.data import images, twins
 from ffdi.data import table as tables
 from ffdi.data.findings import Findings
-from ffdi.data.survey import Survey, examine
 from ffdi.data.table import Table
 from ffdi.data.twins import Twins
 from ffdi.forge import portraits
+from tests.data.conftest import survey_of
 
 SIZE = 160
 
@@ -29,13 +28,6 @@ def jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
     return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
 
 
-@pytest.fixture
-def findings(tmp_path: Path) -> Iterator[Findings]:
-    store = Findings(tmp_path / "findings.sqlite")
-    yield store
-    store.close()
-
-
 def folder(place: Path, pictures: dict[str, np.ndarray]) -> Table:
     place.mkdir()
     for name, pixels in pictures.items():
@@ -44,10 +36,7 @@ def folder(place: Path, pictures: dict[str, np.ndarray]) -> Table:
 
 
 def searched(splits: list[Table], findings: Findings) -> Twins:
-    surveys = [Survey(table) for table in splits]
-    for survey in surveys:
-        for row, seen in enumerate(examine(survey.table, findings, 2)):
-            survey.record(row, seen)
+    surveys = [survey_of(table, findings) for table in splits]
     search = twins.Search(surveys, findings, 2)
     *_, pairs = search.candidates()
     *_, result = search.twins(pairs)
@@ -104,10 +93,7 @@ def test_a_thousand_copies_of_one_file_are_no_thousand_pairs(tmp_path: Path, fin
     for number in range(2, 300):
         (tmp_path / "train" / f"{number:03}.png").hardlink_to(tmp_path / "train" / f"{number % 2}.png")
     table = tables.in_folder(tmp_path / "train")
-    surveys = [Survey(table)]
-    for row, seen in enumerate(examine(table, findings, 2)):
-        surveys[0].record(row, seen)
-    search = twins.Search(surveys, findings, 2)
+    search = twins.Search([survey_of(table, findings)], findings, 2)
     *_, pairs = search.candidates()
     assert (search.files, len(pairs)) == (2, 0)
     *_, result = search.twins(pairs)
