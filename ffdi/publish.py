@@ -128,16 +128,9 @@ def check_writable(path: Path) -> None:
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[Path]:
     """As `writing`, for a whole folder; an old one of that name is replaced at the end."""
-    beside = _beside(folder)
-    try:
-        with explained(folder):
-            beside.mkdir(parents=True)
-            yield beside
-            shutil.rmtree(folder, ignore_errors=True)
-            beside.replace(folder)
-            _flush(folder.parent)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    with together(folder.parent, folder.name) as new, explained(folder):
+        (new / folder.name).mkdir()
+        yield new / folder.name
 
 
 def text(path: Path, content: str) -> None:
