@@ -16,6 +16,7 @@ DATA = "the folder with the label files; overrides data.root of config.toml"
 DEVICE = "auto, cpu, or cuda:N"
 ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
+MAX_TIME = "stop in good order after so long, as 90m or 8.5h; the same command goes on from there"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
 GOES_ON = "what was done is kept, and the same command goes on from there"
 SPLIT = "auto (test, or val where there is no test), test or val"
@@ -32,20 +33,21 @@ def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept:
 
 @task(
     auto_shortflags=False,
+    iterable=["experiment"],
     help={
-        "experiment": EXPERIMENT,
+        "experiment": f"{EXPERIMENT} (default: {DEFAULT}); repeat it to train several",
         "data": DATA,
         "folds": "which folds, as 0,2 (default: all)",
         "device": DEVICE,
         "workers": WORKERS,
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
-        "max_time": "stop in good order after so long, as 90m or 8.5h; the same command goes on from there",
+        "max_time": MAX_TIME,
     },
 )
 def train_folds(
     _context: Context,
-    experiment: str = DEFAULT,
+    experiment: list[str] | None = None,
     data: str = "",
     folds: str = "",
     device: str = "auto",
@@ -60,13 +62,92 @@ def train_folds(
 
         train_folds.run(
             _workspace(),
-            experiment,
+            experiment or [DEFAULT],
             data=data or None,
             folds=folds or None,
             device=device,
             workers=_count("workers", workers),
             accept=accept or None,
             fresh=fresh,
+            max_time=max_time or None,
+        )
+
+
+@task(
+    auto_shortflags=False,
+    help={
+        "experiment": EXPERIMENT,
+        "steps": "from the lowest rate to the highest (default: 100)",
+        "data": DATA,
+        "device": DEVICE,
+        "workers": WORKERS,
+        "accept": ACCEPT,
+    },
+)
+def find_lr(
+    _context: Context,
+    experiment: str = DEFAULT,
+    steps: str = "",
+    data: str = "",
+    device: str = "auto",
+    workers: str = "",
+    accept: str = "",
+) -> None:
+    """Find a learning rate, with a picture of the losses."""
+    with _spoken():
+        from ffdi.pipeline import find_lr
+        from ffdi.pipeline.planning import Flags
+
+        find_lr.run(
+            _workspace(),
+            experiment,
+            steps=_count("steps", steps),
+            flags=Flags(data or None, device, _count("workers", workers), accept or None),
+        )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["set"],
+    help={
+        "experiment": EXPERIMENT,
+        "set": "what to search, as train.lr=1e-4,3e-4 or train.lr=1e-5..1e-2; repeat it for several keys",
+        "sampler": "grid (every combination), random, or tpe (Optuna)",
+        "trials": "how many (default: all of a grid, else 16)",
+        "fold": "the fold that is held out",
+        "data": DATA,
+        "device": DEVICE,
+        "workers": WORKERS,
+        "accept": ACCEPT,
+        "max_time": MAX_TIME,
+    },
+)
+def sweep(
+    _context: Context,
+    experiment: str = DEFAULT,
+    set: list[str] | None = None,
+    sampler: str = "grid",
+    trials: str = "",
+    fold: str = "0",
+    data: str = "",
+    device: str = "auto",
+    workers: str = "",
+    accept: str = "",
+    max_time: str = "",
+) -> None:
+    """Search a few keys on one fold; losing trials end early."""
+    with _spoken():
+        from ffdi.pipeline import sweep
+        from ffdi.pipeline.planning import Flags
+
+        sweep.run(
+            _workspace(),
+            experiment,
+            words=set or [],
+            sampler=sampler,
+            trials=_count("trials", trials),
+            fold=_count("fold", fold) or 0,
+            flags=Flags(data or None, device, _count("workers", workers), accept or None),
             max_time=max_time or None,
         )
 

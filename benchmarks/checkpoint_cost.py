@@ -25,9 +25,9 @@ import trained
 
 from ffdi import config as configs
 from ffdi.config import Config
-from ffdi.data import augment, dataset, loader
+from ffdi.data import dataset, loader
 from ffdi.store.checkpoint import Checkpoints
-from ffdi.training import detector, device
+from ffdi.training import detector, device, fold
 from ffdi.training.fit import Step, fit
 from ffdi.training.saving import Saving
 from ffdi.training.state import State
@@ -42,6 +42,8 @@ size = {size}
 epochs = 1000
 batch_size = 32
 ema = 0.9
+[augment]
+recipe = "light"
 """
 
 
@@ -62,13 +64,13 @@ def cost(root: Path, config: Config, seconds: float) -> None:
     where = device.choose("auto", config.train.precision, 0)
     table = dataset.find(root / "data", config.data).split("train")
     state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
-    size, batch_size = config.model.size, config.train.batch_size
-    light = augment.recipe("light")
-    batches = loader.training(table, size, light, batch_size=batch_size, seed=0, fold=0, workers=0, pin_memory=False)
-    reading = loader.reading(table, size, batch_size=batch_size, workers=0, pin_memory=False)
+    batches, reading = (
+        loader.training(table, config, fold=0, workers=0, pin_memory=False),
+        fold.reader(table, config, where),
+    )
     saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)
     started = time.perf_counter()
-    for event in fit(state, batches, reading, config.train, where, 0):
+    for event in fit(state, batches, reading, config, where, 0):
         if isinstance(event, Step):
             saving.save_if_due(state)
         if time.perf_counter() - started > seconds:

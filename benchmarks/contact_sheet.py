@@ -2,8 +2,10 @@
 
     python benchmarks/contact_sheet.py         draws docs/quickstart.jpg: two rows of real portraits above two of fakes
     python benchmarks/contact_sheet.py quiz    draws quiz.png, six rows of nine, mixed; asks for the fakes; counts
+    python benchmarks/contact_sheet.py forge [FOLDER]    draws docs/self_blend.jpg: portraits, and self-blends of them;
+                                               of the images in FOLDER: forge.png, with masks and all other kinds
 
-From data/quickstart, at the size of its images (80 px).
+From data/quickstart, at the size of its images (80 px); self-blends at 128 px.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from ffdi.data.images import Framing
+from ffdi.forge import portraits
+from ffdi.forge.fakes import KINDS
 from ffdi.forge.manipulations import MANIPULATIONS
 from ffdi.store.workspace import Workspace
 
@@ -48,6 +53,32 @@ def ask(families: pd.Series) -> None:
     print(f"{right} of {len(truth)} right; {truth.count('F')} are fakes")
 
 
+def forge_portraits() -> None:
+    """A row of drawn portraits above two of self-blends."""
+    faces = [portraits.draw(np.random.default_rng([4, number]), 128) for number in range(COLUMNS)]
+    blends = [
+        [KINDS["self_blend"](one, one, np.random.default_rng([row, number]))[0] for number, one in enumerate(faces)]
+        for row in range(2)
+    ]
+    picture = np.vstack([np.hstack(row) for row in (faces, *blends)])
+    cv2.imwrite(str(PROJECT / "docs" / "self_blend.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 92])
+
+
+def forge_photographs(folder: Path) -> None:
+    """Rows of photographs, self-blends with their masks, and the other kinds."""
+    faces = [Framing(256).load(path) for path in sorted(folder.iterdir())[:COLUMNS]]
+    rows = [faces]
+    for kind, make in KINDS.items():
+        made = [make(one, faces[number - 1], np.random.default_rng(number)) for number, one in enumerate(faces)]
+        rows.append([fake for fake, _ in made])
+        if kind == "self_blend":
+            rows.append([np.repeat(np.uint8(255 * mask)[..., None], 3, 2) for _, mask in made])
+    cv2.imwrite("forge.png", np.vstack([np.hstack(row) for row in rows])[..., ::-1])
+
+
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["forge"]:
+        forge_photographs(Path(sys.argv[2])) if sys.argv[2:] else forge_portraits()
+        sys.exit()
     table = pd.read_csv(FOLDER / "families.csv").query("split == 'val'").set_index("img_name").family
     ask(table) if sys.argv[1:] == ["quiz"] else draw(table)

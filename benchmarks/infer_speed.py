@@ -40,8 +40,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ffdi import machine
 from ffdi.config import Config
-from ffdi.data import images
 from ffdi.data import table as tables
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.deploy import export, infer, precision, serving
 from ffdi.deploy.runtime import Load, OpenGraph
@@ -157,7 +157,7 @@ def throughput(
     ways["ONNX Runtime in a loop"] = Way(len(few), partial(loop, session, few, size))
     for kind, path in models.items():
         table = few if kind == "fp32" else many
-        pixels = np.stack([images.load(table.path(row), size) for row in range(len(table))])
+        pixels = np.stack([Framing(size).load(table.path(row)) for row in range(len(table))])
         for name, runtime in serving.RUNTIMES.items():
             if not runtime.offered or runtime.missing(0):
                 continue
@@ -172,7 +172,7 @@ def throughput(
 def decode(table: Table, size: int) -> None:
     """All cores decode and resize."""
     with ThreadPoolExecutor(CORES) as pool:
-        for _ in pool.map(lambda row: images.load(table.path(row), size), range(len(table))):
+        for _ in pool.map(lambda row: Framing(size).load(table.path(row)), range(len(table))):
             pass
 
 
@@ -186,7 +186,7 @@ def alone(graph: OpenGraph, pixels: np.ndarray) -> None:
 
 def ffdi(graph: OpenGraph, table: Table, size: int) -> None:
     """What predict-onnx does between opening and writing."""
-    for _ in infer.scores(table, [range(len(table))], size, graph, CORES):
+    for _ in infer.scores(table, [range(len(table))], Framing(size), graph, CORES):
         pass
 
 
@@ -223,7 +223,7 @@ def saved(networks: list[torch.nn.Module], root: Path) -> list[Path]:
 def loop(session: onnxruntime.InferenceSession, table: Table, size: int) -> None:
     """What a user would write: image by image, with ONNX Runtime's own choice of threads."""
     for row in range(len(table)):
-        session.run(None, {"images": images.load(table.path(row), size)[None]})
+        session.run(None, {"images": Framing(size).load(table.path(row))[None]})
 
 
 def queue(path: Path, name: str, pixels: np.ndarray) -> Callable[[], None]:

@@ -1,7 +1,7 @@
 """Claim: a training that SIGKILL ends at random moments, and whose command is given again each time, ends in the same
 bytes as one that nothing happened to. For ffdi that is so every time; for others it is as measured.
 
-    python benchmarks/killed_trainings.py ffdi [--experiment quickstart]     the four verbs
+    python benchmarks/killed_trainings.py ffdi [--experiment quickstart] [--checkpoint-every 300]     the four verbs
     python benchmarks/killed_trainings.py loop                               plain_loop.py: torch.save after each epoch
     python benchmarks/killed_trainings.py timm --script PATH                 timm's train.py, --resume last.pth.tar
     python benchmarks/killed_trainings.py own --first CMD --again CMD --saved GLOB --results GLOB    any other one
@@ -68,12 +68,21 @@ def ffdi(asked: argparse.Namespace, _data: Path) -> Trainer:
         [sys.executable, "-m", "invoke", verb, "--experiment", asked.experiment] for verb in ("train-folds", *verbs)
     )
     then[-1] += ["--device", "cpu"]
+    settings = Path("experiments") / asked.experiment / "config.toml"
+    shipped = (conftest.PROJECT / settings).read_text()
+
+    def words(root: Path) -> Words:
+        (root / settings).parent.mkdir(parents=True, exist_ok=True)
+        (root / settings).write_text(
+            shipped.replace("[train]", f"[train]\ncheckpoint_every = {asked.checkpoint_every}")
+        )
+        return train
 
     def saved(root: Path) -> bool:
         folder = root / "experiments" / asked.experiment
         return any(True for name in ("checkpoint-*.json", "manifest.json") for _ in folder.glob(f"fold_*/{name}"))
 
-    return Trainer(lambda _: train, lambda _: train, saved, faults.lasting, tuple(then))
+    return Trainer(words, words, saved, faults.lasting, tuple(then))
 
 
 def loop(_asked: argparse.Namespace, data: Path) -> Trainer:
@@ -170,6 +179,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--kills", type=int, default=1)
     parser.add_argument("--within", type=float)
+    parser.add_argument("--checkpoint-every", type=float, default=300)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:

@@ -22,6 +22,7 @@ import numpy as np
 
 from ffdi.config import DataConfig
 from ffdi.data import dataset, duplicates, images, likeness
+from ffdi.data.images import Framing
 from ffdi.forge import portraits
 
 Change = Callable[[np.ndarray], np.ndarray]
@@ -158,14 +159,14 @@ def originals(pictures: list[np.ndarray], target: np.ndarray, prints: np.ndarray
 
 def row(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """uint8 BGR [224, 672, 3]: two images and their difference."""
-    one, other = images.resize(first, 224), images.resize(second, 224)
+    one, other = Framing(224).frame(first), Framing(224).frame(second)
     apart = np.clip(6 * np.abs(one.astype(int) - other), 0, 255).astype(np.uint8)
     return np.hstack([one, other, apart])[..., ::-1]
 
 
 def speed(pictures: list[np.ndarray], prints: np.ndarray, search: int) -> None:
     """Prints the costs: of a fingerprint and of a comparison against decoding, and of the search."""
-    four = [images.resize(picture, 256) for picture in pictures[:4]]  # one enlarged would have no detail to decode
+    four = [Framing(256).frame(picture) for picture in pictures[:4]]  # one enlarged would have no detail to decode
     large = np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
     content = cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     decoding, greying, printing, comparing = one_by_one(content)

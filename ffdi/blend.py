@@ -13,12 +13,15 @@ from ffdi import documents
 from ffdi.config import Config
 from ffdi.data import folds
 from ffdi.data.folds import Deal
+from ffdi.data.images import Framing
 from ffdi.errors import ConfigError, ExperimentError
 from ffdi.scoring import calibration, ensemble, ledger, metrics, scorecard, selection
 from ffdi.scoring.calibration import Calibration
 from ffdi.scoring.selection import Choice
 from ffdi.store.experiment import Experiment
 from ffdi.store.fold import FoldFolder
+
+SPARED = "; nothing has to be trained again for that"
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,8 @@ class Blend:
             config, identity = experiment.trained()
             folders = experiment.finished_folds(config.folds.k, identity)
             members += [Member(experiment, config, folder) for folder in folders]
-        method, kind = (_agreed(members, key) for key in ("method", "calibration"))
+        _agreed(members, "model", "resize", "; then train again")
+        method, kind = (_agreed(members, "ensemble", key, SPARED) for key in ("method", "calibration"))
         ensemble.check(method)
         calibration.check(kind)
         deal = _shared_deal(experiments)
@@ -113,14 +117,15 @@ class Blend:
         return self.calibration.apply(self.choice.combination.combine(logits, [1] * len(logits)))
 
     @property
-    def size(self) -> int:
-        """The edge length of the images that all members are asked through; smaller members shrink them by area."""
-        return max(member.config.model.size for member in self.members)
+    def framing(self) -> Framing:
+        """How images are framed that all members are asked through; smaller members take their part of them."""
+        size = max(member.config.model.size for member in self.members)
+        return Framing(size, self.members[0].config.model.resize)
 
     @property
     def resizes(self) -> bool:
         """Whether a member is asked through images that are larger than those it was trained on."""
-        return any(member.config.model.size < self.size for member in self.members)
+        return any(member.config.model.size < self.framing.size for member in self.members)
 
     def check_exportable(self) -> None:
         """Refuses what one graph cannot hold, or must not.
@@ -190,13 +195,13 @@ def _record(member: Member, weight: float) -> dict[str, Any]:
     }
 
 
-def _agreed(members: list[Member], key: str) -> str:
-    """The one value of a key of [ensemble]."""
-    values = {str(getattr(member.config.ensemble, key)) for member in members}
+def _agreed(members: list[Member], section: str, key: str, then: str) -> str:
+    """The one value of a key."""
+    values = {str(getattr(getattr(member.config, section), key)) for member in members}
     if len(values) > 1:
         raise ConfigError(
-            f"the experiments differ in ensemble.{key}: {', '.join(sorted(values))}",
-            hint=f"set the same ensemble.{key} in each config.toml; nothing has to be trained again for that",
+            f"the experiments differ in {section}.{key}: {', '.join(sorted(values))}",
+            hint=f"set the same {section}.{key} in each config.toml{then}",
         )
     return values.pop()
 

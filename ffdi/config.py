@@ -36,6 +36,7 @@ class DataConfig(Section):
     target_column: str = "target"
     group_column: str | None = None
     groups_file: str | None = None
+    landmarks_file: str | None = None
     template: str | None = None
     train: SplitFiles = SplitFiles()
     val: SplitFiles = SplitFiles()
@@ -57,13 +58,24 @@ class ModelConfig(Section):
     pretrained: bool = True
     weights_file: str | None = None
     size: int = Field(256, ge=32, le=2048)
+    resize: Literal["squash", "crop", "pad"] = "squash"
+    residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
 
 
 class AugmentConfig(Section):
-    """Which named recipe changes training images."""
+    """Which named recipe changes training images, and how images of a batch are mixed."""
 
     recipe: str = "flips"
+    mixup: float = Field(0.0, ge=0, le=10)
+    cutmix: float = Field(0.0, ge=0, le=10)
+
+
+class ForgeConfig(Section):
+    """Fakes made from real training images while training goes on."""
+
+    share: float = Field(0.0, ge=0, le=0.5)
+    kinds: list[str] = Field(["self_blend"], min_length=1)
 
 
 class TrainConfig(Section):
@@ -76,7 +88,13 @@ class TrainConfig(Section):
     weight_decay: float = Field(1e-2, ge=0)
     schedule: str = "cosine"
     warmup_epochs: float = Field(0.0, ge=0)
+    freeze_epochs: int = Field(0, ge=0)
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    sam: float = Field(0.0, ge=0, le=1)
+    sampling: str = "all"
     loss: str = "bce"
+    class_weights: bool = False
+    hard_share: float = Field(1.0, gt=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad: float = Field(1.0, ge=0)
     ema: float = Field(0.0, ge=0, lt=1)
@@ -88,7 +106,7 @@ class TrainConfig(Section):
 class PredictConfig(Section):
     """How a trained network is asked."""
 
-    tta: Literal["none", "hflip"] = "none"
+    tta: Literal["none", "hflip", "crops", "hflip+crops"] = "none"
 
 
 class EnsembleConfig(Section):
@@ -104,6 +122,13 @@ class ExportConfig(Section):
     max_parameters: int = Field(200_000_000, ge=1)
 
 
+class BlendConfig(Section):
+    """A list of experiments in place of one: each of them, in every variant of the grid."""
+
+    experiments: list[str] = []
+    grid: dict[str, list[Any]] = {}
+
+
 class Config(Section):
     """One experiment, as config.toml has it, with the defaults filled in."""
 
@@ -112,10 +137,12 @@ class Config(Section):
     folds: FoldsConfig = FoldsConfig()
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
+    forge: ForgeConfig = ForgeConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     export: ExportConfig = ExportConfig()
+    blend: BlendConfig = BlendConfig()
 
     @property
     def folds_seed(self) -> int:
@@ -131,6 +158,7 @@ class Config(Section):
         left_out: Any = {
             "ensemble": True,
             "export": True,
+            "blend": True,
             "data": {"root", "val", "test", "template"},
             "train": {"checkpoint_every"},
         }
@@ -142,7 +170,20 @@ class Config(Section):
 
 
 def load(path: Path) -> Config:
-    """Reads and checks a config.toml.
+    """Reads and checks the config.toml of one experiment.
+
+    Raises:
+        ConfigError: as `read`; or it is a list of experiments.
+    """
+    config = read(path)
+    if config.blend.experiments:
+        names = ", ".join(config.blend.experiments)
+        raise ConfigError(f"{path} is a list of experiments: {names}", hint="name one of them with --experiment")
+    return config
+
+
+def read(path: Path) -> Config:
+    """Reads and checks a config.toml, of one experiment or of several.
 
     Raises:
         ConfigError: no such file, bad TOML (with its line), unknown keys (with the nearest known one) or
@@ -154,14 +195,29 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:  # bad TOML, no UTF-8, a number or a nesting without end
         raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"correct {path}") from None
+    config = checked(content, str(path))
+    if config.blend.experiments and (others := sorted(config.model_fields_set - {"blend"})):
+        raise ConfigError(
+            f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [blend]",
+            hint="set them in the experiments that it lists",
+        )
+    return config
+
+
+def checked(content: dict[str, Any], name: str) -> Config:
+    """A config from what its TOML says.
+
+    Raises:
+        ConfigError: unknown keys or values out of range, all of them at once; calls the config by that name.
+    """
     try:
         return Config.model_validate(content)
     except ValidationError as error:
         problems = [_problem(fault) for fault in error.errors()]
         raise ConfigError(
-            f"{path} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
+            f"{name} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
             problems=problems,
-            hint=f"correct {path}; every key with its default stands in docs/config.md",
+            hint=f"correct {name}; every key with its default stands in docs/config.md",
         ) from None
 
 

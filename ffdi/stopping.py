@@ -5,8 +5,10 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+from ffdi.errors import ConfigError
 
 OUT_OF_TIME = 75
 """Exit status at the end of --max-time: 'try again' (EX_TEMPFAIL of sysexits.h)."""
@@ -43,6 +45,21 @@ class _Wish:
             self.stopped = Stopped("--max-time is over", OUT_OF_TIME)
         if self.stopped is not None:
             raise self.stopped
+
+
+def end_of(max_time: str | None) -> float | None:
+    """When the time that was given is over, by the monotonic clock; from '90m', '8.5h' or '3600s'.
+
+    Raises:
+        ConfigError: it says no time.
+    """
+    if max_time is None:
+        return None
+    number, unit = max_time[:-1], max_time[-1:]
+    with suppress(KeyError, ValueError):
+        if (seconds := float(number) * {"s": 1, "m": 60, "h": 3600}[unit]) > 0:
+            return time.monotonic() + seconds
+    raise ConfigError(f"--max-time {max_time}: no time", hint="pass --max-time 90m, 8.5h or 3600s")
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
 
 
 def lasting(root: Path) -> dict[str, object]:
-    """All that a workspace is for, by file: every byte of experiments/ and exports/ but what clocks say."""
+    """All that a workspace is for, by file: every byte of experiments/ and exports/ but clocks' times and its place."""
     found = [path for room in ("experiments", "exports") for path in (root / room).rglob("*") if path.is_file()]
     names = {str(path.relative_to(root)): path for path in found if path.name not in {"provenance.json", ".lock"}}
     return {name: LASTING.get(path.name, Path.read_bytes)(path) for name, path in sorted(names.items())}
@@ -102,8 +102,19 @@ def _manifest(path: Path) -> dict[str, Any]:
     return content
 
 
-LASTING: dict[str, Callable[[Path], object]] = {"history.csv": _history, "manifest.json": _manifest}
-"""How files are read that clocks write to."""
+def _doctor(path: Path) -> dict[str, Any]:
+    """Without the place of the data, which may lie in the workspace itself."""
+    content: dict[str, Any] = json.loads(path.read_text())
+    del content[documents.TEXT], content["data_root"]
+    return content
+
+
+LASTING: dict[str, Callable[[Path], object]] = {
+    "history.csv": _history,
+    "manifest.json": _manifest,
+    "doctor.json": _doctor,
+}
+"""How files are read in which clocks or places stand."""
 
 
 def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None) -> None:

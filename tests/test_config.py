@@ -95,6 +95,10 @@ def keys(section: type[BaseModel], prefix: str = "") -> dict[str, Any]:
 
 def toml(value: Any) -> str:
     """A default as config.toml would say it; a key that has none is left out of the file."""
+    if isinstance(value, dict):
+        return str(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml, value))}]"
     return (
         {None: "not set", True: "true", False: "false"}.get(value, f'"{value}"')
         if isinstance(value, str | bool | None)

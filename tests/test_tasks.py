@@ -21,9 +21,11 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
         "doctor            Look at every image for what would spoil a run.",
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, proven equal.",
+        "find-lr           Find a learning rate, with a picture of the losses.",
         "leaderboard       Show all experiments beside each other.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "score             Score the out-of-fold predictions again.",
+        "sweep             Search a few keys on one fold; losing trials end early.",
         "train-folds       Train k folds and score every image out of fold.",
         "verify            Check every file against the hash it was written with.",
     ]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from ffdi.data.images import WHOLE, View
 from ffdi.errors import ConfigError, nearest
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import: it would ask the network
@@ -21,6 +23,24 @@ import albumentations as A
 
 Key = tuple[int, int, int, int]
 """seed, fold, epoch, index."""
+Transforms = list[A.BaseCompose | A.BasicTransform]
+PLACE = 1
+"""Follows a key where the part of an image that is shown is drawn; the recipe's own draws have the key alone."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How training images are changed.
+
+    Attributes:
+        transforms: albumentations, in order; made where they are used.
+        zoom: least edge of the part that is shown, in parts of the whole.
+        stretch: largest ratio of that part's width to its height, or of its height to its width.
+    """
+
+    transforms: Callable[[], Transforms]
+    zoom: float = 1.0
+    stretch: float = 1.0
 
 
 class Augmentation:
@@ -33,12 +53,20 @@ class Augmentation:
     @property
     def draws(self) -> bool:
         """Whether the recipe changes anything."""
-        return bool(RECIPES[self.name]())
+        return bool(RECIPES[self.name].transforms())
+
+    def view(self, key: Key) -> View:
+        """The part of an image to show; `key` alone decides."""
+        recipe = RECIPES[self.name]
+        if not self.draws:
+            return WHOLE
+        zoom, stretch, x, y = np.random.default_rng((*key, PLACE)).random(4).tolist()
+        return View(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
         """Changes uint8 [H, W, 3] to uint8 of the same shape; `key` alone decides how."""
         if self._compose is None:  # made in the worker that uses it
-            self._compose = A.Compose(RECIPES[self.name]())
+            self._compose = A.Compose(RECIPES[self.name].transforms())
         if not self._compose.transforms:
             return image
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
@@ -61,16 +89,16 @@ def recipe(name: str) -> Augmentation:
     return Augmentation(name)
 
 
-def _none() -> list[A.BasicTransform]:
+def _none() -> Transforms:
     return []
 
 
-def _flips() -> list[A.BasicTransform]:
+def _flips() -> Transforms:
     """The baseline notebook's: horizontal and vertical flips."""
     return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
 
 
-def _light() -> list[A.BasicTransform]:
+def _light() -> Transforms:
     """Mirror images and a little of what cameras vary."""
     return [
         A.HorizontalFlip(p=0.5),
@@ -78,33 +106,59 @@ def _light() -> list[A.BasicTransform]:
     ]
 
 
-def _strong() -> list[A.BaseCompose | A.BasicTransform]:
-    """What happens to images on their way: compression, resampling, blur, noise, colour, small moves.
+def _postprocess() -> Transforms:
+    """What happens to images on their way: resampling, blur or sharpening, noise, colour, and compression at the end.
 
     JPEG re-compression and resampling with random interpolation are what the competition's winners name first.
     """
-    interpolations = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
-    resampling = [
-        A.Downscale(scale_range=(0.5, 0.9), interpolation_pair={"downscale": way, "upscale": way})
-        for way in interpolations
+    return [A.HorizontalFlip(p=0.5), *_on_their_way(0.25)]
+
+
+def _strong() -> Transforms:
+    """The same more often, with what else moves or hides parts of a face: turns, shifts, tones, erased patches."""
+    tones = [
+        A.RandomGamma(gamma_limit=(70, 140)),
+        A.CLAHE(clip_limit=2.0),
+        A.Posterize(num_bits=(5, 7)),
+        A.AutoContrast(),
+        A.ToGray(),
     ]
     return [
         A.HorizontalFlip(p=0.5),
-        A.Affine(scale=(0.9, 1.1), translate_percent=(-0.05, 0.05), rotate=(-10, 10), p=0.4),
-        A.OneOf(resampling, p=0.2),
-        A.OneOf([A.GaussianBlur(sigma_limit=(0.3, 1.5), blur_limit=0), A.MotionBlur(blur_limit=(3, 5))], p=0.15),
-        A.OneOf([A.GaussNoise(std_range=(0.01, 0.06)), A.ISONoise()], p=0.2),
-        A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=0.3),
-        A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=10, p=0.2),
-        A.ToGray(p=0.03),
-        A.ImageCompression(quality_range=(30, 95), p=0.5),
-        A.CoarseDropout(num_holes_range=(1, 2), hole_height_range=(0.1, 0.25), hole_width_range=(0.1, 0.25), p=0.15),
+        A.Affine(translate_percent=(-0.05, 0.05), rotate=(-12, 12), border_mode=cv2.BORDER_REFLECT_101, p=0.4),
+        A.OneOf(tones, p=0.2),
+        *_on_their_way(0.35),
+        A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=0.25),
     ]
 
 
-RECIPES: dict[str, Callable[[], list[A.BaseCompose | A.BasicTransform]]] = {
-    "none": _none,
-    "flips": _flips,
-    "light": _light,
-    "strong": _strong,
+def _on_their_way(p: float) -> Transforms:
+    """Each kind of damage with that probability; compression, which nearly every image has met, with twice that."""
+    interpolations = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
+    resampling = [
+        A.Downscale(scale_range=(0.4, 0.9), interpolation_pair={"downscale": down, "upscale": up})
+        for down in interpolations
+        for up in interpolations[1:3]
+    ]
+    focus = [
+        A.GaussianBlur(sigma_limit=(0.3, 1.8), blur_limit=0),
+        A.MotionBlur(blur_limit=(3, 5)),
+        A.Sharpen(alpha=(0.1, 0.4), lightness=(1.0, 1.0)),
+    ]
+    return [
+        A.OneOf(resampling, p=p),
+        A.OneOf(focus, p=p),
+        A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=p),
+        A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=10, p=p),
+        A.OneOf([A.GaussNoise(std_range=(0.01, 0.05)), A.ISONoise()], p=p),
+        A.ImageCompression(quality_range=(30, 95), p=2 * p),
+    ]
+
+
+RECIPES = {
+    "none": Recipe(_none),
+    "flips": Recipe(_flips),
+    "light": Recipe(_light),
+    "postprocess": Recipe(_postprocess),
+    "strong": Recipe(_strong, zoom=0.75, stretch=1.1),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ffdi.config import DataConfig, SplitFiles
+from ffdi.data import landmarks
 from ffdi.data.table import CLASSES, MEND, Table, class_folders, in_folder, labelled, read_columns
 from ffdi.errors import DataError
 
@@ -21,6 +22,7 @@ FOLDERS = {
 ENDINGS = (".txt", ".csv", ".txt.csv")
 TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv")
 GROUPS_FILE = "groups.csv"
+LANDMARKS_FILE = "landmarks.csv"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ def find(root: Path, config: DataConfig) -> Dataset:
             splits[name] = table
     if "train" in splits:
         splits["train"] = _with_groups(splits["train"], root, config, problems)
+        splits["train"] = _with_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
     dataset = Dataset(root, splits, _template(root, config))
@@ -175,6 +178,16 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
     missing = [image for image in train.img_name.tolist() if not group.get(image)]
     problems += [f"{path.name}: no group for {image} of {train.source.name}" for image in missing]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))
+
+
+def _with_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
+    """Joins the landmarks by image name, where there are any."""
+    path = root / (config.landmarks_file or LANDMARKS_FILE)
+    if path.is_file():
+        return replace(train, landmarks=landmarks.read(path, train.img_name, config, problems))
+    if config.landmarks_file is not None:
+        raise DataError(f"data.landmarks_file names {path}, which does not exist")
+    return train
 
 
 def _template(root: Path, config: DataConfig) -> Path | None:

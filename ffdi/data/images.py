@@ -7,6 +7,7 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -22,8 +23,7 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 200_000_000
 """Of a file, beyond which it is refused before it is read."""
 DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"
-RESIZE = "area when shrinking, cubic when growing"
-"""The policies in words, as a bundle keeps them: whoever changes one changes every score."""
+"""The policy in words, as a bundle keeps it, like those of RESIZES: whoever changes one changes every score."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,41 @@ class Header:
     height: int
 
 
-def load(path: Path, size: int) -> np.ndarray:
-    """Reads, decodes and resizes one image.
+class View(NamedTuple):
+    """The part of an image that is looked at; as it stands here, all that a resize policy shows.
 
-    Args:
-        path: the file.
-        size: edge length of the result in pixels.
-
-    Returns:
-        RGB, uint8 [size, size, 3].
-
-    Raises:
-        DataError: names the file and says why it cannot be used.
+    Attributes:
+        zoom: its edge, in parts of what the policy shows.
+        ratio: of its width to its height, in parts of what the policy shows.
+        x, y: where in what is left over it lies, from 0 to 1.
     """
-    return resize(read(path), size)
+
+    zoom: float = 1.0
+    ratio: float = 1.0
+    x: float = 0.5
+    y: float = 0.5
+
+
+WHOLE = View()
+
+
+class Framing(NamedTuple):
+    """How an image becomes the square that a network takes: a key of RESIZES, and the square's edge in pixels."""
+
+    size: int
+    resize: str = "squash"
+
+    def load(self, path: Path) -> np.ndarray:
+        """Reads, decodes and frames one image; RGB, uint8 [size, size, 3].
+
+        Raises:
+            DataError: names the file and says why it cannot be used.
+        """
+        return self.frame(read(path))
+
+    def frame(self, pixels: np.ndarray, view: View = WHOLE) -> np.ndarray:
+        """Frames the part of an image that a view shows: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+        return _FRAMES[self.resize](pixels, self.size, view)
 
 
 def read(path: Path) -> np.ndarray:
@@ -127,17 +148,46 @@ def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
     return decoded
 
 
-def resize(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Resizes uint8 [H, W, 3] to [size, size, 3]: by area when shrinking (no aliasing), else cubic."""
+def _squash(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
+    return _scaled(_cut(pixels, *pixels.shape[:2], view), size, size)
+
+
+def _crop(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
     height, width = pixels.shape[:2]
-    if height == width == size:
-        return pixels
-    shrinks = height >= size and width >= size
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    if (missing := size / min(height, width)) > 1:
+        pixels = _scaled(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
+    return _scaled(_cut(pixels, size, size, view), size, size)
+
+
+def _pad(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
+    part = _cut(pixels, *pixels.shape[:2], view)
+    height, width = part.shape[:2]
+    scale = size / max(height, width)
+    scaled = _scaled(part, max(1, round(height * scale)), max(1, round(width * scale)))
+    padded = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
+    padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return padded
+
+
+def _cut(pixels: np.ndarray, height: int, width: int, view: View) -> np.ndarray:
+    """The part that a view shows, where the whole would be `height` x `width`."""
+    rows = min(max(1, round(height * view.zoom / view.ratio**0.5)), pixels.shape[0])
+    columns = min(max(1, round(width * view.zoom * view.ratio**0.5)), pixels.shape[1])
+    top, left = round(view.y * (pixels.shape[0] - rows)), round(view.x * (pixels.shape[1] - columns))
+    return pixels[top : top + rows, left : left + columns]
+
+
+def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """By area when shrinking (no aliasing), else cubic."""
+    if pixels.shape[:2] == (height, width):
+        return np.ascontiguousarray(pixels)
+    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
 def area(large: int, small: int) -> np.ndarray:
-    """What `resize` does along one axis when it shrinks: each pixel becomes the mean of the area it covers.
+    """What 'squash' does along one axis when it shrinks: each pixel becomes the mean of the area it covers.
 
     Returns:
         float32 [small, large], each row of sum 1.
@@ -171,3 +221,17 @@ def header(content: bytes, name: str) -> Header:
     if width * height > MAX_PIXELS:
         raise DataError(f"{name} has {width} x {height} pixels; the limit is {MAX_PIXELS}")
     return Header(str(image.format), image.mode, width, height)
+
+
+def enlarging(small: int, large: int) -> np.ndarray:
+    """What cubic interpolation does along one axis; float32 [large, small]."""
+    return cv2.resize(np.eye(small, dtype=np.float32), (small, large), interpolation=cv2.INTER_CUBIC)
+
+
+RESIZES = {
+    "squash": "the whole image to the square, by area when shrinking, cubic when growing",
+    "crop": "the middle at its own scale; enlarged by cubic interpolation where the image is smaller",
+    "pad": "as wide or as high as the square, by area when shrinking, cubic when growing; black beside it",
+}
+"""How an image gets a network's size."""
+_FRAMES = {"squash": _squash, "crop": _crop, "pad": _pad}

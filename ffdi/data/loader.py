@@ -13,15 +13,15 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler
 
-from ffdi.data import distort, images
-from ffdi.data.augment import Augmentation
+from ffdi.config import Config
+from ffdi.data import augment
+from ffdi.data.images import Framing
+from ffdi.data.order import Draw, Order
+from ffdi.data.samples import Forge, Reading, Sample, Training
 from ffdi.data.table import Table
 from ffdi.errors import DataError
-
-Draw = tuple[int, int]
-"""Epoch and row: with seed and fold, all that decides a training sample."""
 
 SECONDS = 300
 """How long a worker may take for a batch."""
@@ -40,7 +40,7 @@ class Batch(NamedTuple):
 class Batches:
     """The batches of a table; iterating raises a DataError that names an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader[object], order: _Order | None = None) -> None:
+    def __init__(self, loader: DataLoader[object], order: Order | None = None) -> None:
         self._loader, self._order = loader, order
 
     def __len__(self) -> int:
@@ -94,10 +94,16 @@ class Batches:
         rows = next(itertools.islice(iter(self._loader.batch_sampler), given, None), [])  # type: ignore[arg-type]
         return DataError(
             f"a loader worker {state} while these images, or those after them, were read",
-            problems=self.names([draw[1] if isinstance(draw, tuple) else draw for draw in rows]),
+            problems=self.names([draw.row if isinstance(draw, Draw) else draw for draw in rows]),
             hint="pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
             "was killed may have wanted more memory than there is",
         )
+
+    @property
+    def fakes(self) -> float:
+        """The share of fakes among an epoch's images."""
+        assert self._order is not None, "only training batches have epochs"
+        return self._order.fakes
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of one training epoch, in that epoch's order, from number `start` on."""
@@ -108,7 +114,7 @@ class Batches:
     def twice(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first `count` images as epochs 0 and 1 show them, by the same workers: uint8 [count, S, S, 3]."""
         assert self._order is not None, "only training batches have epochs"
-        self._order.planned = [[(epoch, row) for row in range(count)] for epoch in (0, 1)]
+        self._order.planned = [[Draw(epoch, row) for row in range(count)] for epoch in (0, 1)]
         first, second = (batch.images.numpy() for batch in self)
         self._order.planned = None
         return first, second
@@ -116,11 +122,8 @@ class Batches:
 
 def training(
     table: Table,
-    size: int,
-    augmentation: Augmentation,
+    config: Config,
     *,
-    batch_size: int,
-    seed: int,
     fold: int,
     workers: int,
     pin_memory: bool,
@@ -128,75 +131,39 @@ def training(
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
     A last batch of a single image is left out: BatchNorm has nothing to estimate from it.
+
+    Args:
+        table: with labels of both classes.
+        config: how images are prepared, changed, chosen and forged.
+        fold: the one that is not among them.
+        workers: loader processes; 0 reads in this one.
+        pin_memory: whether batches wait in pinned memory.
     """
-    samples = _Samples(table, size, augmentation, seed, fold)
-    order = _Order(len(table), batch_size, seed, fold)
+    assert table.target is not None
+    forge, framing = Forge(table, config.forge.kinds), Framing(config.model.size, config.model.resize)
+    samples = Training(table, framing, augment.recipe(config.augment.recipe), forge, config.seed, fold)
+    order = Order(table.target, config.train.batch_size, config.seed, fold, config.train.sampling, config.forge.share)
     return Batches(_loader(samples, workers, pin_memory, batch_sampler=order), order)
 
 
 def reading(
-    table: Table, size: int, *, batch_size: int, workers: int, pin_memory: bool, distortion: str | None = None
+    table: Table,
+    framing: Framing,
+    *,
+    batch_size: int,
+    workers: int,
+    pin_memory: bool,
+    distortion: str | None = None,
 ) -> Batches:
     """The images as they are, or distorted before they are resized, in the table's order."""
-    samples = _Samples(table, size, None, 0, 0, distortion)
     order = SequentialSampler(range(len(table)))
+    samples = Reading(table, framing, distortion)
     return Batches(_loader(samples, workers, pin_memory, sampler=order, batch_size=batch_size))
 
 
-class _Samples(Dataset[object]):
-    def __init__(
-        self,
-        table: Table,
-        size: int,
-        augmentation: Augmentation | None,
-        seed: int,
-        fold: int,
-        distortion: str | None = None,
-    ) -> None:
-        self.table, self.size, self.augmentation = table, size, augmentation
-        self.seed, self.fold, self.distortion = seed, fold, distortion
-
-    def __getitem__(self, draw: Draw | int) -> tuple[np.ndarray, float, int] | DataError:
-        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
-        epoch, index = draw if isinstance(draw, tuple) else (0, draw)
-        try:
-            image = images.read(self.table.path(index))
-        except DataError as error:
-            return error
-        if self.distortion is not None:
-            image = distort.apply(self.distortion, image, seed=index)
-        image = images.resize(image, self.size)
-        if self.augmentation is not None:
-            image = self.augmentation(image, (self.seed, self.fold, epoch, index))
-        target = float("nan") if self.table.target is None else float(self.table.target[index])
-        return image, target, index
-
-
-class _Order:
-    """Batches of (epoch, row), shuffled anew for each epoch."""
-
-    def __init__(self, rows: int, batch_size: int, seed: int, fold: int) -> None:
-        self.rows, self.batch_size, self.seed, self.fold = rows, batch_size, seed, fold
-        self.epoch, self.start = 0, 0
-        self.planned: list[list[Draw]] | None = None
-
-    def __len__(self) -> int:
-        whole, rest = divmod(self.rows, self.batch_size)
-        return whole + (rest > 1 or (rest == 1 and whole == 0))
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        if self.planned is not None:
-            yield from self.planned
-            return
-        rows = np.random.default_rng([self.seed, self.fold, self.epoch]).permutation(self.rows).tolist()
-        for batch in range(self.start, len(self)):
-            start = batch * self.batch_size
-            yield [(self.epoch, row) for row in rows[start : start + self.batch_size]]
-
-
-def _loader(samples: _Samples, workers: int, pin_memory: bool, **order: object) -> DataLoader[object]:
+def _loader(samples: Reading | Training, workers: int, pin_memory: bool, **order: object) -> DataLoader[object]:
     return DataLoader(
-        samples,
+        samples,  # type: ignore[arg-type]
         num_workers=workers,
         timeout=LOOK if workers else 0,
         collate_fn=_collate,
@@ -208,7 +175,7 @@ def _loader(samples: _Samples, workers: int, pin_memory: bool, **order: object) 
     )
 
 
-def _collate(samples: list[tuple[np.ndarray, float, int] | DataError]) -> Batch | DataError:
+def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
     for sample in samples:
         if isinstance(sample, DataError):
             return sample

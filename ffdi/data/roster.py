@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ffdi.data.survey import Survey
 
 COLUMNS = ("img_name", "target", "group", "sha256")
+LANDMARKS = "landmarks_sha256"
+"""One more column where there are any."""
 
 
 def of(survey: Survey) -> str:
@@ -18,10 +21,13 @@ def of(survey: Survey) -> str:
     target = [""] * len(table) if table.target is None else table.target.tolist()
     group = [""] * len(table) if table.group is None else table.group.tolist()
     hashes = [row.tobytes().hex() for row in survey.sha256]
-    rows = zip(table.img_name.tolist(), target, group, hashes, strict=True)
+    columns = [table.img_name.tolist(), target, group, hashes]
+    if table.landmarks is not None:
+        columns.append([sha256(points.tobytes()).hexdigest() for points in table.landmarks])
+    rows = zip(*columns, strict=True)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer.writerow([*COLUMNS, LANDMARKS][: len(columns)])
     writer.writerows(sorted(row for row, usable in zip(rows, survey.usable.tolist(), strict=True) if usable))
     return file.getvalue()
 
@@ -41,6 +47,7 @@ def _difference(before: dict[str, str] | None, after: dict[str, str] | None) -> 
         return "is new" if before is None else "is gone"
     words = {"target": "label", "group": "group"}
     said = [f"{word} {before[key]} -> {after[key]}" for key, word in words.items() if before[key] != after[key]]
+    said += ["other landmarks"] * (before.get(LANDMARKS) != after.get(LANDMARKS))
     return ", ".join(said + ["other bytes"] * (before["sha256"] != after["sha256"]))
 
 

@@ -31,6 +31,8 @@ class Table:
         target: int64 [N], 1 = fake; None where there are no labels.
         group: str [N], images of one group never stand in two folds; None where there are no groups.
         source: the label file, or the folder where there is none.
+        landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN where there are none;
+            None where nobody has looked for any.
     """
 
     split: str
@@ -39,6 +41,7 @@ class Table:
     target: np.ndarray | None
     group: np.ndarray | None
     source: Path
+    landmarks: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.img_name)
@@ -59,6 +62,7 @@ class Table:
             img_name=self.img_name[index],
             target=None if self.target is None else self.target[index],
             group=None if self.group is None else self.group[index],
+            landmarks=None if self.landmarks is None else self.landmarks[index],
         )
 
 

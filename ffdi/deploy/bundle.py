@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, documents, hashes
 from ffdi.data import images
+from ffdi.data.images import Framing
 from ffdi.errors import ExperimentError
 from ffdi.store.export import ExportFolder
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ffdi.blend import Blend
 
 INPUT, OUTPUT, LOGITS = "images", "y_pred", "logits"
+FRAMING = "framing"
 MEANING = "probability that the face is fake"
 
 
@@ -35,10 +37,11 @@ def describe(
         "input": {
             "name": INPUT,
             "dtype": "uint8",
-            "shape": ["batch", blend.size, blend.size, 3],
+            "shape": ["batch", blend.framing.size, blend.framing.size, 3],
             "layout": "NHWC, RGB",
             "decode": images.DECODE,
-            "resize": images.RESIZE,
+            "framing": blend.framing.resize,
+            "resize": images.RESIZES[blend.framing.resize],
             "normalisation": "inside the graph",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
@@ -54,10 +57,11 @@ def describe(
 
 def metadata(blend: Blend, precision: str, soup: bool) -> dict[str, str]:
     """Words that travel inside the graph."""
-    members = blend.describe()["members"]
+    members, (size, framing) = blend.describe()["members"], blend.framing
     return {
         "ffdi": __version__,
-        INPUT: f"RGB, uint8 [batch, {blend.size}, {blend.size}, 3]; {images.DECODE}; resized: {images.RESIZE}",
+        INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {images.DECODE}; {framing}: {images.RESIZES[framing]}",
+        FRAMING: framing,
         OUTPUT: MEANING,
         "precision": precision,
         "method": blend.method,
@@ -86,7 +90,8 @@ def read(export: ExportFolder) -> dict[str, Any]:
         hashes.check(documents.inside(export.folder, name), expected, export.bundle_path, again)
     if not _usable(export, content):
         raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
-    for key, policy in (("decode", images.DECODE), ("resize", images.RESIZE)):
+    resize = images.RESIZES.get(content["input"]["framing"], "another way")
+    for key, policy in (("decode", images.DECODE), ("resize", resize)):
         if content["input"][key] != policy:
             raise ExperimentError(
                 f"{export.bundle_path} was made for images with '{key}: {content['input'][key]}'; this version has "
@@ -96,11 +101,19 @@ def read(export: ExportFolder) -> dict[str, Any]:
     return content
 
 
+def framing(described: dict[str, Any]) -> Framing:
+    """How a graph that bundle.json describes takes images."""
+    return Framing(described["input"]["shape"][1], described["input"]["framing"])
+
+
 def _usable(export: ExportFolder, content: dict[str, Any]) -> bool:
     """Whether everything that is asked for later is there."""
     try:
         size, limits = content["input"]["shape"][1], [record["limit"] for record in content["runtimes"].values()]
-        told = content["runtimes"]["cpu"]["limit"] is not None and {"decode", "resize"} <= content["input"].keys()
+        told = (
+            content["runtimes"]["cpu"]["limit"] is not None
+            and {"decode", "framing", "resize"} <= content["input"].keys()
+        )
         told = told and {export.model_path.name, "golden/golden.csv"} <= content["files"].keys()
     except (KeyError, TypeError, IndexError, AttributeError):
         return False

@@ -172,5 +172,5 @@ def _layer(weights: str) -> str:
     return INPUT if weights.startswith(f"{INPUT}/") else weights.rpartition(".")[0]
 
 
-PREPARES = ("mean", "std", "area")
+PREPARES = ("mean", "std", "area", "kernels")
 """Buffers that images go through before the first layer."""

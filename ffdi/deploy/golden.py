@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ffdi import publish
-from ffdi.data import images
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.deploy.runtime import Run
 from ffdi.errors import DataError, ParityError
@@ -57,8 +57,8 @@ def write(path: Path, table: Table, y_pred: np.ndarray) -> None:
     publish.text(path, scores.to_csv(np.array(names), y_pred))
 
 
-def read(path: Path, size: int, count: int) -> Golden:
-    """The first `count` images of a list, as a graph of this size takes them.
+def read(path: Path, framing: Framing, count: int) -> Golden:
+    """The first `count` images of a list, framed as a graph takes them.
 
     Raises:
         DataError: an image cannot be decoded.
@@ -67,7 +67,7 @@ def read(path: Path, size: int, count: int) -> Golden:
     rows = list(_rows(path))[:count]
     if foreign := [name for name, _ in rows if Path(name).name != name]:
         raise DataError(f"{path} names a file outside of its folder: {foreign[0]}")
-    pixels = [images.load(path.with_name(name), size) for name, _ in rows]
+    pixels = [framing.load(path.with_name(name)) for name, _ in rows]
     return Golden([name for name, _ in rows], np.stack(pixels), np.array([score for _, score in rows], np.float32))
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ffdi.data import images
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.deploy.runtime import OpenGraph
 from ffdi.errors import DataError
@@ -31,7 +31,7 @@ class Part(NamedTuple):
     faults: list[str]
 
 
-def scores(table: Table, ranges: Iterable[range], size: int, graph: OpenGraph, threads: int) -> Iterator[Part]:
+def scores(table: Table, ranges: Iterable[range], framing: Framing, graph: OpenGraph, threads: int) -> Iterator[Part]:
     """Scores a table's images, batch by batch, in the order of the ranges.
 
     Each thread decodes a batch and runs it, so that every core is busy with one or the other; as many threads run the
@@ -40,7 +40,7 @@ def scores(table: Table, ranges: Iterable[range], size: int, graph: OpenGraph, t
     Args:
         table: whose images.
         ranges: rows, a batch never reaches over the end of one.
-        size: edge length that the graph takes.
+        framing: how the graph takes images.
         graph: the open graph.
         threads: how many cores there are.
     """
@@ -50,7 +50,7 @@ def scores(table: Table, ranges: Iterable[range], size: int, graph: OpenGraph, t
     pool = ThreadPoolExecutor(max(threads, graph.streams))
     try:
         for rows in _batches(ranges, graph.batch):
-            waiting.append(pool.submit(_score, table, rows, size, graph, turns))
+            waiting.append(pool.submit(_score, table, rows, framing, graph, turns))
             if len(waiting) > 2 * max(threads, graph.streams):
                 yield waiting.popleft().result()
         while waiting:
@@ -64,11 +64,11 @@ def _batches(ranges: Iterable[range], batch: int) -> Iterator[range]:
         yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
 
 
-def _score(table: Table, rows: range, size: int, graph: OpenGraph, turns: Semaphore) -> Part:
+def _score(table: Table, rows: range, framing: Framing, graph: OpenGraph, turns: Semaphore) -> Part:
     pixels, faults = [], {}
     for row in rows:
         try:
-            pixels.append(images.load(table.path(row), size))
+            pixels.append(framing.load(table.path(row)))
         except DataError as error:
             faults[row] = error.what
     if not pixels:

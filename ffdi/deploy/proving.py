@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffdi.data.images import Framing
 from ffdi.deploy import infer, parity, serving
 from ffdi.deploy.gate import Jury
 from ffdi.deploy.runtime import Load, OpenGraph
@@ -38,7 +39,7 @@ class Trial:
     """What a candidate is asked.
 
     Attributes:
-        size: edge length of its images.
+        framing: how it takes images.
         exact: whether it has to give torch's scores; else it has to be worth as much.
         real: real images, uint8 [N, S, S, 3].
         expected: y_pred of them by the networks in fp32, float [N].
@@ -46,7 +47,7 @@ class Trial:
         threads: how many cores there are.
     """
 
-    size: int
+    framing: Framing
     exact: bool
     real: np.ndarray
     expected: np.ndarray
@@ -74,7 +75,7 @@ class Trial:
 
     def _heard(self, graph: OpenGraph) -> np.ndarray:
         table = self.jury.table
-        parts = list(infer.scores(table, [range(len(table))], self.size, graph, self.threads))
+        parts = list(infer.scores(table, [range(len(table))], self.framing, graph, self.threads))
         if faults := [fault for part in parts for fault in part.faults]:
             raise DataError("images that a graph is judged by cannot be used", problems=faults)
         return np.concatenate([part.y_pred for part in parts])

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffdi.deploy import bundle, ort, vino
 from ffdi.deploy import golden as goldens
-from ffdi.deploy import ort, vino
 from ffdi.deploy.golden import Golden
 from ffdi.deploy.runtime import Load, OpenGraph, Runtime
 from ffdi.errors import ConfigError, DeviceError, FFDIError, ParityError
@@ -52,7 +52,7 @@ class Verdict(NamedTuple):
 def proof(export: ExportFolder, described: Mapping[str, Any], count: int = goldens.COUNT) -> Proof:
     """What an export asks of a runtime, with so many of its golden images."""
     limits = {name: record["limit"] for name, record in described["runtimes"].items()}
-    return Proof(goldens.read(export.golden_path, described["input"]["shape"][1], count), limits)
+    return Proof(goldens.read(export.golden_path, bundle.framing(described), count), limits)
 
 
 def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:

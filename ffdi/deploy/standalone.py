@@ -13,17 +13,50 @@ import numpy as np
 import onnxruntime
 
 
-def load(path: str, size: int) -> np.ndarray:
+def load(path: str, size: int, framing: str) -> np.ndarray:
     """Reads an image as the networks were shown theirs: RGB, uint8 [size, size, 3]."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if len(content) else None
     if pixels is None:
         raise ValueError("truncated, damaged, or no image")
-    if pixels.shape[:2] == (size, size):
+    return FRAMINGS[framing](pixels, size)
+
+
+def squash(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The whole image."""
+    return scale(pixels, size, size)
+
+
+def crop(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The middle at its own scale; an image that is too small is enlarged first."""
+    height, width = pixels.shape[:2]
+    if (missing := size / min(height, width)) > 1:
+        pixels = scale(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
+    top, left = round(0.5 * (pixels.shape[0] - size)), round(0.5 * (pixels.shape[1] - size))
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def pad(pixels: np.ndarray, size: int) -> np.ndarray:
+    """The whole image in its own shape, with black beside it."""
+    height, width = pixels.shape[:2]
+    ratio = size / max(height, width)
+    scaled = scale(pixels, max(1, round(height * ratio)), max(1, round(width * ratio)))
+    padded = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
+    padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return padded
+
+
+def scale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """By area when shrinking, else by cubic interpolation."""
+    if pixels.shape[:2] == (height, width):
         return pixels
-    shrinks = min(pixels.shape[:2]) >= size
-    return cv2.resize(pixels, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+
+
+FRAMINGS = {"squash": squash, "crop": crop, "pad": pad}
 
 
 def main(paths: list[str]) -> int:
@@ -33,10 +66,11 @@ def main(paths: list[str]) -> int:
         disabled_optimizers=["WeightBiasQuantization"],  # it takes to 8 bits what an int8 graph has left in fp32
     )
     given = session.get_inputs()[0]
+    framing = session.get_modelmeta().custom_metadata_map["framing"]
     failed = 0
     for path in paths:
         try:
-            image = load(path, given.shape[1])
+            image = load(path, given.shape[1], framing)
         except (OSError, ValueError, cv2.error) as error:
             print(f"{path}: {error}", file=sys.stderr)
             failed = 1

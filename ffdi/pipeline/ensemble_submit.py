@@ -10,7 +10,7 @@ import numpy as np
 from ffdi import __version__, console, documents, hashes, publish
 from ffdi.blend import Blend
 from ffdi.data.table import Table
-from ffdi.pipeline import screens, sources
+from ffdi.pipeline import lists, screens, sources
 from ffdi.scoring import submission
 from ffdi.scoring.direction import Direction
 from ffdi.store.workspace import Workspace
@@ -32,8 +32,9 @@ def run(
     """Averages all folds' predictions on the test images into a submission; scores what has labels exactly."""
     from ffdi.training import device as devices
 
-    export = workspace.export(names, name)
-    blend = Blend.of([workspace.experiment(one) for one in names])
+    members, name = lists.spread(workspace, names, name)
+    export = workspace.export(members, name)
+    blend = Blend.of([workspace.experiment(one) for one in members])
     found = sources.of_blend(blend, data)
     asked = sources.predicted_split(found, split)
     template = submission.read_template(found.template) if found.template else asked.img_name.tolist()
@@ -77,7 +78,7 @@ def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:
     largest = max((member.config for member in blend.members), key=lambda config: config.model.size)
     parts = []
     with console.bar(f"{table.split} images", len(table)) as bar:
-        networks = [device.prepare(detector.scorer(member, blend.size)) for member in blend.members]
+        networks = [device.prepare(detector.scorer(member, blend.framing.size)) for member in blend.members]
         for part in predict.logits(networks, fold.reader(table, largest, device), device):
             parts.append(part)
             bar.advance(part.shape[1])

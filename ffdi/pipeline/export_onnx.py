@@ -12,10 +12,10 @@ import numpy as np
 
 from ffdi import console, documents, machine, publish
 from ffdi.blend import Blend
-from ffdi.data import images
 from ffdi.data.dataset import Dataset
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.pipeline import screens, sources
+from ffdi.pipeline import lists, screens, sources
 from ffdi.store.export import ExportFolder
 from ffdi.store.workspace import Workspace
 
@@ -38,10 +38,11 @@ def run(
     from ffdi.deploy import bundle, gate, proving
     from ffdi.deploy import precision as precisions
 
-    export = workspace.export(names, name)
+    members, name = lists.spread(workspace, names, name)
+    export = workspace.export(members, name)
     precisions.check(precision)
     asked = proving.here(runtimes)
-    blend = Blend.of([workspace.experiment(one) for one in names])
+    blend = Blend.of([workspace.experiment(one) for one in members])
     blend.check_exportable()
     found = sources.of_blend(blend, data)
     jury = gate.jury(blend, found, soup=soup)
@@ -72,14 +73,14 @@ def _write(
 
     networks = _networks(blend)
     some = jury.table.take(gate.spread(len(jury.table), golden.COUNT))
-    real = _pixels(some, blend.size)
+    real = _pixels(some, blend.framing)
     expected = networks.score(real)
     exact = precision == "fp32" and not soup and not blend.resizes
-    trial = proving.Trial(blend.size, exact, real, expected, jury, machine.cores())
-    model = exporter.to_onnx(_soup(blend, found) if soup else networks, blend.size)
+    trial = proving.Trial(blend.framing, exact, real, expected, jury, machine.cores())
+    model = exporter.to_onnx(_soup(blend, found) if soup else networks, blend.framing.size)
 
     def attempt(kind: str, path: Path, folder: Path) -> proving.Candidate:
-        converted = precisions.convert(kind, model, lambda: _calibrating(found, blend.size))
+        converted = precisions.convert(kind, model, lambda: _calibrating(found, blend.framing))
         exporter.save(converted, path, bundle.metadata(blend, kind, soup))
         if jury.output == bundle.OUTPUT:
             return proving.Candidate(kind, path, path)
@@ -96,7 +97,7 @@ def _write(
 
 def _title(blend: Blend, precision: str, soup: bool) -> str:
     folds = f"{len(blend.members)} networks as {len(blend.experiments)}" if soup else f"{len(blend.members)} networks"
-    return f"{folds} in one graph of {precision}, {blend.size} px"
+    return f"{folds} in one graph of {precision}, {blend.framing.size} px"
 
 
 def _networks(blend: Blend) -> Graph:
@@ -105,7 +106,7 @@ def _networks(blend: Blend) -> Graph:
     from ffdi.training import detector
 
     members = {
-        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, blend.size)
+        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, blend.framing.size)
         for member in blend.members
     }
     return Graph(members, blend.weights, blend.choice.combination, blend.calibration).eval()
@@ -124,7 +125,7 @@ def _soup(blend: Blend, found: Dataset) -> Graph:
         detectors = [detector.load(config.model, member.folder.weights_path) for member in folds]
         batches = fold.reader(_some_training(found, soup.IMAGES), config, where)
         average = soup.average(detectors, batches, where)
-        members[f"{experiment.name}.soup"] = detector.asked(average, config, blend.size)
+        members[f"{experiment.name}.soup"] = detector.asked(average, config, blend.framing.size)
     weights = blend.choice.combination.spread([1] * len(members))
     return Graph(members, weights, blend.choice.combination, blend.calibration).eval()
 
@@ -136,16 +137,16 @@ def _some_training(found: Dataset, most: int) -> Table:
     return train.take(gate.spread(len(train), most))
 
 
-def _calibrating(found: Dataset, size: int) -> np.ndarray:
-    """Training images that int8 learns the activations of, uint8 [N, size, size, 3]."""
+def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
+    """Training images that int8 learns the activations of, uint8 [N, S, S, 3]."""
     from ffdi.deploy import precision
 
-    return _pixels(_some_training(found, precision.CALIBRATION_IMAGES), size)
+    return _pixels(_some_training(found, precision.CALIBRATION_IMAGES), framing)
 
 
-def _pixels(table: Table, size: int) -> np.ndarray:
-    """uint8 [N, size, size, 3]."""
-    return np.stack([images.load(table.path(row), size) for row in range(len(table))])
+def _pixels(table: Table, framing: Framing) -> np.ndarray:
+    """uint8 [N, S, S, 3]."""
+    return np.stack([framing.load(table.path(row)) for row in range(len(table))])
 
 
 def _script() -> str:

@@ -12,6 +12,7 @@ import pandas as pd
 from ffdi import config, console, documents, hashes, publish
 from ffdi.errors import ExperimentError, FFDIError
 from ffdi.store.experiment import Experiment
+from ffdi.store.fold import FoldFolder
 from ffdi.store.workspace import Workspace
 
 COLUMNS = {
@@ -66,15 +67,30 @@ def _row(experiment: Experiment) -> dict[str, Any]:
 def _trained(experiment: Experiment, k: int) -> dict[str, Any]:
     folders = [folder for folder in map(experiment.fold, range(k)) if folder.manifest_path.is_file()]
     if not folders:
-        return {"state": "not trained"}
+        return {"state": _begun(experiment, k)}
     symptoms = sorted({symptom for folder in folders for symptom in folder.symptoms()})
-    unfinished = [f"{len(folders)} of {k} folds"] if len(folders) < k else []
+    unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
     states = [*unfinished, *(["config changed since"] if _changed(experiment) else []), *symptoms]
     return {
         "minutes": sum(pd.read_csv(folder.history_path)["seconds"].sum() for folder in folders) / 60,
         "parameters": sum(folder.parameters() for folder in folders),
         "state": ", ".join(states) or "well",
     }
+
+
+def _begun(experiment: Experiment, k: int) -> str:
+    """How far an experiment came of which no fold is finished."""
+    for folder in map(experiment.fold, range(k)):
+        if history := folder.begun():
+            auc = history[-1]["val_auc"]
+            epochs = config.load(experiment.config_path).train.epochs
+            return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
+    return "not trained"
+
+
+def _mean_auc(folders: Sequence[FoldFolder]) -> float:
+    """Of the last epochs, on the folds that are held out."""
+    return sum(pd.read_csv(folder.history_path)["val_auc"].iloc[-1] for folder in folders) / len(folders)
 
 
 def _changed(experiment: Experiment) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, console, documents, hashes, machine, publish
 from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
-from ffdi.pipeline import screens, sources
+from ffdi.pipeline import lists, screens, sources
 from ffdi.scoring import scorecard
 from ffdi.store import lock
 from ffdi.store.export import ExportFolder
@@ -38,13 +38,14 @@ def run(
     on_error: str,
 ) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.deploy import infer, serving, shards
+    from ffdi.deploy import bundle, infer, serving, shards
     from ffdi.deploy.runtime import Load
 
     substitute = _substitute(on_error)
+    names, name = lists.spread(workspace, names, name)
     export = workspace.export(names, name)
     described = _described(workspace, export)
-    model, size, cores = described["files"][export.model_path.name], described["input"]["shape"][1], machine.cores()
+    model, framing, cores = described["files"][export.model_path.name], bundle.framing(described), machine.cores()
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
     record_path = _record_path(path)
@@ -59,7 +60,7 @@ def run(
     with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
         publish.sweep(path.parent, path.name)
         pieces.begin(graph.runtime)
-        faults = _score(pieces, partial(infer.scores, table, size=size, graph=graph, threads=cores), len(table))
+        faults = _score(pieces, partial(infer.scores, table, framing=framing, graph=graph, threads=cores), len(table))
         _check(faults, table, substitute)
         with publish.together(path.parent, path.name) as new:
             y_pred = pieces.join(new / path.name)
@@ -85,7 +86,7 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
     """Asks each runtime of this machine, or the one that is named, for the golden scores."""
     from ffdi.deploy import serving
 
-    export = workspace.export(names, name)
+    export = workspace.export(*lists.spread(workspace, names, name))
     described = _described(workspace, export)
     proof = serving.proof(export, described)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ffdi import config, console, hashes, provenance, publish, stopping
-from ffdi.config import Config
-from ffdi.data import dataset as datasets
-from ffdi.data import doctor, roster
-from ffdi.data.doctor import Diagnosis
-from ffdi.data.table import Table
+from ffdi import config, console, publish, stopping
 from ffdi.errors import ConfigError
-from ffdi.pipeline import doctor as examination
-from ffdi.pipeline import score, sources
-from ffdi.scoring import calibration, ensemble, ledger
+from ffdi.pipeline import lists, planning, score, screens
+from ffdi.scoring import ledger
 from ffdi.store.experiment import Experiment
-from ffdi.store.identity import Identity
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,7 +20,7 @@ if TYPE_CHECKING:
 
 def run(
     workspace: Workspace,
-    name: str,
+    names: Sequence[str],
     *,
     data: str | None,
     folds: str | None,
@@ -43,42 +30,36 @@ def run(
     fresh: bool,
     max_time: str | None,
 ) -> None:
-    """Trains an experiment's folds, those that are not finished, and scores them out of fold."""
-    from ffdi.training import device as devices
+    """Trains experiments' folds, those that are not finished, and scores them out of fold."""
+    end = stopping.end_of(max_time)
+    members, _ = lists.spread(workspace, names)
+    flags = planning.Flags(data, device, workers, accept)
+    for name in members:
+        _train(workspace, workspace.experiment(name), flags, folds, fresh, end)
+    if len(members) > 1:
+        console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 
-    end = _end(max_time)
-    experiment = workspace.experiment(name)
-    accepted = doctor.accepted(accept)
+
+def _train(
+    workspace: Workspace,
+    experiment: Experiment,
+    flags: planning.Flags,
+    folds: str | None,
+    fresh: bool,
+    end: float | None,
+) -> None:
     settings = config.load(experiment.config_path)
     chosen = _chosen_folds(folds, settings.folds.k)
-    weights = _check_choices(settings, workspace)
-    where = devices.choose(device, settings.train.precision, workers)
+    where, weights = planning.chosen(workspace, settings, flags)
     console.title(f"train-folds {experiment.name}: {settings.model.backbone}, {settings.folds.k} folds")
     console.say(f"device: {where.why}")
-
-    found = datasets.find(sources.data_root(workspace, settings, data), settings.data)
-    console.say(f"data: {sources.counts(found.split('train'))}")
-    diagnosis = examination.examined(workspace, experiment, found)
-    diagnosis.check(accepted)
-    images = roster.of(diagnosis.surveys["train"])
-    identity = Identity.of(settings, weights and hashes.sha256(weights), hashes.of_text(images))
+    material = planning.gather(workspace, experiment, settings, flags)
     with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()
-        plan = _plan(experiment, settings, identity, images, diagnosis, weights, where)
+        plan = planning.plan(experiment, settings, material, where, weights)
         _train_missing(experiment, plan, chosen, where)
         _gather(experiment, plan)
-
-
-def _end(max_time: str | None) -> float | None:
-    """When the time that was given is over, by the monotonic clock; from '90m', '8.5h' or '3600s'."""
-    if max_time is None:
-        return None
-    number, unit = max_time[:-1], max_time[-1:]
-    with suppress(KeyError, ValueError):
-        if (seconds := float(number) * {"s": 1, "m": 60, "h": 3600}[unit]) > 0:
-            return time.monotonic() + seconds
-    raise ConfigError(f"--max-time {max_time}: no time", hint="pass --max-time 90m, 8.5h or 3600s")
 
 
 def _chosen_folds(asked: str | None, k: int) -> list[int]:
@@ -88,73 +69,6 @@ def _chosen_folds(asked: str | None, k: int) -> list[int]:
     if not all(word.isdecimal() and int(word) < k for word in words):
         raise ConfigError(f"--folds {asked}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
     return sorted({int(word) for word in words})
-
-
-def _check_choices(settings: Config, workspace: Workspace) -> Path | None:
-    """Refuses what no dictionary knows, before anything is read or written; gives the starting weights."""
-    from ffdi.data import augment
-    from ffdi.training import detector, recipe
-    from ffdi.training import weights as starting
-
-    augment.recipe(settings.augment.recipe)
-    recipe.check(settings.train)
-    ensemble.check(settings.ensemble.method)
-    calibration.check(settings.ensemble.calibration)
-    weights = starting.find(settings.model, workspace.root)
-    detector.build(settings.model, weights)
-    return weights
-
-
-def _plan(
-    experiment: Experiment,
-    settings: Config,
-    identity: Identity,
-    images: str,
-    diagnosis: Diagnosis,
-    weights: Path | None,
-    device: Device,
-) -> Plan:
-    """Deals the folds, or reads how they were dealt, and records what is about to be trained."""
-    from ffdi.data import folds
-    from ffdi.training.fold import Plan
-
-    train = diagnosis.usable("train")
-    assert train.target is not None
-    if experiment.resolved_path.is_file():
-        experiment.check(identity, partial(roster.differences, new=images))
-        experiment.folds_digest()
-    if experiment.folds_path.is_file():
-        fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
-    else:
-        whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, device)
-        fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
-        publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    experiment.begin(identity, images, provenance.record(diagnosis.root, sys.argv))
-    return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, _val(diagnosis))
-
-
-def _clusters(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
-    """The cluster of each training image in the space of the frozen backbone's features, as groups str [N]."""
-    from ffdi.data import clusters
-    from ffdi.training import detector, fold, predict
-
-    parts = []
-    with console.bar("features of training images", len(train)) as bar:
-        network = device.prepare(detector.start(settings, weights))
-        for part in predict.features(network, fold.reader(train, settings, device), device):
-            parts.append(part)
-            bar.advance(len(part))
-    found = clusters.find(np.concatenate(parts), train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
-    console.say(
-        f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
-    )
-    return found.astype(str)
-
-
-def _val(diagnosis: Diagnosis) -> Table | None:
-    """The usable images of a validation split whose labels can judge scores."""
-    val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
-    return val if val is not None and val.both_classes else None
 
 
 def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:

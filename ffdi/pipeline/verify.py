@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ffdi import console
 from ffdi.errors import ExperimentError
+from ffdi.pipeline import lists
 from ffdi.store import audit
 from ffdi.store.workspace import Workspace
 
@@ -35,6 +36,7 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None) -> None
 
 def _folders(workspace: Workspace, names: Sequence[str], name: str | None) -> list[Path]:
     if names:
+        names, name = lists.spread(workspace, names, name)
         folders = [workspace.experiment(one).folder for one in names]
         return [*folders, *([export] if (export := workspace.export(names, name).folder).is_dir() else [])]
     return [*(one.folder for one in workspace.experiments()), *workspace.exports()]

@@ -66,6 +66,16 @@ class Experiment:
         return self.folder / "shift.json"
 
     @property
+    def sweep_path(self) -> Path:
+        """The trials of the last sweep."""
+        return self.folder / "sweep.csv"
+
+    @property
+    def rates_path(self) -> Path:
+        """The losses at growing learning rates; a picture stands beside it."""
+        return self.folder / "find_lr.csv"
+
+    @property
     def metrics_path(self) -> Path:
         return self.folder / "metrics.json"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ffdi import documents, hashes
 from ffdi.errors import ExperimentError
@@ -79,6 +80,11 @@ class FoldFolder:
     def checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
         """Where this fold's training goes on if it is broken off."""
         return Checkpoints(self.folder, self._owner(identity, folds_digest))
+
+    def begun(self) -> list[dict[str, Any]]:
+        """The epochs of a training that was broken off, as its last checkpoint has them; whosever it is."""
+        found = Checkpoints(self.folder, {}).newest(lambda _: None)
+        return [] if found is None else list(found.record["history"])
 
     def parameters(self) -> int:
         """How many parameters the network has."""

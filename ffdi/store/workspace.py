@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import publish
+from ffdi import publish, variants
 from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
@@ -61,6 +61,27 @@ class Workspace:
             f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
             hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._names())}",
         )
+
+    def variant(self, base: Experiment, keys: variants.Keys) -> Experiment:
+        """The experiment that differs from another one in these keys; it is made where it is not there.
+
+        Raises:
+            ConfigError: a key is unknown or does not take that value; or an experiment of that name is there and
+                says something else.
+        """
+        if not keys:
+            return base
+        name = variants.name(base.name, keys)
+        content = variants.text(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        made = Experiment(self.root / "experiments" / name)
+        if not made.config_path.is_file():
+            publish.text(made.config_path, content)
+        elif made.config_path.read_text(encoding="utf-8") != content:
+            raise ConfigError(
+                f"{made.config_path} is not what {base.name} with these keys would be: one of the two was changed",
+                hint=f"undo the change, or remove the variant: rm -r {made.folder}",
+            )
+        return made
 
     def experiments(self) -> list[Experiment]:
         """Every experiment of the workspace, by name."""

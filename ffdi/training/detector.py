@@ -16,11 +16,15 @@ from torch import nn
 from ffdi import publish
 from ffdi.blend import Member
 from ffdi.config import Config, ModelConfig
-from ffdi.data import images
+from ffdi.data import images as images_of
 from ffdi.errors import ExperimentError
+from ffdi.training import residual as residuals
 from ffdi.training import tensors
 from ffdi.training import weights as starting
+from ffdi.training.residual import Residual
 
+WINDOW = 7 / 8
+"""Edge of the windows of test-time crops, in parts of the image's."""
 HEAD_STD = 0.01
 """Standard deviation of the new head's weights."""
 
@@ -28,22 +32,31 @@ HEAD_STD = 0.01
 class Detector(nn.Module):
     """uint8 [B, S, S, 3] RGB -> logit float32 [B]; the probability of a fake is its sigmoid."""
 
-    def __init__(self, backbone: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        residual: Residual | None = None,
+    ) -> None:
         super().__init__()
-        self.backbone = backbone
+        self.backbone, self.residual = backbone, residual
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self._normalised(images)).squeeze(1).float()
+        return self.backbone(self._prepared(images)).squeeze(1).float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """What the head would see: uint8 [B, S, S, 3] -> float32 [B, D]."""
-        seen = self.backbone.forward_features(self._normalised(images))
+        seen = self.backbone.forward_features(self._prepared(images))
         return self.backbone.forward_head(seen, pre_logits=True).float()
 
-    def _normalised(self, images: torch.Tensor) -> torch.Tensor:
-        return (images.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
+    def _prepared(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised, with the residual's channels behind the colours."""
+        pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+        normalised = (pixels - self.mean) / self.std
+        return normalised if self.residual is None else torch.cat([normalised, self.residual(pixels)], dim=1)
 
 
 class Scorer(nn.Module):
@@ -54,11 +67,24 @@ class Scorer(nn.Module):
         self.detector, self.tta = detector, tta
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        views = VIEWS[self.tta]
-        if len(views) == 1:
-            return self.detector(views[0](images))
-        seen = torch.cat([view(images) for view in views])  # BatchNorm is folded into weights that are used once
+        if self.tta == "none":
+            return self.detector(images)
+        views = VIEWS[self.tta](images)
+        seen = torch.cat(views)  # BatchNorm is folded into weights that are used once
         return self.detector(seen).reshape(len(views), -1).mean(0)
+
+
+class Cropped(nn.Module):
+    """A network asked through larger images: uint8 [B, L, L, 3], of which it sees the middle -> logit [B]."""
+
+    def __init__(self, network: nn.Module, large: int, small: int) -> None:
+        super().__init__()
+        self.network = network
+        self.start = round((large - small) / 2)
+        self.end = self.start + small
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images[:, self.start : self.end, self.start : self.end])
 
 
 class Shrunk(nn.Module):
@@ -70,7 +96,7 @@ class Shrunk(nn.Module):
     def __init__(self, network: nn.Module, large: int, small: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("area", torch.from_numpy(images.area(large, small)), persistent=False)
+        self.register_buffer("area", torch.from_numpy(images_of.area(large, small)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pixels = images.permute(0, 3, 1, 2).to(torch.float32)
@@ -88,13 +114,15 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
     starting.check_name(config.backbone)
-    options = {"num_classes": 1, "in_chans": 3, "drop_rate": config.drop_rate}
+    residuals.check(config)
+    residual = None if config.residual == "none" else residuals.build(config.residual)
+    options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
     if weights is None:
         backbone = timm.create_model(config.backbone, **options)
     else:
         backbone = starting.load(config.backbone, weights, options)
     _reset_head(backbone)
-    return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"])
+    return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
 
 def start(config: Config, weights: Path | None) -> Detector:
@@ -144,11 +172,31 @@ def scorer(member: Member, size: int) -> nn.Module:
 def asked(detector: Detector, config: Config, size: int) -> nn.Module:
     """A Detector behind what stands between it and images of that size: another size, test-time augmentation."""
     scorer = Scorer(detector, config.predict.tta)
-    return (scorer if size == config.model.size else Shrunk(scorer, size, config.model.size)).eval()
+    if size == config.model.size:
+        return scorer.eval()
+    through = Cropped if config.model.resize == "crop" else Shrunk
+    return through(scorer, size, config.model.size).eval()
 
 
-VIEWS = {
-    "none": [lambda images: images],
-    "hflip": [lambda images: images, lambda images: images.flip(2)],
-}
-"""What a test-time augmentation shows the network: uint8 [B, S, S, 3] -> the same."""
+def _mirrored(images: torch.Tensor) -> list[torch.Tensor]:
+    return [images, images.flip(2)]
+
+
+def _cropped(images: torch.Tensor) -> list[torch.Tensor]:
+    """The whole, and windows at its four corners enlarged to its size."""
+    size = images.shape[1]
+    window = round(size * WINDOW)
+    pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+    enlarging = torch.from_numpy(images_of.enlarging(window, size)).to(pixels.device)
+    first, last = slice(0, window), slice(size - window, size)
+    corners = [pixels[:, :, rows, columns] for rows in (first, last) for columns in (first, last)]
+    enlarged = [(enlarging @ corner @ enlarging.T).permute(0, 2, 3, 1) for corner in corners]
+    return [images.to(torch.float32), *enlarged]
+
+
+def _both(images: torch.Tensor) -> list[torch.Tensor]:
+    return [view for crop in _cropped(images) for view in _mirrored(crop)]
+
+
+VIEWS = {"hflip": _mirrored, "crops": _cropped, "hflip+crops": _both}
+"""What a test-time augmentation shows the network: uint8 [B, S, S, 3] -> views of it, each [B, S, S, 3]."""

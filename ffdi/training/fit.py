@@ -11,12 +11,12 @@ import torch
 from torch import nn
 
 from ffdi import stopping
-from ffdi.config import TrainConfig
+from ffdi.config import Config, TrainConfig
 from ffdi.data.loader import Batch, Batches
 from ffdi.errors import TrainingError
 from ffdi.scoring import metrics
 from ffdi.scoring.ensemble import sigmoid
-from ffdi.training import health, recipe
+from ffdi.training import health, mixing, recipe, sharpness
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
 from ffdi.training.health import Unhealthy
@@ -37,7 +37,7 @@ class Step:
 
 
 def fit(
-    state: State, training: Batches, held_out: Batches, config: TrainConfig, device: Device, seed: int
+    state: State, training: Batches, held_out: Batches, config: Config, device: Device, seed: int
 ) -> Iterator[Step | EpochRecord | Unhealthy]:
     """Trains a detector, from wherever `state` is; `state.kept` is the result.
 
@@ -60,7 +60,8 @@ def fit(
         DataError: an image cannot be read; it is named.
         Stopped: between two steps, where this process is to end.
     """
-    while state.epoch < config.epochs:
+    recipes = config.train
+    while state.epoch < recipes.epochs:
         yield from _train(state, training, config, device, seed)
         started, progress = time.perf_counter(), state.progress
         train_loss = torch.stack(progress.losses).mean().item()
@@ -68,7 +69,7 @@ def fit(
         scores = metrics.evaluate(target, y_pred)
         record = EpochRecord(
             epoch=state.epoch,
-            lr=recipe.learning_rate(config, state.done - 1, config.epochs * len(training), len(training)),
+            lr=recipe.learning_rate(recipes, state.done - 1, recipes.epochs * len(training), len(training)),
             train_loss=train_loss,
             val_loss=scores["log_loss"],
             val_accuracy=scores["accuracy"],
@@ -76,8 +77,9 @@ def fit(
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
         )
-        unhealthy = health.check(config, state.epoch, train_loss, progress.fakes / progress.images, target, y_pred)
-        _end_epoch(state, record, unhealthy, config)
+        blind_loss = recipe.blind_loss(recipes, training.fakes)
+        unhealthy = health.check(recipes, state.epoch, train_loss, blind_loss, target, y_pred)
+        _end_epoch(state, record, unhealthy, recipes)
         yield record
         if unhealthy is not None:
             yield unhealthy
@@ -85,25 +87,24 @@ def fit(
         state.kept.load_state_dict(state.best.weights)
 
 
-def _train(state: State, training: Batches, config: TrainConfig, device: Device, seed: int) -> Iterator[Step]:
+def _train(state: State, training: Batches, config: Config, device: Device, seed: int) -> Iterator[Step]:
     """What is left of an epoch."""
-    criterion, steps, progress = recipe.loss(config), len(training), state.progress
+    criterion, steps, progress = recipe.loss(config.train, training.fakes), len(training), state.progress
     rows: list[torch.Tensor] = []
-    state.detector.train()
+    recipe.freeze(state.detector.backbone, state.epoch < config.train.freeze_epochs)
     started = time.perf_counter()
     for batch in training.epoch(state.epoch, progress.step):
         stopping.check()
         torch.manual_seed(seed * 1_000_003 + state.done)
-        for group in state.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate(config, state.done, config.epochs * steps, steps)
-        progress.losses.append(_step(state, batch, criterion, config, device))
+        rate = recipe.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
+        recipe.set_rate(state.optimizer, rate)
+        progress.losses.append(step(state, batch, criterion, config, device))
         if state.average is not None:
             state.average.update(state.detector, step=state.done)
 
         rows.append(batch.index)
         state.done, progress.step = state.done + 1, progress.step + 1
         progress.images += len(batch.images)
-        progress.fakes += float(batch.target.sum())
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
             rows.clear()
@@ -113,20 +114,28 @@ def _train(state: State, training: Batches, config: TrainConfig, device: Device,
         yield Step(state.epoch, progress.step - 1, steps, progress.images)
 
 
-def _step(state: State, batch: Batch, criterion: recipe.Loss, config: TrainConfig, device: Device) -> torch.Tensor:
+def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, device: Device) -> torch.Tensor:
     """One optimiser step; gives the batch's loss."""
-    images, target = device.send(batch.images), device.send(batch.target)
-    with device.autocast():
-        logits = state.detector(images)
-    loss = criterion(logits, target)
-    state.optimizer.zero_grad(set_to_none=True)
-    state.scaler.scale(loss).backward()
-    if config.clip_grad:
+    images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
+
+    def gradient() -> torch.Tensor:
+        with device.autocast():
+            logits = state.detector(images)
+        loss = criterion(logits, target)
+        state.optimizer.zero_grad(set_to_none=True)
+        state.scaler.scale(loss).backward()
+        return loss.detach()
+
+    loss = gradient()
+    if config.train.sam:
+        with sharpness.ascended(state.detector, config.train.sam):
+            gradient()
+    if config.train.clip_grad:
         state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.detector.parameters(), config.clip_grad)
+        nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    return loss.detach()
+    return loss
 
 
 def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, config: TrainConfig) -> None:
@@ -144,9 +153,9 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
     bad = ~losses.isfinite()
     if bad.any():
         first = int(bad.nonzero()[0])
-        step = state.progress.step - len(rows) + first
+        number = state.progress.step - len(rows) + first + 1
         raise TrainingError(
-            f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {step + 1}: training has diverged",
+            f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
             problems=[f"in this step: {name}" for name in training.names(rows[first].tolist())],
             hint="lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml",
         )

@@ -12,7 +12,7 @@ import torch
 
 from ffdi import hashes, publish
 from ffdi.config import Config
-from ffdi.data import augment, loader
+from ffdi.data import augment, images, loader
 from ffdi.data.table import Table
 from ffdi.scoring.ledger import HASH_DIGITS, Ledger
 from ffdi.scoring.scores import FLOAT
@@ -73,7 +73,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
     if plan.val is not None:
         scored[folder.val_path] = (plan.val, reader(plan.val, config, device))
     with mishap.explained(config, device), saving.at_a_stop(state):
-        for event in fit(state, batches, reading, config.train, device, seed):
+        for event in fit(state, batches, reading, config, device, seed):
             if isinstance(event, Step):
                 saving.save_if_due(state)
             yield event
@@ -88,18 +88,10 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
 
 def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
     """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    augmentation = augment.recipe(plan.config.augment.recipe)
     batches = loader.training(
-        table,
-        plan.config.model.size,
-        augmentation,
-        batch_size=plan.config.train.batch_size,
-        seed=plan.config.seed,
-        fold=folder.fold,
-        workers=device.workers,
-        pin_memory=device.pin_memory,
+        table, plan.config, fold=folder.fold, workers=device.workers, pin_memory=device.pin_memory
     )
-    if augmentation.draws and len(table) >= health.PROBED:
+    if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
     return batches
 
@@ -108,7 +100,7 @@ def reader(table: Table, config: Config, device: Device, distortion: str | None 
     """The images of a table, as a network of `config` is asked for their scores on this device."""
     return loader.reading(
         table,
-        config.model.size,
+        images.Framing(config.model.size, config.model.resize),
         batch_size=config.train.batch_size,
         workers=device.workers,
         pin_memory=device.pin_memory,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil
 
 import numpy as np
 from scipy.stats import binomtest
@@ -36,7 +36,7 @@ class Unhealthy:
 
 
 def check(
-    config: TrainConfig, epoch: int, train_loss: float, share: float, target: np.ndarray, y_pred: np.ndarray
+    config: TrainConfig, epoch: int, train_loss: float, blind_loss: float, target: np.ndarray, y_pred: np.ndarray
 ) -> Unhealthy | None:
     """What is wrong after an epoch; None where all is well, or where it is too early to judge.
 
@@ -44,7 +44,7 @@ def check(
         config: the recipe, whose learning rate the advice is about.
         epoch: from 0.
         train_loss: the epoch's mean.
-        share: of fakes among the training images.
+        blind_loss: of a network that knows only how many training images are fake.
         target, y_pred: int64 and float64 [N], of the held-out fold.
     """
     if epoch < max(1, ceil(config.warmup_epochs)) and epoch + 1 < config.epochs:
@@ -56,8 +56,10 @@ def check(
     if epoch + 1 < PATIENCE * config.epochs:
         return None
     symptoms = _of_held_out(target, y_pred)
-    if train_loss >= (blind := _blind_loss(config, share)):
-        what = f"the training loss {train_loss:.4f} is no better than {blind:.4f}, that of the share of fakes alone"
+    if train_loss >= blind_loss:
+        what = (
+            f"the training loss {train_loss:.4f} is no better than {blind_loss:.4f}, that of the share of fakes alone"
+        )
         symptoms["no fit"] = what
     return Unhealthy(symptoms, f"{advice}, or train longer") if symptoms else None
 
@@ -119,9 +121,3 @@ def _held_out_loss(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float
     )
     surplus = loss - blind
     return float(loss.mean()), float(surplus.mean() - 1.96 * surplus.std(ddof=1) / np.sqrt(len(surplus)))
-
-
-def _blind_loss(config: TrainConfig, share: float) -> float:
-    """The least loss of a network that knows only how many images are fake, in nats, with smoothed labels."""
-    smoothed = share * (1 - config.label_smoothing) + config.label_smoothing / 2
-    return -smoothed * log(smoothed) - (1 - smoothed) * log(1 - smoothed)

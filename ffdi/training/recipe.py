@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn import functional
 
 from ffdi.config import TrainConfig
 from ffdi.errors import ConfigError, nearest
+from ffdi.training.weights import head_modules
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits float32 [B], target float32 [B]) -> mean loss."""
+"""(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
+FOCUS = 2.0
+"""By which power the focal loss forgets what is right already."""
 
 
 def check(config: TrainConfig) -> None:
@@ -31,15 +36,37 @@ def check(config: TrainConfig) -> None:
             )
 
 
-def optimizer(config: TrainConfig, network: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser; weight decay spares biases and normalisation, which have one dimension."""
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    spared = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": spared, "weight_decay": 0.0},
-    ]
-    return OPTIMIZERS[config.optimizer](groups, config.lr)
+def optimizer(config: TrainConfig, backbone: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser; weight decay spares biases and normalisation, which have one dimension.
+
+    With `layer_decay`, each layer of the backbone learns at that part of the rate of the layer behind it (BEiT, Bao et
+    al., ICLR 2022); what a group's rate is multiplied by is its `lr_scale`.
+    """
+    groups: list[dict[str, Any]]
+    if config.layer_decay < 1:
+        groups = param_groups_layer_decay(backbone, config.weight_decay, layer_decay=config.layer_decay)
+    else:
+        decayed = [p for p in backbone.parameters() if p.requires_grad and p.ndim > 1]
+        spared = [p for p in backbone.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    return OPTIMIZERS[config.optimizer]([{"lr_scale": 1.0, **group} for group in groups], config.lr)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Gives every group its part of a learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"]
+
+
+def freeze(backbone: nn.Module, frozen: bool) -> None:
+    """Puts a network in training mode; frozen, only its head learns, and BatchNorm stays as it is."""
+    backbone.train(not frozen)
+    for parameter in backbone.parameters():
+        parameter.requires_grad_(not frozen)
+    for module in head_modules(backbone):
+        module.train()
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(True)
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
@@ -57,10 +84,33 @@ def learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: i
     return config.lr * SCHEDULES[config.schedule]((step - warmup) / (steps - warmup))
 
 
-def loss(config: TrainConfig) -> Loss:
-    """The loss of a batch; label smoothing moves targets towards 1/2."""
-    function, smoothing = LOSSES[config.loss], config.label_smoothing
-    return lambda logits, target: function(logits, target * (1 - smoothing) + smoothing / 2)
+def loss(config: TrainConfig, fakes: float) -> Loss:
+    """The loss of a batch: of every image, or of the share of them that is hardest.
+
+    Label smoothing moves targets towards 1/2; class weights give the rarer class as much weight as the other.
+
+    Args:
+        config: the recipe.
+        fakes: their share among the images of an epoch.
+    """
+    each, smoothing = LOSSES[config.loss], config.label_smoothing
+    real_weight, fake_weight = (0.5 / (1 - fakes), 0.5 / fakes) if config.class_weights else (1.0, 1.0)
+
+    def of_batch(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        losses = each(logits, target * (1 - smoothing) + smoothing / 2)
+        losses = losses * (real_weight + (fake_weight - real_weight) * target)
+        if config.hard_share < 1:  # Shrivastava et al., online hard example mining (CVPR 2016)
+            losses = losses.topk(max(1, round(config.hard_share * len(losses)))).values
+        return losses.mean()
+
+    return of_batch
+
+
+def blind_loss(config: TrainConfig, fakes: float) -> float:
+    """The least loss of a network that gives every image the same logit, where that share of them is fake."""
+    target = (torch.arange(1000) < round(1000 * fakes)).float()
+    of_batch = loss(config, fakes)
+    return min(of_batch(torch.full_like(target, logit), target).item() for logit in torch.arange(-8, 8.05, 0.05))
 
 
 def average(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
@@ -90,6 +140,16 @@ def _constant(_progress: float) -> float:
     return 1.0
 
 
+def _bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def _focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Lin et al., Focal Loss (ICCV 2017), for soft targets as in Li et al., Generalized Focal Loss (NeurIPS 2020)."""
+    return (target - logits.sigmoid()).abs() ** FOCUS * _bce(logits, target)
+
+
 OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
 SCHEDULES = {"cosine": _cosine, "step": _step, "constant": _constant}
-LOSSES = {"bce": functional.binary_cross_entropy_with_logits}
+LOSSES = {"bce": _bce, "focal": _focal}
+"""(logits float32 [B], target float32 [B]) -> loss of each image, float32 [B]."""

@@ -40,12 +40,11 @@ class Best(NamedTuple):
 
 @dataclass
 class Progress:
-    """An epoch so far: steps done, their losses, images seen and how many of them were fake, seconds in steps."""
+    """An epoch so far: steps done, their losses, images seen, seconds in steps."""
 
     step: int = 0
     losses: list[torch.Tensor] = field(default_factory=list)
     images: int = 0
-    fakes: float = 0.0
     seconds: float = 0.0
 
 
@@ -78,7 +77,8 @@ class State:
     @classmethod
     def of(cls, detector: Detector, config: TrainConfig, device: Device) -> State:
         """A training that has not begun."""
-        return cls(detector, recipe.optimizer(config, detector), recipe.average(config, detector), device.scaler())
+        optimizer, average = recipe.optimizer(config, detector.backbone), recipe.average(config, detector)
+        return cls(detector, optimizer, average, device.scaler())
 
     @property
     def kept(self) -> Detector:

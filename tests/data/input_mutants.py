@@ -27,7 +27,7 @@ from ffdi.data import images, table
 from ffdi.errors import ConfigError, DataError
 from tests.conftest import draw_face
 
-SECONDS = 20
+SECONDS = 60
 """How long a reader may take for a mutant before it counts as hanging."""
 REFUSED, LET_THROUGH, SLIPPED, TRACEBACK, HANGS = "refused", "let through", "SLIPPED THROUGH", "TRACEBACK", "HANGS"
 FAULTS = (SLIPPED, TRACEBACK, HANGS)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ffdi.data import augment
+from ffdi.data.images import WHOLE
 from ffdi.errors import ConfigError
 
 RANDOM = [name for name in augment.RECIPES if name != "none"]
@@ -74,9 +75,24 @@ def test_the_operations_of_a_recipe_have_chances_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "advice"), [("flip", "did you mean 'flips'?"), ("mixup", "known: none, flips, light, strong")]
+    ("name", "advice"), [("flip", "did you mean 'flips'?"), ("mixup", "known: none, flips, light, postprocess, strong")]
 )
 def test_an_unknown_recipe_is_refused(name: str, advice: str) -> None:
     with pytest.raises(ConfigError) as caught:
         augment.recipe(name)
     assert str(caught.value) == f"unknown recipe '{name}': {advice}\nnext: correct augment.recipe in config.toml"
+
+
+@pytest.mark.parametrize("name", augment.RECIPES)
+def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> None:
+    apply, recipe = augment.recipe(name), augment.RECIPES[name]
+    views = [apply.view((0, 0, 0, index)) for index in range(200)]
+    assert views == [apply.view((0, 0, 0, index)) for index in range(200)]
+    assert all(recipe.zoom <= view.zoom <= 1 for view in views)
+    assert all(1 / recipe.stretch <= view.ratio <= recipe.stretch for view in views)
+    assert all(0 <= place <= 1 for view in views for place in (view.x, view.y))
+    if name == "none":
+        assert set(views) == {WHOLE}
+    elif recipe.zoom < 1:
+        assert min(view.zoom for view in views) < recipe.zoom + 0.05
+        assert max(view.zoom for view in views) > 0.95

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from ffdi.data import images
+from ffdi.data.images import WHOLE, Framing, View
 from ffdi.errors import DataError
 
 COLOURS = np.zeros((48, 32, 3), np.uint8)
@@ -272,14 +273,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        images.load(tmp_path, 32)
+        Framing(32).load(tmp_path)
     assert str(caught.value) == f"{tmp_path} is no file"
 
 
 def test_load_reads_decodes_and_resizes(tmp_path: Path) -> None:
     path = tmp_path / "naïve name 图.JPG"
     path.write_bytes(encoded(NOISE, "PNG"))
-    assert np.array_equal(images.load(path, 16), images.resize(NOISE, 16))
+    assert np.array_equal(Framing(16).load(path), Framing(16).frame(NOISE))
 
 
 # --- resizing ------------------------------------------------------------------------------------------------------
@@ -287,24 +288,24 @@ def test_load_reads_decodes_and_resizes(tmp_path: Path) -> None:
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     square = NOISE[:20, :20]
-    assert np.array_equal(images.resize(square, 20), square)
+    assert np.array_equal(Framing(20).frame(square), square)
 
 
 def test_shrinking_averages_areas() -> None:
     board = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (32, 32))[..., None].repeat(3, axis=2)
-    assert np.abs(images.resize(board, 32).astype(int) - 127.5).max() < 1
+    assert np.abs(Framing(32).frame(board).astype(int) - 127.5).max() < 1
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (10, 200), (200, 10)])
 def test_growing_in_any_direction_is_cubic(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)
     expected = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_CUBIC)
-    assert np.array_equal(images.resize(pixels, 32), expected)
+    assert np.array_equal(Framing(32).frame(pixels), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40_000), (70_000, 3), (33, 31)])
 def test_any_aspect_ratio_becomes_a_square(shape: tuple[int, int]) -> None:
-    squared = images.resize(np.full((*shape, 3), (10, 200, 30), np.uint8), 32)
+    squared = Framing(32).frame(np.full((*shape, 3), (10, 200, 30), np.uint8))
     assert squared.dtype == np.uint8
     assert squared.shape == (32, 32, 3)
     assert (squared == (10, 200, 30)).all()
@@ -317,4 +318,63 @@ def test_the_matrix_of_areas_does_what_resize_does(large: int, small: int) -> No
     assert (area.shape, area.dtype) == ((small, large), np.float32)
     assert np.allclose(area.sum(1), 1, atol=1e-6)
     by_matrix = np.einsum("ij,jkc,lk->ilc", area, pixels.astype(np.float64), area, optimize=True)
-    assert np.abs(by_matrix - images.resize(pixels, small)).max() <= 0.51
+    assert np.abs(by_matrix - Framing(small).frame(pixels)).max() <= 0.51
+
+
+# --- framing -------------------------------------------------------------------------------------------------------
+
+
+def marked(height: int, width: int) -> np.ndarray:
+    """Every pixel tells where it is: red its row, green its column."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(height)[:, None], np.arange(width)
+    return pixels
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (61, 33)])
+def test_a_crop_is_the_middle_as_it_is(shape: tuple[int, int]) -> None:
+    cropped, pixels = Framing(32, "crop").frame(marked(*shape)), marked(*shape)
+    top, left = int(cropped[0, 0, 0]), int(cropped[0, 0, 1])
+    assert np.array_equal(cropped, pixels[top : top + 32, left : left + 32])
+    assert abs(top - (shape[0] - 32) / 2) <= 0.5
+    assert abs(left - (shape[1] - 32) / 2) <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (40, 20), (1, 1), (31, 500)])
+def test_a_crop_of_a_small_image_is_enlarged_until_it_fits(shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), (10, 200, 30), np.uint8)
+    cropped = Framing(32, "crop").frame(pixels)
+    assert cropped.shape == (32, 32, 3)
+    assert (cropped == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize(("shape", "black"), [((60, 120), [0, 1]), ((120, 60), [2, 3]), ((64, 64), [])])
+def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]) -> None:
+    padded = Framing(32, "pad").frame(np.full((*shape, 3), 200, np.uint8))
+    sides = [padded[:8], padded[-8:], padded[:, :8], padded[:, -8:]]
+    assert [number for number, side in enumerate(sides) if not side.any()] == black
+    assert (padded[12:20, 12:20] == 200).all()
+
+
+@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("shape", [(1, 1), (40, 40), (33, 70), (300, 2)])
+def test_any_view_of_any_image_has_the_networks_size(resize: str, shape: tuple[int, int]) -> None:
+    for view in (WHOLE, View(0.3, 1.5, 0.0, 1.0), View(0.01, 0.2, 1.0, 0.0)):
+        framed = Framing(32, resize).frame(marked(*shape), view)
+        assert (framed.shape, framed.dtype, framed.flags.c_contiguous) == ((32, 32, 3), np.uint8, True)
+
+
+def test_a_view_shows_its_part() -> None:
+    corner = Framing(32, "squash").frame(marked(64, 64), View(0.5, 1.0, 1.0, 0.0))
+    assert np.array_equal(corner, marked(64, 64)[:32, 32:])
+    moved = Framing(32, "crop").frame(marked(64, 64), View(1.0, 1.0, 0.0, 1.0))
+    assert np.array_equal(moved, marked(64, 64)[32:, :32])
+
+
+@pytest.mark.parametrize(("small", "large"), [(28, 32), (32, 40), (20, 64)])
+def test_the_matrix_that_enlarges_does_what_cubic_interpolation_does(small: int, large: int) -> None:
+    pixels = np.random.default_rng(0).integers(60, 196, (small, small, 3), np.uint8)
+    matrix = images.enlarging(small, large)
+    by_matrix = np.einsum("ij,jkc,lk->ilc", matrix, pixels.astype(np.float64), matrix, optimize=True)
+    expected = cv2.resize(pixels.astype(np.float32), (large, large), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(by_matrix - expected).max() < 0.01

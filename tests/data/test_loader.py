@@ -14,31 +14,26 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from ffdi.config import Config
 from ffdi.data import augment, images, loader
-from ffdi.data.augment import Augmentation
+from ffdi.data.images import Framing
 from ffdi.data.loader import Batch, Batches
+from ffdi.data.order import Draw
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 
 Gallery = Callable[..., Table]
 SIZE = 32
+FRAMING = Framing(SIZE)
 
 
-def training(table: Table, *, workers: int = 0, batch_size: int = 4, recipe: Augmentation | None = None) -> Batches:
-    return loader.training(
-        table,
-        SIZE,
-        recipe or augment.recipe("strong"),
-        batch_size=batch_size,
-        seed=3,
-        fold=1,
-        workers=workers,
-        pin_memory=False,
-    )
+def training(table: Table, *, workers: int = 0, batch_size: int = 4, recipe: str = "postprocess") -> Batches:
+    config = Config(seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size})
+    return loader.training(table, config, fold=1, workers=workers, pin_memory=False)
 
 
 def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
-    return loader.reading(table, SIZE, batch_size=batch_size, workers=workers, pin_memory=False)
+    return loader.reading(table, FRAMING, batch_size=batch_size, workers=workers, pin_memory=False)
 
 
 def together(batches: Iterator[Batch]) -> list[np.ndarray]:
@@ -61,20 +56,19 @@ def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Galler
 
 
 def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
-    table, apply = gallery(16), augment.recipe("strong")
+    table, apply = gallery(16), augment.recipe("postprocess")
     batches = training(table, workers=2)
     for epoch in (1, 0):
         for batch in batches.epoch(epoch):
             for image, index in zip(batch.images.numpy(), batch.index.tolist(), strict=True):
-                assert np.array_equal(image, apply(images.load(table.path(index), SIZE), (3, 1, epoch, index)))
+                assert np.array_equal(image, apply(FRAMING.load(table.path(index)), (3, 1, epoch, index)))
 
 
 def test_two_workers_draw_differently(gallery: Gallery) -> None:
     """The recipe is used before the workers start, so that both of them inherit the state of its random stream."""
-    recipe = augment.recipe("strong")
-    table = gallery(16, same=True)
-    recipe(images.load(table.path(0), SIZE), (0, 0, 0, 0))
-    first, second, third, fourth = (distinct(batch) for batch in training(table, workers=2, recipe=recipe).epoch(0))
+    batches = training(gallery(16, same=True), workers=2)
+    batches._loader.dataset[Draw(0, 0)]
+    first, second, third, fourth = (distinct(batch) for batch in batches.epoch(0))
     assert first != second
     assert third != fourth
     assert len(first | second | third | fourth) > 10
@@ -126,7 +120,7 @@ def test_reading_keeps_the_order_and_the_pixels(gallery: Gallery, workers: int) 
     assert index.tolist() == list(range(9))
     assert table.target is not None
     assert target.tolist() == table.target.tolist()
-    assert np.array_equal(pixels, np.stack([images.load(table.path(row), SIZE) for row in range(9)]))
+    assert np.array_equal(pixels, np.stack([FRAMING.load(table.path(row)) for row in range(9)]))
 
 
 def test_images_without_labels_have_the_target_nan(gallery: Gallery) -> None:
@@ -206,13 +200,14 @@ import multiprocessing, sys, time
 from pathlib import Path
 import numpy as np
 from ffdi.data import loader
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     folder = Path(sys.argv[2])
     table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
-    batches = iter(loader.reading(table, 32, batch_size=1, workers=2, pin_memory=False))
+    batches = iter(loader.reading(table, Framing(32), batch_size=1, workers=2, pin_memory=False))
     next(batches)
     print("reads", flush=True)
     time.sleep(60)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ffdi.config import Config, ModelConfig
-from ffdi.data import images as pictures
+from ffdi.data.images import Framing
 from ffdi.deploy import export, serving
 from ffdi.deploy.runtime import Load
 from ffdi.errors import DeviceError
@@ -42,9 +42,9 @@ def images(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def written(graph: export.Graph, path: Path, size: int = 32) -> Path:
-    """The graph as a file."""
-    export.save(export.to_onnx(graph, size), path, {"ffdi": "1.2.3"})
+def written(graph: export.Graph, path: Path, size: int = 32, **words: str) -> Path:
+    """The graph as a file, with words in it."""
+    export.save(export.to_onnx(graph, size), path, {"ffdi": "1.2.3", **words})
     return path
 
 
@@ -97,13 +97,40 @@ def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None
     graph = export.Graph(members, np.array([0.5, 0.5]), ensemble.equal("mean", 2), Calibration("none")).eval()
     served = serving.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx", 48), 0, LOAD)
     smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 2) for one in images(6, size=48)])
-    small = np.stack([pictures.resize(one, 32) for one in smooth])
+    small = np.stack([Framing(32).frame(one) for one in smooth])
     first, second = members.values()
     with torch.inference_mode():
         alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
         assert np.abs(alone - second(torch.from_numpy(smooth)).numpy()).max() < 0.05
         logits = np.stack([one(torch.from_numpy(smooth)).numpy() for one in (first, second)])
     assert np.abs(served.run(smooth) - ensemble.sigmoid(logits).mean(0)).max() < 1e-5
+
+
+def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
+    config = Config(model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"})
+    torch.manual_seed(1)
+    network = detectors.build(config.model, None).eval()
+    large = np.random.default_rng(0).integers(0, 256, (3, 47, 47, 3), np.uint8)
+    middle = np.stack([Framing(32, "crop").frame(one) for one in large])
+    with torch.inference_mode():
+        through = detectors.asked(network, config, 47)(torch.from_numpy(large))
+        assert torch.equal(through, network(torch.from_numpy(middle)))
+
+
+@pytest.mark.parametrize("residual", ["none", "srm", "highpass"])
+@pytest.mark.parametrize("tta", ["hflip", "crops", "hflip+crops"])
+def test_views_and_residuals_are_in_the_graph(tta: str, residual: str, tmp_path: Path) -> None:
+    model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "residual": residual}
+    config = Config(model=model, predict={"tta": tta})
+    torch.manual_seed(1)
+    network = detectors.asked(detectors.build(config.model, None).eval(), config, 32)
+    graph = export.Graph({"a.fold_0": network}, np.ones(1), ensemble.equal("mean", 1), Calibration("none")).eval()
+    served = serving.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx"), 0, LOAD)
+    asked = images(5)
+    assert np.abs(served.run(asked) - graph.score(asked)).max() < 1e-5
+    prepares = [one.name for one in onnx.load(tmp_path / "model.onnx").graph.node if one.name.startswith("images/")]
+    convolved = [name for name in prepares if name.startswith("images/Conv")]
+    assert bool(convolved) == (residual != "none")
 
 
 def test_the_file_is_one_and_carries_its_words(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.deploy import proving, serving
 from ffdi.deploy.gate import Jury
@@ -54,7 +55,7 @@ def trial(tmp_path: Path) -> Trial:
     table = Table("val", tmp_path, names, TARGET, None, tmp_path)
     jury = Jury(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
     real = PIXELS[:9]
-    return Trial(8, True, real, scores(real), jury, 2)
+    return Trial(Framing(8), True, real, scores(real), jury, 2)
 
 
 def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

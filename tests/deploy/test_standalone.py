@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data import images
+from ffdi.data.images import RESIZES, Framing
 from ffdi.deploy import standalone
 from tests.deploy.test_export import single, written
 
@@ -48,7 +48,7 @@ def _linked(source: str, target: str) -> None:
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     """An export's folder with its graph and predict.py, and two images."""
-    written(single(), tmp_path / "model.onnx")
+    written(single(), tmp_path / "model.onnx", framing="squash")
     shutil.copyfile(standalone.__file__, tmp_path / "predict.py")
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
@@ -67,10 +67,12 @@ def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess
     )
 
 
-def test_a_stranger_gets_the_graphs_scores(export: Path, machine: Path) -> None:
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
+    written(single(), export / "model.onnx", framing=resize)
     done = run(export, machine, "large.jpg", "small.png")
     assert (done.returncode, done.stderr) == (0, "")
-    batch = np.stack([images.load(export / name, 32) for name in ("large.jpg", "small.png")])
+    batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png")])
     expected = single().score(batch)
     names, y_pred = zip(*(line.split(",") for line in done.stdout.splitlines()), strict=True)
     assert names == ("large.jpg", "small.png")

@@ -79,3 +79,23 @@ def test_every_network_begins_near_probability_one_half(backbone: str) -> None:
     torch.manual_seed(0)
     probability = detectors.build(config, None).eval()(images(4, 160)).sigmoid()
     assert ((probability - 0.5).abs() < 0.1).all()
+
+
+@pytest.mark.parametrize(("tta", "views"), [("hflip", 2), ("crops", 5), ("hflip+crops", 10)])
+def test_a_score_is_the_mean_over_its_views(tta: str, views: int) -> None:
+    detector = detectors.build(TINY, None).eval()
+    with torch.inference_mode():
+        seen = detectors.VIEWS[tta](images())
+        assert len(seen) == views
+        assert all(view.shape == images().shape for view in seen)
+        mean = torch.stack([detector(view) for view in seen]).mean(0)
+        assert torch.allclose(Scorer(detector, tta)(images()), mean, atol=1e-6)
+
+
+def test_crops_are_the_corners_enlarged() -> None:
+    flat = torch.zeros((1, 32, 32, 3), dtype=torch.uint8)
+    flat[:, :16, :16] = 200
+    whole, *corners = detectors.VIEWS["crops"](flat)
+    assert torch.equal(whole, flat.float())
+    shares = [corner.mean().item() / 200 for corner in corners]
+    assert shares == pytest.approx([(16 / 28) ** 2, 16 / 28 * 12 / 28, 16 / 28 * 12 / 28, (12 / 28) ** 2], abs=0.01)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffdi.config import TrainConfig
+from ffdi.config import Config, TrainConfig
 from ffdi.data.loader import Batch
 from ffdi.errors import TrainingError
 from ffdi.training import device as devices
@@ -27,12 +27,23 @@ class Linear(nn.Module):
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
 
+    @property
+    def backbone(self) -> nn.Module:
+        """Itself."""
+        return self
+
+    def get_classifier(self) -> nn.Module:
+        """As timm's networks give it."""
+        return self.layer
+
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layer(images.float().mean((1, 2, 3)).unsqueeze(1) / 255).squeeze(1)
 
 
 class Bright:
     """Bright images are fake."""
+
+    fakes = 0.5
 
     def __init__(self, batches: int = 5, target_nan: bool = False) -> None:
         self.batches, self.target_nan = batches, target_nan
@@ -57,9 +68,10 @@ class Bright:
         return [f"{row}.jpg" for row in index]
 
 
-def fitted(config: TrainConfig, network: Linear | None = None, training: Bright | None = None) -> tuple[State, list]:
+def fitted(recipe: TrainConfig, network: Linear | None = None, training: Bright | None = None) -> tuple[State, list]:
     """The state at the end, and everything that fit yields."""
-    state = State.of(network or Linear(), config, CPU)  # type: ignore[arg-type]
+    config = Config(train=recipe)
+    state = State.of(network or Linear(), recipe, CPU)  # type: ignore[arg-type]
     return state, list(fit(state, training or Bright(), Bright(), config, CPU, seed=0))  # type: ignore[arg-type]
 
 

@@ -13,7 +13,7 @@ import safetensors.torch
 import torch
 
 from ffdi import stopping
-from ffdi.config import ModelConfig, TrainConfig
+from ffdi.config import AugmentConfig, Config, ModelConfig
 from ffdi.data.loader import Batch
 from ffdi.errors import ExperimentError
 from ffdi.stopping import Stopped
@@ -27,9 +27,12 @@ from ffdi.training.state import State
 STEPS = 4
 OWNER = {"fold": 0, "identity": "a", "folds": "b"}
 RECIPES = {
-    "plain": {"clip_grad": 0.0, "optimizer": "adam", "schedule": "constant"},
-    "average": {"ema": 0.9, "warmup_epochs": 0.5},
-    "best": {"ema": 0.5, "select": "best", "label_smoothing": 0.1},
+    "plain": {"train": {"clip_grad": 0.0, "optimizer": "adam", "schedule": "constant"}},
+    "average": {"train": {"ema": 0.9, "warmup_epochs": 0.5}},
+    "best": {"train": {"ema": 0.5, "select": "best", "label_smoothing": 0.1}},
+    "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema": 0.9}},
+    "sharpness": {"train": {"sam": 0.05, "hard_share": 0.5, "loss": "focal"}},
+    "mixed": {"augment": {"mixup": 0.4, "cutmix": 1.0}, "train": {"class_weights": True}},
 }
 
 
@@ -52,25 +55,32 @@ class Faces:
     def names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]
 
+    fakes = 0.5
+
+
+def trained(epochs: int, **train: object) -> Config:
+    """A config with so many epochs."""
+    return Config(train={"epochs": epochs, "lr": 1e-3, **train})  # type: ignore[arg-type]
+
 
 def device(precision: str) -> devices.Device:
     """The CPU."""
     return devices.choose("cpu", precision, 0)
 
 
-def begun(config: TrainConfig, where: devices.Device) -> State:
+def begun(config: Config, where: devices.Device) -> State:
     """A training of a small network with dropout that has not begun."""
     torch.manual_seed(1)
     network = detectors.build(ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None)
-    return State.of(where.prepare(network), config, where)
+    return State.of(where.prepare(network), config.train, where)
 
 
-def events(state: State, config: TrainConfig, where: devices.Device) -> Iterator[object]:
+def events(state: State, config: Config, where: devices.Device) -> Iterator[object]:
     """What fit yields."""
     return fit(state, Faces(), Faces(), config, where, seed=5)  # type: ignore[arg-type]
 
 
-def end(state: State, config: TrainConfig, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:
+def end(state: State, config: Config, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Trains to the end; gives everything, but for what clocks say."""
     for _ in events(state, config, where):
         pass
@@ -84,7 +94,11 @@ def end(state: State, config: TrainConfig, where: devices.Device) -> tuple[dict[
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_training_goes_on_to_the_same_bytes_from_every_step(recipe: str, precision: str, tmp_path: Path) -> None:
-    config, where = TrainConfig(epochs=2, lr=3e-3, **RECIPES[recipe]), device(precision)  # type: ignore[arg-type]
+    parts = RECIPES[recipe]
+    config = trained(2, **{"lr": 3e-3, **parts.get("train", {})}).model_copy(
+        update={"augment": AugmentConfig(**parts.get("augment", {}))}
+    )
+    where = device(precision)
     expected = end(begun(config, where), config, where)
     assert len(expected[1]["history"]) == 2
     going, cuts = begun(config, where), 0
@@ -103,7 +117,7 @@ def test_a_training_goes_on_to_the_same_bytes_from_every_step(recipe: str, preci
 
 
 def test_moments_lie_in_memory_as_their_parameters_do() -> None:
-    config, where = TrainConfig(epochs=1, lr=1e-3), device("fp32")
+    config, where = trained(1), device("fp32")
     state = begun(config, where)
     next(iter(events(state, config, where)))
     again = begun(config, where)
@@ -123,7 +137,7 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 
 
 def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> None:
-    config, where = TrainConfig(epochs=2, lr=1e-3), device("fp32")
+    config, where = trained(2), device("fp32")
     expected = end(begun(config, where), config, where)
     state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
     with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_a_stop(state):
@@ -136,7 +150,7 @@ def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> N
 
 def steps(checkpoints: Checkpoints, count: int) -> State:
     """Trains so many steps and writes each down."""
-    config, where = TrainConfig(epochs=3, lr=1e-3), device("fp32")
+    config, where = trained(3), device("fp32")
     state, going = begun(config, where), None
     going = events(state, config, where)
     done = 0
@@ -169,7 +183,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
     path.write_bytes(content if harm == "flipped" else content[:-40])
     if harm == "gone":
         path.unlink()
-    config, where = TrainConfig(epochs=3, lr=1e-3), device("fp32")
+    config, where = trained(3), device("fp32")
     again = begun(config, where)
     resumed = Saving(checkpoints, every=0, machine="one").resume(again)
     assert resumed is not None
@@ -183,7 +197,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
     steps(checkpoints, 2)
     for path in checkpoints.folder.glob("*.safetensors"):
         path.write_bytes(b"")
-    again = begun(TrainConfig(epochs=3, lr=1e-3), device("fp32"))
+    again = begun(trained(3), device("fp32"))
     resumed = Saving(checkpoints, every=0, machine="one").resume(again)
     assert resumed == Resumed(
         0,
@@ -198,7 +212,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
 
 def test_another_machine_is_told(checkpoints: Checkpoints) -> None:
     steps(checkpoints, 1)
-    again = begun(TrainConfig(epochs=3, lr=1e-3), device("fp32"))
+    again = begun(trained(3), device("fp32"))
     resumed = Saving(checkpoints, every=0, machine="cuda in fp16").resume(again)
     assert resumed == Resumed(
         0, 1, ["was begun with one, and goes on with cuda in fp16: the bytes are those of neither"]
@@ -227,7 +241,7 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints) -> Non
 def test_checkpoints_take_a_small_share_of_the_time(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    state = begun(TrainConfig(epochs=1), device("fp32"))
+    state = begun(trained(1), device("fp32"))
     saving, written = Saving(checkpoints, every=10, machine="one"), []
 
     def write(*_: object) -> None:

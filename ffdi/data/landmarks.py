@@ -1,0 +1,56 @@
+"""Points of faces, from whatever model found them: a CSV of image name, x0, y0, x1, y1, ... in parts of the image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ffdi.config import DataConfig
+from ffdi.data.table import header, read_columns
+
+LEAST = 3
+"""Points that enclose something."""
+BEYOND = 0.5
+"""How far outside of an image a point may lie, in parts of it: faces are cut off at borders."""
+
+
+def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[str]) -> np.ndarray:
+    """The points of each image's face.
+
+    Args:
+        path: the CSV; images that it does not name have no points.
+        img_name: str [N].
+        config: what the column of the image's name is called.
+        problems: receives a line for each bad row.
+
+    Returns:
+        float32 [N, L, 2], x and y from 0 to 1; NaN where there are none.
+
+    Raises:
+        DataError: the header does not name them.
+    """
+    points = (len(header(path, config)) - 1) // 2
+    columns = tuple(f"{axis}{number}" for number in range(max(points, LEAST)) for axis in "xy")
+    place = {name: row for row, name in enumerate(img_name.tolist())}
+    found = np.full((len(img_name), len(columns)), np.nan, np.float32)
+    seen: set[str] = set()
+    for line, (name, *values) in read_columns(path, config, (config.image_column, *columns), problems):
+        if fault := _fault(name, values, seen):
+            problems.append(f"{path.name} line {line}: {fault}")
+        elif name in place:
+            found[place[name]] = [float(value) for value in values]
+        seen.add(name)
+    return found.reshape(len(img_name), -1, 2)
+
+
+def _fault(name: str, values: list[str], seen: set[str]) -> str:
+    if name in seen:
+        return f"{name} stands twice"
+    for value in values:
+        try:
+            if not -BEYOND <= float(value) <= 1 + BEYOND:
+                return f"{value} is no place in an image: points are in parts of its width and height, from 0 to 1"
+        except ValueError:
+            return f"'{value}' is no number"
+    return ""

@@ -1,0 +1,88 @@
+"""One sample: from a row of a table to the pixels that a network is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ffdi.data import distort, images
+from ffdi.data.augment import Augmentation, Key
+from ffdi.data.images import Framing
+from ffdi.data.order import Draw
+from ffdi.data.table import Table
+from ffdi.errors import DataError
+from ffdi.forge import fakes
+
+FORGED = 2
+"""Follows a key where a fake is made; the recipe's own draws have the key alone."""
+
+Sample = tuple[np.ndarray, float, int]
+"""uint8 [S, S, 3] RGB, the label (NaN where there is none), the row."""
+
+
+class Reading:
+    """The images of a table as they are, or distorted before they are given the network's size."""
+
+    def __init__(self, table: Table, framing: Framing, distortion: str | None = None) -> None:
+        self.table, self._framing, self._distortion = table, framing, distortion
+
+    def __getitem__(self, row: int) -> Sample | DataError:
+        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
+        try:
+            image = images.read(self.table.path(row))
+        except DataError as error:
+            return error
+        if self._distortion is not None:
+            image = distort.apply(self._distortion, image, seed=row)
+        target = float("nan") if self.table.target is None else float(self.table.target[row])
+        return self._framing.frame(image), target, row
+
+
+class Forge:
+    """Makes fakes of some kinds, keys of `fakes.KINDS`, from the real images of a table with labels."""
+
+    def __init__(self, table: Table, kinds: Sequence[str]) -> None:
+        assert table.target is not None
+        self._table, self._kinds = table, kinds
+        self._real = np.flatnonzero(table.target == 0)
+
+    def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
+        """A fake made from the image that is the key's row, uint8 [H, W, 3]; `key` alone decides how."""
+        rng, row = np.random.default_rng((*key, FORGED)), key[-1]
+        partner = int(self._real[rng.integers(len(self._real))])
+        other = image if self._kinds == ["self_blend"] else images.read(self._table.path(partner))
+        return fakes.make(self._kinds, image, other, rng, self._points(row))
+
+    def _points(self, row: int) -> np.ndarray | None:
+        """Points of a face, where somebody has found them."""
+        if self._table.landmarks is None or np.isnan(self._table.landmarks[row]).any():
+            return None
+        return self._table.landmarks[row]
+
+
+class Training:
+    """The images of a table, changed as a recipe says; drawn by `Draw`.
+
+    A fake made from a real image is changed as the real image is, so that only what makes it a fake tells them apart.
+    """
+
+    def __init__(
+        self, table: Table, framing: Framing, augmentation: Augmentation, forge: Forge, seed: int, fold: int
+    ) -> None:
+        self.table, self._framing, self._augmentation, self._forge = table, framing, augmentation, forge
+        self._seed, self._fold = seed, fold
+
+    def __getitem__(self, draw: Draw) -> Sample | DataError:
+        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
+        key = (self._seed, self._fold, draw.epoch, draw.row)
+        try:
+            image = images.read(self.table.path(draw.row))
+            if draw.forged:
+                image = self._forge(image, key)
+        except DataError as error:
+            return error
+        image = self._framing.frame(image, self._augmentation.view(key))
+        assert self.table.target is not None
+        target = 1.0 if draw.forged else float(self.table.target[draw.row])
+        return self._augmentation(image, key), target, draw.row

@@ -1,0 +1,49 @@
+"""Finds a learning rate for an experiment."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from ffdi import config, console, publish, stopping
+from ffdi.errors import TrainingError
+from ffdi.pipeline import planning
+from ffdi.pipeline.planning import Flags
+from ffdi.scoring.scores import FLOAT
+from ffdi.store.workspace import Workspace
+
+STEPS = 100
+
+
+def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> None:
+    """Trains for some steps with a rate that grows, writes the losses with a picture, and says which rate to take."""
+    from ffdi.data import loader
+    from ffdi.report import plots
+    from ffdi.training import detector, mishap, range_test
+    from ffdi.training.state import State
+
+    experiment = workspace.experiment(name)
+    settings = config.load(experiment.config_path)
+    where, weights = planning.chosen(workspace, settings, flags)
+    console.title(f"find-lr {experiment.name}: {settings.model.backbone}, {steps or STEPS} steps")
+    console.say(f"device: {where.why}")
+    train = planning.gather(workspace, experiment, settings, flags).train
+    state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
+    batches = loader.training(train, settings, fold=0, workers=where.workers, pin_memory=where.pin_memory)
+    tried = []
+    trying = console.bar("learning rates", steps or STEPS)
+    with experiment.locked(), stopping.listening(), mishap.explained(settings, where), trying as bar:
+        for one in range_test.measure(state, batches, settings, where, steps or STEPS):
+            tried.append(one)
+            bar.advance()
+    if not tried:
+        raise TrainingError(
+            f"the loss is not finite even at a learning rate of {range_test.LOWEST:g}",
+            hint="set train.precision = 'fp32' in config.toml",
+        )
+    rate = range_test.suggested(tried)
+    frame = pd.DataFrame(tried)
+    publish.text(experiment.rates_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+    plots.learning_rates(experiment.rates_path.with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
+    console.say(f"the loss was least at {frame.lr[frame.loss.idxmin()]:.2g}; a tenth of that is {rate:g}")
+    console.say(f"written: {experiment.rates_path}, {experiment.rates_path.with_suffix('.png')}")
+    console.say(f"next: set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")

@@ -1,0 +1,36 @@
+"""Experiments that stand for several: config.toml with a [blend]."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ffdi import config, variants
+from ffdi.store.workspace import Workspace
+
+
+def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) -> tuple[list[str], str | None]:
+    """The experiments that are meant, and what their export is called.
+
+    Args:
+        workspace: where variants are made that are not there yet.
+        names: as a person gave them; a list of experiments stands for each of them in every variant of its grid.
+        name: what a person calls the export; None calls that of one list as the list.
+
+    Raises:
+        ConfigError: a list names another list, or what is no experiment.
+    """
+    found: list[str] = []
+    for one in names:
+        experiment = workspace.experiment(one)
+        blend = config.read(experiment.config_path).blend
+        if not blend.experiments:
+            found.append(one)
+            continue
+        if len(names) == 1:
+            name = name or experiment.name
+        for word in blend.experiments:
+            base = workspace.experiment(word)
+            config.load(base.config_path)
+            made = [workspace.variant(base, keys).name for keys in variants.combinations(blend.grid)]
+            found += made if blend.grid else [word]
+    return found, name

@@ -1,0 +1,136 @@
+"""From an experiment's config to what its folds are trained on: every choice is checked before anything is written."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ffdi import console, hashes, provenance, publish
+from ffdi.config import Config
+from ffdi.data import dataset as datasets
+from ffdi.data import doctor, roster
+from ffdi.data.doctor import Diagnosis
+from ffdi.data.table import Table
+from ffdi.pipeline import doctor as examination
+from ffdi.pipeline import sources
+from ffdi.scoring import calibration, ensemble
+from ffdi.store.experiment import Experiment
+from ffdi.store.identity import Identity
+from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.training.device import Device
+    from ffdi.training.fold import Plan
+
+
+class Flags(NamedTuple):
+    """What a person says beside the experiment: the data's folder, where to run, and faults that are known."""
+
+    data: str | None
+    device: str
+    workers: int | None
+    accept: str | None
+
+
+@dataclass(frozen=True)
+class Material:
+    """The images of an experiment, looked at, and their roster."""
+
+    diagnosis: Diagnosis
+    roster: str
+
+    @property
+    def train(self) -> Table:
+        """The usable training images."""
+        return self.diagnosis.usable("train")
+
+    @property
+    def val(self) -> Table | None:
+        """The usable images of a validation split whose labels can judge scores."""
+        val = self.diagnosis.usable("val") if "val" in self.diagnosis.surveys else None
+        return val if val is not None and val.both_classes else None
+
+
+def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
+    """The device and the starting weights; names that no dictionary knows are refused.
+
+    Raises:
+        ConfigError: names the key and the nearest known word; or there are no starting weights.
+        DeviceError: the device is not there.
+    """
+    from ffdi.data import augment, order
+    from ffdi.forge import fakes
+    from ffdi.training import detector, device, recipe
+    from ffdi.training import weights as starting
+
+    augment.recipe(settings.augment.recipe)
+    recipe.check(settings.train)
+    order.check(settings.train.sampling)
+    fakes.check(settings.forge.kinds)
+    ensemble.check(settings.ensemble.method)
+    calibration.check(settings.ensemble.calibration)
+    weights = starting.find(settings.model, workspace.root)
+    detector.build(settings.model, weights)
+    return device.choose(flags.device, settings.train.precision, flags.workers), weights
+
+
+def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags: Flags) -> Material:
+    """Finds an experiment's images and looks at those that nobody has looked at before.
+
+    Raises:
+        DataError: there are none, or they have faults that are not accepted.
+    """
+    accepted = doctor.accepted(flags.accept)
+    found = datasets.find(sources.data_root(workspace, settings, flags.data), settings.data)
+    console.say(f"data: {sources.counts(found.split('train'))}")
+    diagnosis = examination.examined(workspace, experiment, found)
+    diagnosis.check(accepted)
+    return Material(diagnosis, roster.of(diagnosis.surveys["train"]))
+
+
+def plan(experiment: Experiment, settings: Config, material: Material, where: Device, weights: Path | None) -> Plan:
+    """Deals the folds, or reads how they were dealt, and records what is about to be trained.
+
+    Raises:
+        ExperimentError: the experiment was begun differently.
+    """
+    from ffdi.data import folds
+    from ffdi.training.fold import Plan
+
+    identity = Identity.of(settings, weights and hashes.sha256(weights), hashes.of_text(material.roster))
+    train = material.train
+    assert train.target is not None
+    if experiment.resolved_path.is_file():
+        experiment.check(identity, partial(roster.differences, new=material.roster))
+        experiment.folds_digest()
+    if experiment.folds_path.is_file():
+        fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
+    else:
+        whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, where)
+        fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
+        publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
+    experiment.begin(identity, material.roster, provenance.record(material.diagnosis.root, sys.argv))
+    return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, material.val)
+
+
+def _clusters(settings: Config, train: Table, weights: Path | None, where: Device) -> np.ndarray:
+    """The cluster of each training image in the space of the frozen backbone's features, as groups str [N]."""
+    from ffdi.data import clusters
+    from ffdi.training import detector, fold, predict
+
+    parts = []
+    with console.bar("features of training images", len(train)) as bar:
+        network = where.prepare(detector.start(settings, weights))
+        for part in predict.features(network, fold.reader(train, settings, where), where):
+            parts.append(part)
+            bar.advance(len(part))
+    found = clusters.find(np.concatenate(parts), train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
+    console.say(
+        f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
+    )
+    return found.astype(str)

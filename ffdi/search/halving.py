@@ -1,0 +1,38 @@
+"""Which trial of a sweep to train next: asynchronous successive halving (Li et al., ASHA, MLSys 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+
+def rungs(epochs: int, count: int, factor: int) -> list[int]:
+    """After how many epochs trials are compared, the last time after all of them.
+
+    Args:
+        epochs: of a whole training.
+        count: how many comparisons there are to be; fewer where a training is too short for that.
+        factor: each comparison is so many times as late as the one before.
+    """
+    return sorted({max(1, math.ceil(epochs / factor**turn)) for turn in range(count)})
+
+
+def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, closed: bool) -> str | None:
+    """The trial that has earned to be trained on; None where a new one is to be begun, or nothing is left to do.
+
+    Of the trials that were compared at a rung, the best 1 / factor go on; the later rungs first.
+
+    Args:
+        scores: of each trial, one for each rung that it has reached; higher is better.
+        rungs: how many there are.
+        factor: of so many trials one goes on.
+        closed: no new trial will come; then at least one of each rung goes on.
+    """
+    for rung in reversed(range(rungs - 1)):
+        reached = [name for name, seen in scores.items() if len(seen) > rung]
+        best = sorted(reached, key=lambda name: (-scores[name][rung], name))
+        places = max(len(reached) // factor, int(closed and bool(reached)))
+        for name in best[:places]:
+            if len(scores[name]) == rung + 1 and math.isfinite(scores[name][rung]):
+                return name
+    return None

@@ -1,0 +1,228 @@
+"""Searching and listing experiments, as a person types it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import TINY, Invoke
+
+Write = Callable[..., Path]
+GRID = ("--set", "train.lr=1e-3,3e-3,1e-2", "--set", "augment.recipe=none,light")
+OF_GRID = ("lr_0.001", "lr_0.003", "lr_0.01")
+
+
+def swept(workspace: Path) -> pd.DataFrame:
+    return pd.read_csv(workspace / "experiments" / "tiny" / "sweep.csv")
+
+
+def weights(workspace: Path) -> dict[str, bytes]:
+    """Of all folds of all experiments that are finished."""
+    found = (workspace / "experiments").glob("*/fold_*/weights.safetensors")
+    return {str(path.relative_to(workspace)): path.read_bytes() for path in found}
+
+
+@pytest.fixture
+def sweep(workspace: Path, competition: Path, invoke: Invoke) -> Callable[..., str]:
+    """Calls the verb on 'tiny', which has to succeed; what it says."""
+    assert workspace.is_dir()
+
+    def call(*words: str) -> str:
+        answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), *words)
+        assert answer.code == 0, answer.err
+        return answer.out
+
+    return call
+
+
+def test_losing_trials_end_early_and_each_trial_is_an_experiment(workspace: Path, sweep: Callable[..., str]) -> None:
+    said = sweep(*GRID)
+    table = swept(workspace)
+    assert set(table.experiment) == {f"tiny-{rate}-recipe_{recipe}" for rate in OF_GRID for recipe in ("none", "light")}
+    assert list(table.columns) == ["experiment", "train.lr", "augment.recipe", "auc_after_1", "auc_after_3"]
+    assert table.auc_after_1.notna().all()
+    assert table.auc_after_3.notna().sum() == 2  # of six trials a third
+    last = table[table.auc_after_3.notna()]
+    assert last.auc_after_1.min() >= table.auc_after_1.nlargest(3).min()  # who went on was among the best so far
+    best = table.loc[table.auc_after_3.idxmax(), "experiment"]
+    assert f"next: invoke train-folds --experiment {best}\n" in said
+    finished = {Path(name).parts[1] for name in weights(workspace)}
+    assert finished == set(last.experiment)
+
+
+def test_a_trial_ends_in_the_bytes_of_a_training_that_was_not_compared(
+    workspace: Path, competition: Path, sweep: Callable[..., str], invoke: Invoke
+) -> None:
+    sweep("--set", "train.lr=2e-3")
+    before = weights(workspace)
+    assert list(before) == ["experiments/tiny-lr_0.002/fold_0/weights.safetensors"]
+    config = workspace / "experiments" / "alone" / "config.toml"
+    config.parent.mkdir()
+    config.write_text(TINY.replace("lr = 3e-3", "lr = 2e-3"))
+    assert invoke("train-folds", "--experiment", "alone", "--folds", "0", "--data", str(competition)).code == 0
+    after = weights(workspace)
+    assert after["experiments/alone/fold_0/weights.safetensors"] == next(iter(before.values()))
+
+
+def test_the_same_command_trains_nothing_twice(
+    workspace: Path, sweep: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = sweep(*GRID)
+    table, finished = swept(workspace), weights(workspace)
+    monkeypatch.setattr("ffdi.training.fold.train", lambda *_: pytest.fail("trains again"))
+    assert sweep(*GRID) == said
+    assert swept(workspace).equals(table)
+    assert weights(workspace) == finished
+
+
+def test_a_trial_that_diverges_loses(workspace: Path, sweep: Callable[..., str]) -> None:
+    said = sweep("--set", "train.lr=3e-3,1e30", "--set", "train.clip_grad=0")
+    assert "tiny-lr_1e+30-clip_grad_0: the loss is nan" in said or "not finite" in said
+    table = swept(workspace).set_index("experiment")
+    assert table.loc["tiny-lr_1e+30-clip_grad_0", "auc_after_1"] == float("-inf")
+    assert table.loc["tiny-lr_0.003-clip_grad_0", "auc_after_3"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        ((), "nothing to search\nnext: pass --set train.lr=1e-4,3e-4, or --set train.lr=1e-5..1e-2\n"),
+        (
+            ("--set", "train.lrr=1"),
+            "tiny with train.lrr = 1 has 1 bad key\n  unknown key 'train.lrr': did you mean 'lr'?\n"
+            "next: correct tiny with train.lrr = 1; every key with its default stands in docs/config.md\n",
+        ),
+        (
+            ("--set", "train.epochs=1,2"),
+            "--set train.epochs=1,2: trials are compared on the same images after the same epochs\n"
+            "next: copy config.toml to a new folder under experiments/ and change it there\n",
+        ),
+        (
+            ("--set", "train.lr=1", "--fold", "2"),
+            "--fold 2: this experiment has folds 0 to 1\nnext: pass --fold 0\n",
+        ),
+    ],
+    ids=["nothing", "unknown key", "epochs", "fold"],
+)
+def test_what_cannot_be_searched_is_refused(
+    words: tuple[str, ...], error: str, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), *words)
+    assert (answer.code, answer.err) == (1, f"error: {error}")
+    assert not list((workspace / "experiments").glob("*/fold_0"))
+
+
+def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Callable[..., str], invoke: Invoke) -> None:
+    sweep(*GRID)
+    assert invoke("leaderboard").code == 0
+    board = pd.read_csv(workspace / "experiments" / "leaderboard.csv").set_index("experiment")
+    for row in swept(workspace).itertuples():
+        state = board.loc[row.experiment, "state"]
+        if pd.notna(row.auc_after_3):
+            assert state.startswith(f"1 of 2 folds, AUC {row.auc_after_3:.4f}")
+        else:
+            assert state == f"fold 0 stopped after 1 of 3 epochs, AUC {row.auc_after_1:.4f}"
+
+
+# --- learning rates --------------------------------------------------------------------------------------------------
+
+
+def test_a_learning_rate_is_found_with_a_picture(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    answer = invoke("find-lr", "--experiment", "tiny", "--data", str(competition), "--steps", "40")
+    assert answer.code == 0, answer.err
+    folder = workspace / "experiments" / "tiny"
+    tried = pd.read_csv(folder / "find_lr.csv")
+    assert list(tried.columns) == ["lr", "loss"]
+    assert tried.lr.iloc[0] == pytest.approx(1e-6)
+    assert tried.lr.is_monotonic_increasing
+    assert (folder / "find_lr.png").read_bytes().startswith(b"\x89PNG")
+    rate = float(answer.out.split("next: set train.lr = ")[1].split()[0])
+    assert rate == pytest.approx(0.1 * tried.lr[tried.loss.idxmin()], rel=0.05)
+    assert not (folder / "resolved.json").exists()  # nothing was begun
+
+
+# --- lists of experiments ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(workspace: Path) -> Path:
+    """A list of 'tiny' and 'other', each with two seeds."""
+    for name, content in {
+        "other": TINY.replace("lr = 3e-3", "lr = 1e-3"),
+        "both": '[blend]\nexperiments = ["tiny", "other"]\n[blend.grid]\nseed = [3, 4]\n',
+    }.items():
+        (workspace / "experiments" / name).mkdir()
+        (workspace / "experiments" / name / "config.toml").write_text(content)
+    return workspace / "experiments"
+
+
+def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competition: Path, invoke: Invoke) -> None:
+    data = ("--data", str(competition))
+    trained = invoke("train-folds", "--experiment", "both", *data)
+    assert trained.code == 0, trained.err
+    assert trained.out.endswith("next: invoke ensemble-submit --experiment both\n")
+    members = {f"{name}-seed_{seed}" for name in ("tiny", "other") for seed in (3, 4)}
+    assert {path.parent.parent.name for path in listed.glob("*/fold_1/manifest.json")} == members
+    assert (listed / "tiny-seed_4" / "folds.csv").read_bytes() == (listed / "other-seed_3" / "folds.csv").read_bytes()
+    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
+        answer = invoke(verb, "--experiment", "both", *data)
+        assert answer.code == 0, answer.err
+    export = listed.parent / "exports" / "both"
+    submission, scored = (pd.read_csv(export / name) for name in ("submission.csv", "onnx_scores.csv"))
+    joined = submission.merge(scored, on="img_name")
+    assert len(joined) == 20
+    assert (joined.y_pred_x - joined.y_pred_y).abs().max() < 1e-5
+    assert invoke("verify", "--experiment", "both").code == 0
+
+
+def test_several_experiments_are_trained_by_one_command(listed: Path, competition: Path, invoke: Invoke) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--experiment", "other", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    assert answer.out.endswith("next: invoke ensemble-submit --experiment tiny --experiment other\n")
+    assert all((listed / name / "oof.csv").is_file() for name in ("tiny", "other"))
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (
+            '[blend]\nexperiments = ["tiny"]\n[train]\nlr = 1\n',
+            "{path} is a list of experiments; it cannot have train beside [blend]\n"
+            "next: set them in the experiments that it lists\n",
+        ),
+        (
+            '[blend]\nexperiments = ["both"]\n',
+            "{path} is a list of experiments: both\nnext: name one of them with --experiment\n",
+        ),
+    ],
+    ids=["other sections", "itself"],
+)
+def test_a_list_that_says_more_is_refused(content: str, error: str, listed: Path, invoke: Invoke) -> None:
+    path = listed / "both" / "config.toml"
+    path.write_text(content)
+    answer = invoke("train-folds", "--experiment", "both")
+    assert (answer.code, answer.err) == (1, "error: " + error.format(path=path))
+
+
+def test_verbs_of_one_experiment_say_that_a_list_is_several(listed: Path, invoke: Invoke) -> None:
+    answer = invoke("doctor", "--experiment", "both")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {listed}/both/config.toml is a list of experiments: tiny, other\n"
+        "next: name one of them with --experiment\n",
+    )
+
+
+def test_a_variant_that_was_changed_is_refused(listed: Path, competition: Path, invoke: Invoke) -> None:
+    path = listed / "tiny-seed_3" / "config.toml"
+    path.parent.mkdir()
+    path.write_text(TINY)
+    answer = invoke("train-folds", "--experiment", "both", "--data", str(competition))
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} is not what tiny with these keys would be: one of the two was changed\n"
+        f"next: undo the change, or remove the variant: rm -r {path.parent}\n",
+    )
