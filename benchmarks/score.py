@@ -106,7 +106,8 @@ def of_notebook(asked: argparse.Namespace, found: Dataset, seed: int) -> Result:
 def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float) -> Result:
     """Trains for as many epochs as fit into the budget, and scores."""
     settings = configured(asked, seed)
-    where = device.choose("auto", settings.train.precision, None)
+    depthwise = detector.is_depthwise(detector.build(settings.model, asked.weights))
+    where = device.choose("auto", settings.train.precision, None, depthwise=depthwise)
     epochs = max(1, int(budget / epoch_seconds(with_epochs(settings, 1), asked.weights, found, where)))
     settings = with_epochs(settings, epochs)
     started = time.perf_counter()

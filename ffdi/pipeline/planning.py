@@ -75,8 +75,9 @@ def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device
     ensemble.check(settings.ensemble.method)
     calibration.check(settings.ensemble.calibration)
     weights = starting.find(settings.model, workspace.root)
-    detector.build(settings.model, weights)
-    return device.choose(flags.device, settings.train.precision, flags.workers), weights
+    depthwise = detector.is_depthwise(detector.build(settings.model, weights))
+    where = device.choose(flags.device, settings.train.precision, flags.workers, depthwise=depthwise)
+    return where, weights
 
 
 def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags: Flags) -> Material:

@@ -125,6 +125,12 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
 
+def is_depthwise(network: nn.Module) -> bool:
+    """Whether it has convolutions that filter each channel alone."""
+    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+    return any(one.groups == one.in_channels > 1 for one in convolutions)
+
+
 def start(config: Config, weights: Path | None) -> Detector:
     """A Detector that nothing was trained in, in evaluation mode; the same for the same seed."""
     torch.manual_seed(config.seed)

@@ -67,7 +67,7 @@ class Device:
         return tensor.to(self.torch, non_blocking=self.pin_memory)
 
 
-def choose(asked: str, precision: str | None, workers: int | None) -> Device:
+def choose(asked: str, precision: str | None, workers: int | None, *, depthwise: bool = False) -> Device:
     """The device that was asked for, with everything that follows from it.
 
     Args:
@@ -75,6 +75,7 @@ def choose(asked: str, precision: str | None, workers: int | None) -> Device:
         precision: 'auto' takes bf16 or fp16 where the device multiplies in them, else fp32; None is for scoring
             only, which is always fp32.
         workers: loader processes; None chooses.
+        depthwise: whether the network filters each channel alone, which CPUs do no faster in bf16 than in fp32.
 
     Raises:
         DeviceError: a CUDA device was asked for and is not there.
@@ -83,7 +84,7 @@ def choose(asked: str, precision: str | None, workers: int | None) -> Device:
     name, why = _name(asked)
     threads = machine.cores()
     if name == "cpu":
-        best, reason = ("bf16", "the CPU multiplies in bf16") if _cpu_has_bf16() else ("fp32", "the CPU has no bf16")
+        best, reason = _cpu_precision(depthwise)
         default_workers = 0  # the network keeps every core busy; a process beside it only takes turns
     else:
         index = torch.device(name).index
@@ -132,6 +133,14 @@ def _name(asked: str) -> tuple[str, str]:
         there = f"there are {count}" if count else "there is none"
         raise DeviceError(f"no CUDA device {number}: {there}", hint="pass --device auto or --device cpu")
     return f"cuda:{number}", f"cuda:{number} ({torch.cuda.get_device_name(number)}), as asked"
+
+
+def _cpu_precision(depthwise: bool) -> tuple[str, str]:
+    if not _cpu_has_bf16():
+        return "fp32", "the CPU has no bf16"
+    if depthwise:
+        return "fp32", "depthwise convolutions are no faster in bf16 on a CPU"
+    return "bf16", "the CPU multiplies in bf16"
 
 
 def _cuda_precision(index: int) -> tuple[str, str]:

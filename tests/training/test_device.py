@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from ffdi import machine
+from ffdi.config import ModelConfig
 from ffdi.errors import ConfigError, DeviceError
+from ffdi.training import detector as detectors
 from ffdi.training import device as devices
 
 
@@ -118,3 +120,19 @@ def test_autocast_changes_the_type_of_a_product_only_when_asked() -> None:
         assert (one @ one).dtype == torch.bfloat16
     with devices.choose("cpu", "fp32", 0).autocast():
         assert (one @ one).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("backbone", "depthwise"),
+    [("resnet18", False), ("test_vit", False), ("tf_efficientnet_lite0", True), ("convnext_atto", True)],
+)
+def test_networks_that_filter_each_channel_alone_train_in_fp32_on_a_cpu(
+    backbone: str, depthwise: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = detectors.build(ModelConfig(backbone=backbone, pretrained=False), None)
+    assert detectors.is_depthwise(network) == depthwise
+    fake_cpu(monkeypatch, bf16=True)
+    where = devices.choose("auto", "auto", None, depthwise=depthwise)
+    assert where.precision == ("fp32" if depthwise else "bf16")
+    assert ("depthwise convolutions are no faster in bf16 on a CPU" in where.why) == depthwise
+    assert devices.choose("auto", "bf16", None, depthwise=depthwise).precision == "bf16"
