@@ -96,3 +96,17 @@ def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> N
     elif recipe.zoom < 1:
         assert min(view.zoom for view in views) < recipe.zoom + 0.05
         assert max(view.zoom for view in views) > 0.95
+
+
+def test_grain_is_noise_of_the_strength_that_was_drawn_grey_or_coloured() -> None:
+    flat = np.full((64, 64, 3), 128, np.uint8)
+    deviations, kinds = [], Counter()
+    for seed in range(60):
+        compose = augment.A.Compose([augment.Grain(p=1)], seed=seed)
+        noise = compose(image=flat)["image"].astype(float) - 128
+        deviations.append(noise.std())
+        kinds["grey" if (noise == noise[..., :1]).all() else "coloured"] += 1
+        assert abs(noise.mean()) < 1
+    assert 1 < min(deviations) < 3
+    assert 10 < max(deviations) < 12.5
+    assert min(kinds["grey"], kinds["coloured"]) > 15
