@@ -67,6 +67,7 @@ class AugmentConfig(Section):
     """Which named recipe changes training images, and how images of a batch are mixed."""
 
     recipe: str = "flips"
+    window: int = Field(0, ge=0)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
 

@@ -57,6 +57,27 @@ CONFIGS = {
         "[model]\nbackbone = 'resnet81'\npretrained = false\n",
         "unknown backbone 'resnet81': did you mean 'resnet18'?\nnext: correct model.backbone in config.toml",
     ),
+    "a size that the network does not take": (
+        "[model]\nbackbone = 'test_vit'\npretrained = false\nsize = 100\n",
+        "model.size = 100: the backbone does not take images of that size: Input height (100) should be divisible by "
+        "patch size (16).\nnext: correct model.size in config.toml",
+    ),
+    "a window larger than the image": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\nwindow = 65\n",
+        "augment.window = 65 is larger than model.size = 64\nnext: set a smaller augment.window, or 0, in config.toml",
+    ),
+    "unknown sampling": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
+        "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",
+    ),
+    "unknown fakes": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[forge]\nkinds = ['swap']\n",
+        "unknown fake 'swap': did you mean 'face_swap'?\nnext: correct forge.kinds in config.toml",
+    ),
+    "unknown residual": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nresidual = 'srn'\n",
+        "unknown residual 'srn': did you mean 'srm'?\nnext: correct model.residual in config.toml",
+    ),
     "unknown method": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[ensemble]\nmethod = 'means'\n",
         "unknown ensemble method 'means': did you mean 'mean'?\nnext: correct ensemble.method in config.toml",

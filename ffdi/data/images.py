@@ -186,6 +186,12 @@ def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
+def window(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
+    """A square part of an image as it is, from its left to its right end as x and y go from 0 to 1; uint8
+    [S, S, 3] -> uint8 [edge, edge, 3]."""
+    return np.ascontiguousarray(_cut(pixels, edge, edge, View(x=x, y=y)))
+
+
 def area(large: int, small: int) -> np.ndarray:
     """What 'squash' does along one axis when it shrinks: each pixel becomes the mean of the area it covers.
 

@@ -16,10 +16,9 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ffdi.config import Config
-from ffdi.data import augment
 from ffdi.data.images import Framing
 from ffdi.data.order import Draw, Order
-from ffdi.data.samples import Forge, Reading, Sample, Training
+from ffdi.data.samples import Reading, Sample, Training
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 
@@ -140,8 +139,7 @@ def training(
         pin_memory: whether batches wait in pinned memory.
     """
     assert table.target is not None
-    forge, framing = Forge(table, config.forge.kinds), Framing(config.model.size, config.model.resize)
-    samples = Training(table, framing, augment.recipe(config.augment.recipe), forge, config.seed, fold)
+    samples = Training(table, config, fold)
     order = Order(table.target, config.train.batch_size, config.seed, fold, config.train.sampling, config.forge.share)
     return Batches(_loader(samples, workers, pin_memory, batch_sampler=order), order)
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffdi.data import distort, images
-from ffdi.data.augment import Augmentation, Key
+from ffdi.config import Config
+from ffdi.data import augment, distort, images
+from ffdi.data.augment import Key
 from ffdi.data.images import Framing
 from ffdi.data.order import Draw
 from ffdi.data.table import Table
@@ -17,6 +18,8 @@ from ffdi.forge import fakes
 FORGED = 2
 """Follows a key where a fake is made; the recipe's own draws have the key alone."""
 
+SPREAD = 0.5
+"""How far from the middle windows may lie where fakes are made, whose faces are there; elsewhere anywhere."""
 Sample = tuple[np.ndarray, float, int]
 """uint8 [S, S, 3] RGB, the label (NaN where there is none), the row."""
 
@@ -62,16 +65,17 @@ class Forge:
 
 
 class Training:
-    """The images of a table, changed as a recipe says; drawn by `Draw`.
+    """The images of a table with labels, changed as a config says; drawn by `Draw`, with the seed and the fold.
 
     A fake made from a real image is changed as the real image is, so that only what makes it a fake tells them apart.
     """
 
-    def __init__(
-        self, table: Table, framing: Framing, augmentation: Augmentation, forge: Forge, seed: int, fold: int
-    ) -> None:
-        self.table, self._framing, self._augmentation, self._forge = table, framing, augmentation, forge
-        self._seed, self._fold = seed, fold
+    def __init__(self, table: Table, config: Config, fold: int) -> None:
+        self.table, self._seed, self._fold = table, config.seed, fold
+        self._framing = Framing(config.model.size, config.model.resize)
+        self._augmentation = augment.recipe(config.augment.recipe)
+        self._forge, self._window = Forge(table, config.forge.kinds), config.augment.window
+        self._spread = SPREAD if config.forge.share else 1.0
 
     def __getitem__(self, draw: Draw) -> Sample | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
@@ -82,7 +86,15 @@ class Training:
                 image = self._forge(image, key)
         except DataError as error:
             return error
-        image = self._framing.frame(image, self._augmentation.view(key))
         assert self.table.target is not None
         target = 1.0 if draw.forged else float(self.table.target[draw.row])
-        return self._augmentation(image, key), target, draw.row
+        return self._augmentation(self._shown(image, key), key), target, draw.row
+
+    def _shown(self, image: np.ndarray, key: Key) -> np.ndarray:
+        """What a recipe changes then: the image in the network's size, or a window of that."""
+        view = self._augmentation.view(key)
+        framed = self._framing.frame(image, view)
+        if not self._window:
+            return framed
+        x, y = (0.5 + self._spread * (place - 0.5) for place in (view.x, view.y))
+        return images.window(framed, self._window, x, y)

@@ -16,6 +16,7 @@ from ffdi.data import dataset as datasets
 from ffdi.data import doctor, roster
 from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
+from ffdi.errors import ConfigError
 from ffdi.pipeline import doctor as examination
 from ffdi.pipeline import sources
 from ffdi.scoring import calibration, ensemble
@@ -75,7 +76,16 @@ def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device
     ensemble.check(settings.ensemble.method)
     calibration.check(settings.ensemble.calibration)
     weights = starting.find(settings.model, workspace.root)
-    depthwise = detector.is_depthwise(detector.build(settings.model, weights))
+    if settings.augment.window > settings.model.size:
+        raise ConfigError(
+            f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
+            hint="set a smaller augment.window, or 0, in config.toml",
+        )
+    network = detector.build(settings.model, weights)
+    detector.check_size(network, "model.size", settings.model.size)
+    if settings.augment.window:
+        detector.check_size(network, "augment.window", settings.augment.window)
+    depthwise = detector.is_depthwise(network)
     where = device.choose(flags.device, settings.train.precision, flags.workers, depthwise=depthwise)
     return where, weights
 

@@ -17,7 +17,7 @@ from ffdi import publish
 from ffdi.blend import Member
 from ffdi.config import Config, ModelConfig
 from ffdi.data import images as images_of
-from ffdi.errors import ExperimentError
+from ffdi.errors import ConfigError, ExperimentError
 from ffdi.training import residual as residuals
 from ffdi.training import tensors
 from ffdi.training import weights as starting
@@ -123,6 +123,22 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
         backbone = starting.load(config.backbone, weights, options)
     _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
+
+
+def check_size(detector: Detector, key: str, edge: int) -> None:
+    """Refuses a size of images that the network does not take: some know but one.
+
+    Raises:
+        ConfigError: names the key, and says what the network says.
+    """
+    try:
+        with torch.inference_mode():
+            detector.eval()(torch.zeros((1, edge, edge, 3), dtype=torch.uint8))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ConfigError(
+            f"{key} = {edge}: the backbone does not take images of that size: {starting.first_line(error)}",
+            hint=f"correct {key} in config.toml",
+        ) from None
 
 
 def is_depthwise(network: nn.Module) -> bool:

@@ -8,19 +8,33 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ffdi.data import augment, images
+from ffdi.config import Config
+from ffdi.data import images
 from ffdi.data.images import Framing
 from ffdi.data.order import Draw
-from ffdi.data.samples import Forge, Reading, Training
+from ffdi.data.samples import Reading, Training
 from ffdi.data.table import Table
 from ffdi.forge import fakes
 
 Gallery = Callable[..., Table]
-FRAMING = Framing(24, "squash")
+FRAMING = Framing(32, "squash")
 
 
-def training(table: Table, kinds: list[str], recipe: str = "none", framing: Framing = FRAMING) -> Training:
-    return Training(table, framing, augment.recipe(recipe), Forge(table, kinds), seed=3, fold=1)
+def training(
+    table: Table,
+    kinds: list[str],
+    recipe: str = "none",
+    framing: Framing = FRAMING,
+    window: int = 0,
+    share: float = 0.2,
+) -> Training:
+    config = Config(
+        seed=3,
+        model={"size": framing.size, "resize": framing.resize},
+        augment={"recipe": recipe, "window": window},
+        forge={"kinds": kinds, "share": share},
+    )
+    return Training(table, config, fold=1)
 
 
 def pixels(samples: Training, *draw: object) -> np.ndarray:
@@ -33,7 +47,7 @@ def pixels(samples: Training, *draw: object) -> np.ndarray:
 def test_a_forged_sample_is_a_fake_made_from_its_row(kind: str, gallery: Gallery) -> None:
     samples = training(gallery(6), [kind])
     image, target, row = samples[Draw(0, 2, True)]  # type: ignore[misc]
-    assert (target, row, image.shape, image.dtype) == (1.0, 2, (24, 24, 3), np.uint8)
+    assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
     real, label, _ = samples[Draw(0, 2)]  # type: ignore[misc]
     assert label == 0.0
     assert not np.array_equal(image, real)
@@ -63,7 +77,7 @@ def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
     table = gallery(4)
     corner = np.array([[0.0, 0.0], [0.3, 0.0], [0.3, 0.3], [0.0, 0.3]], np.float32)
     marked = replace(table, landmarks=np.stack([corner] * 3 + [np.full((4, 2), np.nan, np.float32)]))
-    samples = training(marked, ["self_blend"], framing=Framing(32))
+    samples = training(marked, ["self_blend"])
     real = pixels(samples, 0, 0)
     local = []
     for epoch in range(40):
@@ -74,7 +88,7 @@ def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
 
 @pytest.mark.parametrize("resize", images.RESIZES)
 def test_a_recipe_that_zooms_shows_parts_of_the_image(resize: str, gallery: Gallery) -> None:
-    samples = training(gallery(2), ["self_blend"], "strong", Framing(16, resize))
+    samples = training(gallery(2), ["self_blend"], "strong", Framing(40, resize))
     assert len({pixels(samples, epoch, 0).tobytes() for epoch in range(8)}) == 8
 
 
@@ -83,3 +97,24 @@ def test_what_is_read_is_framed_and_labelled(gallery: Gallery) -> None:
     image, target, row = Reading(table, Framing(16, "crop"))[3]  # type: ignore[misc]
     assert np.array_equal(image, images.read(table.path(3))[8:24, 8:24])
     assert (target, row) == (1.0, 3)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
+def test_a_window_is_a_part_as_it_is_anywhere_or_near_the_middle(
+    share: float, least: int, most: int, gallery: Gallery
+) -> None:
+    table = gallery(2)
+    whole = images.read(table.path(0))
+    samples = training(table, ["self_blend"], "light", window=16, share=share)
+    places = []
+    for epoch in range(300):
+        view = samples._augmentation.view((3, 1, epoch, 0))
+        shown = samples._shown(whole, (3, 1, epoch, 0))
+        top, left = (round((0.5 + samples._spread * (place - 0.5)) * 16) for place in (view.y, view.x))
+        assert np.array_equal(shown, whole[top : top + 16, left : left + 16])
+        places += [top, left]
+    assert (min(places), max(places)) == (least, most)
+
+
+def test_a_window_is_what_a_network_is_trained_on(gallery: Gallery) -> None:
+    assert pixels(training(gallery(2), ["self_blend"], "strong", window=20), 0, 0).shape == (20, 20, 3)

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from ffdi.config import ModelConfig
-from ffdi.errors import ExperimentError
+from ffdi.errors import ConfigError, ExperimentError
 from ffdi.training import detector as detectors
 from ffdi.training.detector import Detector, Scorer
 
@@ -99,3 +99,13 @@ def test_crops_are_the_corners_enlarged() -> None:
     assert torch.equal(whole, flat.float())
     shares = [corner.mean().item() / 200 for corner in corners]
     assert shares == pytest.approx([(16 / 28) ** 2, 16 / 28 * 12 / 28, 16 / 28 * 12 / 28, (12 / 28) ** 2], abs=0.01)
+
+
+def test_a_size_that_a_network_does_not_take_is_refused() -> None:
+    detectors.check_size(detectors.build(TINY, None), "model.size", 96)
+    with pytest.raises(ConfigError) as caught:
+        detectors.check_size(detectors.build(ModelConfig(backbone="test_vit"), None), "augment.window", 100)
+    assert str(caught.value) == (
+        "augment.window = 100: the backbone does not take images of that size: Input height (100) should be divisible "
+        "by patch size (16).\nnext: correct augment.window in config.toml"
+    )
