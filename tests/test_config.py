@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from ffdi import config
+from ffdi import config, variants
 from ffdi.config import Config
-from ffdi.data import augment
 from ffdi.errors import ConfigError
-from ffdi.scoring import ensemble
-from ffdi.training import recipe
+from ffdi.pipeline import planning
 
 PROJECT = Path(__file__).resolve().parent.parent
 SHIPPED = sorted(PROJECT.glob("experiments/*/config.toml"))
@@ -72,10 +70,13 @@ def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_a_shipped_experiment_is_valid_and_opens_with_what_to_expect(path: Path) -> None:
-    settings = config.load(path)
-    augment.recipe(settings.augment.recipe)
-    recipe.check(settings.train)
-    ensemble.check(settings.ensemble.method)
+    settings = config.read(path)
+    planning.check(settings)
+    for name in settings.blend.experiments:
+        base = PROJECT / "experiments" / name / "config.toml"
+        config.load(base)
+        for keys in variants.combinations(settings.blend.grid):
+            variants.text(name, base.read_text(), keys)
     opening = path.read_text().split("\n\n")[0]
     words = re.findall(r"^# (\w+)  ", opening, re.MULTILINE)
     assert words == ["purpose", "command", "machine", "minutes", "expect"]

@@ -86,6 +86,12 @@ def test_a_trial_that_diverges_loses(workspace: Path, sweep: Callable[..., str])
     assert table.loc["tiny-lr_0.003-clip_grad_0", "auc_after_3"] > 0
 
 
+def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: Callable[..., str]) -> None:
+    said = sweep("--set", "train.lr=1e30,1e31", "--set", "train.clip_grad=0")
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    assert said.endswith(f"next: lower train.lr in {config}: every trial has diverged\n")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -167,8 +173,8 @@ def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competiti
     members = {f"{name}-seed_{seed}" for name in ("tiny", "other") for seed in (3, 4)}
     assert {path.parent.parent.name for path in listed.glob("*/fold_1/manifest.json")} == members
     assert (listed / "tiny-seed_4" / "folds.csv").read_bytes() == (listed / "other-seed_3" / "folds.csv").read_bytes()
-    for verb in ("ensemble-submit", "export-onnx", "predict-onnx"):
-        answer = invoke(verb, "--experiment", "both", *data)
+    for verb, *flags in (["ensemble-submit"], ["export-onnx"], ["predict-onnx", "--device", "cpu"]):
+        answer = invoke(verb, "--experiment", "both", *data, *flags)
         assert answer.code == 0, answer.err
     export = listed.parent / "exports" / "both"
     submission, scored = (pd.read_csv(export / name) for name in ("submission.csv", "onnx_scores.csv"))

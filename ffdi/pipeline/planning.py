@@ -57,30 +57,42 @@ class Material:
         return val if val is not None and val.both_classes else None
 
 
-def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
-    """The device and the starting weights; names that no dictionary knows are refused.
+def check(settings: Config) -> None:
+    """Refuses names that no dictionary knows, and what does not go together.
 
     Raises:
-        ConfigError: names the key and the nearest known word; or there are no starting weights.
-        DeviceError: the device is not there.
+        ConfigError: names the key and the nearest known word.
     """
     from ffdi.data import augment, order
     from ffdi.forge import fakes
-    from ffdi.training import detector, device, recipe
-    from ffdi.training import weights as starting
+    from ffdi.training import recipe, residual
 
     augment.recipe(settings.augment.recipe)
     recipe.check(settings.train)
     order.check(settings.train.sampling)
     fakes.check(settings.forge.kinds)
+    residual.check(settings.model)
     ensemble.check(settings.ensemble.method)
     calibration.check(settings.ensemble.calibration)
-    weights = starting.find(settings.model, workspace.root)
     if settings.augment.window > settings.model.size:
         raise ConfigError(
             f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
             hint="set a smaller augment.window, or 0, in config.toml",
         )
+
+
+def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
+    """The device and the starting weights, after `check`.
+
+    Raises:
+        ConfigError: there are no starting weights, or the network does not take the size of the images.
+        DeviceError: the device is not there.
+    """
+    from ffdi.training import detector, device
+    from ffdi.training import weights as starting
+
+    check(settings)
+    weights = starting.find(settings.model, workspace.root)
     network = detector.build(settings.model, weights)
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.window:

@@ -202,4 +202,7 @@ def _show(base: Experiment, trials: Sequence[Trial], steps: Sequence[int]) -> No
     ]
     console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in steps)], rows)
     console.say(f"written: {base.sweep_path}")
-    console.say(f"next: invoke train-folds --experiment {ranked[0].experiment.name}")
+    if math.isfinite(ranked[0].scores[-1]):
+        console.say(f"next: invoke train-folds --experiment {ranked[0].experiment.name}")
+    else:
+        console.say(f"next: lower train.lr in {base.config_path}: every trial has diverged")

@@ -42,6 +42,8 @@ def build(name: str, space: Space, trials: int | None, seed: int) -> Sampler:
     """
     if name not in SAMPLERS:
         raise ConfigError(f"--sampler {name}: {nearest(name, SAMPLERS)}", hint="pass --sampler grid")
+    if trials == 0:
+        raise ConfigError("--trials 0: nothing to train", hint="pass --trials 1 or more")
     return SAMPLERS[name](space, trials, seed)
 
 

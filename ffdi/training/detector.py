@@ -114,7 +114,6 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
     starting.check_name(config.backbone)
-    residuals.check(config)
     residual = None if config.residual == "none" else residuals.build(config.residual)
     options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
     if weights is None:

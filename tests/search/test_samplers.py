@@ -107,6 +107,13 @@ def test_tpe_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     assert str(caught.value) == "--sampler tpe needs Optuna\nnext: pip install 'ffdi[sweep]'"
 
 
+@pytest.mark.parametrize("name", samplers.SAMPLERS)
+def test_no_trials_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        samplers.build(name, Space.of(["a.b=1,2"]), 0, 0)
+    assert str(caught.value) == "--trials 0: nothing to train\nnext: pass --trials 1 or more"
+
+
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         samplers.build("gird", SPACE, None, 0)
