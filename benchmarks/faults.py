@@ -4,7 +4,7 @@ run with workers ends in the bytes of one without; a lock is free the moment its
 
     python benchmarks/faults.py kills      SIGKILL at a random moment, half of them in the training, 200 times
     python benchmarks/faults.py calls      SIGKILL at every call that creates, flushes, renames or removes a file
-    python benchmarks/faults.py native     the same, seen by strace: also what libraries do
+    python benchmarks/faults.py native     the same by strace, in a training's busiest thread: also what libraries do
     python benchmarks/faults.py errnos     ENOSPC, EIO and EACCES from every call (of export-onnx one in turn)
     python benchmarks/faults.py workers    0, 2 and 4 of them, unbroken and killed
     python benchmarks/faults.py locks      a training with workers is killed and the next one is let in, 100 times
