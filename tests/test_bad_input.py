@@ -74,6 +74,11 @@ CONFIGS = {
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[forge]\nkinds = ['swap']\n",
         "unknown fake 'swap': did you mean 'face_swap'?\nnext: correct forge.kinds in config.toml",
     ),
+    "forged fakes in batches of one": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nbatch_size = 1\n[forge]\nshare = 0.2\n",
+        "forge.share = 0.2 and train.batch_size = 1: a batch needs a given image beside a forged one\n"
+        "next: set a larger train.batch_size, or forge.share = 0, in config.toml",
+    ),
     "unknown residual": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nresidual = 'srn'\n",
         "unknown residual 'srn': did you mean 'srm'?\nnext: correct model.residual in config.toml",

@@ -79,13 +79,19 @@ def check(settings: Config) -> None:
             f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
             hint="set a smaller augment.window, or 0, in config.toml",
         )
+    if settings.forge.share and settings.train.batch_size < 2:
+        raise ConfigError(
+            f"forge.share = {settings.forge.share} and train.batch_size = {settings.train.batch_size}: "
+            "a batch needs a given image beside a forged one",
+            hint="set a larger train.batch_size, or forge.share = 0, in config.toml",
+        )
 
 
 def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
     """The device and the starting weights, after `check`.
 
     Raises:
-        ConfigError: there are no starting weights, or the network does not take the size of the images.
+        ConfigError: there are no starting weights, or the network does not take images or batches of that size.
         DeviceError: the device is not there.
     """
     from ffdi.training import detector, device
@@ -97,6 +103,7 @@ def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.window:
         detector.check_size(network, "augment.window", settings.augment.window)
+    detector.check_batch(network, settings.train.batch_size, settings.augment.window or settings.model.size)
     depthwise = detector.is_depthwise(network)
     where = device.choose(flags.device, settings.train.precision, flags.workers, depthwise=depthwise)
     return where, weights

@@ -140,6 +140,22 @@ def check_size(detector: Detector, key: str, edge: int) -> None:
         ) from None
 
 
+def check_batch(detector: Detector, batch_size: int, edge: int) -> None:
+    """Refuses batches of one image where BatchNorm would have one value of each channel to normalise.
+
+    Raises:
+        ConfigError: says what the network says.
+    """
+    try:
+        with torch.no_grad():
+            detector.train()(torch.zeros((min(batch_size, 2), edge, edge, 3), dtype=torch.uint8))
+    except ValueError as error:
+        raise ConfigError(
+            f"train.batch_size = {batch_size}: the backbone does not train on that: {starting.first_line(error)}",
+            hint="set a larger train.batch_size in config.toml",
+        ) from None
+
+
 def is_depthwise(network: nn.Module) -> bool:
     """Whether it has convolutions that filter each channel alone."""
     convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))

@@ -109,3 +109,14 @@ def test_a_size_that_a_network_does_not_take_is_refused() -> None:
         "augment.window = 100: the backbone does not take images of that size: Input height (100) should be divisible "
         "by patch size (16).\nnext: correct augment.window in config.toml"
     )
+
+
+def test_a_batch_that_batchnorm_cannot_normalise_is_refused() -> None:
+    detectors.check_batch(detectors.build(TINY, None), 2, 32)
+    detectors.check_batch(detectors.build(TINY, None), 1, 64)
+    with pytest.raises(ConfigError) as caught:
+        detectors.check_batch(detectors.build(TINY, None), 1, 32)
+    assert str(caught.value) == (
+        "train.batch_size = 1: the backbone does not train on that: Expected more than 1 value per channel when "
+        "training, got input size torch.Size([1, 96, 1, 1])\nnext: set a larger train.batch_size in config.toml"
+    )
