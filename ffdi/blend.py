@@ -61,13 +61,10 @@ class Blend:
         """All folds of the experiments, combined as nested cross-validation of their ledgers or the config says.
 
         Raises:
-            ExperimentError: one is not trained, incomplete or damaged, is named twice, or was trained on other images
-                or folds than the first.
+            ExperimentError: one is not trained, incomplete or damaged, or was trained on other images or folds than the
+                first.
             ConfigError: they do not agree on how to be combined.
         """
-        names = [experiment.name for experiment in experiments]
-        if len(set(names)) < len(names):
-            raise ExperimentError(f"an experiment is named twice: {', '.join(names)}", hint="name each one once")
         members: list[Member] = []
         for experiment in experiments:
             config, identity = experiment.trained()

@@ -126,7 +126,7 @@ class ExportConfig(Section):
 class BlendConfig(Section):
     """A list of experiments in place of one: each of them, in every variant of the grid."""
 
-    experiments: list[str] = []
+    experiments: list[str] = Field([], min_length=1)
     grid: dict[str, list[Any]] = {}
 
 
@@ -202,6 +202,9 @@ def read(path: Path) -> Config:
             f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [blend]",
             hint="set them in the experiments that it lists",
         )
+    for key, values in config.blend.grid.items():
+        if not values:
+            raise ConfigError(f"{path}: blend.grid has no value for {key}", hint=f"correct {path}")
     return config
 
 

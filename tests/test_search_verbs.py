@@ -201,10 +201,23 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
         ),
         (
             '[blend]\nexperiments = ["both"]\n',
-            "{path} is a list of experiments: both\nnext: name one of them with --experiment\n",
+            "{path} lists both, which is a list itself\nnext: put what both lists in its place\n",
+        ),
+        (
+            "[blend]\nexperiments = []\n",
+            "{path} has 1 bad key\n  blend.experiments = []: list should have at least 1 item after validation, not 0\n"
+            "next: correct {path}; every key with its default stands in docs/config.md\n",
+        ),
+        (
+            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = []\n',
+            "{path}: blend.grid has no value for seed\nnext: correct {path}\n",
+        ),
+        (
+            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = [1, 1]\n',
+            "an experiment is named twice: tiny-seed_1, tiny-seed_1\nnext: name each one once\n",
         ),
     ],
-    ids=["other sections", "itself"],
+    ids=["other sections", "itself", "nothing", "no value", "the same twice"],
 )
 def test_a_list_that_says_more_is_refused(content: str, error: str, listed: Path, invoke: Invoke) -> None:
     path = listed / "both" / "config.toml"

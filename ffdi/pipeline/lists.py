@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ffdi import config, variants
+from ffdi.errors import ConfigError
 from ffdi.store.workspace import Workspace
 
 
@@ -17,7 +18,7 @@ def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) 
         name: what a person calls the export; None calls that of one list as the list.
 
     Raises:
-        ConfigError: a list names another list, or what is no experiment.
+        ConfigError: a list names another list, or what is no experiment; an experiment is named twice.
     """
     found: list[str] = []
     for one in names:
@@ -30,7 +31,14 @@ def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) 
             name = name or experiment.name
         for word in blend.experiments:
             base = workspace.experiment(word)
-            config.load(base.config_path)
+            if config.read(base.config_path).blend.experiments:
+                raise ConfigError(
+                    f"{experiment.config_path} lists {word}, which is a list itself",
+                    hint=f"put what {word} lists in its place",
+                )
             made = [workspace.variant(base, keys).name for keys in variants.combinations(blend.grid)]
             found += made if blend.grid else [word]
+    meant = [workspace.experiment(one).name for one in found]
+    if len(set(meant)) < len(meant):
+        raise ConfigError(f"an experiment is named twice: {', '.join(meant)}", hint="name each one once")
     return found, name

@@ -34,9 +34,8 @@ def run(
     end = stopping.end_of(max_time)
     members, _ = lists.spread(workspace, names)
     flags = planning.Flags(data, device, workers, accept)
-    for name in members:
-        _train(workspace, workspace.experiment(name), flags, folds, fresh, end)
-    if len(members) > 1:
+    whole = [_train(workspace, workspace.experiment(name), flags, folds, fresh, end) for name in members]
+    if len(members) > 1 and all(whole):
         console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 
 
@@ -47,7 +46,8 @@ def _train(
     folds: str | None,
     fresh: bool,
     end: float | None,
-) -> None:
+) -> bool:
+    """Whether all folds are there then."""
     settings = config.load(experiment.config_path)
     chosen = _chosen_folds(folds, settings.folds.k)
     where, weights = planning.chosen(workspace, settings, flags)
@@ -59,7 +59,7 @@ def _train(
             experiment.discard()
         plan = planning.plan(experiment, settings, material, where, weights)
         _train_missing(experiment, plan, chosen, where)
-        _gather(experiment, plan)
+        return _gather(experiment, plan)
 
 
 def _chosen_folds(asked: str | None, k: int) -> list[int]:
@@ -118,13 +118,13 @@ def _goes_on(resumed: Resumed, epochs: int) -> str:
     return f"goes on in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
 
 
-def _gather(experiment: Experiment, plan: Plan) -> None:
-    """Joins the folds' predictions into oof.csv and metrics.json, once all folds are there."""
+def _gather(experiment: Experiment, plan: Plan) -> bool:
+    """Joins the folds' predictions into oof.csv and metrics.json; False while folds are missing."""
     k = plan.config.folds.k
     if missing := experiment.unfinished(range(k), plan.identity):
         numbers = ", ".join(str(folder.fold) for folder in missing)
         console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
-        return
+        return False
     parts = [ledger.read(experiment.fold(fold).oof_path) for fold in range(k)]
     assert plan.train.target is not None
     oof = ledger.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
@@ -132,3 +132,4 @@ def _gather(experiment: Experiment, plan: Plan) -> None:
     score.publish_scores(experiment, oof, plan.train.group)
     console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
     console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
+    return True
