@@ -106,14 +106,11 @@ def of_notebook(asked: argparse.Namespace, found: Dataset, seed: int) -> Result:
 def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float) -> Result:
     """Trains for as many epochs as fit into the budget, and scores."""
     settings = configured(asked, seed)
-    depthwise = detector.is_depthwise(detector.build(settings.model, asked.weights))
-    where = device.choose("auto", settings.train.precision, None, depthwise=depthwise)
+    where = place(settings, asked.weights)
     epochs = max(1, int(budget / epoch_seconds(with_epochs(settings, 1), asked.weights, found, where)))
     settings = with_epochs(settings, epochs)
     started = time.perf_counter()
-    state = begun(settings, asked.weights, where)
-    for _ in events(state, settings, found, where):
-        pass
+    state = trained(settings, asked.weights, found, where)
     seconds, val = time.perf_counter() - started, found.split("val")
     auc, *others = (judged(val, scored(state, settings, val, where, way)) for way in (None, *DISTORTIONS))
     elsewhere = float("nan")
@@ -131,6 +128,11 @@ def configured(asked: argparse.Namespace, seed: int) -> Config:
     return configs.checked(tomllib.loads(variants.text(asked.experiment, path.read_text(), keys)), str(path))
 
 
+def place(settings: Config, weights: Path | None) -> Device:
+    depthwise = detector.is_depthwise(detector.build(settings.model, weights))
+    return device.choose("auto", settings.train.precision, None, depthwise=depthwise)
+
+
 def with_epochs(settings: Config, epochs: int) -> Config:
     return settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
 
@@ -144,6 +146,14 @@ def epoch_seconds(settings: Config, weights: Path | None, found: Dataset, where:
     started = time.perf_counter()
     scored(state, settings, some(found.split("val")), where, None)
     return told[0][1] * pace + time.perf_counter() - started
+
+
+def trained(settings: Config, weights: Path | None, found: Dataset, where: Device) -> State:
+    """A training that has ended."""
+    state = begun(settings, weights, where)
+    for _ in events(state, settings, found, where):
+        pass
+    return state
 
 
 def begun(settings: Config, weights: Path | None, where: Device) -> State:
@@ -173,8 +183,7 @@ def scored(state: State, settings: Config, table: Table, where: Device, distorti
 def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
     """AUC with the ends of its 95 % interval."""
     assert table.target is not None
-    counted = tally.count(table.target, y_pred)
-    return metrics.auc(counted), *intervals.delong(counted)
+    return metrics.auc(tally.count(table.target, y_pred)), *intervals.area(table.target, y_pred, table.group)
 
 
 def show(seed: int, theirs: Result | None, ours: Result) -> None:

@@ -202,6 +202,8 @@ def read(path: Path) -> Config:
             f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [blend]",
             hint="set them in the experiments that it lists",
         )
+    if config.blend.grid and not config.blend.experiments:
+        raise ConfigError(f"{path}: [blend.grid] without blend.experiments", hint=f"correct {path}")
     for key, values in config.blend.grid.items():
         if not values:
             raise ConfigError(f"{path}: blend.grid has no value for {key}", hint=f"correct {path}")

@@ -11,6 +11,7 @@ from typing import Any
 import tomli_w
 
 from ffdi import config as configs
+from ffdi.config import Config
 from ffdi.errors import ConfigError
 
 Keys = dict[str, Any]
@@ -49,6 +50,11 @@ def name(base: str, keys: Keys) -> str:
     return "-".join([base, *(re.sub(r"[^\w.+]+", "_", f"{word} {one}").strip("_") for word, one in shown.items())])
 
 
+def config(base: str, content: str, keys: Keys) -> Config:
+    """What the config.toml of a variant says; arguments and errors as for `text`."""
+    return configs.checked(tomllib.loads(text(base, content, keys)), base)
+
+
 def text(base: str, content: str, keys: Keys) -> str:
     """The config.toml of a variant.
 
@@ -60,6 +66,9 @@ def text(base: str, content: str, keys: Keys) -> str:
     Raises:
         ConfigError: there is no such key, or it does not take that value.
     """
+    for key, value in keys.items():
+        if isinstance(value, dict) or key.startswith("blend"):
+            raise ConfigError(f"{key} is no key of one experiment", hint="name a key such as train.lr")
     changed = tomllib.loads(content)
     if "seed" in keys and "folds.seed" not in keys:
         seed = changed.get("folds", {}).get("seed", changed.get("seed", 0))
@@ -78,13 +87,6 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(content, dict):
             raise ConfigError(f"unknown key '{key}'", hint="docs/config.md has every key")
     content[last] = value
-
-
-def _values(words: str) -> list[Any]:
-    """What stands between commas; of lists, in brackets."""
-    if words.startswith("["):
-        return list(value(f"[{words}]"))
-    return [value(word.strip()) for word in words.split(",")]
 
 
 def _values(words: str) -> list[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ffdi.data.images import WHOLE, View
+from ffdi.data.images import View
 from ffdi.errors import ConfigError, nearest
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import: it would ask the network
@@ -59,8 +59,6 @@ class Augmentation:
     def view(self, key: Key) -> View:
         """The part of an image to show; `key` alone decides."""
         recipe = RECIPES[self.name]
-        if not self.draws:
-            return WHOLE
         zoom, stretch, x, y = np.random.default_rng((*key, PLACE)).random(4).tolist()
         return View(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
 

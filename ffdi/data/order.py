@@ -36,9 +36,9 @@ class Order:
         self.planned: list[list[Draw]] | None = None
         self._target, self._seed, self._fold = target, seed, fold
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
-        self._counts = SAMPLINGS[sampling](*(len(rows) for rows in self._classes), forged)
         self._forged = max(round(forged * batch_size), 1) if forged else 0
         self._given = batch_size - self._forged
+        self._counts = SAMPLINGS[sampling](*(len(rows) for rows in self._classes), self._forged / batch_size)
 
     def __len__(self) -> int:
         whole, rest = divmod(sum(self._counts), self._given)

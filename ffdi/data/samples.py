@@ -88,10 +88,11 @@ class Training:
             return error
         assert self.table.target is not None
         target = 1.0 if draw.forged else float(self.table.target[draw.row])
-        return self._augmentation(self._shown(image, key), key), target, draw.row
+        # what happens to images on their way happens before a network's size is cut out of them
+        return self._shown(self._augmentation(image, key), key), target, draw.row
 
     def _shown(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """What a recipe changes then: the image in the network's size, or a window of that."""
+        """The image in the network's size, or a window of that."""
         view = self._augmentation.view(key)
         framed = self._framing.frame(image, view)
         if not self._window:

@@ -33,6 +33,7 @@ def run(
     from ffdi.training import device as devices
 
     members, name = lists.spread(workspace, names, name)
+    lists.make(workspace, names)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])
     found = sources.of_blend(blend, data)

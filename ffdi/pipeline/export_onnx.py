@@ -39,6 +39,7 @@ def run(
     from ffdi.deploy import precision as precisions
 
     members, name = lists.spread(workspace, names, name)
+    lists.make(workspace, names)
     export = workspace.export(members, name)
     precisions.check(precision)
     asked = proving.here(runtimes)

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from ffdi import config, variants
 from ffdi.errors import ConfigError
+from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
+from ffdi.variants import Keys
 
 
 def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) -> tuple[list[str], str | None]:
-    """The experiments that are meant, and what their export is called.
+    """The experiments that are meant, and what their export is called; nothing is written.
 
     Args:
-        workspace: where variants are made that are not there yet.
+        workspace: where they lie; a name that it does not have stands for itself.
         names: as a person gave them; a list of experiments stands for each of them in every variant of its grid.
         name: what a person calls the export; None calls that of one list as the list.
 
@@ -22,23 +24,60 @@ def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) 
     """
     found: list[str] = []
     for one in names:
-        experiment = workspace.experiment(one)
-        blend = config.read(experiment.config_path).blend
-        if not blend.experiments:
+        listed = _listed(workspace, one)
+        if listed is None:
             found.append(one)
             continue
         if len(names) == 1:
-            name = name or experiment.name
-        for word in blend.experiments:
-            base = workspace.experiment(word)
-            if config.read(base.config_path).blend.experiments:
-                raise ConfigError(
-                    f"{experiment.config_path} lists {word}, which is a list itself",
-                    hint=f"put what {word} lists in its place",
-                )
-            made = [workspace.variant(base, keys).name for keys in variants.combinations(blend.grid)]
-            found += made if blend.grid else [word]
-    meant = [workspace.experiment(one).name for one in found]
+            name = name or _folder_name(workspace, one)
+        found += [variants.name(base.name, keys) if keys else word for word, base, keys in listed]
+    meant = [_folder_name(workspace, one) for one in found]
     if len(set(meant)) < len(meant):
         raise ConfigError(f"an experiment is named twice: {', '.join(meant)}", hint="name each one once")
     return found, name
+
+
+def make(workspace: Workspace, names: Sequence[str]) -> None:
+    """Writes the variants of lists that are not there yet, once each of them is known to be right.
+
+    Raises:
+        ConfigError: a key is unknown or does not take its value, in any variant; or one was changed by hand.
+    """
+    from ffdi.pipeline import planning
+
+    wanted = [(one, base, keys) for one in names for _, base, keys in _listed(workspace, one) or () if keys]
+    for one, base, keys in wanted:
+        try:
+            planning.check(variants.config(base.name, base.config_path.read_text(encoding="utf-8"), keys))
+        except ConfigError as error:
+            path = _config_path(workspace, one)
+            raise ConfigError(error.what, problems=error.problems, hint=f"correct [blend.grid] in {path}") from None
+    for _, base, keys in wanted:
+        workspace.variant(base, keys)
+
+
+def _listed(workspace: Workspace, name: str) -> list[tuple[str, Experiment, Keys]] | None:
+    """What a list names, with what differs in each variant; None where it is no list."""
+    found = workspace.found(name)
+    if found is None or not (blend := config.read(found.config_path).blend).experiments:
+        return None
+    listed: list[tuple[str, Experiment, Keys]] = []
+    for word in blend.experiments:
+        base = workspace.found(word) or workspace.experiment(word)
+        if config.read(base.config_path).blend.experiments:
+            raise ConfigError(
+                f"{found.config_path} lists {word}, which is a list itself",
+                hint=f"put what {word} lists in its place",
+            )
+        listed += [(word, base, keys) for keys in variants.combinations(blend.grid)]
+    return listed
+
+
+def _folder_name(workspace: Workspace, name: str) -> str:
+    found = workspace.found(name)
+    return name if found is None else found.name
+
+
+def _config_path(workspace: Workspace, name: str) -> str:
+    found = workspace.found(name)
+    return name if found is None else str(found.config_path)

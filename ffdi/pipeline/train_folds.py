@@ -33,8 +33,14 @@ def run(
     """Trains experiments' folds, those that are not finished, and scores them out of fold."""
     end = stopping.end_of(max_time)
     members, _ = lists.spread(workspace, names)
+    lists.make(workspace, names)
     flags = planning.Flags(data, device, workers, accept)
-    whole = [_train(workspace, workspace.experiment(name), flags, folds, fresh, end) for name in members]
+    experiments = [workspace.experiment(name) for name in members]
+    for experiment in experiments[1:]:  # not after the hours that the first one takes
+        settings = config.load(experiment.config_path)
+        _chosen_folds(folds, settings.folds.k)
+        planning.chosen(workspace, settings, flags)
+    whole = [_train(workspace, experiment, flags, folds, fresh, end) for experiment in experiments]
     if len(members) > 1 and all(whole):
         console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 

@@ -20,7 +20,8 @@ def rungs(epochs: int, count: int, factor: int) -> list[int]:
 def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, closed: bool) -> str | None:
     """The trial that has earned to be trained on; None where a new one is to be begun, or nothing is left to do.
 
-    Of the trials that were compared at a rung, the best 1 / factor go on; the later rungs first.
+    Of the trials that were compared at a rung, the best 1 / factor go on; the later rungs first. One that has failed,
+    whose last score is not finite, leaves its place to the next best.
 
     Args:
         scores: of each trial, one for each rung that it has reached; higher is better.
@@ -30,9 +31,10 @@ def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, 
     """
     for rung in reversed(range(rungs - 1)):
         reached = [name for name, seen in scores.items() if len(seen) > rung]
-        best = sorted(reached, key=lambda name: (-scores[name][rung], name))
-        places = max(len(reached) // factor, int(closed and bool(reached)))
+        sound = [name for name in reached if math.isfinite(scores[name][-1])]
+        best = sorted(sound, key=lambda name: (-scores[name][rung], name))
+        places = max(len(reached) // factor, int(closed))
         for name in best[:places]:
-            if len(scores[name]) == rung + 1 and math.isfinite(scores[name][rung]):
+            if len(scores[name]) == rung + 1:
                 return name
     return None

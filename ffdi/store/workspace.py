@@ -12,6 +12,9 @@ from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
 
+LONGEST = 200
+"""Bytes of a folder's name; file systems take 255, and what is written beside it has longer ones."""
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -48,19 +51,20 @@ class Workspace:
         Raises:
             ConfigError: there is no such experiment.
         """
+        if (own := self._own(name)) is not None:
+            return own
         here = self.root / "experiments" / name
-        if (here / "config.toml").is_file():
-            return Experiment(here.resolve())
-        if (Path(name) / "config.toml").is_file():
-            return Experiment(Path(name).resolve())
-        shipped = self.project / "experiments" / name / "config.toml"
-        if shipped.is_file():
-            publish.text(here / "config.toml", shipped.read_text(encoding="utf-8"))
+        if (shipped := self._shipped(name)) is not None:
+            publish.text(here / "config.toml", shipped.config_path.read_text(encoding="utf-8"))
             return Experiment(here)
         raise ConfigError(
             f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
             hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._names())}",
         )
+
+    def found(self, name: str) -> Experiment | None:
+        """The experiment of that name wherever it lies, with the project too; nothing is written."""
+        return self._own(name) or self._shipped(name)
 
     def variant(self, base: Experiment, keys: variants.Keys) -> Experiment:
         """The experiment that differs from another one in these keys; it is made where it is not there.
@@ -100,11 +104,24 @@ class Workspace:
         joined = name or "+".join(Path(experiment).resolve().name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
+        if len(joined.encode()) > LONGEST:
+            raise ConfigError(
+                f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
+                hint="pass a shorter one with --name",
+            )
         return ExportFolder(self.root / "exports" / joined)
 
     def exports(self) -> list[Path]:
         """Every folder under exports/, by name."""
         return sorted(path for path in (self.root / "exports").glob("*") if path.is_dir())
+
+    def _own(self, name: str) -> Experiment | None:
+        places = (self.root / "experiments" / name, Path(name))
+        return next((Experiment(place.resolve()) for place in places if (place / "config.toml").is_file()), None)
+
+    def _shipped(self, name: str) -> Experiment | None:
+        place = self.project / "experiments" / name
+        return Experiment(place) if (place / "config.toml").is_file() else None
 
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
