@@ -18,7 +18,9 @@ ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
 MAX_TIME = "stop in good order after so long, as 90m or 8.5h; the same command goes on from there"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
-GOES_ON = "what was done is kept, and the same command goes on from there"
+GOES_ON = "nothing finished is lost; the same command does the rest"
+DIGITS = 10
+"""Numbers have fewer than these."""
 SPLIT = "auto (test, or val where there is no test), test or val"
 
 
@@ -145,7 +147,7 @@ def sweep(
             experiment,
             words=set or [],
             sampler=sampler,
-            trials=_count("trials", trials),
+            trials=_count("trials", trials, 1),
             fold=_count("fold", fold) or 0,
             flags=Flags(data or None, device, _count("workers", workers), accept or None),
             max_time=max_time or None,
@@ -335,13 +337,16 @@ def _workspace() -> Workspace:  # noqa: F821
     return Workspace.of(Path(__file__).resolve().parent)
 
 
-def _count(flag: str, value: str) -> int | None:
+def _count(flag: str, value: str, least: int = 0) -> int | None:
     """invoke would print a traceback for a bad number, so flags that count are read as words."""
     from ffdi.errors import ConfigError
 
-    if value and not value.isdecimal():
-        raise ConfigError(f"--{flag} {value}: not a whole number", hint=f"pass --{flag} 0 or more")
-    return int(value) if value else None
+    if not value:
+        return None
+    if not (value.isdecimal() and len(value) < DIGITS and int(value) >= least):
+        what = f"{least} or more" if least else "a whole number"
+        raise ConfigError(f"--{flag} {value}: not {what}", hint=f"pass --{flag} {least} or more")
+    return int(value)
 
 
 @contextmanager

@@ -70,8 +70,7 @@ class Blend:
             config, identity = experiment.trained()
             folders = experiment.finished_folds(config.folds.k, identity)
             members += [Member(experiment, config, folder) for folder in folders]
-        _agreed(members, "model", "resize", "; then train again")
-        method, kind = (_agreed(members, "ensemble", key, SPARED) for key in ("method", "calibration"))
+        method, kind = agreed([member.config for member in members])
         ensemble.check(method)
         calibration.check(kind)
         deal = _shared_deal(experiments)
@@ -192,9 +191,20 @@ def _record(member: Member, weight: float) -> dict[str, Any]:
     }
 
 
-def _agreed(members: list[Member], section: str, key: str, then: str) -> str:
+def agreed(configs: Sequence[Config]) -> tuple[str, str]:
+    """The method and the calibration of experiments that are combined.
+
+    Raises:
+        ConfigError: they differ in one of the two, in how images are dealt into folds, or in how they are framed.
+    """
+    for section, key in (("folds", "k"), ("folds", "scheme"), ("model", "resize")):
+        _agreed(configs, section, key, "; then train again")
+    return _agreed(configs, "ensemble", "method", SPARED), _agreed(configs, "ensemble", "calibration", SPARED)
+
+
+def _agreed(configs: Sequence[Config], section: str, key: str, then: str) -> str:
     """The one value of a key."""
-    values = {str(getattr(getattr(member.config, section), key)) for member in members}
+    values = {str(getattr(getattr(config, section), key)) for config in configs}
     if len(values) > 1:
         raise ConfigError(
             f"the experiments differ in {section}.{key}: {', '.join(sorted(values))}",

@@ -34,7 +34,7 @@ def grid(words: Sequence[str]) -> Grid:
             raise ConfigError(f"--set {word}: no key with values", hint="pass --set train.lr=1e-4,3e-4")
         if key in found:
             raise ConfigError(f"--set {word}: {key} stands twice", hint=f"name all its values at once: {key}=A,B")
-        found[key] = _values(values.strip())
+        found[key] = _values(word, values.strip())
     return found
 
 
@@ -89,16 +89,22 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
     content[last] = value
 
 
-def _values(words: str) -> list[Any]:
+def _values(word: str, values: str) -> list[Any]:
     """What stands between commas; where those are lists, of lists."""
-    if words.startswith("["):
-        return list(value(f"[{words}]"))
-    return [value(word.strip()) for word in words.split(",")]
+    if not values.startswith("["):
+        return [value(one.strip()) for one in values.split(",")]
+    found = value(f"[{values}]")
+    if not isinstance(found, list):
+        raise ConfigError(
+            f"--set {word}: no list as config.toml has it",
+            hint="""pass --set 'forge.kinds=["self_blend"]', with quotes around words""",
+        )
+    return found
 
 
 def value(word: str) -> Any:
     """As config.toml would have it; a bare word is a string."""
     try:
         return tomllib.loads(f"value = {word}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # digits and brackets without end are no number and no list
         return word

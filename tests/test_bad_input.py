@@ -300,7 +300,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (
         130,
-        "stopped (Ctrl-C): what was done is kept, and the same command goes on from there\n",
+        "stopped (Ctrl-C): nothing finished is lost; the same command does the rest\n",
     )
     left = {path.name for path in (workspace / "experiments" / "tiny").iterdir()}
     assert left - {".lock"} == {

@@ -130,7 +130,7 @@ def test_a_signal_stops_in_good_order(
     at = next(place for place, call in enumerate(unbroken[1].calls, 1) if "fold_0/.checkpoint" in call)
     ended = train(root, competition, Fault(number, at))
     assert ended.code == code
-    assert f"stopped ({why}): what was done is kept, and the same command goes on from there\n" in ended.said
+    assert f"stopped ({why}): nothing finished is lost; the same command does the rest\n" in ended.said
     assert list((root / "experiments" / "tiny" / "fold_0").glob("checkpoint-*.json"))
     again = train(root, competition)
     assert "fold 0  goes on in epoch " in again.said
@@ -144,5 +144,5 @@ def test_the_end_of_the_time_stops_in_good_order(
     words = ["train-folds", "--experiment", "tiny", "--data", str(competition), "--max-time", "0.01s"]
     ended = faults.run(words, root)
     assert ended.code == 75
-    assert "stopped (--max-time is over): what was done is kept" in ended.said
+    assert "stopped (--max-time is over): nothing finished is lost" in ended.said
     check_goes_on(root, competition, unbroken[0])

@@ -89,7 +89,7 @@ def test_a_trial_that_diverges_loses(workspace: Path, sweep: Callable[..., str])
 def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: Callable[..., str]) -> None:
     said = sweep("--set", "train.lr=1e30,1e31", "--set", "train.clip_grad=0")
     config = workspace / "experiments" / "tiny" / "config.toml"
-    assert said.endswith(f"next: lower train.lr in {config}: every trial has diverged\n")
+    assert said.endswith(f"next: lower train.lr in {config}: every trial has failed\n")
 
 
 @pytest.mark.parametrize(
@@ -99,19 +99,44 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         (
             ("--set", "train.lrr=1"),
             "tiny with train.lrr = 1 has 1 bad key\n  unknown key 'train.lrr': did you mean 'lr'?\n"
-            "next: correct tiny with train.lrr = 1; every key with its default stands in docs/config.md\n",
+            "next: correct --set; docs/config.md has every key\n",
         ),
         (
             ("--set", "train.epochs=1,2"),
-            "--set train.epochs=1,2: trials are compared on the same images after the same epochs\n"
+            "--set train.epochs: trials are compared on the same images after the same epochs\n"
             "next: copy config.toml to a new folder under experiments/ and change it there\n",
+        ),
+        (
+            ("--set", " folds.k=3,4"),
+            "--set folds.k: trials are compared on the same images after the same epochs\n"
+            "next: copy config.toml to a new folder under experiments/ and change it there\n",
+        ),
+        (
+            ("--set", "predict.tta=none,hflip"),
+            "--set predict.tta: the AUC of a held-out fold in training does not depend on it\n"
+            "next: search keys of [model], [augment], [forge] or [train]\n",
+        ),
+        (
+            ("--set", "train={lr=1}"),
+            "--set train: no key of config.toml that takes one value\nnext: pass --set train.lr=1e-4,3e-4\n",
+        ),
+        (
+            ("--set", "train.lr=1e-4..1e-2", "--set", "train.batch_size=0..4", "--sampler", "tpe"),
+            "tiny with train.batch_size = 0 has 1 bad key\n"
+            "  train.batch_size = 0: input should be greater than or equal to 1\n"
+            "next: correct --set; docs/config.md has every key\n",
+        ),
+        (
+            ("--set", "augment.recipe=light,strnog"),
+            "unknown recipe 'strnog': did you mean 'strong'?\nnext: correct --set; docs/config.md has every key\n",
         ),
         (
             ("--set", "train.lr=1", "--fold", "2"),
             "--fold 2: this experiment has folds 0 to 1\nnext: pass --fold 0\n",
         ),
+        (("--set", "train.lr=1", "--trials", "0"), "--trials 0: not 1 or more\nnext: pass --trials 1 or more\n"),
     ],
-    ids=["nothing", "unknown key", "epochs", "fold"],
+    ids=["nothing", "unknown key", "epochs", "folds", "no matter", "section", "ends", "last value", "fold", "no trial"],
 )
 def test_what_cannot_be_searched_is_refused(
     words: tuple[str, ...], error: str, workspace: Path, competition: Path, invoke: Invoke
@@ -119,6 +144,25 @@ def test_what_cannot_be_searched_is_refused(
     answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), *words)
     assert (answer.code, answer.err) == (1, f"error: {error}")
     assert not list((workspace / "experiments").glob("*/fold_0"))
+
+
+def test_where_folds_hang_on_the_network_another_network_is_refused(
+    workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY.replace("[folds]\n", '[folds]\nscheme = "clusters"\n'))
+    answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), "--set", "model.size=32,48")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: tiny has folds.scheme = 'clusters', which deals images by what its network sees in them: another "
+        "model.size is other folds\nnext: correct --set; docs/config.md has every key\n",
+    )
+
+
+def test_trials_that_would_be_the_same_are_trained_once(workspace: Path, sweep: Callable[..., str]) -> None:
+    said = sweep("--set", "train.batch_size=7..8", "--sampler", "random", "--trials", "5")
+    assert len(swept(workspace)) == 2
+    assert said.endswith("5 trials were asked for: the others would have been the same as one of these\n")
 
 
 def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Callable[..., str], invoke: Invoke) -> None:
@@ -137,17 +181,29 @@ def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Calla
 
 
 def test_a_learning_rate_is_found_with_a_picture(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    folder = workspace / "experiments" / "tiny"
     answer = invoke("find-lr", "--experiment", "tiny", "--data", str(competition), "--steps", "40")
     assert answer.code == 0, answer.err
-    folder = workspace / "experiments" / "tiny"
     tried = pd.read_csv(folder / "find_lr.csv")
     assert list(tried.columns) == ["lr", "loss"]
     assert tried.lr.iloc[0] == pytest.approx(1e-6)
     assert tried.lr.is_monotonic_increasing
     assert (folder / "find_lr.png").read_bytes().startswith(b"\x89PNG")
     rate = float(answer.out.split("next: set train.lr = ")[1].split()[0])
-    assert rate == pytest.approx(0.1 * tried.lr[tried.loss.idxmin()], rel=0.05)
+    falls = answer.out.split("the loss falls from a rate of ")[1].split("\n")[0]
+    low, high = (float(word) for word in falls.split("; ")[0].split(" to one of "))
+    assert rate == pytest.approx((low * high) ** 0.5, rel=0.1)
+    assert tried.loss[tried.lr.sub(high).abs().idxmin()] < 0.5 * tried.loss[tried.lr.sub(low).abs().idxmin()]
     assert not (folder / "resolved.json").exists()  # nothing was begun
+
+
+def test_too_few_steps_find_no_rate(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    answer = invoke("find-lr", "--experiment", "tiny", "--data", str(competition), "--steps", "0")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: --steps 0: too few to see where the loss is least\nnext: pass --steps 20 or more\n",
+    )
+    assert not (workspace / "experiments" / "tiny" / "find_lr.csv").exists()
 
 
 # --- lists of experiments ------------------------------------------------------------------------------------------
@@ -216,14 +272,28 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
             '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = [1, 1]\n',
             "an experiment is named twice: tiny-seed_1, tiny-seed_1\nnext: name each one once\n",
         ),
+        (
+            "[blend.grid]\nseed = [1, 2]\n",
+            "{path}: [blend.grid] without blend.experiments\nnext: correct {path}\n",
+        ),
+        (
+            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = [1, 2]\n"augment.recipe" = ["light", "no"]\n',
+            "unknown recipe 'no': did you mean 'none'?\nnext: correct [blend.grid] in {path}\n",
+        ),
+        (
+            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\n"model.resize" = ["squash", "crop"]\n',
+            "the experiments differ in model.resize: crop, squash\n"
+            "next: set the same model.resize in each config.toml; then train again\n",
+        ),
     ],
-    ids=["other sections", "itself", "nothing", "no value", "the same twice"],
+    ids=["other sections", "itself", "nothing", "no value", "the same twice", "no list", "unknown", "not one ensemble"],
 )
 def test_a_list_that_says_more_is_refused(content: str, error: str, listed: Path, invoke: Invoke) -> None:
     path = listed / "both" / "config.toml"
     path.write_text(content)
     answer = invoke("train-folds", "--experiment", "both")
     assert (answer.code, answer.err) == (1, "error: " + error.format(path=path))
+    assert {place.name for place in listed.iterdir()} == {"tiny", "other", "both"}  # no variant is half a list
 
 
 def test_verbs_of_one_experiment_say_that_a_list_is_several(listed: Path, invoke: Invoke) -> None:

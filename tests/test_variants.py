@@ -92,6 +92,27 @@ def test_what_config_would_refuse_is_refused(key: str, value: object, problem: s
     assert caught.value.problems[0].startswith(problem)
 
 
+@pytest.mark.parametrize("keys", [{"train": {"lr": 1}}, {"blend.experiments": ["a"]}])
+def test_sections_and_lists_are_no_keys_of_an_experiment(keys: variants.Keys) -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.text("base", BASE, keys)
+    assert str(caught.value) == f"{next(iter(keys))} is no key of one experiment\nnext: name a key such as train.lr"
+
+
+def test_words_in_a_list_want_quotes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.grid(["forge.kinds=[self_blend]"])
+    assert str(caught.value) == (
+        "--set forge.kinds=[self_blend]: no list as config.toml has it\n"
+        "next: pass --set 'forge.kinds=[\"self_blend\"]', with quotes around words"
+    )
+
+
+@pytest.mark.parametrize("word", ["9" * 5000, "[" * 5000 + "]"])
+def test_what_no_reader_of_toml_takes_is_a_word(word: str) -> None:
+    assert variants.value(word) == word
+
+
 def test_a_key_below_a_value_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         variants.text("base", BASE, {"seed.more": 1})

@@ -26,7 +26,7 @@ def _core() -> Any:
 
 def _missing(precision: str, _index: int) -> str:
     if find_spec("openvino") is None:
-        return "openvino is not installed: pip install 'ffdi[openvino]'"
+        return "openvino is not installed: pip install -e '.[openvino]'"
     capability = {"f32": "FP32", "bf16": "BF16"}[precision]
     able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "" if capability in able else f"this CPU does not multiply in {precision}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from ffdi import config, console, publish, stopping
-from ffdi.errors import TrainingError
+from ffdi.errors import ConfigError
 from ffdi.pipeline import planning
 from ffdi.pipeline.planning import Flags
 from ffdi.scoring.scores import FLOAT
 from ffdi.store.workspace import Workspace
 
-STEPS = 100
+STEPS, FEWEST = 100, 20
 
 
 def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> None:
@@ -21,6 +21,10 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
     from ffdi.training import detector, mishap, range_test
     from ffdi.training.state import State
 
+    if steps is not None and steps < FEWEST:
+        raise ConfigError(
+            f"--steps {steps}: too few to see where the loss is least", hint=f"pass --steps {FEWEST} or more"
+        )
     experiment = workspace.experiment(name)
     settings = config.load(experiment.config_path)
     where, weights = planning.chosen(workspace, settings, flags)
@@ -35,15 +39,12 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
         for one in range_test.measure(state, batches, settings, where, steps or STEPS):
             tried.append(one)
             bar.advance()
-    if not tried:
-        raise TrainingError(
-            f"the loss is not finite even at a learning rate of {range_test.LOWEST:g}",
-            hint="set train.precision = 'fp32' in config.toml",
-        )
-    rate = range_test.suggested(tried)
+    low, high, rate = range_test.suggested(tried)
     frame = pd.DataFrame(tried)
-    publish.text(experiment.rates_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-    plots.learning_rates(experiment.rates_path.with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
-    console.say(f"the loss was least at {frame.lr[frame.loss.idxmin()]:.2g}; a tenth of that is {rate:g}")
-    console.say(f"written: {experiment.rates_path}, {experiment.rates_path.with_suffix('.png')}")
+    path = experiment.rates_path
+    with experiment.locked(), publish.together(path.parent, path.name) as new:
+        publish.text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+        plots.learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
+    console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; between them lies {rate:g}")
+    console.say(f"written: {path}, {path.with_suffix('.png')}")
     console.say(f"next: set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ffdi import config, variants
+from ffdi import blend, config, variants
 from ffdi.errors import ConfigError
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
@@ -38,46 +38,47 @@ def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) 
 
 
 def make(workspace: Workspace, names: Sequence[str]) -> None:
-    """Writes the variants of lists that are not there yet, once each of them is known to be right.
+    """Writes the variants of lists that are not there yet, once all that they list is known to be right.
 
     Raises:
-        ConfigError: a key is unknown or does not take its value, in any variant; or one was changed by hand.
+        ConfigError: a key is unknown or does not take its value, in any variant; one was changed by hand; or what a
+            list names cannot be one ensemble.
     """
     from ffdi.pipeline import planning
 
-    wanted = [(one, base, keys) for one in names for _, base, keys in _listed(workspace, one) or () if keys]
-    for one, base, keys in wanted:
-        try:
-            planning.check(variants.config(base.name, base.config_path.read_text(encoding="utf-8"), keys))
-        except ConfigError as error:
-            path = _config_path(workspace, one)
-            raise ConfigError(error.what, problems=error.problems, hint=f"correct [blend.grid] in {path}") from None
-    for _, base, keys in wanted:
-        workspace.variant(base, keys)
+    listed = [(found, _listed(workspace, one)) for one in names if (found := workspace.found(one)) is not None]
+    for found, entries in listed:
+        if entries:
+            hint = f"correct [blend.grid] in {found.config_path}"
+            blend.agreed(
+                [
+                    planning.variant(base, keys, hint) if keys else config.load(base.config_path)
+                    for _, base, keys in entries
+                ]
+            )
+    for _, entries in listed:
+        for _, base, keys in entries or ():
+            if keys:
+                workspace.variant(base, keys)
 
 
 def _listed(workspace: Workspace, name: str) -> list[tuple[str, Experiment, Keys]] | None:
     """What a list names, with what differs in each variant; None where it is no list."""
     found = workspace.found(name)
-    if found is None or not (blend := config.read(found.config_path).blend).experiments:
+    if found is None or not (section := config.read(found.config_path).blend).experiments:
         return None
     listed: list[tuple[str, Experiment, Keys]] = []
-    for word in blend.experiments:
+    for word in section.experiments:
         base = workspace.found(word) or workspace.experiment(word)
         if config.read(base.config_path).blend.experiments:
             raise ConfigError(
                 f"{found.config_path} lists {word}, which is a list itself",
                 hint=f"put what {word} lists in its place",
             )
-        listed += [(word, base, keys) for keys in variants.combinations(blend.grid)]
+        listed += [(word, base, keys) for keys in variants.combinations(section.grid)]
     return listed
 
 
 def _folder_name(workspace: Workspace, name: str) -> str:
     found = workspace.found(name)
     return name if found is None else found.name
-
-
-def _config_path(workspace: Workspace, name: str) -> str:
-    found = workspace.found(name)
-    return name if found is None else str(found.config_path)

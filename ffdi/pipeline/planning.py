@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi import console, hashes, provenance, publish
+from ffdi import console, hashes, provenance, publish, variants
 from ffdi.config import Config
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor, roster
@@ -23,6 +23,7 @@ from ffdi.scoring import calibration, ensemble
 from ffdi.store.experiment import Experiment
 from ffdi.store.identity import Identity
 from ffdi.store.workspace import Workspace
+from ffdi.variants import Keys
 
 if TYPE_CHECKING:
     from ffdi.training.device import Device
@@ -85,6 +86,31 @@ def check(settings: Config) -> None:
             "a batch needs a given image beside a forged one",
             hint="set a larger train.batch_size, or forge.share = 0, in config.toml",
         )
+
+
+def variant(base: Experiment, keys: Keys, hint: str) -> Config:
+    """The settings of an experiment that differs from another one in these keys, after `check`.
+
+    Args:
+        base: the other one.
+        keys: what differs.
+        hint: where a person corrects them.
+
+    Raises:
+        ConfigError: a key is unknown or does not take its value, or deals other folds.
+    """
+    try:
+        settings = variants.config(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        check(settings)
+    except ConfigError as error:
+        raise ConfigError(error.what, problems=error.problems, hint=hint) from None
+    if settings.folds.scheme == "clusters" and (of_network := [one for one in keys if one.startswith("model.")]):
+        raise ConfigError(
+            f"{base.name} has folds.scheme = 'clusters', which deals images by what its network sees in them: another "
+            f"{of_network[0]} is other folds",
+            hint=hint,
+        )
+    return settings
 
 
 def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:

@@ -47,6 +47,18 @@ def interval(score: dict[str, Any]) -> str:
     return f"{low:.3f} to {high:.3f}"
 
 
+def remarks(event: object) -> list[str]:
+    """What is to be said about a training's event beside how far it is."""
+    from ffdi.training.health import Unhealthy
+    from ffdi.training.saving import Resumed
+
+    if isinstance(event, Resumed):
+        return [f"warning: {what}" for what in event.warnings]
+    if isinstance(event, Unhealthy):
+        return [*(f"unhealthy: {what}" for what in event.symptoms.values()), f"advice: {event.advice}"]
+    return []
+
+
 def again(names: Sequence[str], name: str | None) -> str:
     flags = "".join(f" --experiment {one}" for one in names)
     return f"{flags} --name {name}" if name else flags

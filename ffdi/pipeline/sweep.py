@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ffdi import config, console, publish, stopping
-from ffdi.config import Config
 from ffdi.errors import ConfigError, TrainingError
-from ffdi.pipeline import planning
+from ffdi.pipeline import planning, screens
 from ffdi.pipeline.planning import Flags, Material
 from ffdi.scoring.scores import FLOAT
 from ffdi.search import halving, samplers
@@ -40,6 +39,11 @@ class Trial:
     experiment: Experiment
     keys: Keys
     scores: list[float] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether its training could not go on."""
+        return not math.isfinite(self.scores[-1])
 
 
 def run(
@@ -68,9 +72,14 @@ def run(
     end = stopping.end_of(max_time)
     base = workspace.experiment(name)
     settings = config.load(base.config_path)
-    _check(words, fold, settings)
-    source = samplers.build(sampler, Space.of(words), trials, settings.seed)
+    if fold >= settings.folds.k:
+        raise ConfigError(f"--fold {fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0")
+    space = Space.of(words)
+    _check_comparable(space)
+    source = samplers.build(sampler, space, trials, settings.seed)
+    publish.check_writable(base.sweep_path)
     where, _ = planning.chosen(workspace, settings, flags)
+    _check_foreseen(workspace, base, source, flags)
     steps = halving.rungs(settings.train.epochs, RUNGS, FACTOR)
     console.title(f"sweep of {base.name} on fold {fold}: compared after {', '.join(map(str, steps))} epochs")
     console.say(f"device: {where.why}")
@@ -79,6 +88,8 @@ def run(
         sweep = _Sweep(workspace, base, material, flags, fold, steps)
         sweep.all(source)
     _show(base, sweep.trials, steps)
+    if trials and len(sweep.trials) < trials:
+        console.say(f"{trials} trials were asked for: the others would have been the same as one of these")
 
 
 @dataclass
@@ -123,7 +134,7 @@ class _Sweep:
         try:
             auc = self._trained(trial.experiment, until)
         except TrainingError as error:
-            console.say(f"{trial.experiment.name}: {error.what}")
+            console.say(f"{trial.experiment.name}: {error.what}; {error.hint}")
             auc = -math.inf
         trial.scores.append(auc)
         console.say(f"{trial.experiment.name}: AUC {auc:.4f} after {until} of {self.steps[-1]} epochs")
@@ -140,15 +151,35 @@ class _Sweep:
         return curve[until - 1]
 
 
-def _check(words: Sequence[str], fold: int, settings: Config) -> None:
-    if fold >= settings.folds.k:
-        raise ConfigError(f"--fold {fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0")
-    for word in words:
-        if word.startswith(("data.", "folds.", "train.epochs", "blend.")):
+def _check_comparable(space: Space) -> None:
+    """Refuses keys that decide on what trials are compared, or nothing of what is compared."""
+    for key in space.keys:
+        section, _, rest = key.partition(".")
+        if section in ("data", "folds") or key == "train.epochs":
             raise ConfigError(
-                f"--set {word}: trials are compared on the same images after the same epochs",
+                f"--set {key}: trials are compared on the same images after the same epochs",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
+        if section in ("predict", "ensemble", "export", "blend") or key == "train.checkpoint_every":
+            raise ConfigError(
+                f"--set {key}: the AUC of a held-out fold in training does not depend on it",
+                hint="search keys of [model], [augment], [forge] or [train]",
+            )
+        if not rest and section != "seed":
+            raise ConfigError(
+                f"--set {key}: no key of config.toml that takes one value", hint="pass --set train.lr=1e-4,3e-4"
+            )
+
+
+def _check_foreseen(workspace: Workspace, base: Experiment, source: Sampler, flags: Flags) -> None:
+    """Refuses trials that cannot be trained before the first one is."""
+    seen = set()
+    for keys in source.foreseen:
+        settings = planning.variant(base, keys, "correct --set; docs/config.md has every key")
+        network = settings.model, settings.augment.window, settings.train.batch_size, settings.train.precision
+        if (asked := repr(network)) not in seen:
+            planning.chosen(workspace, settings, flags)
+            seen.add(asked)
 
 
 def _curve(plan: Plan, experiment: Experiment, fold: int) -> list[float]:
@@ -169,6 +200,8 @@ def _train(plan: Plan, experiment: Experiment, fold: int, until: int, where: Dev
     events = folds.train(plan, experiment.fold(fold), where)
     with console.bar(experiment.name, until, counted=False) as bar:
         for event in events:
+            for remark in screens.remarks(event):
+                bar.say(f"{experiment.name}  {remark}")
             if isinstance(event, Step):
                 bar.at(event.epoch + (event.step + 1) / event.steps, experiment.name)
             if isinstance(event, EpochRecord):
@@ -195,14 +228,14 @@ def _csv(trials: Sequence[Trial], steps: Sequence[int]) -> str:
 
 
 def _show(base: Experiment, trials: Sequence[Trial], steps: Sequence[int]) -> None:
-    ranked = sorted(trials, key=lambda trial: (-len(trial.scores), -trial.scores[-1]))
+    ranked = sorted(trials, key=lambda trial: (trial.failed, -len(trial.scores), -trial.scores[-1]))
     rows = [
         (trial.experiment.name, *(f"{score:.4f}" for score in trial.scores), *[""] * (len(steps) - len(trial.scores)))
         for trial in ranked
     ]
     console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in steps)], rows)
     console.say(f"written: {base.sweep_path}")
-    if math.isfinite(ranked[0].scores[-1]):
-        console.say(f"next: invoke train-folds --experiment {ranked[0].experiment.name}")
+    if ranked[0].failed:
+        console.say(f"next: lower train.lr in {base.config_path}: every trial has failed")
     else:
-        console.say(f"next: lower train.lr in {base.config_path}: every trial has diverged")
+        console.say(f"next: invoke train-folds --experiment {ranked[0].experiment.name}")

@@ -80,8 +80,8 @@ def _chosen_folds(asked: str | None, k: int) -> list[int]:
 def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:
     from ffdi.engines import local
     from ffdi.training.fit import Step
-    from ffdi.training.health import Unhealthy
     from ffdi.training.saving import Resumed
+    from ffdi.training.state import EpochRecord
 
     folders = [experiment.fold(fold) for fold in chosen]
     missing = experiment.unfinished(chosen, plan.identity)
@@ -92,27 +92,21 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
     epochs, done = plan.config.train.epochs, 0
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
         for folder, event in local.run(plan, missing, device):
+            for remark in screens.remarks(event):
+                bar.say(f"fold {folder.fold}  {remark}")
             if isinstance(event, Resumed):
                 done += event.epoch
-                for what in event.warnings:
-                    bar.say(f"fold {folder.fold}  warning: {what}")
                 bar.say(f"fold {folder.fold}  {_goes_on(event, epochs)}")
-                continue
-            if isinstance(event, Unhealthy):
-                for what in event.symptoms.values():
-                    bar.say(f"fold {folder.fold}  unhealthy: {what}")
-                bar.say(f"fold {folder.fold}  advice: {event.advice}")
-                continue
-            if isinstance(event, Step):
+            elif isinstance(event, Step):
                 part = (event.step + 1) / event.steps
                 bar.at(done + part, f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
-                continue
-            done += 1
-            bar.say(
-                f"fold {folder.fold}  epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-                f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  AUC {event.val_auc:.4f}  "
-                f"{event.images_per_second:.0f} images/s"
-            )
+            elif isinstance(event, EpochRecord):
+                done += 1
+                bar.say(
+                    f"fold {folder.fold}  epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
+                    f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  "
+                    f"AUC {event.val_auc:.4f}  {event.images_per_second:.0f} images/s"
+                )
 
 
 def _goes_on(resumed: Resumed, epochs: int) -> str:

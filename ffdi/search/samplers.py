@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from ffdi.errors import ConfigError, nearest
-from ffdi.search.space import Range, Space, short
+from ffdi.search.space import Range, Space
 from ffdi.variants import Keys
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ TRIALS = 16
 
 class Sampler(Protocol):
     """Gives the next trial's keys, and hears how each one scored at its first comparison."""
+
+    foreseen: Sequence[Keys]
+    """What can be checked before anything is trained: all trials, or else every value and end alone."""
 
     def ask(self) -> Keys | None:
         """The keys of a new trial; None where there are no more."""
@@ -34,7 +37,7 @@ def build(name: str, space: Space, trials: int | None, seed: int) -> Sampler:
     Args:
         name: a key of SAMPLERS.
         space: what it chooses from.
-        trials: how many it gives; None is all of a grid, or TRIALS.
+        trials: how many it gives, at least one; None is all of a grid, or TRIALS.
         seed: decides what is drawn.
 
     Raises:
@@ -42,19 +45,17 @@ def build(name: str, space: Space, trials: int | None, seed: int) -> Sampler:
     """
     if name not in SAMPLERS:
         raise ConfigError(f"--sampler {name}: {nearest(name, SAMPLERS)}", hint="pass --sampler grid")
-    if trials == 0:
-        raise ConfigError("--trials 0: nothing to train", hint="pass --trials 1 or more")
     return SAMPLERS[name](space, trials, seed)
 
 
 class _Listed:
     """Trials that are known beforehand."""
 
-    def __init__(self, trials: Iterator[Keys]) -> None:
-        self._trials = trials
+    def __init__(self, trials: Sequence[Keys]) -> None:
+        self.foreseen, self._left = trials, iter(trials)
 
     def ask(self) -> Keys | None:
-        return next(self._trials, None)
+        return next(self._left, None)
 
     def tell(self, keys: Keys, score: float) -> None:
         """Changes nothing."""
@@ -67,11 +68,12 @@ class _Optuna:
         try:
             import optuna
         except ImportError:
-            raise ConfigError("--sampler tpe needs Optuna", hint="pip install 'ffdi[sweep]'") from None
+            raise ConfigError("--sampler tpe needs Optuna", hint="pip install -e '.[sweep]'") from None
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = optuna.samplers.TPESampler(seed=seed)
         self._study, self._space, self._left = optuna.create_study(direction="maximize", sampler=sampler), space, trials
         self._open: list[tuple[Keys, optuna.Trial]] = []
+        self.foreseen = space.ends()
 
     def ask(self) -> Keys | None:
         if not self._left:
@@ -93,20 +95,20 @@ class _Optuna:
             return values[trial.suggest_categorical(key, range(len(values)))]
         if values.whole:
             return trial.suggest_int(key, int(values.low), int(values.high), log=values.logarithmic)
-        return short(trial.suggest_float(key, values.low, values.high, log=values.logarithmic))
+        return values.fit(trial.suggest_float(key, values.low, values.high, log=values.logarithmic))
 
 
 def _grid(space: Space, trials: int | None, seed: int) -> Sampler:
     """All combinations in a random order, so that the first ones are of all kinds."""
     every = space.grid()
     order = np.random.default_rng(seed).permutation(len(every))[:trials]
-    return _Listed(every[place] for place in order.tolist())
+    return _Listed([every[place] for place in order.tolist()])
 
 
 def _random(space: Space, trials: int | None, seed: int) -> Sampler:
     """Bergstra and Bengio, Random Search (JMLR 2012)."""
     rng = np.random.default_rng(seed)
-    return _Listed(space.draw(rng) for _ in range(trials or TRIALS))
+    return _Listed([space.draw(rng) for _ in range(trials or TRIALS)])
 
 
 def _tpe(space: Space, trials: int | None, seed: int) -> Sampler:

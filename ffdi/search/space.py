@@ -15,6 +15,8 @@ from ffdi.variants import Keys
 
 WIDE = 10
 """A range whose ends are so many times apart is searched by factors, not by steps."""
+LARGEST = 1e15
+"""No key takes more; whole numbers up to here are exact in floating point."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,16 @@ class Range:
         return self.low > 0 and self.high / self.low >= WIDE
 
     def draw(self, rng: np.random.Generator) -> float | int:
-        """A number from it, with three digits."""
-        if self.whole:
-            return int(rng.integers(self.low, self.high, endpoint=True))
+        """A number from it, with three digits where it need not be whole."""
+        top = self.high + 1 if self.whole else self.high  # so that the last whole number has its share
         if self.logarithmic:
-            return short(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
-        return short(rng.uniform(self.low, self.high))
+            return self.fit(math.exp(rng.uniform(math.log(self.low), math.log(top))))
+        return self.fit(rng.uniform(self.low, top))
+
+    def fit(self, number: float) -> float | int:
+        """As people write it, whole or with three digits, and not outside: names and configs are read by people."""
+        shown = math.floor(number) if self.whole else float(f"{number:.3g}")
+        return min(max(shown, self.low), self.high)
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,14 @@ class Space:
             )
         return variants.combinations(lists)
 
+    def ends(self) -> list[Keys]:
+        """Every value, and both ends of every range, each alone."""
+        return [
+            {key: value}
+            for key, values in self.keys.items()
+            for value in ((values.low, values.high) if isinstance(values, Range) else values)
+        ]
+
     def draw(self, rng: np.random.Generator) -> Keys:
         """A random choice."""
         return {
@@ -82,16 +96,13 @@ class Space:
         }
 
 
-def short(number: float) -> float:
-    """With three digits: names and configs are read by people."""
-    return float(f"{number:.3g}")
-
-
 def _range(key: str, values: list[Any]) -> Range | None:
-    """From the one word '1e-5..1e-2'; None where it is no range."""
-    if len(values) != 1 or not isinstance(values[0], str) or ".." not in values[0]:
+    """From the one word '1e-5..1e-2'; None where it is none, such as '../weights.pth'."""
+    if len(values) != 1 or not isinstance(values[0], str):
         return None
     ends = [variants.value(end) for end in values[0].split("..")]
-    if len(ends) == 2 and all(type(end) in (int, float) for end in ends) and ends[0] < ends[1]:
+    if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
+        return None
+    if all(abs(end) <= LARGEST for end in ends) and ends[0] < ends[1]:
         return Range(*ends)
     raise ConfigError(f"--set {key}={values[0]}: no range", hint=f"pass --set {key}=1e-5..1e-2, the lower end first")

@@ -96,7 +96,7 @@ class Experiment:
             yield
 
     def discard(self) -> None:
-        """Removes everything that ffdi wrote here; config.toml stays."""
+        """Removes what was trained, with its scores; config.toml stays, and what other verbs have found out."""
         for path in self.folder.glob("fold_*"):
             shutil.rmtree(path)
         begun = (self.resolved_path, self.provenance_path, self.folds_path, self.roster_path)

@@ -12,18 +12,19 @@ import numpy as np
 from ffdi import stopping
 from ffdi.config import Config
 from ffdi.data.loader import Batch, Batches
+from ffdi.errors import TrainingError
 from ffdi.training import recipe
 from ffdi.training.device import Device
 from ffdi.training.fit import step
 from ffdi.training.state import State
 
-LOWEST, HIGHEST = 1e-6, 1.0
+LOWEST, HIGHEST = 1e-6, 10.0
 SMOOTHING = 0.9
 """Of the losses, whose batches differ."""
 EXPLODED = 4.0
 """So many times the least loss is the end."""
-MARGIN = 0.1
-"""The part of the rate with the least loss that is safe."""
+FALL = 0.01
+"""The part of the loss by which it has to fall somewhere."""
 
 
 class Tried(NamedTuple):
@@ -31,6 +32,14 @@ class Tried(NamedTuple):
 
     lr: float
     loss: float
+
+
+class Valley(NamedTuple):
+    """The rates between which the loss falls, and the one in the middle of them, by factors."""
+
+    low: float
+    high: float
+    rate: float
 
 
 def measure(state: State, training: Batches, config: Config, device: Device, steps: int) -> Iterator[Tried]:
@@ -61,14 +70,35 @@ def measure(state: State, training: Batches, config: Config, device: Device, ste
         yield Tried(rate, smoothed)
 
 
-def suggested(tried: Sequence[Tried]) -> float:
-    """A tenth of the rate at which the loss was least: beyond it the steps begin to do harm.
+def suggested(tried: Sequence[Tried]) -> Valley:
+    """Where the loss falls, and the middle of it: far from where steps do nothing, and from where they do harm.
+
+    The longest run of losses, each below the one before it, the ones between them left out (fastai's 'valley').
 
     Raises:
-        ValueError: nothing was tried.
+        TrainingError: the loss falls nowhere by a hundredth.
     """
-    losses = np.array([one.loss for one in tried])
-    return float(f"{MARGIN * tried[int(losses.argmin())].lr:.2g}")
+    if not tried:
+        raise TrainingError(
+            f"the loss is not finite even at a learning rate of {LOWEST:g}",
+            hint="set train.precision = 'fp32' in config.toml",
+        )
+    loss = np.array([one.loss for one in tried])
+    length, begin = np.ones(len(loss), int), np.arange(len(loss))
+    for end in range(1, len(loss)):
+        before = np.where(loss[:end] > loss[end], length[:end], 0)
+        if before.any():
+            latest = end - 1 - before[::-1].argmax()
+            length[end], begin[end] = before[latest] + 1, begin[latest]
+    last = int(length.argmax())
+    first = int(begin[last])
+    if loss[last] > (1 - FALL) * loss[first]:
+        raise TrainingError(
+            f"no learning rate between {LOWEST:g} and {tried[-1].lr:.2g} lowers the loss in {len(tried)} steps",
+            hint="try again with more --steps; where that says the same, look at the data: invoke doctor",
+        )
+    low, high = tried[first].lr, tried[last].lr
+    return Valley(low, high, float(f"{math.sqrt(low * high):.2g}"))
 
 
 def _endless(training: Batches) -> Iterator[Batch]:

@@ -53,7 +53,7 @@ def test_a_cpu_without_bf16_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_not_installed_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vino, "find_spec", lambda _name: None)
-    assert vino.RUNTIMES["openvino"].missing(0) == "openvino is not installed: pip install 'ffdi[openvino]'"
+    assert vino.RUNTIMES["openvino"].missing(0) == "openvino is not installed: pip install -e '.[openvino]'"
 
 
 def test_another_precision_than_was_asked_for_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,12 @@ def test_a_trial_that_has_diverged_never_goes_on() -> None:
     assert halving.promoted(scores, 2, 3, closed=True) is None
 
 
+def test_a_trial_that_failed_later_leaves_its_place_to_the_next() -> None:
+    scores = {"a": [0.9, -math.inf], "b": [0.8], "c": [0.7]}
+    assert halving.promoted(scores, 3, 3, closed=False) == "b"
+    assert halving.promoted(scores, 3, 3, closed=True) == "b"
+
+
 def test_a_whole_sweep_trains_less_than_every_trial_and_finds_the_best() -> None:
     """27 trials whose order never changes: 27 + 9 + 3 comparisons and no more, and the best three reach the end."""
     scores: dict[str, list[float]] = {}
