@@ -21,6 +21,10 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
+SMALLEST = 32
+"""Pixels of an image's edge: of fewer a backbone's last map is one point."""
+
+
 class SplitFiles(Section):
     """Where one split's files lie, relative to the data's root; what is left out is looked for."""
 
@@ -57,7 +61,7 @@ class ModelConfig(Section):
     backbone: str = "resnet18"
     pretrained: bool = True
     weights_file: str | None = None
-    size: int = Field(256, ge=32, le=2048)
+    size: int = Field(256, ge=SMALLEST, le=2048)
     resize: Literal["squash", "crop", "pad"] = "squash"
     residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
@@ -67,7 +71,7 @@ class AugmentConfig(Section):
     """Which named recipe changes training images, and how images of a batch are mixed."""
 
     recipe: str = "flips"
-    window: int = Field(0, ge=0)
+    window: int = Field(0, ge=0, le=2048)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
 
@@ -78,18 +82,23 @@ class ForgeConfig(Section):
     share: float = Field(0.0, ge=0, le=0.5)
     kinds: list[str] = Field(["self_blend"], min_length=1)
 
+    @property
+    def outlined(self) -> bool:
+        """Whether faces' landmarks are looked at."""
+        return self.share > 0 and "self_blend" in self.kinds
+
 
 class TrainConfig(Section):
     """Optimiser, schedule, loss and what is kept."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(10, ge=1, le=100_000)
+    batch_size: int = Field(64, ge=1, le=65_536)
     optimizer: str = "adamw"
     lr: float = Field(1e-4, gt=0)
     weight_decay: float = Field(1e-2, ge=0)
     schedule: str = "cosine"
-    warmup_epochs: float = Field(0.0, ge=0)
-    freeze_epochs: int = Field(0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0, le=100_000)
+    freeze_epochs: int = Field(0, ge=0, le=100_000)
     layer_decay: float = Field(1.0, gt=0, le=1)
     sam: float = Field(0.0, ge=0, le=1)
     sampling: str = "all"

@@ -62,6 +62,15 @@ CONFIGS = {
         "model.size = 100: the backbone does not take images of that size: Input height (100) should be divisible by "
         "patch size (16).\nnext: correct model.size in config.toml",
     ),
+    "a window that no network sees": (
+        "[augment]\nwindow = 16\n",
+        "augment.window = 16 is smaller than 32\n"
+        "next: set a larger augment.window, or 0 for whole images, in config.toml",
+    ),
+    "hardly any mixup": (
+        "[augment]\nmixup = 1e-50\n",
+        "augment.mixup = 1e-50 mixes nothing\nnext: set augment.mixup = 0, or 0.01 or more, in config.toml",
+    ),
     "a window larger than the image": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\nwindow = 65\n",
         "augment.window = 65 is larger than model.size = 64\nnext: set a smaller augment.window, or 0, in config.toml",

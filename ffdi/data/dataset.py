@@ -186,7 +186,10 @@ def _with_landmarks(train: Table, root: Path, config: DataConfig, problems: list
     if path.is_file():
         return replace(train, landmarks=landmarks.read(path, train.img_name, config, problems))
     if config.landmarks_file is not None:
-        raise DataError(f"data.landmarks_file names {path}, which does not exist")
+        raise DataError(
+            f"data.landmarks_file names {path}, which does not exist",
+            hint="correct data.landmarks_file in config.toml, or remove it",
+        )
     return train
 
 

@@ -19,6 +19,8 @@ from ffdi.errors import DataError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
 MAX_PIXELS = 50_000_000
+LONGEST = 4
+"""Times the shorter side: what a strip has beyond is cut off before it is enlarged."""
 """Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
 MAX_BYTES = 200_000_000
 """Of a file, beyond which it is refused before it is read."""
@@ -155,6 +157,9 @@ def _squash(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
 def _crop(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
     height, width = pixels.shape[:2]
     if (missing := size / min(height, width)) > 1:
+        longest = LONGEST * min(height, width)
+        pixels = _cut(pixels, longest, longest, View(x=view.x, y=view.y))
+        height, width = pixels.shape[:2]
         pixels = _scaled(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
     return _scaled(_cut(pixels, size, size, view), size, size)
 

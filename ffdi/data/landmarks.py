@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from ffdi.config import DataConfig
@@ -13,16 +14,18 @@ LEAST = 3
 """Points that enclose something."""
 BEYOND = 0.5
 """How far outside of an image a point may lie, in parts of it: faces are cut off at borders."""
+SMALLEST = 0.01
+"""The part of an image that points have to enclose: less is no face."""
 
 
 def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[str]) -> np.ndarray:
     """The points of each image's face.
 
     Args:
-        path: the CSV; images that it does not name have no points.
+        path: the CSV; images that it does not name have no points, and names of other images are passed over.
         img_name: str [N].
         config: what the column of the image's name is called.
-        problems: receives a line for each bad row.
+        problems: receives a line for each bad row, and one where no row names any of the images.
 
     Returns:
         float32 [N, L, 2], x and y from 0 to 1; NaN where there are none.
@@ -41,6 +44,8 @@ def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[st
         elif name in place:
             found[place[name]] = [float(value) for value in values]
         seen.add(name)
+    if len(place) and not seen & place.keys():
+        problems.append(f"{path.name} names none of the {len(place)} training images, such as {img_name[0]}")
     return found.reshape(len(img_name), -1, 2)
 
 
@@ -53,4 +58,12 @@ def _fault(name: str, values: list[str], seen: set[str]) -> str:
                 return f"{value} is no place in an image: points are in parts of its width and height, from 0 to 1"
         except ValueError:
             return f"'{value}' is no number"
+    if _enclosed(values) < SMALLEST:
+        return f"the points enclose less than {SMALLEST:.0%} of the image: no face is so small"
     return ""
+
+
+def _enclosed(values: list[str]) -> float:
+    """The part of an image inside of the points' convex hull."""
+    points = np.array(values, np.float32).reshape(-1, 2).clip(0, 1)
+    return cv2.contourArea(cv2.convexHull(points))

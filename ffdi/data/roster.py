@@ -15,14 +15,19 @@ LANDMARKS = "landmarks_sha256"
 """One more column where there are any."""
 
 
-def of(survey: Survey) -> str:
-    """The usable images of a split, sorted by name, whatever their order and place: the same images, the same text."""
+def of(survey: Survey, landmarks: bool = False) -> str:
+    """The usable images of a split, sorted by name, whatever their order and place: the same images, the same text.
+
+    Args:
+        survey: of the split.
+        landmarks: whether those are looked at, so that others are other training images.
+    """
     table = survey.table
     target = [""] * len(table) if table.target is None else table.target.tolist()
     group = [""] * len(table) if table.group is None else table.group.tolist()
     hashes = [row.tobytes().hex() for row in survey.sha256]
     columns = [table.img_name.tolist(), target, group, hashes]
-    if table.landmarks is not None:
+    if landmarks and table.landmarks is not None:
         columns.append([sha256(points.tobytes()).hexdigest() for points in table.landmarks])
     rows = zip(*columns, strict=True)
     file = io.StringIO()

@@ -90,7 +90,7 @@ def read(export: ExportFolder) -> dict[str, Any]:
         hashes.check(documents.inside(export.folder, name), expected, export.bundle_path, again)
     if not _usable(export, content):
         raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
-    resize = images.RESIZES.get(content["input"]["framing"], "another way")
+    resize = images.RESIZES.get(str(content["input"]["framing"]), "another way")
     for key, policy in (("decode", images.DECODE), ("resize", resize)):
         if content["input"][key] != policy:
             raise ExperimentError(

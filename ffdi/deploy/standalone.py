@@ -30,11 +30,19 @@ def squash(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def crop(pixels: np.ndarray, size: int) -> np.ndarray:
     """The middle at its own scale; an image that is too small is enlarged first."""
-    height, width = pixels.shape[:2]
-    if (missing := size / min(height, width)) > 1:
+    short = min(pixels.shape[:2])
+    if (missing := size / short) > 1:
+        pixels = middle(pixels, 4 * short)
+        height, width = pixels.shape[:2]
         pixels = scale(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
-    top, left = round(0.5 * (pixels.shape[0] - size)), round(0.5 * (pixels.shape[1] - size))
-    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+    return np.ascontiguousarray(middle(pixels, size))
+
+
+def middle(pixels: np.ndarray, edge: int) -> np.ndarray:
+    """At most so many rows and columns."""
+    rows, columns = min(edge, pixels.shape[0]), min(edge, pixels.shape[1])
+    top, left = round(0.5 * (pixels.shape[0] - rows)), round(0.5 * (pixels.shape[1] - columns))
+    return pixels[top : top + rows, left : left + columns]
 
 
 def pad(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -6,6 +6,8 @@ landmarks; ours, unless landmarks are given, is a soft oval or a random convex s
 
 from __future__ import annotations
 
+from itertools import count
+
 import cv2
 import numpy as np
 
@@ -13,6 +15,8 @@ CENTRE = (0.50, 0.52)
 """Of the masks, in parts of the crop's width and height."""
 WANDER = 0.05
 """How far a mask's centre may lie from there."""
+HULLS = 4
+"""So often landmarks are tried before an oval is taken in their place."""
 AXES = ((0.16, 0.32), (0.20, 0.38))
 """Half the width and half the height of a mask, in the same parts."""
 RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)
@@ -40,8 +44,7 @@ def self_blend(
     if rng.random() < 0.5:
         changed, background = background, changed
     half = max(size // 2, 16)  # masks are smooth, and blurs of them dear
-    outline = _shape(half, rng) if landmarks is None else _hull(half, landmarks, rng)
-    mask = np.float32(rng.choice(RATIOS)) * _softened(_bent(outline, rng), rng)
+    mask = np.float32(rng.choice(RATIOS)) * _mask(half, landmarks, rng)
     weight = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)[..., None]
     blended = background + weight * (_moved(changed, rng).astype(np.float32) - background)
     return np.clip(np.rint(blended), 0, 255).astype(np.uint8), weight[..., 0]
@@ -77,6 +80,17 @@ def _moved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     matrix = cv2.getRotationMatrix2D((size / 2, size / 2), 0, 1 + rng.uniform(-SCALE, SCALE))
     matrix[:, 2] += rng.uniform(-1, 1, 2) * SHIFT * size
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def _mask(size: int, landmarks: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Float32 [size, size] from 0 to 1; never empty: small outlines vanish where they are softened."""
+    for draw in count():
+        outlined = landmarks is not None and draw < HULLS
+        outline = _hull(size, landmarks, rng) if outlined else _shape(size, rng)
+        mask = _softened(_bent(outline, rng), rng)
+        if mask.any():
+            return mask
+    raise AssertionError("an oval of a third of the image is left by every draw but a few")
 
 
 def _shape(size: int, rng: np.random.Generator) -> np.ndarray:

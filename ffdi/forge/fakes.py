@@ -11,6 +11,9 @@ from ffdi.errors import ConfigError, nearest
 from ffdi.forge.blending import self_blend
 from ffdi.forge.manipulations import MANIPULATIONS
 
+LONGEST = 4
+"""Times the shorter side: faces are worked on in squares, and that of a strip would not fit into memory."""
+
 
 def check(kinds: Collection[str]) -> None:
     """Refuses kinds that are not there.
@@ -42,10 +45,12 @@ def make(
         landmarks: float [L, 2], points of the real face in parts of width and height, for kinds that use them.
 
     Returns:
-        uint8 RGB [H, W, 3].
+        uint8 RGB [H, W, 3]; of an image that is LONGEST times as long as it is broad, the middle is faked.
     """
     height, width = real.shape[:2]
-    edge = max(height, width)
+    edge = min(max(height, width), LONGEST * min(height, width))
+    if edge < max(height, width):
+        return _in_the_middle(kinds, real, partner, rng, edge)
     top, left = (edge - height) // 2, (edge - width) // 2
     whole = _square(real, edge)
     other = cv2.resize(partner, (edge, edge), interpolation=cv2.INTER_AREA)
@@ -56,6 +61,18 @@ def make(
     else:
         fake, _ = KINDS[kind](whole, other, rng)
     return np.ascontiguousarray(fake[top : top + height, left : left + width])
+
+
+def _in_the_middle(
+    kinds: Sequence[str], real: np.ndarray, partner: np.ndarray, rng: np.random.Generator, edge: int
+) -> np.ndarray:
+    """All but a strip's middle is left as it is."""
+    rows, columns = (
+        slice((length - min(length, edge)) // 2, (length + min(length, edge)) // 2) for length in real.shape[:2]
+    )
+    fake = real.copy()
+    fake[rows, columns] = make(kinds, real[rows, columns], partner, rng)
+    return fake
 
 
 def _square(pixels: np.ndarray, edge: int) -> np.ndarray:

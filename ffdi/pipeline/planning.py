@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ffdi import console, hashes, provenance, publish, variants
-from ffdi.config import Config
+from ffdi.config import SMALLEST, Config
 from ffdi.data import dataset as datasets
 from ffdi.data import doctor, roster
 from ffdi.data.doctor import Diagnosis
@@ -28,6 +28,10 @@ from ffdi.variants import Keys
 if TYPE_CHECKING:
     from ffdi.training.device import Device
     from ffdi.training.fold import Plan
+
+
+LEAST_MIXED = 0.01
+"""Of mixup and cutmix: with less in a Beta distribution a draw is 0 or 1 in floating point."""
 
 
 class Flags(NamedTuple):
@@ -75,6 +79,17 @@ def check(settings: Config) -> None:
     residual.check(settings.model)
     ensemble.check(settings.ensemble.method)
     calibration.check(settings.ensemble.calibration)
+    if 0 < settings.augment.window < SMALLEST:
+        raise ConfigError(
+            f"augment.window = {settings.augment.window} is smaller than {SMALLEST}",
+            hint="set a larger augment.window, or 0 for whole images, in config.toml",
+        )
+    for key in ("mixup", "cutmix"):
+        if 0 < getattr(settings.augment, key) < LEAST_MIXED:
+            raise ConfigError(
+                f"augment.{key} = {getattr(settings.augment, key)} mixes nothing",
+                hint=f"set augment.{key} = 0, or {LEAST_MIXED} or more, in config.toml",
+            )
     if settings.augment.window > settings.model.size:
         raise ConfigError(
             f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
@@ -146,7 +161,7 @@ def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags
     console.say(f"data: {sources.counts(found.split('train'))}")
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
-    return Material(diagnosis, roster.of(diagnosis.surveys["train"]))
+    return Material(diagnosis, roster.of(diagnosis.surveys["train"], settings.forge.outlined))
 
 
 def plan(experiment: Experiment, settings: Config, material: Material, where: Device, weights: Path | None) -> Plan:

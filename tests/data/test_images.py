@@ -348,6 +348,15 @@ def test_a_crop_of_a_small_image_is_enlarged_until_it_fits(shape: tuple[int, int
     assert (cropped == (10, 200, 30)).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 2)])
+def test_a_strip_is_cut_before_it_is_enlarged(shape: tuple[int, int]) -> None:
+    """Enlarged whole it would have gigabytes, in which OpenCV does not count."""
+    pixels = np.zeros((*shape, 3), np.uint8)
+    middle = tuple(slice(max(0, length // 2 - 2), length // 2 + 2) for length in shape)
+    pixels[middle] = 250
+    assert (Framing(512, "crop").frame(pixels)[200:312, 200:312] > 200).all()
+
+
 @pytest.mark.parametrize(("shape", "black"), [((60, 120), [0, 1]), ((120, 60), [2, 3]), ((64, 64), [])])
 def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]) -> None:
     padded = Framing(32, "pad").frame(np.full((*shape, 3), 200, np.uint8))

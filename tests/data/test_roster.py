@@ -52,6 +52,14 @@ def test_the_digest_changes_with_names_labels_groups_and_bytes(gallery: Gallery,
     assert len(set(digests)) == len(changed) + 2
 
 
+def test_landmarks_count_where_they_are_looked_at(gallery: Gallery, findings: Findings) -> None:
+    table = gallery(4)
+    points = np.random.default_rng(0).random((4, 3, 2), np.float32)
+    surveys = [survey_of(replace(table, landmarks=one), findings) for one in (None, points, points / 2)]
+    assert len({roster.of(survey) for survey in surveys}) == 1
+    assert len({roster.of(survey, landmarks=True) for survey in surveys}) == 3
+
+
 def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, findings: Findings) -> None:
     table = gallery(4)
     without = digest(table.take(np.array([0, 1, 3])), findings)

@@ -53,6 +53,7 @@ def export(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "small.png"), rng.integers(0, 256, (20, 40, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "strip.png"), rng.integers(0, 256, (7, 301, 3), np.uint8))
     return tmp_path
 
 
@@ -70,12 +71,12 @@ def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
     written(single(), export / "model.onnx", framing=resize)
-    done = run(export, machine, "large.jpg", "small.png")
+    done = run(export, machine, "large.jpg", "small.png", "strip.png")
     assert (done.returncode, done.stderr) == (0, "")
-    batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png")])
+    batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])
     expected = single().score(batch)
     names, y_pred = zip(*(line.split(",") for line in done.stdout.splitlines()), strict=True)
-    assert names == ("large.jpg", "small.png")
+    assert names == ("large.jpg", "small.png", "strip.png")
     assert np.abs(np.array(y_pred, np.float32) - expected).max() < 1e-5
 
 

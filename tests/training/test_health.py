@@ -85,6 +85,11 @@ def test_a_loss_that_the_share_alone_would_reach_is_told() -> None:
     }
 
 
+def test_the_loss_of_the_hardest_images_is_compared_with_nothing() -> None:
+    config = TrainConfig(epochs=2, lr=3e-3, hard_share=0.5)
+    assert health.check(config, 1, 0.9, 0.6931, TARGET, LEARNED) is None
+
+
 def test_augmentation_that_repeats_itself_is_refused() -> None:
     images = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     health.check_draws(images, images[::-1])
