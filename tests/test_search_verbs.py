@@ -296,8 +296,9 @@ def test_a_list_that_says_more_is_refused(content: str, error: str, listed: Path
     assert {place.name for place in listed.iterdir()} == {"tiny", "other", "both"}  # no variant is half a list
 
 
-def test_verbs_of_one_experiment_say_that_a_list_is_several(listed: Path, invoke: Invoke) -> None:
-    answer = invoke("doctor", "--experiment", "both")
+@pytest.mark.parametrize("verb", ["doctor", "score", "find-lr"])
+def test_verbs_of_one_experiment_say_that_a_list_is_several(verb: str, listed: Path, invoke: Invoke) -> None:
+    answer = invoke(verb, "--experiment", "both")
     assert (answer.code, answer.err) == (
         1,
         f"error: {listed}/both/config.toml is a list of experiments: tiny, other\n"

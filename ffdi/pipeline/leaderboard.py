@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ffdi import config, console, documents, hashes, publish
+from ffdi.config import Config
 from ffdi.errors import ExperimentError, FFDIError
 from ffdi.store.experiment import Experiment
 from ffdi.store.fold import FoldFolder
@@ -57,17 +58,18 @@ def _row(experiment: Experiment) -> dict[str, Any]:
     try:
         settings = config.load(experiment.config_path)
         row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
-        row.update(_trained(experiment, settings.folds.k))
+        row.update(_trained(experiment, settings))
         row.update(_scores(experiment))
     except FFDIError as error:
         row["state"] = error.what
     return row
 
 
-def _trained(experiment: Experiment, k: int) -> dict[str, Any]:
+def _trained(experiment: Experiment, settings: Config) -> dict[str, Any]:
+    k = settings.folds.k
     folders = [folder for folder in map(experiment.fold, range(k)) if folder.manifest_path.is_file()]
     if not folders:
-        return {"state": _begun(experiment, k)}
+        return {"state": _begun(experiment, settings)}
     symptoms = sorted({symptom for folder in folders for symptom in folder.symptoms()})
     unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
     states = [*unfinished, *(["config changed since"] if _changed(experiment) else []), *symptoms]
@@ -78,12 +80,11 @@ def _trained(experiment: Experiment, k: int) -> dict[str, Any]:
     }
 
 
-def _begun(experiment: Experiment, k: int) -> str:
+def _begun(experiment: Experiment, settings: Config) -> str:
     """How far an experiment came of which no fold is finished."""
-    for folder in map(experiment.fold, range(k)):
+    for folder in map(experiment.fold, range(settings.folds.k)):
         if history := folder.begun():
-            auc = history[-1]["val_auc"]
-            epochs = config.load(experiment.config_path).train.epochs
+            auc, epochs = history[-1]["val_auc"], settings.train.epochs
             return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
     return "not trained"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import console, documents, hashes
+from ffdi import config, console, documents, hashes
 from ffdi.data import folds
 from ffdi.errors import ExperimentError
 from ffdi.pipeline import screens, shift, stress
@@ -31,6 +31,7 @@ def run(
     `stressed` and `shifted` look at images as well; the arguments after them are for that.
     """
     experiment = workspace.experiment(name)
+    config.load(experiment.config_path)  # a list has no scores of its own
     experiment.check_scored()
     with experiment.locked():
         deal = folds.recorded(experiment.folds_path)
