@@ -2,7 +2,7 @@
 the same network without them, by more than the paired interval.
 
     python benchmarks/unseen_fakes.py --data FOLDER --data FOLDER [--backbone resnet18] [--weights FILE]
-        [--experiment resnet18-fast] [--set train.lr=3e-3] [--share 0.25] [--epochs 8] [--seeds 3]
+        [--experiment resnet18-fast] [--set train.lr=3e-3] [--share 0.25] [--epochs 8] [--seeds 0,1,2]
 
 Each FOLDER is in FFDI layout with a labelled validation split, and has another kind of fakes. Trained on all training
 images of the one, scored on the validation split of the other, and the other way; for every seed once without and once
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--share", type=float, default=0.25)
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="0,1,2")
     asked = parser.parse_args()
     torch.set_num_threads(machine.cores())
     for here, there in itertools.permutations(asked.data, 2):
@@ -54,7 +54,7 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
     val = there.split("val")
     assert val.target is not None
     differences = []
-    for seed in range(asked.seeds):
+    for seed in map(int, asked.seeds.split(",")):
         without, blended = (y_pred(asked, here, there, seed, share) for share in (0.0, asked.share))
         scores = [score.judged(val, one)[0] for one in (without, blended)]
         print(f"  seed {seed}: AUC {scores[0]:.4f} without, {scores[1]:.4f} with", flush=True)

@@ -70,7 +70,7 @@ class ModelConfig(Section):
 class AugmentConfig(Section):
     """Which named recipe changes training images, and how images of a batch are mixed."""
 
-    recipe: str = "flips"
+    recipe: str = "postprocess"
     window: int = Field(0, ge=0, le=2048)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
@@ -92,22 +92,22 @@ class TrainConfig(Section):
     """Optimiser, schedule, loss and what is kept."""
 
     epochs: int = Field(10, ge=1, le=100_000)
-    batch_size: int = Field(64, ge=1, le=65_536)
+    batch_size: int = Field(32, ge=1, le=65_536)
     optimizer: str = "adamw"
-    lr: float = Field(1e-4, gt=0)
-    weight_decay: float = Field(1e-2, ge=0)
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(5e-2, ge=0)
     schedule: str = "cosine"
-    warmup_epochs: float = Field(0.0, ge=0, le=100_000)
+    warmup_epochs: float = Field(0.5, ge=0, le=100_000)
     freeze_epochs: int = Field(0, ge=0, le=100_000)
     layer_decay: float = Field(1.0, gt=0, le=1)
     sam: float = Field(0.0, ge=0, le=1)
-    sampling: str = "all"
+    sampling: str = "balanced"
     loss: str = "bce"
     class_weights: bool = False
     hard_share: float = Field(1.0, gt=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad: float = Field(1.0, ge=0)
-    ema: float = Field(0.0, ge=0, lt=1)
+    ema: float = Field(0.99, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     select: Literal["last", "best"] = "last"
     checkpoint_every: float = Field(300, ge=0)
@@ -116,7 +116,7 @@ class TrainConfig(Section):
 class PredictConfig(Section):
     """How a trained network is asked."""
 
-    tta: Literal["none", "hflip", "crops", "hflip+crops"] = "none"
+    tta: Literal["none", "hflip", "crops", "hflip+crops"] = "hflip"
 
 
 class EnsembleConfig(Section):

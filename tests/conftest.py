@@ -30,10 +30,17 @@ k = 2
 backbone = "test_resnet"
 pretrained = false
 size = 32
+[augment]
+recipe = "flips"
+[predict]
+tta = "none"
 [train]
 epochs = 3
 batch_size = 8
+sampling = "all"
 lr = 3e-3
+weight_decay = 1e-2
+warmup_epochs = 0
 ema = 0.9
 """
 """A config that trains in seconds; test_resnet is timm's own small network."""

@@ -54,7 +54,7 @@ def test_a_weights_file_counts_by_its_content(tmp_path: Path) -> None:
 
 def test_differences_name_the_key_with_both_values() -> None:
     old, new = Config().identity(), Config(seed=1, train={"lr": 0.5}).identity()
-    assert config.differences(old, new) == ["seed: 0 -> 1", "train.lr: 0.0001 -> 0.5"]
+    assert config.differences(old, new) == ["seed: 0 -> 1", "train.lr: 0.001 -> 0.5"]
     assert config.differences(old, old) == []
 
 

@@ -114,7 +114,7 @@ def test_experiments_of_several_sizes_share_a_graph(copy: Path, competition: Pat
 
 def test_flip_tta_is_in_the_graph_too(workspace: Path, competition: Path, invoke: Invoke) -> None:
     config = workspace / "experiments" / "tiny" / "config.toml"
-    config.write_text(TINY + '[predict]\ntta = "hflip"\n')
+    config.write_text(TINY.replace('tta = "none"', 'tta = "hflip"'))
     assert invoke("train-folds", "--experiment", "tiny", "--data", str(competition)).code == 0
     exported(invoke, "--experiment", "tiny")
     check_equal(workspace / "exports" / "tiny")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ffdi import blend, config, variants
+from ffdi import config, variants
 from ffdi.errors import ConfigError
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
@@ -44,6 +44,7 @@ def make(workspace: Workspace, names: Sequence[str]) -> None:
         ConfigError: a key is unknown or does not take its value, in any variant; one was changed by hand; or what a
             list names cannot be one ensemble.
     """
+    from ffdi import blend
     from ffdi.pipeline import planning
 
     listed = [(found, _listed(workspace, one)) for one in names if (found := workspace.found(one)) is not None]

@@ -28,7 +28,9 @@ FRAMING = Framing(SIZE)
 
 
 def training(table: Table, *, workers: int = 0, batch_size: int = 4, recipe: str = "postprocess") -> Batches:
-    config = Config(seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size})
+    config = Config(
+        seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
+    )
     return loader.training(table, config, fold=1, workers=workers, pin_memory=False)
 
 

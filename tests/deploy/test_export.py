@@ -107,7 +107,9 @@ def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None
 
 
 def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
-    config = Config(model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"})
+    config = Config(
+        model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"}, predict={"tta": "none"}
+    )
     torch.manual_seed(1)
     network = detectors.build(config.model, None).eval()
     large = np.random.default_rng(0).integers(0, 256, (3, 47, 47, 3), np.uint8)

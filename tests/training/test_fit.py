@@ -120,7 +120,7 @@ def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
 
 
 def test_the_average_is_what_is_kept() -> None:
-    fast, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant"))
+    fast, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema=0))
     slow, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema=0.99))
     assert slow.kept is not slow.detector
     assert 0 < slow.kept.layer.weight.item() < fast.kept.layer.weight.item()  # type: ignore[operator]

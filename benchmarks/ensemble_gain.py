@@ -1,0 +1,43 @@
+"""Claim: experiments together never score lower out of fold than the best of them, by more than the interval of the
+difference; how they are combined is fitted without the images that it is scored on.
+
+    python benchmarks/ensemble_gain.py EXPERIMENT EXPERIMENT [...]
+
+A list stands for what it lists; $FFDI_ROOT is heeded. All are trained, on the same folds. The AUC is taken within each
+fold and averaged; the best member is the one with the best such AUC, which favours it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from ffdi.blend import Blend
+from ffdi.pipeline import lists
+from ffdi.scoring import differences
+from ffdi.scoring.ensemble import sigmoid
+from ffdi.store.workspace import Workspace
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def main(names: list[str]) -> None:
+    """Prints each member's AUC, and the difference of all together against the best."""
+    workspace = Workspace.of(PROJECT)
+    members, _ = lists.spread(workspace, names)
+    blend = Blend.of([workspace.experiment(name) for name in members])
+    together = [*(sigmoid(row) for row in blend.held_out), blend.choice.y_pred]
+    rows = blend.deal.target, blend.deal.fold, blend.deal.group
+    alone = differences.against_first(np.stack(together), *rows, 0.95)[:-1]
+    for name, member in zip(members, alone, strict=True):
+        print(f"{name:50} {member.auc:.4f}")
+    best = int(np.argmax([member.auc for member in alone]))
+    gain = differences.against_first(np.stack([together[best], together[-1]]), *rows, 0.95)[1]
+    print(f"{'together, by ' + blend.method:50} {gain.auc:.4f}")
+    print(f"against {members[best]}: {gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
