@@ -35,6 +35,23 @@ def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept:
 
 @task(
     auto_shortflags=False,
+    help={
+        "experiment": EXPERIMENT,
+        "data": DATA,
+        "yes": "do not ask before pixels are written (cache.pixels = true)",
+        "fresh": "throw the cache of these images away, and write it anew",
+    },
+)
+def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: bool = False) -> None:
+    """Pack all images into one file, which is faster to read."""
+    with _spoken():
+        from ffdi.pipeline import cache
+
+        cache.run(_workspace(), experiment, data=data or None, yes=yes, fresh=fresh)
+
+
+@task(
+    auto_shortflags=False,
     iterable=["experiment"],
     help={
         "experiment": f"{EXPERIMENT} (default: {DEFAULT}); repeat it to train several",

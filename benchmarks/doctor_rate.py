@@ -103,8 +103,8 @@ def decoded(table: Table, threads: int) -> None:
 def looked_at(table: Table, findings: Findings, threads: int) -> None:
     """The doctor's look at all images, as its verb takes it."""
     looked = survey.Survey(table)
-    for row, seen in enumerate(survey.examine(table, findings, threads)):
-        looked.record(row, seen)
+    for seen in survey.examine(table, findings, threads):
+        looked.record(seen)
 
 
 def whole(root: Path, files: int) -> None:

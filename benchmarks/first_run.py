@@ -1,5 +1,6 @@
 """Claims: `invoke --list` takes under half a second without torch; a finished experiment's submission and its ONNX
-scores differ by at most 1e-4; all folds together score at least as well on the test split as they do on average.
+scores by a runtime in fp32 differ by at most 1e-4; all folds together score at least as well on the test split as they
+do on average.
 
     python benchmarks/first_run.py            the quickstart, after the README's first command
     python benchmarks/first_run.py NAME       another experiment; $FFDI_ROOT is heeded
@@ -65,7 +66,8 @@ def main(name: str) -> None:
         print(f"{split + ' AUC, mean of folds':26}{score['mean']['auc']:.4f}")
         print(f"{split + ' AUC, ensemble':26}{score['ensemble']['auc']:.4f}")
     difference = largest_difference(export.submission_path, export.scores_path)
-    print(f"submission against ONNX   {difference:.1e} over {record['rows']} images (bound 1e-4)")
+    runtime = documents.read(export.scores_path.with_suffix(".json"))["runtime"]
+    print(f"submission against ONNX   {difference:.1e} over {record['rows']} images by {runtime} (fp32: bound 1e-4)")
 
 
 if __name__ == "__main__":

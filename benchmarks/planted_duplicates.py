@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from ffdi.config import DataConfig
-from ffdi.data import dataset, duplicates, images, likeness
+from ffdi.data import dataset, duplicates, fingerprint, images, likeness
 from ffdi.data.images import Framing
 from ffdi.forge import portraits
 
@@ -115,7 +115,7 @@ def planted(pictures: list[np.ndarray], count: int) -> tuple[list[np.ndarray], n
 
 def printed(pixels: np.ndarray) -> np.ndarray:
     """The fingerprint of RGB pixels."""
-    return duplicates.fingerprint(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
+    return fingerprint.of(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
 
 
 def verdicts(pictures: list[np.ndarray], pairs: Iterator[np.ndarray]) -> dict[tuple[int, int], str]:
@@ -191,7 +191,7 @@ def one_by_one(content: np.ndarray, runs: int = 400) -> tuple[float, ...]:
         times.append(time.perf_counter_ns())
         grey = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
         times.append(time.perf_counter_ns())
-        duplicates.fingerprint(grey)
+        fingerprint.of(grey)
         times.append(time.perf_counter_ns())
         taken.append(np.diff(times) / 1000)
     started = time.perf_counter_ns()

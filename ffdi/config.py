@@ -113,6 +113,12 @@ class TrainConfig(Section):
     checkpoint_every: float = Field(300, ge=0)
 
 
+class CacheConfig(Section):
+    """What training images are before they are changed."""
+
+    pixels: bool = False
+
+
 class PredictConfig(Section):
     """How a trained network is asked."""
 
@@ -152,6 +158,7 @@ class Config(Section):
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     export: ExportConfig = ExportConfig()
+    cache: CacheConfig = CacheConfig()
     blend: BlendConfig = BlendConfig()
 
     @property

@@ -18,6 +18,7 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
     lines = invoke("--list").out.splitlines()
     assert [line.strip() for line in lines if line.strip()] == [
         "Available tasks:",
+        "cache             Pack all images into one file, which is faster to read.",
         "doctor            Look at every image for what would spoil a run.",
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, proven equal.",

@@ -1,4 +1,4 @@
-"""Exact and near duplicates among many images: a fingerprint each, the pairs that may be one picture, clusters.
+"""Exact and near duplicates among many images: the pairs that may be one picture, by their fingerprints; clusters.
 
 A copy of an image in another fold or split makes every score look better than it is. The fingerprint is taken right
 after decoding, the search works on fingerprints alone, and only the pairs that it gives are decoded again, for
@@ -16,11 +16,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from threadpoolctl import threadpool_limits
 
-EDGE = 16
-"""A fingerprint is the picture in EDGE x EDGE greys: enough to compare a pair once more without its files."""
-BYTES = EDGE * EDGE
-SAMPLED = 64
-"""Pixels looked at along each axis: a fingerprint may not cost more than a twentieth of decoding an image of 512."""
+from ffdi.data.fingerprint import EDGE
+
 FREQUENCIES = 64
 """Lowest cosine waves that the search compares; higher ones move too much under a crop of 2 %."""
 SCALE = 2048
@@ -34,33 +31,6 @@ BRIGHT = 245
 """Greys that a change of brightness may have cut off count little there."""
 ROWS = 2048
 """Fingerprints on each side of one block of the search: 16 MiB of cosines for each thread."""
-
-
-def _shrink() -> np.ndarray:
-    """float32 [EDGE, SAMPLED], each row of sum 1: a mean over every cell, blurred by half a cell.
-
-    Without the blur a shift by a third of a cell tears edges. One matrix does what three calls of OpenCV would do in
-    three times the time.
-    """
-    halve = np.repeat(np.eye(2 * EDGE), SAMPLED // (2 * EDGE), axis=1) * 2 * EDGE / SAMPLED
-    blur = cv2.GaussianBlur(np.eye(2 * EDGE), (1, 0), sigmaX=1e-6, sigmaY=1.0)
-    return (np.repeat(np.eye(EDGE), 2, axis=1) / 2 @ blur @ halve).astype(np.float32)
-
-
-SHRINK = _shrink()
-
-
-def fingerprint(grey: np.ndarray) -> np.ndarray:
-    """The picture in 16 x 16 greys; equal greys give equal fingerprints.
-
-    Args:
-        grey: uint8 [H, W], the picture's greys.
-
-    Returns:
-        uint8 [256].
-    """
-    sparse = cv2.resize(grey, (SAMPLED, SAMPLED), interpolation=cv2.INTER_NEAREST)
-    return np.rint(SHRINK @ sparse @ SHRINK.T).astype(np.uint8).ravel()
 
 
 def candidates(fingerprints: np.ndarray, threads: int, rows: int = ROWS) -> Iterator[np.ndarray]:

@@ -10,17 +10,19 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
-from ffdi.data import duplicates, images
+from ffdi.data import fingerprint, images
 from ffdi.errors import DataError, ExperimentError
 
-VERSION = 2
+VERSION = 3
 """Of what a finding holds and how it is found; a store of another version is begun anew."""
 LAYOUT = (
     "DROP TABLE IF EXISTS image",
     "DROP TABLE IF EXISTS pair",
+    "DROP TABLE IF EXISTS twins",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
     "fingerprint BLOB, seal BLOB) WITHOUT ROWID",
     "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, seal BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
+    "CREATE TABLE twins (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, seal BLOB)",
 )
 
 
@@ -31,7 +33,7 @@ class Finding(NamedTuple):
         fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
         format, mode: Pillow's names ('JPEG', 'RGB').
         width, height: in pixels, as the header has them.
-        fingerprint: `duplicates.fingerprint` of the decoded greys.
+        fingerprint: `fingerprint.of` of the decoded greys.
     """
 
     fault: str = ""
@@ -49,8 +51,8 @@ def look(content: bytes) -> Finding:
         grey = images.grey(content, "")
     except DataError as error:
         return Finding(fault=error.what.strip())
-    fingerprint = duplicates.fingerprint(grey).tobytes()
-    return Finding("", header.format, header.mode, header.width, header.height, fingerprint)
+    print_ = fingerprint.of(grey).tobytes()
+    return Finding("", header.format, header.mode, header.width, header.height, print_)
 
 
 class Findings:
@@ -96,6 +98,15 @@ class Findings:
         """Keeps how alike the images of two hashes are."""
         rows = [(*sorted((first, second)), kind) for first, second, kind in found]
         self._insert("INSERT OR REPLACE INTO pair VALUES (?, ?, ?, ?)", rows)
+
+    def twins(self, images: bytes) -> tuple[bytes, bytes] | None:
+        """What `keep_twins` was given for images of that digest; None where nobody has compared just these."""
+        row = self._one("SELECT * FROM twins WHERE images = ?", (images,))
+        return (row[1], row[2]) if row else None
+
+    def keep_twins(self, images: bytes, cluster: bytes, near: bytes) -> None:
+        """Keeps which of many images show the same picture, and which of these pictures are only nearly the same."""
+        self._insert("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?)", [(images, cluster, near)])
 
     def _version(self) -> int:
         return self._store.execute("PRAGMA user_version").fetchone()[0]

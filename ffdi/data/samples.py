@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ffdi.config import Config
-from ffdi.data import augment, distort, images
+from ffdi.data import augment, distort, images, source
 from ffdi.data.augment import Key
 from ffdi.data.images import Framing
 from ffdi.data.order import Draw
@@ -32,29 +32,31 @@ class Reading:
 
     def __getitem__(self, row: int) -> Sample | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
+        target = float("nan") if self.table.target is None else float(self.table.target[row])
         try:
-            image = images.read(self.table.path(row))
+            return self._shown(row), target, row
         except DataError as error:
             return error
-        if self._distortion is not None:
-            image = distort.apply(self._distortion, image, seed=row)
-        target = float("nan") if self.table.target is None else float(self.table.target[row])
-        return self._framing.frame(image), target, row
+
+    def _shown(self, row: int) -> np.ndarray:
+        if self._distortion is None:
+            return source.framed(self.table, row, self._framing)
+        return self._framing.frame(distort.apply(self._distortion, source.whole(self.table, row), seed=row))
 
 
 class Forge:
     """Makes fakes of some kinds, keys of `fakes.KINDS`, from the real images of a table with labels."""
 
-    def __init__(self, table: Table, kinds: Sequence[str]) -> None:
+    def __init__(self, table: Table, kinds: Sequence[str], given: Callable[[int], np.ndarray]) -> None:
         assert table.target is not None
-        self._table, self._kinds = table, kinds
+        self._table, self._kinds, self._given = table, kinds, given
         self._real = np.flatnonzero(table.target == 0)
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
         """A fake made from the image that is the key's row, uint8 [H, W, 3]; `key` alone decides how."""
         rng, row = np.random.default_rng((*key, FORGED)), key[-1]
         partner = int(self._real[rng.integers(len(self._real))])
-        other = image if self._kinds == ["self_blend"] else images.read(self._table.path(partner))
+        other = image if self._kinds == ["self_blend"] else self._given(partner)
         return fakes.make(self._kinds, image, other, rng, self._points(row))
 
     def _points(self, row: int) -> np.ndarray | None:
@@ -74,14 +76,15 @@ class Training:
         self.table, self._seed, self._fold = table, config.seed, fold
         self._framing = Framing(config.model.size, config.model.resize)
         self._augmentation = augment.recipe(config.augment.recipe)
-        self._forge, self._window = Forge(table, config.forge.kinds), config.augment.window
+        self._framed_first = config.cache.pixels
+        self._forge, self._window = Forge(table, config.forge.kinds, self._given), config.augment.window
         self._spread = SPREAD if config.forge.share else 1.0
 
     def __getitem__(self, draw: Draw) -> Sample | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
         key = (self._seed, self._fold, draw.epoch, draw.row)
         try:
-            image = images.read(self.table.path(draw.row))
+            image = self._given(draw.row)
             if draw.forged:
                 image = self._forge(image, key)
         except DataError as error:
@@ -90,6 +93,10 @@ class Training:
         target = 1.0 if draw.forged else float(self.table.target[draw.row])
         # what happens to images on their way happens before a network's size is cut out of them
         return self._shown(self._augmentation(image, key), key), target, draw.row
+
+    def _given(self, row: int) -> np.ndarray:
+        """What recipes and fakes begin with: an image at its own size, or in the network's."""
+        return source.framed(self.table, row, self._framing) if self._framed_first else source.whole(self.table, row)
 
     def _shown(self, image: np.ndarray, key: Key) -> np.ndarray:
         """The image in the network's size, or a window of that."""

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffdi.data import images
-from ffdi.data.duplicates import BYTES
+from ffdi.data import cache, images
+from ffdi.data.cache import Cached
 from ffdi.data.findings import Finding, Findings, look
+from ffdi.data.fingerprint import BYTES
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 
@@ -26,6 +27,7 @@ HANDFUL = 16
 class Look(NamedTuple):
     """What one file came to; `fresh` where its bytes had to be decoded for it."""
 
+    row: int
     sha256: bytes
     size: int
     finding: Finding
@@ -34,7 +36,7 @@ class Look(NamedTuple):
 
 @dataclass
 class Survey:
-    """What was found in the images of a table, in its order.
+    """What was found in the images of a table, in its order; at first in those that are packed already.
 
     Attributes:
         table: the images.
@@ -63,10 +65,17 @@ class Survey:
         self.format, self.mode = np.zeros(count, "U8"), np.zeros(count, "U8")
         self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
         self.fingerprint = np.zeros((count, BYTES), np.uint8)
+        if self.table.cached is not None:
+            self._recall(self.table.cached)
 
-    def record(self, row: int, seen: Look) -> None:
+    def _recall(self, cached: Cached) -> None:
+        rows = np.flatnonzero(cached.number >= 0)
+        for name in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
+            getattr(self, name)[rows] = cached.seen(name, rows)
+
+    def record(self, seen: Look) -> None:
         """Writes down what was found in one image."""
-        found = seen.finding
+        row, found = seen.row, seen.finding
         if found.fault:
             self.faults[row] = found.fault
         else:
@@ -94,12 +103,13 @@ class Survey:
 
 
 def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:
-    """Reads every image in the table's order, `threads` at a time, and decodes those whose bytes are new."""
+    """Reads every image that is not packed, `threads` at a time, and decodes those whose bytes are new."""
+    unpacked = cache.missing(table)
     with ThreadPoolExecutor(threads) as pool:
         kept = pool.submit(findings.keep_images, ())
-        for start in range(0, len(table), AT_ONCE):  # bounded: map() would queue all of them at once
-            stop = min(start + AT_ONCE, len(table))
-            handfuls = [range(first, min(first + HANDFUL, stop)) for first in range(start, stop, HANDFUL)]
+        for start in range(0, len(unpacked), AT_ONCE):  # bounded: map() would queue all of them at once
+            part = unpacked[start : start + AT_ONCE].tolist()
+            handfuls = [part[first : first + HANDFUL] for first in range(0, len(part), HANDFUL)]
             fresh = []
             for seen in chain.from_iterable(pool.map(lambda rows: _looks(table, findings, rows), handfuls)):
                 if seen.fresh:
@@ -110,7 +120,7 @@ def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:
         kept.result()
 
 
-def _looks(table: Table, findings: Findings, rows: range) -> list[Look]:
+def _looks(table: Table, findings: Findings, rows: list[int]) -> list[Look]:
     return [_look(table, findings, row) for row in rows]
 
 
@@ -119,7 +129,12 @@ def _look(table: Table, findings: Findings, row: int) -> Look:
     try:
         content = images.content(path)
     except DataError as error:
-        return Look(bytes(32), 0, Finding(fault=error.what.removeprefix(f"{path} ")), fresh=False)
+        return Look(row, bytes(32), 0, Finding(fault=error.what.removeprefix(f"{path} ")), fresh=False)
+    return seen(row, content, findings)
+
+
+def seen(row: int, content: bytes, findings: Findings) -> Look:
+    """What a file of these bytes comes to; it is decoded where that is not known."""
     sha256 = hashlib.sha256(content).digest()
     known = findings.image(sha256)
-    return Look(sha256, len(content), known or look(content), fresh=known is None)
+    return Look(row, sha256, len(content), known or look(content), fresh=known is None)

@@ -8,11 +8,15 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffdi.config import DataConfig
 from ffdi.errors import DataError
+
+if TYPE_CHECKING:
+    from ffdi.data.cache import Cached
 
 CLASSES = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
 """Names of class folders in the folder-per-class layout."""
@@ -33,6 +37,7 @@ class Table:
         source: the label file, or the folder where there is none.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN where there are none;
             None where nobody has looked for any.
+        cached: which rows are packed in one file, and where; None where none was looked for.
     """
 
     split: str
@@ -42,6 +47,7 @@ class Table:
     group: np.ndarray | None
     source: Path
     landmarks: np.ndarray | None = None
+    cached: Cached | None = None
 
     def __len__(self) -> int:
         return len(self.img_name)
@@ -63,6 +69,7 @@ class Table:
             target=None if self.target is None else self.target[index],
             group=None if self.group is None else self.group[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
+            cached=None if self.cached is None else self.cached.take(index),
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,23 @@ class Twins:
     near: frozenset[int]
 
 
+def remembered(surveys: Sequence[Survey], findings: Findings) -> Twins | None:
+    """The twins among the images of some surveys, where just these have been searched before."""
+    known = findings.twins(_digest(surveys))
+    if known is None:
+        return None
+    cluster, near = (np.frombuffer(part, np.int64) for part in known)
+    return Twins(cluster, frozenset(near.tolist()))
+
+
+def _digest(surveys: Sequence[Survey]) -> bytes:
+    """Of the files' contents, in their order; one that cannot be used counts as that."""
+    digest = sha256()
+    for survey in surveys:
+        digest.update(survey.sha256.tobytes() + survey.usable.tobytes())
+    return digest.digest()
+
+
 @dataclass
 class Search:
     """Looks for twins among the images of some surveys: first by fingerprint, then by a close look at each pair."""
@@ -39,11 +57,11 @@ class Search:
     threads: int
 
     def __post_init__(self) -> None:
-        sha256 = np.concatenate([survey.sha256 for survey in self.surveys])
+        hashes = np.concatenate([survey.sha256 for survey in self.surveys])
         usable = np.flatnonzero(np.concatenate([survey.usable for survey in self.surveys]))
-        _, first, file = np.unique(sha256[usable], axis=0, return_index=True, return_inverse=True)
+        _, first, file = np.unique(hashes[usable], axis=0, return_index=True, return_inverse=True)
         self._usable, self._first, self._file = usable, usable[first], file.ravel()
-        self._sha256 = sha256[self._first]
+        self._sha256 = hashes[self._first]
 
     @property
     def files(self) -> int:
@@ -78,7 +96,10 @@ class Search:
                 found += [pair for pair in looked if pair[2]]
                 root = duplicates.clusters(self.files, np.array([pair[:2] for pair in found], np.int64))
                 yield start + len(helping)
-        yield self._twins(root, found)
+        twins = self._twins(root, found)
+        near = np.array(sorted(twins.near), np.int64)
+        self.findings.keep_twins(_digest(self.surveys), twins.cluster.tobytes(), near.tobytes())
+        yield twins
 
     def _kind(self, pair: list[int]) -> str:
         """'exact', 'near', or '' for two files."""

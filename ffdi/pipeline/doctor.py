@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ffdi import config, console, documents, machine
-from ffdi.data import dataset as datasets
-from ffdi.data import doctor
+from ffdi.data import doctor, twins
 from ffdi.data.dataset import Dataset
 from ffdi.data.doctor import Diagnosis
 from ffdi.data.findings import Findings
@@ -26,7 +25,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None
     accepted = doctor.accepted(accept)
     experiment = workspace.experiment(name)
     settings = config.load(experiment.config_path)
-    found = datasets.find(sources.data_root(workspace, settings, data), settings.data)
+    found = sources.found(workspace, settings, sources.data_root(workspace, settings, data))
     console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
     diagnosis = examined(workspace, experiment, found)
     _show(diagnosis)
@@ -42,8 +41,8 @@ def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Di
         surveys = {split: Survey(table) for split, table in found.splits.items()}
         with console.bar("looking at images", sum(map(len, found.splits.values()))) as bar:
             for survey in surveys.values():
-                for row, seen in enumerate(examine(survey.table, findings, threads)):
-                    survey.record(row, seen)
+                for seen in examine(survey.table, findings, threads):
+                    survey.record(seen)
                     bar.advance()
         diagnosis = doctor.diagnose(found.root, surveys, _twins(list(surveys.values()), findings, threads))
     finally:
@@ -53,6 +52,8 @@ def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Di
 
 
 def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
+    if (known := twins.remembered(surveys, findings)) is not None:
+        return known
     search = Search(surveys, findings, threads)
     with console.bar("comparing fingerprints", search.steps, counted=False) as bar:
         pairs = _last(search.candidates(), bar, "comparing fingerprints")

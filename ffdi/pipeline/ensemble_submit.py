@@ -36,7 +36,7 @@ def run(
     lists.make(workspace, names)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])
-    found = sources.of_blend(blend, data)
+    found = sources.of_blend(workspace, blend, data)
     asked = sources.predicted_split(found, split)
     template = submission.read_template(found.template) if found.template else asked.img_name.tolist()
     where = devices.choose(device, None, workers)

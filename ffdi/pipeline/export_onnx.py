@@ -12,6 +12,7 @@ import numpy as np
 
 from ffdi import console, documents, machine, publish
 from ffdi.blend import Blend
+from ffdi.data import source
 from ffdi.data.dataset import Dataset
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
@@ -45,7 +46,7 @@ def run(
     asked = proving.here(runtimes)
     blend = Blend.of([workspace.experiment(one) for one in members])
     blend.check_exportable()
-    found = sources.of_blend(blend, data)
+    found = sources.of_blend(workspace, blend, data)
     jury = gate.jury(blend, found, soup=soup)
     with export.locked():
         console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
@@ -147,7 +148,7 @@ def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
 
 def _pixels(table: Table, framing: Framing) -> np.ndarray:
     """uint8 [N, S, S, 3]."""
-    return np.stack([framing.load(table.path(row)) for row in range(len(table))])
+    return np.stack([source.framed(table, row, framing) for row in range(len(table))])
 
 
 def _script() -> str:

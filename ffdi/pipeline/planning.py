@@ -12,7 +12,6 @@ import numpy as np
 
 from ffdi import console, hashes, provenance, publish, variants
 from ffdi.config import SMALLEST, Config
-from ffdi.data import dataset as datasets
 from ffdi.data import doctor, roster
 from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
@@ -95,6 +94,7 @@ def check(settings: Config) -> None:
             f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
             hint="set a smaller augment.window, or 0, in config.toml",
         )
+    sources.packed_framing(settings)
     if settings.forge.share and settings.train.batch_size < 2:
         raise ConfigError(
             f"forge.share = {settings.forge.share} and train.batch_size = {settings.train.batch_size}: "
@@ -157,8 +157,10 @@ def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags
         DataError: there are none, or they have faults that are not accepted.
     """
     accepted = doctor.accepted(flags.accept)
-    found = datasets.find(sources.data_root(workspace, settings, flags.data), settings.data)
+    found = sources.found(workspace, settings, sources.data_root(workspace, settings, flags.data))
     console.say(f"data: {sources.counts(found.split('train'))}")
+    if (told := sources.packed(found)) is not None:
+        console.say(told)
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
     return Material(diagnosis, roster.of(diagnosis.surveys["train"], settings.forge.outlined))

@@ -41,7 +41,7 @@ def run(
         publish_scores(experiment, oof, deal.group)
         console.say(f"written: {experiment.metrics_path}")
         if stressed:
-            stress.run(experiment, data=data, device=device, workers=workers)
+            stress.run(workspace, experiment, data=data, device=device, workers=workers)
         if shifted:
             shift.run(workspace, experiment, data=data, device=device, workers=workers)
 

@@ -35,7 +35,7 @@ BANDS = {
 def run(workspace: Workspace, experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
     """Compares the splits with each other, and the out-of-fold AUC of images of one kind with that of others."""
     config, _ = experiment.trained()
-    found = sources.of_experiment(experiment, data)
+    found = sources.of_experiment(workspace, experiment, data)
     diagnosis = doctor.examined(workspace, experiment, found)
     samples = {name: _sample(diagnosis.usable(name), config.seed) for name in diagnosis.surveys}
     features = _features(workspace, config, samples, device, workers)

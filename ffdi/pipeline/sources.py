@@ -10,9 +10,11 @@ import numpy as np
 
 from ffdi import config, console
 from ffdi.config import Config
-from ffdi.data import dataset
+from ffdi.data import cache, dataset
 from ffdi.data import table as tables
+from ffdi.data.cache import Store
 from ffdi.data.dataset import Dataset
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError, DataError
 from ffdi.store.experiment import Experiment
@@ -41,15 +43,54 @@ def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
     return root
 
 
-def of_experiment(experiment: Experiment, flag: str | None) -> Dataset:
+def found(workspace: Workspace, settings: Config, root: Path) -> Dataset:
+    """The data set under a folder, read from its cache where there is one."""
+    return cache.attach(dataset.find(root, settings.data), store(workspace, settings, root))
+
+
+def store(workspace: Workspace, settings: Config, root: Path) -> Store:
+    """The cache of a data folder that an experiment reads, there or not."""
+    framing = packed_framing(settings)
+    return Store(workspace.cache_folder(root, cache.kind(framing)), framing)
+
+
+def packed_framing(settings: Config) -> Framing | None:
+    """What images are brought to before they are packed, and before recipes work on them; None leaves them alone.
+
+    Raises:
+        ConfigError: it cannot be done once for all epochs.
+    """
+    if not settings.cache.pixels:
+        return None
+    if settings.model.resize != "squash":
+        raise ConfigError(
+            f"cache.pixels = true and model.resize = '{settings.model.resize}': only whole images can be kept in a "
+            "network's size",
+            hint="set model.resize = 'squash', or cache.pixels = false, in config.toml",
+        )
+    return Framing(settings.model.size, settings.model.resize)
+
+
+def packed(dataset: Dataset) -> str | None:
+    """What a person is told of a data set's cache; None where there is none."""
+    tables = dataset.splits.values()
+    total, there = sum(map(len, tables)), sum(len(table) - len(cache.missing(table)) for table in tables)
+    stores = {table.cached.store.folder for table in tables if table.cached is not None}
+    if not there:
+        return None
+    rest = "" if there == total else f"; the other {total - there} are not in it or were changed, see invoke cache"
+    return f"cache: {there} of {total} images in {', '.join(map(str, stores))}{rest}"
+
+
+def of_experiment(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
     """The data set that an experiment was trained on, or the one under --data."""
     root = Path(flag) if flag else experiment.data_root()
-    return dataset.find(root, config.load(experiment.config_path).data)
+    return found(workspace, config.load(experiment.config_path), root)
 
 
-def of_blend(blend: Blend, flag: str | None) -> Dataset:
+def of_blend(workspace: Workspace, blend: Blend, flag: str | None) -> Dataset:
     """The data set that the first experiment was trained on, or the one under --data."""
-    return of_experiment(blend.experiments[0], flag)
+    return of_experiment(workspace, blend.experiments[0], flag)
 
 
 def predicted_split(found: Dataset, asked: str) -> Table:
@@ -64,7 +105,7 @@ def predicted_split(found: Dataset, asked: str) -> Table:
 def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: str | None, split: str) -> Table:
     """The images that a person names, else a split of the first experiment's data set."""
     if asked is None:
-        return predicted_split(of_experiment(workspace.experiment(names[0]), data), split)
+        return predicted_split(of_experiment(workspace, workspace.experiment(names[0]), data), split)
     path = Path(asked)
     if path.is_dir():
         return tables.in_folder(path)

@@ -17,18 +17,19 @@ from ffdi.pipeline import sources
 from ffdi.scoring import differences, intervals
 from ffdi.scoring.ensemble import sigmoid
 from ffdi.store.experiment import Experiment
+from ffdi.store.workspace import Workspace
 
 IMAGES = 2000
 """Images that are distorted, the same share of every fold and class; each one is scored once for each distortion."""
 
 
-def run(experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
+def run(workspace: Workspace, experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
     """Scores a sample of the training images, each by the network that has not seen it, under every distortion."""
     config, identity = experiment.trained()
     folders = experiment.finished_folds(config.folds.k, identity)
     deal = folds.recorded(experiment.folds_path)
     chosen = sample(deal, config.seed)
-    table = _located(sources.of_experiment(experiment, data).split("train"), deal, chosen)
+    table = _located(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
     members = [Member(experiment, config, folder) for folder in folders]
     logits = _logits(members, table, deal.fold[chosen], device, workers)
     group = None if deal.group is None else deal.group[chosen]

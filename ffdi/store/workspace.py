@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import publish, variants
+from ffdi import hashes, publish, variants
 from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
@@ -42,6 +42,11 @@ class Workspace:
     def vetted_path(self, sha256: str) -> Path:
         """Stands where a graph of that hash was made or looked at here."""
         return self.root / "data" / "vetted" / sha256
+
+    def cache_folder(self, data: Path, kind: str) -> Path:
+        """Where the images of a data folder are packed, as what `kind` says."""
+        place = str(data.resolve())
+        return self.root / "data" / "cache" / f"{Path(place).name}-{hashes.of_text(place)[:8]}" / kind
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name under experiments/, or in the folder that `name` is a path to.

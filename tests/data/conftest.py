@@ -29,8 +29,8 @@ def findings(tmp_path: Path) -> Iterator[Findings]:
 def survey_of(table: Table, findings: Findings) -> Survey:
     """What a look at all images of a table finds."""
     survey = Survey(table)
-    for row, seen in enumerate(surveys.examine(table, findings, 2)):
-        survey.record(row, seen)
+    for seen in surveys.examine(table, findings, 2):
+        survey.record(seen)
     return survey
 
 

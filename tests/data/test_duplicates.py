@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdi.data import duplicates, likeness
+from ffdi.data import duplicates, fingerprint, likeness
 from ffdi.forge import portraits
 from ffdi.forge.manipulations import MANIPULATIONS
 
@@ -78,28 +78,28 @@ def crowd(seed: int, images: int) -> np.ndarray:
 
 def test_a_fingerprint_has_256_bytes_whatever_the_size() -> None:
     for shape in ((1, 1), (3, 700), (512, 512), (201, 199)):
-        assert duplicates.fingerprint(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
+        assert fingerprint.of(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
 
 
 def test_equal_greys_have_equal_fingerprints_and_views_are_taken() -> None:
     grey = portrait(0)[..., 1].copy()
     view = np.flip(np.flip(grey, 1).copy(), 1)
     assert not view.flags.c_contiguous
-    assert (duplicates.fingerprint(view) == duplicates.fingerprint(grey)).all()
+    assert (fingerprint.of(view) == fingerprint.of(grey)).all()
 
 
 def test_a_fingerprint_is_the_picture_blurred_and_shrunk() -> None:
     grey = cv2.resize(portrait(0)[..., 1], (64, 64), interpolation=cv2.INTER_AREA)
     half = cv2.resize(grey.astype(np.float64), (32, 32), interpolation=cv2.INTER_AREA)
     small = cv2.resize(cv2.GaussianBlur(half, (0, 0), 1.0), (16, 16), interpolation=cv2.INTER_AREA)
-    assert np.abs(duplicates.fingerprint(grey).reshape(16, 16) - small).max() <= 0.51
+    assert np.abs(fingerprint.of(grey).reshape(16, 16) - small).max() <= 0.51
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_changed_copy_is_found_among_all_and_is_near(change: str) -> None:
     copies = [np.ascontiguousarray(CHANGES[change](portrait(seed))) for seed in range(PEOPLE)]
     greys = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in [*map(portrait, range(PEOPLE)), *copies]]
-    prints = np.stack([duplicates.fingerprint(grey) for grey in greys])
+    prints = np.stack([fingerprint.of(grey) for grey in greys])
     pairs = found(prints) & {(seed, PEOPLE + seed) for seed in range(PEOPLE)}
     near = [seed for seed, _ in pairs if likeness.compare(portrait(seed), copies[seed]) == "near"]
     assert len(near) >= PEOPLE - 1

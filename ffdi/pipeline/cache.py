@@ -1,0 +1,108 @@
+"""Packs a data folder's images into one file, from which everything reads faster."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+
+import numpy as np
+
+from ffdi import config, console, machine, publish
+from ffdi.data import cache, packing
+from ffdi.data.cache import Store
+from ffdi.data.dataset import Dataset
+from ffdi.data.findings import Findings
+from ffdi.errors import ConfigError, ExperimentError
+from ffdi.pipeline import sources
+from ffdi.store import lock
+from ffdi.store.workspace import Workspace
+
+UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: bool) -> None:
+    """Packs the images that are not packed yet, those of a cache that is there included."""
+    settings = config.load(workspace.experiment(name).config_path)
+    root = sources.data_root(workspace, settings, data)
+    folder = sources.store(workspace, settings, root).folder
+    with lock.held(folder, f"packs the images of {root}", "wait until it has"):
+        if fresh:
+            cache.discard(folder)
+        found = sources.found(workspace, settings, root)
+        store = sources.store(workspace, settings, root)
+        total, left = sum(map(len, found.splits.values())), _left(found)
+        console.title(f"cache: {total} images under {root}, {left} of them to be packed")
+        if left:
+            _agree(store, _bytes(store, found), yes)
+            _fill(workspace, store, found, left)
+            found = sources.found(workspace, settings, root)
+    _show(found)
+    if _left(found):
+        console.say(f"{_left(found)} images cannot be packed: invoke doctor --experiment {name} says why")
+    console.say(f"next: invoke train-folds --experiment {name}{f' --data {data}' if data else ''}")
+
+
+def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:
+    findings = Findings(workspace.findings_path)
+    try:
+        with console.bar("packing images", left, unit="images") as bar:
+            for done in packing.fill(store, list(found.splits.values()), findings, machine.cores()):
+                bar.advance(done)
+    finally:
+        findings.close()
+
+
+def _left(found: Dataset) -> int:
+    return sum(len(cache.missing(table)) for table in found.splits.values())
+
+
+def _bytes(store: Store, found: Dataset) -> int:
+    """How much the images that are not packed will take, were each of them another one."""
+    tables = found.splits.values()
+    if store.framing is not None:
+        return _left(found) * (store.framing.size**2 * 3 + cache.RECORD.itemsize)
+    rows = [(table, row) for table in tables for row in cache.missing(table).tolist()]
+    return sum(table.path(row).stat().st_size + cache.RECORD.itemsize for table, row in rows)
+
+
+def _agree(store: Store, wanted: int, yes: bool) -> None:
+    """Says what will be written, and asks before pixels are, which take many times what their files do.
+
+    Raises:
+        ExperimentError: there is not so much place.
+        ConfigError: nobody is there to be asked, or said no.
+    """
+    with publish.explained(store.folder):
+        store.folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(store.folder).free
+    console.say(f"to be written: at most {_size(wanted)} into {store.folder}; {_size(free)} are free")
+    if wanted > free:
+        raise ExperimentError(
+            f"{store.folder} has {_size(free)} left, and the cache would take up to {_size(wanted)}",
+            hint="free the disk, or set FFDI_ROOT to a folder on a larger one",
+        )
+    if yes or store.framing is None:
+        return
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"the pixels of these images would take up to {_size(wanted)}", hint="pass --yes, if that is what you want"
+        )
+    if input("write them? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise ConfigError("nothing was written", hint="pass --yes, or set cache.pixels = false in config.toml")
+
+
+def _show(found: Dataset) -> None:
+    packed = [table.cached for table in found.splits.values() if table.cached is not None]
+    store, numbers = packed[0].store, np.concatenate([one.number for one in packed])
+    used, total = store.used(numbers[numbers >= 0]), store.size
+    console.say(f"written: {store.pack_path} ({_size(total)})")
+    if used < total // 2:
+        console.say(f"{_size(total - used)} of it are of images that are gone: --fresh writes it anew without them")
+
+
+def _size(count: int) -> str:
+    """In words, to three digits."""
+    value, unit = float(count), 0
+    while value >= 999.5 and unit < len(UNITS) - 1:
+        value, unit = value / 1000, unit + 1
+    return f"{value:.3g} {UNITS[unit]}"
