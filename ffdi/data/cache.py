@@ -44,6 +44,8 @@ RECORD = np.dtype(
 SEALED = RECORD.itemsize - 4
 """Bytes of a record that its last four are the checksum of."""
 INDEX, PACK = "index", "pack"
+NOWHERE = bytes(16)
+"""The key of a file that is not there."""
 VERSION = 1
 """Of the records and of what is packed; a store of another version is another folder."""
 
@@ -258,11 +260,9 @@ def keys(table: Table) -> np.ndarray:
 
     A file that changes has another size, or other times of its content or its entry; one that is not there has zeros.
     """
-    folder, found = f"{table.folder}/", np.zeros((len(table), 2), np.uint64)
-    for row, name in enumerate(table.img_name.tolist()):
-        if (key := _key(folder, name)) is not None:
-            found[row] = np.frombuffer(key, np.uint64)
-    return found
+    folder = f"{table.folder}/"
+    found = b"".join([_key(folder, name) or NOWHERE for name in table.img_name.tolist()])
+    return np.frombuffer(found, np.uint64).reshape(-1, 2)
 
 
 def key(table: Table, row: int) -> np.ndarray | None:

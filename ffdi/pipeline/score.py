@@ -9,7 +9,7 @@ import numpy as np
 from ffdi import config, console, documents, hashes
 from ffdi.data import folds
 from ffdi.errors import ExperimentError
-from ffdi.pipeline import screens, shift, stress
+from ffdi.pipeline import screens
 from ffdi.scoring import ledger, scorecard
 from ffdi.scoring.ledger import HASH_DIGITS, Ledger
 from ffdi.store.experiment import Experiment
@@ -41,8 +41,12 @@ def run(
         publish_scores(experiment, oof, deal.group)
         console.say(f"written: {experiment.metrics_path}")
         if stressed:
+            from ffdi.pipeline import stress
+
             stress.run(workspace, experiment, data=data, device=device, workers=workers)
         if shifted:
+            from ffdi.pipeline import shift  # scikit-learn takes seconds
+
             shift.run(workspace, experiment, data=data, device=device, workers=workers)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold
 
 from ffdi.data import folds
 from ffdi.data.table import Table
@@ -206,3 +207,24 @@ def test_a_file_that_is_no_deal_is_refused(put: Put, rows: str, problem: str) ->
     with pytest.raises(ExperimentError) as caught:
         folds.recorded(path)
     assert str(caught.value) == f"{path} is no deal of folds{problem}\n{RESTORE}"
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_groups_are_dealt_as_evenly_as_scikit_learn_deals_them(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    images, k = int(rng.integers(60, 900)), int(rng.integers(2, 7))
+    target = (rng.random(images) < rng.uniform(0.2, 0.8)).astype(np.int64)
+    group = rng.integers(0, images // int(rng.integers(1, 6)), images).astype(str)
+
+    def unlike(fold: np.ndarray) -> float:
+        counts = np.stack([np.bincount(fold[target == label], minlength=k) for label in (0, 1)])
+        return float((counts / counts.sum(1, keepdims=True)).std(1).mean())
+
+    theirs = np.empty(images, np.int64)
+    splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+    for number, (_, held_out) in enumerate(splitter.split(target, target, group)):
+        theirs[held_out] = number
+    ours = folds.assign(target, group, k, seed)
+    assert unlike(ours) <= unlike(theirs) + 2 / images
+    sizes = np.bincount(ours, minlength=k)
+    assert np.ptp(sizes) <= np.ptp(np.bincount(theirs)) + 4
