@@ -135,7 +135,15 @@ def train(root: str, steps: int) -> None:
         return step(*arguments)  # type: ignore[arg-type]
 
     fit.step = watched  # type: ignore[assignment]
-    flags = {"folds": "0", "device": "cpu", "workers": 2, "accept": "leaks,shortcuts", "fresh": True, "max_time": None}
+    flags = {
+        "folds": "0",
+        "device": "cpu",
+        "jobs": 1,
+        "workers": 2,
+        "accept": "leaks,shortcuts",
+        "fresh": True,
+        "max_time": None,
+    }
     train_folds.run(Workspace.of(PROJECT), ["scale"], data=f"{root}/data/set", **flags)  # type: ignore[arg-type]
 
 

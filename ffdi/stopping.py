@@ -24,7 +24,7 @@ class Stopped(BaseException):
 
     def __init__(self, why: str, code: int) -> None:
         self.why, self.code = why, code
-        super().__init__(why)
+        super().__init__(why, code)
 
 
 class _Wish:
@@ -63,22 +63,34 @@ def end_of(max_time: str | None) -> float | None:
 
 
 @contextmanager
-def listening(end: float | None = None) -> Iterator[None]:
+def listening(end: float | None = None, *, interrupts: bool = True) -> Iterator[None]:
     """Inside, signals and the end of the time only ask; whoever calls `check` is stopped. A second signal is not heard
     here and ends the process at once.
 
     Args:
         end: when the time is over, by `time.monotonic`; None never.
+        interrupts: whether Ctrl-C is heard.
     """
     global _wish
     wish = _wish = _Wish(end)
-    before = {number: signal.signal(number, wish.hear) for number in NAMES}
+    heard = [number for number in NAMES if interrupts or number != signal.SIGINT]
+    before = {number: signal.signal(number, wish.hear) for number in heard}
     try:
         yield
     finally:
         _wish = None
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def check() -> None:

@@ -25,6 +25,7 @@ def run(
     data: str | None,
     folds: str | None,
     device: str,
+    jobs: int | None,
     workers: int | None,
     accept: str | None,
     fresh: bool,
@@ -40,7 +41,7 @@ def run(
         settings = config.load(experiment.config_path)
         _chosen_folds(folds, settings.folds.k)
         planning.chosen(workspace, settings, flags)
-    whole = [_train(workspace, experiment, flags, folds, fresh, end) for experiment in experiments]
+    whole = [_train(workspace, experiment, flags, folds, jobs, fresh, end) for experiment in experiments]
     if len(members) > 1 and all(whole):
         console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 
@@ -50,21 +51,27 @@ def _train(
     experiment: Experiment,
     flags: planning.Flags,
     folds: str | None,
+    jobs: int | None,
     fresh: bool,
     end: float | None,
 ) -> bool:
     """Whether all folds are there then."""
+    from ffdi.training import device as devices
+
     settings = config.load(experiment.config_path)
     chosen = _chosen_folds(folds, settings.folds.k)
     where, weights = planning.chosen(workspace, settings, flags)
+    shared = devices.share(where, flags.device, settings.folds.k, jobs)
     console.title(f"train-folds {experiment.name}: {settings.model.backbone}, {settings.folds.k} folds")
     console.say(f"device: {where.why}")
+    if len(shared) > 1:
+        console.say(f"{len(shared)} folds at once: {_places(shared)}")
     material = planning.gather(workspace, experiment, settings, flags)
     with experiment.locked(), stopping.listening(end):
         if fresh:
             experiment.discard()
         plan = planning.plan(experiment, settings, material, where, weights)
-        _train_missing(experiment, plan, chosen, where)
+        _train_missing(experiment, plan, chosen, shared)
         return _gather(experiment, plan)
 
 
@@ -77,7 +84,14 @@ def _chosen_folds(asked: str | None, k: int) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device: Device) -> None:
+def _places(shared: Sequence[Device]) -> str:
+    """Where folds run that are trained at once."""
+    names = ", ".join(dict.fromkeys(device.name for device in shared))
+    workers = f" and {shared[0].workers} loader workers" if shared[0].workers else ""
+    return f"on {names}, each with {shared[0].threads} {'thread' if shared[0].threads == 1 else 'threads'}{workers}"
+
+
+def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], shared: Sequence[Device]) -> None:
     from ffdi.engines import local
     from ffdi.training.fit import Step
     from ffdi.training.saving import Resumed
@@ -89,19 +103,17 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], device
         if folder not in missing:
             folder.checkpoints(plan.identity, plan.folds_digest).clear()  # it may have been killed before it could
             console.say(f"fold {folder.fold}: finished before, kept")
-    epochs, done = plan.config.train.epochs, 0
+    epochs, done = plan.config.train.epochs, dict.fromkeys((folder.fold for folder in missing), 0.0)
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
-        for folder, event in local.run(plan, missing, device):
+        for folder, event in local.run(plan, missing, shared):
             for remark in screens.remarks(event):
                 bar.say(f"fold {folder.fold}  {remark}")
             if isinstance(event, Resumed):
-                done += event.epoch
                 bar.say(f"fold {folder.fold}  {_goes_on(event, epochs)}")
             elif isinstance(event, Step):
-                part = (event.step + 1) / event.steps
-                bar.at(done + part, f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
+                done[folder.fold] = event.epoch + (event.step + 1) / event.steps
+                bar.at(sum(done.values()), f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
             elif isinstance(event, EpochRecord):
-                done += 1
                 bar.say(
                     f"fold {folder.fold}  epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
                     f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  "

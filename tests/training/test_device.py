@@ -136,3 +136,42 @@ def test_networks_that_filter_each_channel_alone_train_in_fp32_on_a_cpu(
     assert where.precision == ("fp32" if depthwise else "bf16")
     assert ("depthwise convolutions are no faster in bf16 on a CPU" in where.why) == depthwise
     assert devices.choose("auto", "bf16", None, depthwise=depthwise).precision == "bf16"
+
+
+@pytest.mark.parametrize(
+    ("cores", "folds", "jobs", "count", "threads"),
+    [(2, 5, None, 1, 2), (2, 4, None, 2, 1), (16, 5, None, 5, 3), (4, 3, None, 3, 1), (2, 5, 3, 3, 1), (8, 5, 2, 2, 4)],
+)
+def test_folds_on_a_cpu_share_its_cores(
+    cores: int, folds: int, jobs: int | None, count: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cpu(monkeypatch, bf16=True)
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    shared = devices.share(devices.choose("auto", "auto", None), "auto", folds, jobs)
+    assert [(one.name, one.threads, one.workers) for one in shared] == [("cpu", threads, 0)] * count
+
+
+@pytest.mark.parametrize(
+    ("asked", "folds", "jobs", "names", "threads", "workers"),
+    [
+        ("auto", 5, None, ["cuda:0", "cuda:1"], 8, 7),
+        ("cuda", 5, None, ["cuda:0", "cuda:1"], 8, 7),
+        ("cuda:1", 5, None, ["cuda:1"], 16, 8),
+        ("cuda:1", 5, 2, ["cuda:1", "cuda:1"], 8, 7),
+        ("auto", 5, 4, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], 4, 3),
+        ("auto", 2, 4, ["cuda:0", "cuda:1"], 8, 7),
+    ],
+)
+def test_folds_are_dealt_to_all_cards_that_were_asked_for(
+    asked: str,
+    folds: int,
+    jobs: int | None,
+    names: list[str],
+    threads: int,
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fake(monkeypatch)
+    shared = devices.share(devices.choose(asked, "auto", None), asked, folds, jobs)
+    assert [one.name for one in shared] == names
+    assert {(one.threads, one.workers) for one in shared} == {(threads, workers)}

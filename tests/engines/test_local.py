@@ -1,0 +1,140 @@
+"""Folds that are trained at once, each in a process of its own: same bytes, same manners as one after the other."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import faults
+from tests.conftest import PROJECT, TINY
+
+CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_every = 0.2")
+AT_ONCE = ["--jobs", "2"]
+
+
+def begin(root: Path, data: Path, *more: str) -> subprocess.Popen[str]:
+    """train-folds in a workspace, in a session of its own, as a terminal would run it."""
+    folder = root / "experiments" / "tiny"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "config.toml").is_file():
+        (folder / "config.toml").write_text(CONFIG)
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "invoke", "train-folds", "--experiment", "tiny", "--data", str(data), *more],
+        cwd=PROJECT,
+        env={**os.environ, "FFDI_ROOT": str(root)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs inherit "ignore"
+    )
+
+
+def until_both_train(process: subprocess.Popen[str]) -> list[int]:
+    """Reads on until both folds have ended an epoch; gives the processes that train them, in their order."""
+    assert process.stdout is not None
+    told = set()
+    for line in process.stdout:
+        told.add(line[:6])
+        if {"fold 0", "fold 1"} <= told:
+            break
+    found = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    words = {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in found}
+    return [pid for pid, line in words.items() if "spawn_main" in line]
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, said = process.communicate(timeout=120)
+    return process.returncode, said
+
+
+def folds(root: Path) -> dict[str, object]:
+    """All that a training leaves, but what is written about the machine and the time."""
+    return {name: content for name, content in faults.lasting(root).items() if name.startswith("experiments")}
+
+
+@pytest.fixture(scope="module")
+def unbroken(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What folds that are trained one after the other, in the verb's own process, end in."""
+    root = tmp_path_factory.mktemp("unbroken")
+    assert ended(begin(root, competition, "--jobs", "1"))[0] == 0
+    return folds(root)
+
+
+def test_folds_at_once_end_in_the_same_bytes(unbroken: dict[str, object], competition: Path, tmp_path: Path) -> None:
+    process = begin(tmp_path, competition, *AT_ONCE)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "\n2 folds at once: on cpu, each with 1 thread\n" in said
+    assert folds(tmp_path) == unbroken
+
+
+def test_a_training_that_everything_happens_to_ends_in_the_same_bytes(
+    unbroken: dict[str, object], competition: Path, tmp_path: Path
+) -> None:
+    for number, code, why in ((signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")):
+        process = begin(tmp_path, competition, *AT_ONCE)
+        until_both_train(process)
+        started = time.monotonic()
+        if number == signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does: all of them at once
+        else:
+            process.send_signal(number)
+        assert ended(process) == (code, f"stopped ({why}): nothing finished is lost; the same command does the rest\n")
+        assert time.monotonic() - started < 10
+        for fold in (0, 1):
+            assert list((tmp_path / "experiments" / "tiny" / f"fold_{fold}").glob("checkpoint-*.json"))
+
+    process = begin(tmp_path, competition, *AT_ONCE)
+    first, _ = until_both_train(process)
+    os.kill(first, signal.SIGKILL)
+    assert ended(process) == (
+        1,
+        "error: the process that trained fold 0 was killed (exit status -9)\n"
+        "next: the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs\n",
+    )
+
+    process = begin(tmp_path, competition, *AT_ONCE)
+    pids = until_both_train(process)
+    process.kill()
+    process.wait()
+    until = time.monotonic() + 5
+    while any(map(_lives, pids)) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert [pid for pid in pids if _lives(pid)] == []  # none outlives the process that began it
+
+    assert ended(begin(tmp_path, competition, *AT_ONCE)) == (0, "")
+    assert folds(tmp_path) == unbroken
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs: one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -> None:
+    (tmp_path / "experiments" / "tiny").mkdir(parents=True)
+    diverging = CONFIG.replace("lr = 3e-3", "lr = 1e30").replace("epochs = 24", "epochs = 2")
+    (tmp_path / "experiments" / "tiny" / "config.toml").write_text(diverging)
+    code, said = ended(begin(tmp_path, competition, *AT_ONCE))
+    assert (code, "Traceback" in said) == (1, False)
+    assert said.startswith("error: the ")
+    assert ": training has diverged\n" in said
+    assert said.splitlines()[-1].startswith("next: lower train.lr")
+
+
+def test_a_number_of_jobs_that_is_none_is_refused(competition: Path, tmp_path: Path) -> None:
+    for wrong in ("0", "two", "-1"):
+        assert ended(begin(tmp_path, competition, f"--jobs={wrong}")) == (
+            1,
+            f"error: --jobs {wrong}: not 1 or more\nnext: pass --jobs 1 or more\n",
+        )
