@@ -59,6 +59,8 @@ def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: boo
         "folds": "which folds, as 0,2 (default: all)",
         "device": DEVICE,
         "jobs": "folds at once (default: one for each GPU; on a CPU as its cores and the folds allow)",
+        "engine": "local, or ray: as tasks on the machines of a Ray cluster",
+        "address": "of the Ray cluster, or auto (default: one of this machine alone)",
         "workers": WORKERS,
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
@@ -72,6 +74,8 @@ def train_folds(
     folds: str = "",
     device: str = "auto",
     jobs: str = "",
+    engine: str = "local",
+    address: str = "",
     workers: str = "",
     accept: str = "",
     fresh: bool = False,
@@ -80,6 +84,7 @@ def train_folds(
     """Train k folds and score every image out of fold."""
     with _spoken():
         from ffdi.pipeline import train_folds
+        from ffdi.pipeline.engines import Engine
 
         train_folds.run(
             _workspace(),
@@ -87,7 +92,7 @@ def train_folds(
             data=data or None,
             folds=folds or None,
             device=device,
-            jobs=_count("jobs", jobs, 1),
+            engine=Engine(engine, address or None, _count("jobs", jobs, 1)),
             workers=_count("workers", workers),
             accept=accept or None,
             fresh=fresh,

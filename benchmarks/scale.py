@@ -120,6 +120,7 @@ def first_step(root: Path, steps: int) -> str:
 def train(root: str, steps: int) -> None:
     """The verb in this process, with an eye on its steps."""
     from ffdi.pipeline import train_folds
+    from ffdi.pipeline.engines import Engine
     from ffdi.store.workspace import Workspace
     from ffdi.training import fit
 
@@ -138,7 +139,7 @@ def train(root: str, steps: int) -> None:
     flags = {
         "folds": "0",
         "device": "cpu",
-        "jobs": 1,
+        "engine": Engine("local", None, 1),
         "workers": 2,
         "accept": "leaks,shortcuts",
         "fresh": True,

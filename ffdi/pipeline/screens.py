@@ -50,10 +50,12 @@ def interval(score: dict[str, Any]) -> str:
 def remarks(event: object) -> list[str]:
     """What is to be said about a training's event beside how far it is."""
     from ffdi.training.health import Unhealthy
-    from ffdi.training.saving import Resumed
+    from ffdi.training.saving import Lost, Resumed
 
     if isinstance(event, Resumed):
         return [f"warning: {what}" for what in event.warnings]
+    if isinstance(event, Lost):
+        return [f"warning: {event.why}; it is trained on elsewhere"]
     if isinstance(event, Unhealthy):
         return [*(f"unhealthy: {what}" for what in event.symptoms.values()), f"advice: {event.advice}"]
     return []

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from ffdi import config, console, publish, stopping
 from ffdi.errors import ConfigError
-from ffdi.pipeline import lists, planning, score, screens
+from ffdi.pipeline import engines, lists, planning, score, screens
+from ffdi.pipeline.engines import Engine, Run
 from ffdi.scoring import ledger
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.training.device import Device
     from ffdi.training.fold import Plan
     from ffdi.training.saving import Resumed
 
@@ -25,7 +25,7 @@ def run(
     data: str | None,
     folds: str | None,
     device: str,
-    jobs: int | None,
+    engine: Engine,
     workers: int | None,
     accept: str | None,
     fresh: bool,
@@ -33,6 +33,7 @@ def run(
 ) -> None:
     """Trains experiments' folds, those that are not finished, and scores them out of fold."""
     end = stopping.end_of(max_time)
+    engine.check()
     members, _ = lists.spread(workspace, names)
     lists.make(workspace, names)
     flags = planning.Flags(data, device, workers, accept)
@@ -41,7 +42,7 @@ def run(
         settings = config.load(experiment.config_path)
         _chosen_folds(folds, settings.folds.k)
         planning.chosen(workspace, settings, flags)
-    whole = [_train(workspace, experiment, flags, folds, jobs, fresh, end) for experiment in experiments]
+    whole = [_train(workspace, experiment, flags, folds, engine, fresh, end) for experiment in experiments]
     if len(members) > 1 and all(whole):
         console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 
@@ -51,28 +52,23 @@ def _train(
     experiment: Experiment,
     flags: planning.Flags,
     folds: str | None,
-    jobs: int | None,
+    engine: Engine,
     fresh: bool,
     end: float | None,
 ) -> bool:
     """Whether all folds are there then."""
-    from ffdi.training import device as devices
-
     settings = config.load(experiment.config_path)
     chosen = _chosen_folds(folds, settings.folds.k)
     where, weights = planning.chosen(workspace, settings, flags)
-    shared = devices.share(where, flags.device, settings.folds.k, jobs)
     console.title(f"train-folds {experiment.name}: {settings.model.backbone}, {settings.folds.k} folds")
-    console.say(f"device: {where.why}")
-    if len(shared) > 1:
-        console.say(f"{len(shared)} folds at once: {_places(shared)}")
-    material = planning.gather(workspace, experiment, settings, flags)
-    with experiment.locked(), stopping.listening(end):
-        if fresh:
-            experiment.discard()
-        plan = planning.plan(experiment, settings, material, where, weights)
-        _train_missing(experiment, plan, chosen, shared)
-        return _gather(experiment, plan)
+    with engines.opened(engine, where, flags.device, flags.workers, settings.folds.k) as run:
+        material = planning.gather(workspace, experiment, settings, flags)
+        with experiment.locked(), stopping.listening(end):
+            if fresh:
+                experiment.discard()
+            plan = planning.plan(experiment, settings, material, where, weights)
+            _train_missing(experiment, plan, chosen, run)
+            return _gather(experiment, plan)
 
 
 def _chosen_folds(asked: str | None, k: int) -> list[int]:
@@ -84,15 +80,7 @@ def _chosen_folds(asked: str | None, k: int) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _places(shared: Sequence[Device]) -> str:
-    """Where folds run that are trained at once."""
-    names = ", ".join(dict.fromkeys(device.name for device in shared))
-    workers = f" and {shared[0].workers} loader workers" if shared[0].workers else ""
-    return f"on {names}, each with {shared[0].threads} {'thread' if shared[0].threads == 1 else 'threads'}{workers}"
-
-
-def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], shared: Sequence[Device]) -> None:
-    from ffdi.engines import local
+def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], run: Run) -> None:
     from ffdi.training.fit import Step
     from ffdi.training.saving import Resumed
     from ffdi.training.state import EpochRecord
@@ -105,7 +93,7 @@ def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], shared
             console.say(f"fold {folder.fold}: finished before, kept")
     epochs, done = plan.config.train.epochs, dict.fromkeys((folder.fold for folder in missing), 0.0)
     with console.bar("training", len(missing) * epochs, counted=False) as bar:
-        for folder, event in local.run(plan, missing, shared):
+        for folder, event in run(plan, missing):
             for remark in screens.remarks(event):
                 bar.say(f"fold {folder.fold}  {remark}")
             if isinstance(event, Resumed):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffdi import documents, hashes
+from ffdi import documents, hashes, publish
 from ffdi.errors import ExperimentError
 from ffdi.store.checkpoint import Checkpoints
 from ffdi.store.identity import Identity
@@ -85,6 +86,29 @@ class FoldFolder:
         """The epochs of a training that was broken off, as its last checkpoint has them; whosever it is."""
         found = Checkpoints(self.folder, {}).newest(lambda _: None)
         return [] if found is None else list(found.record["history"])
+
+    def going(self) -> dict[str, bytes]:
+        """The files of the last checkpoint, to be put into a folder elsewhere; empty where there is none."""
+        found = Checkpoints(self.folder, {}).newest(lambda _: None)
+        return {} if found is None else self._content(found.tensors, found.tensors.with_suffix(".json"))
+
+    def last_checkpoint(self) -> str | None:
+        """The name of the last one's record."""
+        return max((path.name for path in self.folder.glob("checkpoint-*.json")), default=None)
+
+    def done(self) -> dict[str, bytes]:
+        """The files of a finished fold, to be put into a folder elsewhere."""
+        names = documents.read(self.manifest_path, {"files": dict})["files"]
+        return self._content(*(documents.inside(self.folder, name) for name in names), self.manifest_path)
+
+    def put(self, files: Mapping[str, bytes]) -> None:
+        """Publishes what `going` or `done` gave elsewhere, in its order: what names the others is the last."""
+        for name, content in files.items():
+            with publish.writing(documents.inside(self.folder, name)) as beside:
+                beside.write_bytes(content)
+
+    def _content(self, *paths: Path) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in paths}
 
     def parameters(self) -> int:
         """How many parameters the network has."""

@@ -13,6 +13,8 @@ from ffdi.errors import ConfigError, DeviceError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_WORKERS = 8
+FIRST = "cuda:0"
+"""The one that a process has which was given a single one."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from ffdi.training.detector import Detector, Scorer
 from ffdi.training.device import Device
 from ffdi.training.fit import Step, fit
 from ffdi.training.health import Unhealthy
-from ffdi.training.saving import Resumed, Saving
+from ffdi.training.saving import Lost, Resumed, Saving
 from ffdi.training.state import EpochRecord, State
 
 
@@ -48,7 +48,7 @@ class Plan:
     val: Table | None
 
 
-Event = Resumed | Step | EpochRecord | Unhealthy
+Event = Resumed | Lost | Step | EpochRecord | Unhealthy
 
 
 def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:

@@ -37,6 +37,13 @@ class Resumed:
     warnings: list[str]
 
 
+@dataclass(frozen=True)
+class Lost:
+    """A training's machine was lost, and it is begun again on another one, from its last checkpoint."""
+
+    why: str
+
+
 class Saving:
     """Writes a state down every so often, and when this process is to end.
 

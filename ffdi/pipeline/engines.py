@@ -1,0 +1,93 @@
+"""Where folds are trained: on this machine, or on a cluster's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from ffdi import console
+from ffdi.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from ffdi.store.fold import FoldFolder
+    from ffdi.training.device import Device
+    from ffdi.training.fold import Event, Plan
+
+Run = Callable[["Plan", Sequence["FoldFolder"]], Iterator[tuple["FoldFolder", "Event"]]]
+"""Trains and publishes folds, and yields what happens in them."""
+
+
+class Engine(NamedTuple):
+    """What a person says about it.
+
+    Attributes:
+        name: a key of ENGINES.
+        address: of the cluster.
+        jobs: folds at once.
+    """
+
+    name: str
+    address: str | None
+    jobs: int | None
+
+    def check(self) -> None:
+        """Refuses what is not there.
+
+        Raises:
+            ConfigError: names the nearest engine; or what is said does not go together.
+        """
+        if self.name not in ENGINES:
+            raise ConfigError(
+                f"unknown engine '{self.name}': {nearest(self.name, ENGINES)}", hint="pass --engine local"
+            )
+        if self.address is not None and self.name != "ray":
+            raise ConfigError(f"--address {self.address} is a Ray cluster's", hint="pass --engine ray beside it")
+
+
+def opened(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> AbstractContextManager[Run]:
+    """An engine that is ready, and says where folds will run.
+
+    Args:
+        engine: which.
+        device: that was chosen on this machine.
+        asked: `--device`, as a person has said it.
+        workers: `--workers`.
+        k: folds of the experiment.
+    """
+    return ENGINES[engine.name](engine, device, asked, workers, k)
+
+
+@contextmanager
+def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: int) -> Iterator[Run]:
+    from ffdi.engines import local
+    from ffdi.training import device as devices
+
+    shared = devices.share(device, asked, k, engine.jobs)
+    console.say(f"device: {device.why}")
+    if len(shared) > 1:
+        names, first = ", ".join(dict.fromkeys(one.name for one in shared)), shared[0]
+        workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
+        console.say(f"{len(shared)} folds at once: on {names}, each with {_count(first.threads, 'thread')}{workers}")
+    yield lambda plan, folders: local.run(plan, folders, shared)
+
+
+@contextmanager
+def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> Iterator[Run]:
+    from ffdi.engines import ray
+    from ffdi.training import device as devices
+
+    with ray.joined(engine.address):
+        kind = ray.kind() if asked == "auto" else asked.partition(":")[0]
+        threads = devices.share(device, asked, k, engine.jobs)[0].threads
+        request = ray.Request.of(kind, threads, workers)
+        ray.check(request)
+        console.say(f"engine: Ray on {ray.described()}; each fold has {request}")
+        yield lambda plan, folders: ray.run(plan, folders, request)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+ENGINES: dict[str, Callable[..., AbstractContextManager[Run]]] = {"local": _local, "ray": _ray}
