@@ -65,7 +65,7 @@ def cost(root: Path, config: Config, seconds: float) -> None:
     table = dataset.find(root / "data", config.data).split("train")
     state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
     batches, reading = (
-        loader.training(table, config, fold=0, workers=0, pin_memory=False),
+        loader.training(table, config, fold=0, supply=loader.Supply()),
         fold.reader(table, config, where),
     )
     saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)

@@ -164,7 +164,7 @@ def begun(settings: Config, weights: Path | None, where: Device) -> State:
 def events(state: State, settings: Config, found: Dataset, where: Device) -> Iterator[object]:
     """All training images, as for a fold."""
     train, few = found.split("train"), some(found.split("val"))
-    batches = loader.training(train, settings, fold=0, workers=where.workers, pin_memory=where.pin_memory)
+    batches = loader.training(train, settings, fold=0, supply=where.supply)
     return fit(state, batches, fold.reader(few, settings, where), settings, where, settings.seed)
 
 

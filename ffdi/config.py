@@ -93,6 +93,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(10, ge=1, le=100_000)
     batch_size: int = Field(32, ge=1, le=65_536)
+    accumulate: int = Field(1, ge=1, le=65_536)
     optimizer: str = "adamw"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(5e-2, ge=0)

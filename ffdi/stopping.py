@@ -24,7 +24,10 @@ class Stopped(BaseException):
 
     def __init__(self, why: str, code: int) -> None:
         self.why, self.code = why, code
-        super().__init__(why, code)
+        super().__init__(why)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.why, self.code)
 
 
 class _Wish:

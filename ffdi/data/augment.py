@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class Augmentation:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._compose: A.Compose | None = None
+        self._composed: dict[int, A.Compose] = {}
 
     @property
     def draws(self) -> bool:
@@ -64,14 +65,15 @@ class Augmentation:
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
         """Changes uint8 [H, W, 3] to uint8 of the same shape; `key` alone decides how."""
-        if self._compose is None:  # made in the worker that uses it
-            self._compose = A.Compose(RECIPES[self.name].transforms())
-        if not self._compose.transforms:
+        thread = threading.get_ident()  # one each, for what is drawn is kept in it
+        if (compose := self._composed.get(thread)) is None:
+            compose = self._composed[thread] = A.Compose(RECIPES[self.name].transforms())
+        if not compose.transforms:
             return image
         seed = int(np.random.SeedSequence(key).generate_state(1)[0])
         # one stream for all transforms: set_random_seed gives each its own from the same seed, and all draw alike
-        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = self._compose(image=image)["image"]
+        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        changed = compose(image=image)["image"]
         return np.ascontiguousarray(changed)
 
 

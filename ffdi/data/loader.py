@@ -8,7 +8,8 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -34,6 +35,32 @@ class Batch(NamedTuple):
     images: torch.Tensor
     target: torch.Tensor
     index: torch.Tensor
+
+
+class Supply(NamedTuple):
+    """Who makes batches.
+
+    Attributes:
+        workers: processes, each of which makes whole batches ahead; 0 makes them in this one when they are asked for.
+        threads: of this process, which then share a batch.
+        pin_memory: whether batches wait in pinned memory.
+    """
+
+    workers: int = 0
+    threads: int = 1
+    pin_memory: bool = False
+
+
+class _Shared:
+    """Samples that several threads make side by side; decoding and most of augmentation let others run."""
+
+    def __init__(self, samples: Reading | Training, threads: int) -> None:
+        self.table, self._samples = samples.table, samples
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
+        cv2.setNumThreads(1)  # a thread for each core is here already
+
+    def __getitems__(self, draws: Sequence[Any]) -> list[Sample | DataError]:
+        return list(self._pool.map(self._samples.__getitem__, draws))
 
 
 class Batches:
@@ -124,8 +151,7 @@ def training(
     config: Config,
     *,
     fold: int,
-    workers: int,
-    pin_memory: bool,
+    supply: Supply,
 ) -> Batches:
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
@@ -135,13 +161,12 @@ def training(
         table: with labels of both classes.
         config: how images are prepared, changed, chosen and forged.
         fold: the one that is not among them.
-        workers: loader processes; 0 reads in this one.
-        pin_memory: whether batches wait in pinned memory.
+        supply: who makes them; no batch depends on it.
     """
     assert table.target is not None
     samples = Training(table, config, fold)
     order = Order(table.target, config.train.batch_size, config.seed, fold, config.train.sampling, config.forge.share)
-    return Batches(_loader(samples, workers, pin_memory, batch_sampler=order), order)
+    return Batches(_loader(samples, supply, batch_sampler=order), order)
 
 
 def reading(
@@ -149,24 +174,24 @@ def reading(
     framing: Framing,
     *,
     batch_size: int,
-    workers: int,
-    pin_memory: bool,
+    supply: Supply,
     distortion: str | None = None,
 ) -> Batches:
     """The images as they are, or distorted before they are resized, in the table's order."""
     order = SequentialSampler(range(len(table)))
     samples = Reading(table, framing, distortion)
-    return Batches(_loader(samples, workers, pin_memory, sampler=order, batch_size=batch_size))
+    return Batches(_loader(samples, supply, sampler=order, batch_size=batch_size))
 
 
-def _loader(samples: Reading | Training, workers: int, pin_memory: bool, **order: object) -> DataLoader[object]:
+def _loader(samples: Reading | Training, supply: Supply, **order: object) -> DataLoader[object]:
+    in_threads = not supply.workers and supply.threads > 1
     return DataLoader(
-        samples,  # type: ignore[arg-type]
-        num_workers=workers,
-        timeout=LOOK if workers else 0,
+        _Shared(samples, supply.threads) if in_threads else samples,  # type: ignore[arg-type]
+        num_workers=supply.workers,
+        timeout=LOOK if supply.workers else 0,
         collate_fn=_collate,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
+        pin_memory=supply.pin_memory,
+        persistent_workers=supply.workers > 0,
         worker_init_fn=_alone,
         generator=torch.Generator(),  # else the loader draws from the global stream
         **order,  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
     console.say(f"device: {where.why}")
     train = planning.gather(workspace, experiment, settings, flags).train
     state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
-    batches = loader.training(train, settings, fold=0, workers=where.workers, pin_memory=where.pin_memory)
+    batches = loader.training(train, settings, fold=0, supply=where.supply)
     tried = []
     trying = console.bar("learning rates", steps or STEPS)
     with experiment.locked(), stopping.listening(), mishap.explained(settings, where), trying as bar:

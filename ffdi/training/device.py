@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from ffdi import machine
+from ffdi.data.loader import Supply
 from ffdi.errors import ConfigError, DeviceError
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -43,6 +44,11 @@ class Device:
     def pin_memory(self) -> bool:
         """Whether batches wait in pinned memory, from which a device copies without stopping."""
         return self.name.startswith("cuda")
+
+    @property
+    def supply(self) -> Supply:
+        """Who makes its batches."""
+        return Supply(self.workers, self.threads, self.pin_memory)
 
     @property
     def machine(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -117,14 +118,18 @@ def _train(state: State, training: Batches, config: Config, device: Device, seed
 def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, device: Device) -> torch.Tensor:
     """One optimiser step; gives the batch's loss."""
     images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
+    parts = _parts(len(images), config.train.accumulate)
 
     def gradient() -> torch.Tensor:
-        with device.autocast():
-            logits = state.detector(images)
-        loss = criterion(logits, target)
         state.optimizer.zero_grad(set_to_none=True)
-        state.scaler.scale(loss).backward()
-        return loss.detach()
+        whole = torch.zeros((), device=images.device)
+        for part in parts:
+            with device.autocast():
+                logits = state.detector(images[part])
+            loss = criterion(logits, target[part]) * (len(logits) / len(images))
+            state.scaler.scale(loss).backward()
+            whole = whole + loss.detach()
+        return whole
 
     loss = gradient()
     if config.train.sam:
@@ -136,6 +141,13 @@ def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, dev
     state.scaler.step(state.optimizer)
     state.scaler.update()
     return loss
+
+
+def _parts(images: int, count: int) -> list[slice]:
+    """A batch in parts as alike as can be; none of a single image, from which BatchNorm has nothing to estimate."""
+    count = min(count, max(1, images // 2))
+    ends = [images * number // count for number in range(count + 1)]
+    return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
 def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, config: TrainConfig) -> None:

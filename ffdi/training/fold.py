@@ -88,9 +88,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
 
 def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
     """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    batches = loader.training(
-        table, plan.config, fold=folder.fold, workers=device.workers, pin_memory=device.pin_memory
-    )
+    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply)
     if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
     return batches
@@ -102,8 +100,7 @@ def reader(table: Table, config: Config, device: Device, distortion: str | None 
         table,
         images.Framing(config.model.size, config.model.resize),
         batch_size=config.train.batch_size,
-        workers=device.workers,
-        pin_memory=device.pin_memory,
+        supply=device.supply,
         distortion=distortion,
     )
 

@@ -30,10 +30,12 @@ def explained(config: Config, device: Device) -> Iterator[None]:
 
 
 def _too_large(config: Config, device: Device) -> TrainingError:
-    size = config.train.batch_size
+    size, parts = config.train.batch_size, config.train.accumulate
+    in_parts = f" in {parts} parts" if parts > 1 else ""
     return TrainingError(
-        f"{device.name} has not the memory for {config.model.backbone} at {config.model.size} px in batches of {size}",
-        hint=f"set train.batch_size = {size // 2} in config.toml"
-        if size > 1
+        f"{device.name} has not the memory for {config.model.backbone} at {config.model.size} px in batches of {size}"
+        f"{in_parts}",
+        hint=f"set train.accumulate = {2 * parts}, or train.batch_size = {size // 2}, in config.toml"
+        if size > parts
         else "set a smaller model.size or another model.backbone in config.toml",
     )

@@ -17,6 +17,7 @@ from ffdi.data import cache, images, loader, packing, source
 from ffdi.data.cache import Store
 from ffdi.data.findings import Findings
 from ffdi.data.images import Framing
+from ffdi.data.loader import Supply
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 from tests.data.conftest import survey_of
@@ -187,9 +188,9 @@ def test_a_cache_that_is_made_anew_is_not_taken_for_the_old_one(
     )
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (0, 3), (2, 1)])
 def test_batches_are_the_same_from_cache_and_files(
-    gallery: Gallery, findings: Findings, tmp_path: Path, workers: int
+    gallery: Gallery, findings: Findings, tmp_path: Path, workers: int, threads: int
 ) -> None:
     table = gallery(12)
     config = Config.model_validate(
@@ -204,7 +205,7 @@ def test_batches_are_the_same_from_cache_and_files(
     for settings, framing in ((config, None), (pixels, Framing(32))):
         cached = packed(table, tmp_path / str(framing), findings, framing)
         one, other = (
-            list(loader.training(some, settings, fold=0, workers=workers, pin_memory=False).epoch(1))
+            list(loader.training(some, settings, fold=0, supply=Supply(workers, threads)).epoch(1))
             for some in (table, cached)
         )
         assert len(one) == len(other) > 2

@@ -17,7 +17,7 @@ from torch.testing import assert_close
 from ffdi.config import Config
 from ffdi.data import augment, images, loader
 from ffdi.data.images import Framing
-from ffdi.data.loader import Batch, Batches
+from ffdi.data.loader import Batch, Batches, Supply
 from ffdi.data.order import Draw
 from ffdi.data.table import Table
 from ffdi.errors import DataError
@@ -27,15 +27,17 @@ SIZE = 32
 FRAMING = Framing(SIZE)
 
 
-def training(table: Table, *, workers: int = 0, batch_size: int = 4, recipe: str = "postprocess") -> Batches:
+def training(
+    table: Table, *, workers: int = 0, threads: int = 1, batch_size: int = 4, recipe: str = "postprocess"
+) -> Batches:
     config = Config(
         seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
     )
-    return loader.training(table, config, fold=1, workers=workers, pin_memory=False)
+    return loader.training(table, config, fold=1, supply=Supply(workers, threads))
 
 
 def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
-    return loader.reading(table, FRAMING, batch_size=batch_size, workers=workers, pin_memory=False)
+    return loader.reading(table, FRAMING, batch_size=batch_size, supply=Supply(workers))
 
 
 def together(batches: Iterator[Batch]) -> list[np.ndarray]:
@@ -55,6 +57,21 @@ def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Galler
     for epoch in range(2):
         for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
             assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("recipe", ["flips", "postprocess", "strong"])
+def test_threads_make_the_same_batches(gallery: Gallery, recipe: str) -> None:
+    table = gallery(24)
+    alone, shared = training(table, recipe=recipe), training(table, threads=4, recipe=recipe)
+    for epoch in range(3):
+        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+            assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+
+
+def test_threads_name_an_image_that_cannot_be_read(gallery: Gallery) -> None:
+    table = gallery(8)
+    table.path(5).unlink()
+    assert fault(training(table, threads=3).epoch(0)) == f"{table.path(5)} cannot be read: No such file or directory"
 
 
 def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
@@ -209,7 +226,7 @@ if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     folder = Path(sys.argv[2])
     table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
-    batches = iter(loader.reading(table, Framing(32), batch_size=1, workers=2, pin_memory=False))
+    batches = iter(loader.reading(table, Framing(32), batch_size=1, supply=loader.Supply(2)))
     next(batches)
     print("reads", flush=True)
     time.sleep(60)

@@ -12,6 +12,7 @@ from ffdi.config import Config, TrainConfig
 from ffdi.data.loader import Batch
 from ffdi.errors import TrainingError
 from ffdi.training import device as devices
+from ffdi.training import fit as fits
 from ffdi.training.fit import Step, fit
 from ffdi.training.state import EpochRecord, State
 
@@ -137,6 +138,24 @@ def test_gradients_are_clipped() -> None:
 
     assert moved(0) > 1e-2
     assert moved(1e-3) == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize("accumulate", [2, 3, 4, 100])
+def test_a_batch_in_parts_is_one_step(accumulate: int) -> None:
+    whole, events = fitted(TrainConfig(epochs=3, lr=0.1))
+    parts, others = fitted(TrainConfig(epochs=3, lr=0.1, accumulate=accumulate))
+    for one, other in zip(whole.detector.parameters(), parts.detector.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
+    losses = [[one.train_loss for one in some if isinstance(one, EpochRecord)] for some in (events, others)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert len(events) == len(others)
+
+
+@pytest.mark.parametrize(
+    ("images", "count", "sizes"), [(8, 1, [8]), (8, 3, [2, 3, 3]), (5, 4, [2, 3]), (1, 2, [1]), (7, 100, [2, 2, 3])]
+)
+def test_parts_are_alike_and_none_has_one_image(images: int, count: int, sizes: list[int]) -> None:
+    assert [part.stop - part.start for part in fits._parts(images, count)] == sizes
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:

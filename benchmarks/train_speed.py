@@ -1,0 +1,288 @@
+"""Claim: training ResNet-18 at 256 px on two CPU cores, decoding and augmentation included, ffdi shows its network four
+times as many images a second as the notebook does where the CPU multiplies in bf16 (1.5 times elsewhere), 1.2 times as
+many as timm's train.py, and 0.95 of what steps on a resident batch reach, from its cache; 0.85 from JPEGs of 512 px.
+
+    python benchmarks/train_speed.py --data FOLDER [--edge 512] [--recipe flips] [--rounds 5] [--seconds 20]
+        [--timm PATH-TO-train.py] [--jobs 2]
+
+FOLDER is in FFDI layout; its training images are written anew as JPEGs of --edge px, for all alike. The contestants
+take turns, --seconds each, in every round; each is a process that was warmed up, stands still while another one runs,
+and has the whole machine while it runs. Printed: the median over the rounds of each one's images per second, and of the
+ratios to ffdi's of the same round with their range. --jobs trains as many folds at once, as train-folds does then, and
+the limit is as many networks at once. timm's script has no turns: it is run for an epoch before and after the rounds
+with each number of loader workers from 1 to 4, and its best epoch counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import cycle, repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+SIZE, BATCH = 256, 40
+"""The notebook's."""
+WARM = 4
+"""Steps before the first turn."""
+
+
+def main() -> None:
+    """Makes the images, lets all take turns, and prints."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--edge", type=int, default=512)
+    parser.add_argument("--recipe", default="flips")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--timm", type=Path)
+    parser.add_argument("--contestant", help=argparse.SUPPRESS)
+    parser.add_argument("--threads", type=int, default=0, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.contestant:
+        stand(asked)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        write(asked.data, root, asked.edge)
+        theirs = [timms(asked.timm, root)] if asked.timm else []
+        rates = rounds(asked, root)
+        theirs += [timms(asked.timm, root)] if asked.timm else []
+    show(rates, theirs, asked.jobs)
+
+
+def write(source: Path, root: Path, edge: int) -> None:
+    """The training images as JPEGs of one size, and a cache of them, files and pixels."""
+    from ffdi.config import Config
+    from ffdi.data import dataset, packing
+    from ffdi.data.cache import Store
+    from ffdi.data.findings import Findings
+    from ffdi.data.images import Framing
+
+    table = dataset.find(source, Config().data).split("train")
+    assert table.target is not None
+    folder = root / "set" / "trainset"
+    folder.mkdir(parents=True)
+    for row, name in enumerate(table.img_name.tolist()):
+        pixels = cv2.cvtColor(Framing(edge).load(table.path(row)), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(folder / f"{Path(name).stem}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        link = root / "folders" / "train" / ("fake" if table.target[row] else "real") / f"{Path(name).stem}.jpg"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.link(folder / f"{Path(name).stem}.jpg", link)
+    shutil.copytree(root / "folders" / "train", root / "folders" / "validation", copy_function=os.link)
+    rows = zip(table.img_name.tolist(), table.target.tolist(), strict=True)
+    lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
+    (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
+    found = dataset.find(folder.parent, Config().data).split("train")
+    findings = Findings(root / "findings.sqlite")
+    for framing in (None, Framing(SIZE)):
+        store = Store(root / f"cache-{framing}", framing)
+        for _ in packing.fill(store, [store.attach(found)], findings, os.cpu_count() or 1):
+            pass
+    findings.close()
+
+
+def rounds(asked: argparse.Namespace, root: Path) -> dict[str, list[float]]:
+    """Images per second of every contestant in every round."""
+    teams = {name: [begun(asked, name, root) for _ in range(size(name, asked.jobs))] for name in CONTESTANTS}
+    for team in teams.values():
+        for process in team:
+            assert line(process) == "ready"
+    rates: dict[str, list[float]] = {name: [] for name in teams}
+    for _ in range(asked.rounds):
+        for name, team in teams.items():
+            for process in team:
+                assert process.stdin is not None
+                process.stdin.write(f"{asked.seconds}\n")
+                process.stdin.flush()
+            rates[name].append(sum(float(line(process)) for process in team))
+    for team in teams.values():
+        for process in team:
+            process.kill()
+    return rates
+
+
+def size(name: str, jobs: int) -> int:
+    """How many processes a contestant is: the notebook knows one fold at a time."""
+    return 1 if name == "notebook" else jobs
+
+
+def begun(asked: argparse.Namespace, name: str, root: Path) -> subprocess.Popen[str]:
+    threads = max(1, (os.cpu_count() or 1) // size(name, asked.jobs))
+    words = ["--contestant", name, "--data", str(root), "--recipe", asked.recipe, "--threads", str(threads)]
+    return subprocess.Popen(
+        [sys.executable, __file__, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def stand(asked: argparse.Namespace) -> None:
+    """A contestant: makes steps for as long as it is told, each time that it is told, and says how fast."""
+    import torch
+
+    torch.set_num_threads(asked.threads)
+    steps = CONTESTANTS[asked.contestant](asked)
+    for _ in range(WARM):
+        next(steps)
+    print("ready", flush=True)
+    for told in sys.stdin:
+        seconds, started, images = float(told), time.perf_counter(), 0
+        while time.perf_counter() - started < seconds:
+            images += next(steps)
+        print(images / (time.perf_counter() - started), flush=True)
+
+
+def notebooks(asked: argparse.Namespace) -> Iterator[int]:
+    """The loop of the notebook."""
+    import notebook
+    import torch
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    table, network = _table(asked.data), notebook.build("resnet18", None)
+    network.train()
+    optimizer, criterion = torch.optim.Adam(network.parameters(), notebook.RATE), nn.CrossEntropyLoss()
+    images = notebook.Images(table, train=True)
+    loader = DataLoader(images, BATCH, shuffle=True, num_workers=notebook.WORKERS, pin_memory=True)
+    for _ in repeat(None):
+        for pixels, target in loader:
+            loss = criterion(network(pixels), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            yield len(pixels)
+
+
+def ours(cache: str | None) -> Callable[[argparse.Namespace], Iterator[int]]:
+    """ffdi's steps, from files or from a cache of files or of pixels."""
+
+    def steps(asked: argparse.Namespace) -> Iterator[int]:
+        from ffdi.data import loader
+        from ffdi.data.cache import Store
+        from ffdi.data.images import Framing
+
+        config, state, criterion, device = _training(asked, pixels=cache == "pixels")
+        table = _table(asked.data)
+        if cache is not None:
+            framing = Framing(SIZE) if cache == "pixels" else None
+            table = Store(asked.data / f"cache-{framing}", framing).attach(table)
+        batches = loader.training(table, config, fold=0, supply=device.supply)
+        for epoch in cycle(range(10_000)):
+            for batch in batches.epoch(epoch):
+                _step(state, batch, criterion, config, device)
+                yield len(batch.images)
+
+    return steps
+
+
+def limit(asked: argparse.Namespace) -> Iterator[int]:
+    """ffdi's steps on a batch that is there already."""
+    import torch
+
+    from ffdi.data.loader import Batch
+
+    config, state, criterion, device = _training(asked, pixels=False)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8))
+    batch = Batch(images, (torch.arange(BATCH) % 2).float(), torch.arange(BATCH))
+    for _ in repeat(None):
+        _step(state, batch, criterion, config, device)
+        yield BATCH
+
+
+def _training(asked: argparse.Namespace, pixels: bool) -> tuple:
+    """A config, a training that has not begun, its loss, and the device."""
+    from ffdi.config import Config
+    from ffdi.training import detector, device, recipe
+    from ffdi.training.state import State
+
+    config = Config.model_validate(
+        {
+            "model": {"backbone": "resnet18", "pretrained": False, "size": SIZE},
+            "augment": {"recipe": asked.recipe},
+            "train": {"batch_size": BATCH, "sampling": "all"},
+            "cache": {"pixels": pixels},
+        }
+    )
+    where = dataclasses.replace(device.choose("cpu", "auto", None), threads=asked.threads)
+    network = where.prepare(detector.start(config, None))
+    network.train()
+    return config, State.of(network, config.train, where), recipe.loss(config.train, 0.5), where
+
+
+def _step(state: object, batch: object, criterion: object, config: object, device: object) -> None:
+    """All that a step of a training does."""
+    from ffdi.training.fit import step
+
+    step(state, batch, criterion, config, device)  # type: ignore[arg-type]
+    state.average.update(state.detector, step=state.done)  # type: ignore[attr-defined]
+    state.done += 1  # type: ignore[attr-defined]
+
+
+def _table(root: Path) -> object:
+    from ffdi.config import Config
+    from ffdi.data import dataset
+
+    return dataset.find(root / "set", Config().data).split("train")
+
+
+def timms(script: Path, root: Path) -> float:
+    """Images per second of the best epoch of timm's script, its flags for this machine tried out."""
+    best = 0.0
+    for workers in (1, 2, 3, 4):
+        words = ["--data-dir", root / "folders", "--model", "resnet18", "--num-classes", "2", "--img-size", str(SIZE)]
+        words += ["-b", str(BATCH), "--opt", "adamw", "--epochs", "1", "--model-ema", "--channels-last", "--amp"]
+        words += ["--amp-dtype", "bfloat16", "-j", str(workers), "--device", "cpu", "--log-interval", "4"]
+        words += ["--output", root / f"timm-{workers}", "--hflip", "0.5", "--vflip", "0.5", "--no-aug"]
+        done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
+        rates = [float(rate) for rate in re.findall(r"\(\s*[0-9.]+s,\s*([0-9.]+)/s\)", done.stdout + done.stderr)]
+        assert rates, done.stderr[-2000:]
+        print(json.dumps({"timm": script.name, "workers": workers, "images/s": rates[-1]}), flush=True)
+        best = max(best, rates[-1])  # the mean of the epoch
+    return best
+
+
+def show(rates: dict[str, list[float]], theirs: list[float], jobs: int) -> None:
+    """Medians, and the ratios of each round."""
+    print(f"{'images/s':30} median    {jobs} at once")
+    for name, values in rates.items():
+        print(f"{name:30} {statistics.median(values):7.1f}   {', '.join(f'{value:.1f}' for value in values)}")
+    for name in ("ffdi, files", "ffdi, cache", "ffdi, cached pixels"):
+        for other in ("notebook", "limit"):
+            ratios = [one / two for one, two in zip(rates[name], rates[other], strict=True)]
+            span = f"{min(ratios):.2f} to {max(ratios):.2f}"
+            print(f"{name} / {other:20} {statistics.median(ratios):7.2f}   {span}")
+    if theirs:
+        print(
+            f"ffdi, files / timm's best {max(theirs):.1f}: {statistics.median(rates['ffdi, files']) / max(theirs):.2f}"
+        )
+
+
+CONTESTANTS = {
+    "notebook": notebooks,
+    "ffdi, files": ours(None),
+    "ffdi, cache": ours("files"),
+    "ffdi, cached pixels": ours("pixels"),
+    "limit": limit,
+}
+
+if __name__ == "__main__":
+    main()
