@@ -64,6 +64,7 @@ def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: boo
         "workers": WORKERS,
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
+        "profile": "train for a few steps only, and say where the time goes",
         "max_time": MAX_TIME,
     },
 )
@@ -79,6 +80,7 @@ def train_folds(
     workers: str = "",
     accept: str = "",
     fresh: bool = False,
+    profile: bool = False,
     max_time: str = "",
 ) -> None:
     """Train k folds and score every image out of fold."""
@@ -96,6 +98,7 @@ def train_folds(
             workers=_count("workers", workers),
             accept=accept or None,
             fresh=fresh,
+            profiled=profile,
             max_time=max_time or None,
         )
 

@@ -143,6 +143,7 @@ def train(root: str, steps: int) -> None:
         "workers": 2,
         "accept": "leaks,shortcuts",
         "fresh": True,
+        "profiled": False,
         "max_time": None,
     }
     train_folds.run(Workspace.of(PROJECT), ["scale"], data=f"{root}/data/set", **flags)  # type: ignore[arg-type]

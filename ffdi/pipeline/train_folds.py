@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ffdi import config, console, publish, stopping
 from ffdi.errors import ConfigError
-from ffdi.pipeline import engines, lists, planning, score, screens
+from ffdi.pipeline import engines, lists, planning, profile, score, screens
 from ffdi.pipeline.engines import Engine, Run
 from ffdi.scoring import ledger
 from ffdi.store.experiment import Experiment
@@ -29,15 +29,23 @@ def run(
     workers: int | None,
     accept: str | None,
     fresh: bool,
+    profiled: bool,
     max_time: str | None,
 ) -> None:
-    """Trains experiments' folds, those that are not finished, and scores them out of fold."""
+    """Trains experiments' folds, those that are not finished, and scores them out of fold.
+
+    `profiled` trains for a few steps only, and says where the time goes.
+    """
     end = stopping.end_of(max_time)
     engine.check()
     members, _ = lists.spread(workspace, names)
     lists.make(workspace, names)
     flags = planning.Flags(data, device, workers, accept)
     experiments = [workspace.experiment(name) for name in members]
+    if profiled:
+        for experiment in experiments:
+            profile.run(workspace, experiment, flags)
+        return
     for experiment in experiments[1:]:  # not after the hours that the first one takes
         settings = config.load(experiment.config_path)
         _chosen_folds(folds, settings.folds.k)

@@ -54,6 +54,11 @@ class Experiment:
         return self.folder / "oof.csv"
 
     @property
+    def trace_path(self) -> Path:
+        """What a profiler saw of a training."""
+        return self.folder / "trace.json"
+
+    @property
     def doctor_path(self) -> Path:
         return self.folder / "doctor.json"
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 import torch
+from torch.profiler import ProfilerActivity
 
 from ffdi import machine
 from ffdi.data.loader import Supply
@@ -55,6 +56,16 @@ class Device:
         """What a training's last bits depend on."""
         threads = f", {self.threads} threads" if self.name == "cpu" else ""
         return f"{self.name.split(':')[0]} in {self.precision}{threads}"
+
+    @property
+    def activities(self) -> list[ProfilerActivity]:
+        """What a profiler looks at."""
+        return [ProfilerActivity.CPU, *([] if self.name == "cpu" else [ProfilerActivity.CUDA])]
+
+    def wait(self) -> None:
+        """Until all that was asked of the device is done; a CPU is asked for nothing in advance."""
+        if self.name != "cpu":
+            torch.cuda.synchronize(self.torch)
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision for a training step; does nothing in fp32."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import nn
+from torch.profiler import record_function
 
 from ffdi import stopping
 from ffdi.config import Config, TrainConfig
@@ -23,6 +24,10 @@ from ffdi.training.device import Device
 from ffdi.training.health import Unhealthy
 from ffdi.training.state import Best, EpochRecord, Progress, State
 
+SENDING, FORWARD, BACKWARD = "sending the batch", "forward", "loss and backward"
+OPTIMIZER, AVERAGE = "optimizer", "averaged weights"
+PARTS = (SENDING, FORWARD, BACKWARD, OPTIMIZER, AVERAGE)
+"""Of a step, as a profiler names them."""
 CHECK_EVERY = 20
 """Steps between looks for NaN: each look waits for the device."""
 
@@ -100,9 +105,7 @@ def _train(state: State, training: Batches, config: Config, device: Device, seed
         rate = recipe.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
         recipe.set_rate(state.optimizer, rate)
         progress.losses.append(step(state, batch, criterion, config, device))
-        if state.average is not None:
-            state.average.update(state.detector, step=state.done)
-
+        average(state)
         rows.append(batch.index)
         state.done, progress.step = state.done + 1, progress.step + 1
         progress.images += len(batch.images)
@@ -117,17 +120,19 @@ def _train(state: State, training: Batches, config: Config, device: Device, seed
 
 def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, device: Device) -> torch.Tensor:
     """One optimiser step; gives the batch's loss."""
-    images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
+    with record_function(SENDING):
+        images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
     parts = _parts(len(images), config.train.accumulate)
 
     def gradient() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
         whole = torch.zeros((), device=images.device)
         for part in parts:
-            with device.autocast():
+            with record_function(FORWARD), device.autocast():
                 logits = state.detector(images[part])
-            loss = criterion(logits, target[part]) * (len(logits) / len(images))
-            state.scaler.scale(loss).backward()
+            with record_function(BACKWARD):
+                loss = criterion(logits, target[part]) * (len(logits) / len(images))
+                state.scaler.scale(loss).backward()
             whole = whole + loss.detach()
         return whole
 
@@ -135,12 +140,20 @@ def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, dev
     if config.train.sam:
         with sharpness.ascended(state.detector, config.train.sam):
             gradient()
-    if config.train.clip_grad:
-        state.scaler.unscale_(state.optimizer)
-        nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
+    with record_function(OPTIMIZER):
+        if config.train.clip_grad:
+            state.scaler.unscale_(state.optimizer)
+            nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
     return loss
+
+
+def average(state: State) -> None:
+    """Lets the averaged weights follow a step."""
+    if state.average is not None:
+        with record_function(AVERAGE):
+            state.average.update(state.detector, step=state.done)
 
 
 def _parts(images: int, count: int) -> list[slice]:

@@ -1,0 +1,48 @@
+"""Says where the time of a training goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ffdi import config, console, publish, stopping
+from ffdi.pipeline import planning
+from ffdi.pipeline.planning import Flags
+from ffdi.store.experiment import Experiment
+from ffdi.store.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.training.profile import Part
+
+
+def run(workspace: Workspace, experiment: Experiment, flags: Flags) -> None:
+    """Trains for a few steps, shows what each consists of, and keeps nothing but the profiler's trace."""
+    from ffdi.data import loader
+    from ffdi.training import detector, mishap, profile
+    from ffdi.training.state import State
+
+    settings = config.load(experiment.config_path)
+    where, weights = planning.chosen(workspace, settings, flags)
+    console.title(f"profile {experiment.name}: {settings.model.backbone}, {profile.STEPS} steps")
+    console.say(f"device: {where.why}")
+    train = planning.gather(workspace, experiment, settings, flags).train
+    state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
+    batches = loader.training(train, settings, fold=0, supply=where.supply)
+    with (
+        experiment.locked(),
+        stopping.listening(),
+        mishap.explained(settings, where),
+        publish.writing(experiment.trace_path) as beside,
+    ):
+        seen = profile.watch(state, batches, settings, where, beside)
+    whole = sum(part.milliseconds for part in seen.parts)
+    _show(f"a step of {settings.train.batch_size} images, as this process sees it", seen.parts, whole)
+    _show("operators that take the device most of it", seen.operators, whole)
+    console.say(f"{seen.images_per_second:.1f} images/s while nobody watched closely")
+    console.say(f"written: {experiment.trace_path}, to be opened in chrome://tracing or Perfetto")
+    console.say(f"next: invoke train-folds --experiment {experiment.name}")
+
+
+def _show(heading: str, parts: Sequence[Part], whole: float) -> None:
+    rows = [(part.name, f"{part.milliseconds:.1f}", f"{100 * part.milliseconds / whole:.1f} %") for part in parts]
+    console.table(heading, ["", "ms", "of a step"], rows)
