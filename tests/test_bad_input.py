@@ -21,9 +21,9 @@ CONFIGS = {
     "unknown key": (
         "[train]\nlearning_rte = 1\n[modle]\nsize = 64\n",
         "{config} has 2 bad keys\n"
-        "  unknown key 'train.learning_rte': known: epochs, batch_size, optimizer, lr, weight_decay, schedule, "
-        "warmup_epochs, freeze_epochs, layer_decay, sam, sampling, loss, class_weights, hard_share, label_smoothing, "
-        "clip_grad, ema, precision, select, checkpoint_every\n"
+        "  unknown key 'train.learning_rte': known: epochs, batch_size, accumulate, optimizer, lr, weight_decay, "
+        "schedule, warmup_epochs, freeze_epochs, layer_decay, sam, sampling, loss, class_weights, hard_share, "
+        "label_smoothing, clip_grad, ema, precision, select, checkpoint_every\n"
         "  unknown key 'modle': did you mean 'model'?\n"
         "next: correct {config}; every key with its default stands in docs/config.md",
     ),

@@ -94,7 +94,7 @@ def test_what_is_new_or_changed_is_said_and_packed(workspace: Path, data: Path, 
     assert (answer.code, told in answer.out) == (0, True)
     answer = invoke("cache", *WORDS, str(data))
     assert answer.out.startswith(f"cache: 117 images under {data}, 2 of them to be packed\n")
-    assert "\n1 images cannot be packed: invoke doctor --experiment tiny says why\n" in answer.out
+    assert "\n1 image cannot be packed: invoke doctor --experiment tiny says why\n" in answer.out
 
 
 def test_fresh_writes_it_anew(workspace: Path, data: Path, invoke: Invoke) -> None:

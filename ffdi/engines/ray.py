@@ -11,7 +11,7 @@ import platform
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +33,7 @@ from ffdi.training.saving import Lost
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
-    from ray.exceptions import RayError, RaySystemError
+    from ray.exceptions import RayError, RaySystemError, RayTaskError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ImportError:
     raise ConfigError("--engine ray needs Ray, which is not installed", hint="pip install -e '.[ray]'") from None
@@ -205,6 +205,59 @@ def check(request: Request) -> None:
         )
 
 
+@dataclass
+class _Task:
+    """A fold that is being trained somewhere.
+
+    Attributes:
+        handle: what Ray gives for it.
+        heard: whether it has said anything yet; one that has not may still wait for a machine.
+        losses: of machines or processes, since it has come further.
+    """
+
+    folder: FoldFolder
+    handle: Any
+    heard: bool = False
+    losses: int = 0
+
+    def told(self) -> Any:
+        """What it says next.
+
+        Raises:
+            StopIteration: it has ended.
+            RayError: it was lost.
+        """
+        event = ray.get(next(self.handle))
+        self.heard = True
+        return event
+
+    def take(self, going: _Going) -> None:
+        """Publishes what came back: a checkpoint in place of those before it, a finished fold in place of them all."""
+        old = set(self.folder.going())
+        self.folder.put(going.files)
+        for name in sorted(old - set(going.files)):  # records before their tensors
+            (self.folder.folder / name).unlink(missing_ok=True)
+        self.losses = 0
+
+    def lost(self, error: RayError) -> Lost:
+        """To be told of a task that was lost.
+
+        Raises:
+            TrainingError: it has been lost too often.
+        """
+        if isinstance(error, RayTaskError):  # a fault of ours, which would be one everywhere
+            raise RuntimeError(f"fold {self.folder.fold} has failed:\n{error}") from None
+        self.losses, self.heard = self.losses + 1, False
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        if self.losses > LOSSES:
+            raise TrainingError(
+                f"fold {self.folder.fold} has lost its process {self.losses} times without coming further; {why}",
+                hint="the same command goes on from its last checkpoint; if memory was short, set a smaller "
+                "train.batch_size, or give each fold more of a machine",
+            )
+        return Lost(why)
+
+
 def run(plan: fold.Plan, folders: Sequence[FoldFolder], request: Request) -> Iterator[Told]:
     """Trains folds as tasks, as many at once as the cluster has room for, and publishes them here.
 
@@ -217,86 +270,59 @@ def run(plan: fold.Plan, folders: Sequence[FoldFolder], request: Request) -> Ite
         FFDIError: what a fold has raised; the others have sent where they are.
         Stopped: where this process is to end; the same call goes on there.
     """
-    shared = ray.put(_Shared.of(plan))
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()
-    resources = {"num_cpus": request.cpus, "num_gpus": request.gpus}
+    shared, train = ray.put(_Shared.of(plan)), _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
 
-    def begin(folder: FoldFolder) -> Any:
-        task = _train.options(**resources)
-        return task.remote(shared, folder.fold, request, folder.going(), wish)
+    def begun(folder: FoldFolder) -> Any:
+        return train.remote(shared, folder.fold, request, folder.going(), wish)
 
-    running = {begin(folder): folder for folder in folders}
-    losses = dict.fromkeys((folder.fold for folder in folders), 0)
+    tasks = [_Task(folder, begun(folder)) for folder in folders]
     try:
-        while running:
+        while tasks:
             stopping.check()
-            ready, _ = ray.wait(list(running), timeout=LOOK)
-            for task in ready:
-                folder = running[task]
+            for task in _speaking(tasks):
                 try:
-                    event = ray.get(next(task))
+                    event = task.told()
                 except StopIteration:
-                    del running[task]
-                    continue
+                    tasks.remove(task)
                 except RayError as error:
-                    del running[task]
-                    losses[folder.fold] += 1
-                    yield folder, _lost(folder, error, losses[folder.fold])
-                    running[begin(folder)] = folder
-                    continue
-                if isinstance(event, _Going):
-                    _take(folder, event)
-                    losses[folder.fold] = 0
+                    yield task.folder, task.lost(error)
+                    task.handle = begun(task.folder)
                 else:
-                    yield folder, _raised(event)
+                    if isinstance(event, _Going):
+                        task.take(event)
+                    elif isinstance(event, FFDIError | Stopped):
+                        raise event
+                    else:
+                        yield task.folder, event
     finally:
-        _end(running, wish)
+        _end(tasks, wish)
 
 
-def _lost(folder: FoldFolder, error: RayError, losses: int) -> Lost:
-    why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    if losses > LOSSES:
-        raise TrainingError(
-            f"fold {folder.fold} has lost its process {losses} times without coming further; {why}",
-            hint="the same command goes on from its last checkpoint; if memory was short, set a smaller "
-            "train.batch_size, or give each fold more of a machine",
-        )
-    return Lost(why)
+def _speaking(tasks: Sequence[_Task]) -> list[_Task]:
+    """Those that have something to say."""
+    ready, _ = ray.wait([task.handle for task in tasks], timeout=LOOK)
+    return [task for task in tasks if task.handle in ready]
 
 
-def _raised(event: Any) -> fold.Event:
-    if isinstance(event, FFDIError | Stopped):
-        raise event
-    return event
-
-
-def _take(folder: FoldFolder, going: _Going) -> None:
-    """Publishes what came back; a checkpoint takes the place of those before it, a finished fold of all of them."""
-    old = set(folder.going())
-    folder.put(going.files)
-    for name in sorted(old - set(going.files)):  # records before their tensors
-        (folder.folder / name).unlink(missing_ok=True)
-
-
-def _end(running: Mapping[Any, FoldFolder], wish: Any) -> None:
+def _end(tasks: Sequence[_Task], wish: Any) -> None:
     """Lets those that run send where they are, and takes it."""
-    if running:
-        with suppress(RayError):
-            ray.get(wish.ask.remote(), timeout=PATIENCE)
-    left, until = dict(running), time.monotonic() + PATIENCE
+    left, until = [task for task in tasks if task.heard], time.monotonic() + PATIENCE
+    with suppress(RayError):
+        ray.get(wish.ask.remote(), timeout=PATIENCE)
     while left and time.monotonic() < until:
-        ready, _ = ray.wait(list(left), timeout=LOOK)
-        for task in ready:
+        for task in _speaking(left):
             try:
-                event = ray.get(next(task))
+                event = task.told()
             except (StopIteration, RayError):
-                del left[task]
+                left.remove(task)
                 continue
             if isinstance(event, _Going):
-                _take(left[task], event)
-    for task in left:
-        ray.cancel(task, force=True)
+                task.take(event)
+    for task in tasks:
+        if task in left or not task.heard:
+            ray.cancel(task.handle, force=True)
 
 
 def _machines() -> list[dict[str, float]]:

@@ -37,8 +37,9 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
             _fill(workspace, store, found, left)
             found = sources.found(workspace, settings, root)
     _show(found)
-    if _left(found):
-        console.say(f"{_left(found)} images cannot be packed: invoke doctor --experiment {name} says why")
+    if left := _left(found):
+        images = "1 image" if left == 1 else f"{left} images"
+        console.say(f"{images} cannot be packed: invoke doctor --experiment {name} says why")
     console.say(f"next: invoke train-folds --experiment {name}{f' --data {data}' if data else ''}")
 
 

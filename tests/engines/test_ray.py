@@ -17,7 +17,7 @@ from tests.conftest import Invoke
 from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head that has room for nothing; tests add machines."""
     found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -49,29 +49,26 @@ def test_a_machine_that_dies_and_a_driver_that_is_stopped_cost_no_bit(
     assert (process.returncode, complaint) == (0, "")
     assert "; it is trained on elsewhere\n" in said
     assert folds(tmp_path) == unbroken
-    cluster.remove_node(machines[1])
 
 
 def test_what_no_machine_has_is_refused_at_once(cluster: Cluster, competition: Path, tmp_path: Path) -> None:
-    machine = cluster.add_node(num_cpus=1, num_gpus=2)
+    cluster.add_node(num_cpus=1, num_gpus=2)
     assert ended(begin(tmp_path, competition, *words(cluster))) == (
         1,
         "error: a fold asks for 4 CPU and 1 GPU of one machine, and the cluster's have 1 CPU and 2 GPU, "
         "0 CPU and 0 GPU\n"
         "next: pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add machines\n",
     )
-    cluster.remove_node(machine)
 
 
 def test_what_a_fold_raises_is_said_as_ever(cluster: Cluster, competition: Path, tmp_path: Path) -> None:
-    machine = cluster.add_node(num_cpus=2)
+    cluster.add_node(num_cpus=2)
     (tmp_path / "experiments" / "tiny").mkdir(parents=True)
     (tmp_path / "experiments" / "tiny" / "config.toml").write_text(CONFIG.replace("lr = 3e-3", "lr = 1e30"))
     code, said = ended(begin(tmp_path, competition, *words(cluster)))
     assert (code, "Traceback" in said) == (1, False)
     assert said.startswith("error: the ")
     assert ": training has diverged\n" in said
-    cluster.remove_node(machine)
 
 
 @pytest.mark.usefixtures("workspace")
