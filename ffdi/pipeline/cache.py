@@ -13,7 +13,7 @@ from ffdi.data.cache import Store
 from ffdi.data.dataset import Dataset
 from ffdi.data.findings import Findings
 from ffdi.errors import ConfigError, ExperimentError
-from ffdi.pipeline import sources
+from ffdi.pipeline import doctor, sources
 from ffdi.store import lock
 from ffdi.store.workspace import Workspace
 
@@ -21,8 +21,9 @@ UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: bool) -> None:
-    """Packs the images that are not packed yet, those of a cache that is there included."""
-    settings = config.load(workspace.experiment(name).config_path)
+    """Packs the images that are not packed yet, and looks for copies among all of them."""
+    experiment = workspace.experiment(name)
+    settings = config.load(experiment.config_path)
     root = sources.data_root(workspace, settings, data)
     folder = sources.store(workspace, settings, root).folder
     with lock.held(folder, f"packs the images of {root}", "wait until it has"):
@@ -36,6 +37,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
             _agree(store, _bytes(store, found), yes)
             _fill(workspace, store, found, left)
             found = sources.found(workspace, settings, root)
+        doctor.examined(workspace, experiment, found)
     _show(found)
     if left := _left(found):
         images = "1 image" if left == 1 else f"{left} images"
