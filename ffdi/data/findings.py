@@ -65,12 +65,12 @@ class Findings:
             ExperimentError: the place cannot be written, or the file is no such store.
         """
         self._path, self._lock = path, Lock()
+        self._hashes: set[bytes] | None = None
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._store = sqlite3.connect(path, timeout=60, check_same_thread=False)
             if self._version() != VERSION:
                 self._begin()
-            self._known = {sha256 for (sha256,) in self._store.execute("SELECT sha256 FROM image")}
 
     def close(self) -> None:
         """Closes the file."""
@@ -78,7 +78,7 @@ class Findings:
 
     def image(self, sha256: bytes) -> Finding | None:
         """What was found in the bytes of that hash; None where nobody had looked when the store was opened."""
-        if sha256 not in self._known:  # a new image must not wait for the file
+        if sha256 not in self._known():  # a new image must not wait for the file
             return None
         row = self._one("SELECT * FROM image WHERE sha256 = ?", (sha256,))
         return Finding(*row[1:]) if row else None
@@ -87,7 +87,7 @@ class Findings:
         """Keeps what was found in the bytes of each hash."""
         rows = [(sha256, *finding) for sha256, finding in found]
         self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._known.update(row[0] for row in rows)
+        self._known().update(row[0] for row in rows)
 
     def pair(self, first: bytes, second: bytes) -> str | None:
         """How two images were found to be alike: 'exact', 'near' or ''; None where nobody has compared them."""
@@ -107,6 +107,13 @@ class Findings:
     def keep_twins(self, images: bytes, cluster: bytes, near: bytes) -> None:
         """Keeps which of many images show the same picture, and which of these pictures are only nearly the same."""
         self._insert("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?)", [(images, cluster, near)])
+
+    def _known(self) -> set[bytes]:
+        """Hashes of the images that had been looked at; read when the first one is asked for."""
+        with self._explained(), self._lock:
+            if self._hashes is None:
+                self._hashes = {sha256 for (sha256,) in self._store.execute("SELECT sha256 FROM image")}
+            return self._hashes
 
     def _version(self) -> int:
         return self._store.execute("PRAGMA user_version").fetchone()[0]

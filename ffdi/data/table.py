@@ -137,11 +137,12 @@ def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems
         columns.append(config.target_column)
     if name == "train" and config.group_column is not None and config.groups_file is None:
         columns.append(config.group_column)
-    rows = []
-    for line, values in read_columns(labels, config, tuple(columns), problems):
-        value = dict(zip(columns, values, strict=True))
-        target, group = value.get(config.target_column), value.get(config.group_column or "")
-        rows.append((line, value[config.image_column], target, group))
+    image, target, group = (
+        columns.index(column) if column in columns else len(columns)
+        for column in (config.image_column, config.target_column, config.group_column)
+    )
+    found = ((line, (*values, None)) for line, values in read_columns(labels, config, tuple(columns), problems))
+    rows = [(line, values[image], values[target], values[group]) for line, values in found]
     return _table(name, folder, labels, rows, problems)
 
 
@@ -155,12 +156,13 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     present = _Present(folder)
     good = []
     for line, image, target, group in rows:
-        fault = _fault(image, target, group, first_line, present)
+        plain = _plain(image)
+        fault = _fault(image, target, group, first_line.get(plain), present)
         if fault:
             problems.append(f"{source.name} line {line}: {fault}")
         else:
             good.append((image, target, group))
-        first_line.setdefault(_plain(image), line)
+        first_line.setdefault(plain, line)
     if not rows and not problems:
         problems.append(f"{source.name}: no image is listed")
     images, targets, groups = zip(*good, strict=True) if good else ((), (), ())
@@ -174,20 +176,22 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     )
 
 
-def _fault(image: str, target: str | None, group: str | None, first_line: dict[str, int], present: _Present) -> str:
+def _fault(image: str, target: str | None, group: str | None, before: int | None, present: _Present) -> str:
+    """What is wrong with a row whose image stands on line `before` already; empty where nothing is."""
+    simple = SIMPLE.fullmatch(image) is not None
     if not image:
         return "the image name is empty"
-    if _unwritable(image):
+    if not simple and _unwritable(image):
         return f"the image name {image!r} has a control character"
-    if _formula(image):
+    if not simple and _formula(image):
         return f"the image name {image} is a formula to a spreadsheet"
-    if _plain(image) in first_line:
-        return f"{image} stands on line {first_line[_plain(image)]} already"
+    if before is not None:
+        return f"{image} stands on line {before} already"
     if target is not None and target not in ("0", "1"):
         return f"label '{target}' of {image} is neither 0 nor 1"
     if group == "":
         return f"{image} has no group"
-    if _leaves(image):
+    if not simple and _leaves(image):
         return f"{image} leaves the folder {present.folder.name}/"
     if image not in present:
         return f"{image} is not in {present.folder.name}/"
@@ -210,8 +214,6 @@ def _formula(name: str) -> bool:
 
 
 def _leaves(image: str) -> bool:
-    if SIMPLE.fullmatch(image):
-        return False
     posix, windows = PurePosixPath(image), PureWindowsPath(image)
     return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
 
@@ -263,7 +265,7 @@ def read_columns(
         if len(fields) != len(named):
             problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(named)}")
         else:
-            yield line, tuple(fields[place].strip() for place in wanted)
+            yield line, tuple([fields[place].strip() for place in wanted])
 
 
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -272,7 +274,7 @@ def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for fields in reader:
-                if any("\0" in field for field in fields):
+                if "\0" in "".join(fields):
                     raise DataError(f"{path} line {reader.line_num}: a NUL byte; this is no text file")
                 if fields:
                     yield reader.line_num, fields
