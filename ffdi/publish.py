@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ffdi.errors import ExperimentError
 
-BESIDE = re.compile(r"\..+\.[0-9]+\.tmp")
-"""The names that are written under before they are published."""
+BESIDE = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
+"""The names that are written under before they are published; safetensors writes under ones of the second kind."""
 OLD = "old"
 """Where `together` moves what it replaces."""
 

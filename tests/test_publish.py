@@ -141,3 +141,11 @@ def test_a_full_disk_is_said_and_the_old_file_stands(tmp_path: Path, monkeypatch
 def test_a_place_is_tried_without_leaving_anything(tmp_path: Path) -> None:
     publish.check_writable(tmp_path / "file.txt")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_safetensors_leaves_when_it_is_killed_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "fold_0").mkdir()
+    (tmp_path / "fold_0" / ".tmpTjjxj3").write_bytes(b"half")
+    (tmp_path / "fold_0" / "weights.safetensors").write_bytes(b"whole")
+    publish.sweep(tmp_path)
+    assert [path.name for path in sorted((tmp_path / "fold_0").iterdir())] == ["weights.safetensors"]
