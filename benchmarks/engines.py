@@ -12,11 +12,9 @@ same number of folds at once the median and the range.
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,8 +22,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
+
 from ffdi import hashes
 from ffdi import machine as machines
+from tests.conftest import run
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -74,7 +75,7 @@ def prepare(root: Path, asked: argparse.Namespace) -> None:
     folder = root / "experiments" / asked.experiment
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(text)
-    verb(root, "doctor", "--experiment", asked.experiment)
+    run(root, "doctor", "--experiment", asked.experiment)
 
 
 def trained(root: Path, experiment: str, words: list[str]) -> float:
@@ -86,20 +87,8 @@ def trained(root: Path, experiment: str, words: list[str]) -> float:
         elif path.name != "config.toml":
             path.unlink()
     started = time.perf_counter()
-    verb(root, "train-folds", "--experiment", experiment, *words)
+    run(root, "train-folds", "--experiment", experiment, *words)
     return time.perf_counter() - started
-
-
-def verb(root: Path, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "invoke", *words],
-        cwd=PROJECT,
-        env={**os.environ, "FFDI_ROOT": str(root)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def digest(root: Path, experiment: str) -> str:

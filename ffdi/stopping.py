@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -94,6 +97,19 @@ def deaf() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def with_parent() -> None:
+    """Ends this process the moment its parent dies, whatever it does: what the parent had locked is free then, and
+    nobody else may write. torch's own watch in its loader's workers looks every 5 s, and where they come from a
+    forkserver, as from Python 3.14 on, it watches that one, and they stay for ever."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    if (parent := multiprocessing.parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def check() -> None:

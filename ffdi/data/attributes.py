@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ffdi.config import DataConfig
-from ffdi.data import table as tables
+from ffdi.data import columns
 from ffdi.data.table import Table
 
 FILES = ("families.csv", "attributes.csv")
@@ -27,12 +27,12 @@ def read(root: Path, table: Table, config: DataConfig) -> dict[str, np.ndarray]:
     files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
     found: dict[str, np.ndarray] = {}
     for path in files:
-        header = tables.header(path, config)
+        header = columns.header(path, config)
         if config.image_column not in header:
             continue
         known = {config.image_column, config.target_column, config.group_column}
         for column in [name for name in header if name and name not in known and header.count(name) == 1]:
-            rows = tables.read_columns(path, config, (config.image_column, column), problems=[])
+            rows = columns.read(path, config, (config.image_column, column), problems=[])
             value = {image: value for _, (image, value) in rows}
             found[column] = np.array([value.get(name, "") for name in table.img_name.tolist()], dtype=str)
     return {name: values for name, values in found.items() if 1 < len(np.unique(values)) <= MOST_VALUES}

@@ -12,13 +12,11 @@ import zlib
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO, Self
 
 import numpy as np
 
 from ffdi import publish
 from ffdi.data.dataset import Dataset
-from ffdi.data.findings import Finding
 from ffdi.data.fingerprint import BYTES
 from ffdi.data.images import DECODE, Framing
 from ffdi.data.table import Table
@@ -163,78 +161,6 @@ class Cached:
         return self.store.records[name][self.number[rows]]
 
 
-class Writer:
-    """Adds images to a store; one process at a time."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._new: list[bytes] = []
-        self._place: dict[bytes, tuple[int, int, int]] = {}
-        end = 0
-        for record in store.records[store.whole(np.arange(len(store.records)))]:
-            place = int(record["offset"]), int(record["length"]), int(record["checksum"])
-            self._place[record["sha256"].tobytes()] = place
-            end = max(end, place[0] + place[1])
-        self._pack = _opened(store.pack_path, end)
-        self._index = _opened(store.index_path, len(store.records) * RECORD.itemsize)
-        self._end = end
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pack.close()
-        self._index.close()
-
-    def has(self, sha256: bytes) -> bool:
-        """Whether a file of that hash is in the pack, whatever its name."""
-        return sha256 in self._place
-
-    def add(self, key: np.ndarray, sha256: bytes, size: int, finding: Finding, packed: bytes) -> None:
-        """Packs what a file came to; of files of the same bytes the first."""
-        if sha256 not in self._place:
-            with publish.explained(self._store.pack_path):
-                self._pack.write(packed)
-            self._place[sha256] = self._end, len(packed), zlib.crc32(packed)
-            self._end += len(packed)
-        offset, length, checksum = self._place[sha256]
-        record = np.zeros((), RECORD)
-        values: dict[str, Any] = {
-            "key": key,
-            "sha256": np.frombuffer(sha256, np.uint8),
-            "offset": offset,
-            "length": length,
-            "checksum": checksum,
-            "size": size,
-            "format": finding.format.encode(),
-            "mode": finding.mode.encode(),
-            "width": finding.width,
-            "height": finding.height,
-            "fingerprint": np.frombuffer(finding.fingerprint, np.uint8),
-        }
-        for name, value in values.items():
-            record[name] = value
-        record["seal"] = zlib.crc32(record.tobytes()[:SEALED])
-        self._new.append(record.tobytes())
-
-    @property
-    def waiting(self) -> int:
-        """Images that are not on the disk yet."""
-        return len(self._new)
-
-    def flush(self) -> None:
-        """Puts on the disk what was added: the images first, then their records."""
-        for file, path, content in (
-            (self._pack, self._store.pack_path, b""),
-            (self._index, self._store.index_path, b"".join(self._new)),
-        ):
-            with publish.explained(path):
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        self._new.clear()
-
-
 def discard(folder: Path) -> None:
     """Removes what is packed in a folder; who reads it goes on with what it has opened."""
     with publish.explained(folder):
@@ -303,13 +229,3 @@ def _mapped(path: Path, kind: np.dtype) -> np.ndarray:
         return np.empty(0, kind)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}", hint=f"remove the cache: rm {path}") from None
-
-
-def _opened(path: Path, end: int) -> BinaryIO:
-    """A file to go on with behind `end`; what a killed writer left there is cut off."""
-    with publish.explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        os.ftruncate(descriptor, end)
-        os.lseek(descriptor, end, os.SEEK_SET)
-        return os.fdopen(descriptor, "wb")

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ffdi.config import DataConfig, SplitFiles
-from ffdi.data import landmarks
-from ffdi.data.table import CLASSES, MEND, Table, class_folders, in_folder, labelled, read_columns
+from ffdi.data import columns, landmarks
+from ffdi.data.table import CLASSES, MEND, Table, class_folders, in_folder, labelled
 from ffdi.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -186,9 +186,9 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
         return train
     if train.group is not None:
         return train
-    columns = (config.image_column, config.group_column or "group")
+    wanted = (config.image_column, config.group_column or "group")
     group: dict[str, str] = {}
-    for line, (image, name) in read_columns(path, config, columns, problems):
+    for line, (image, name) in columns.read(path, config, wanted, problems):
         if group.setdefault(image, name) != name:
             problems.append(f"{path.name} line {line}: {image} is in group {group[image]} already")
     missing = [image for image in train.img_name.tolist() if not group.get(image)]

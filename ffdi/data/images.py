@@ -19,9 +19,9 @@ from ffdi.errors import DataError
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
 MAX_PIXELS = 50_000_000
+"""Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
 LONGEST = 4
 """Times the shorter side: what a strip has beyond is cut off before it is enlarged."""
-"""Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
 MAX_BYTES = 200_000_000
 """Of a file, beyond which it is refused before it is read."""
 DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from ffdi.config import DataConfig
-from ffdi.data.table import header, read_columns
+from ffdi.data import columns
 
 LEAST = 3
 """Points that enclose something."""
@@ -33,12 +33,12 @@ def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[st
     Raises:
         DataError: the header does not name them.
     """
-    points = (len(header(path, config)) - 1) // 2
-    columns = tuple(f"{axis}{number}" for number in range(max(points, LEAST)) for axis in "xy")
+    points = (len(columns.header(path, config)) - 1) // 2
+    wanted = tuple(f"{axis}{number}" for number in range(max(points, LEAST)) for axis in "xy")
     place = {name: row for row, name in enumerate(img_name.tolist())}
-    found = np.full((len(img_name), len(columns)), np.nan, np.float32)
+    found = np.full((len(img_name), len(wanted)), np.nan, np.float32)
     seen: set[str] = set()
-    for line, (name, *values) in read_columns(path, config, (config.image_column, *columns), problems):
+    for line, (name, *values) in columns.read(path, config, (config.image_column, *wanted), problems):
         if fault := _fault(name, values, seen):
             problems.append(f"{path.name} line {line}: {fault}")
         elif name in place:

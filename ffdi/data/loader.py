@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
-import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
+from ffdi import stopping
 from ffdi.config import Config
 from ffdi.data.images import Framing
 from ffdi.data.order import Draw, Order
@@ -210,17 +209,9 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
     )
 
 
-def _leave_with_parent() -> None:
-    """Ends a worker the moment its parent dies. torch's own watch looks every 5 s, and where workers come from a
-    forkserver, as from Python 3.14 on, it watches that one, and they stay for ever."""
-    if (parent := multiprocessing.parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
 def _alone(_worker: int) -> None:
     """One thread, and no ear for Ctrl-C, which reaches a whole group of processes: the main one decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    stopping.with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
-import re
-import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffdi.config import DataConfig
+from ffdi.data import columns, names
 from ffdi.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,8 +19,6 @@ if TYPE_CHECKING:
 CLASSES = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
 """Names of class folders in the folder-per-class layout."""
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-SIMPLE = re.compile(r"\w[\w.-]*", re.ASCII)
-"""Names that mean one file of one folder, whatever the system; to take a path apart takes twenty times as long."""
 MEND = "mend these rows and run the same command again; nothing was written"
 
 
@@ -88,10 +83,10 @@ def listed(file: Path, column: str = "img_name") -> Table:
     beside = [file.parent / stem, file.parent / stem.removesuffix("_label").removesuffix("_nolabel")]
     problems: list[str] = []
     config = DataConfig(image_column=column)
-    rows = list(read_columns(file, config, (column,), problems))
+    rows = list(columns.read(file, config, (column,), problems))
     folders = [file.parent, *(folder for folder in beside if folder.is_dir())]
-    names = [name for _, (name,) in rows[:50]]
-    folder = max(folders, key=lambda place: sum(map(_Present(place).__contains__, names)))
+    first = [name for _, (name,) in rows[:50]]
+    folder = max(folders, key=lambda place: sum(map(_Present(place).__contains__, first)))
     table = _table("images", folder, file, [(line, name, None, None) for line, (name,) in rows], problems)
     if problems:
         raise DataError(f"bad rows in {file}: {len(problems)}", problems=problems, hint=MEND)
@@ -104,18 +99,18 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     Raises:
         DataError: there is no image in it, or a name that no CSV can hold.
     """
-    names = sorted(
+    found = sorted(
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
         if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
     )
-    if not names:
+    if not found:
         raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    problems = [f"{name!r} is no UTF-8 or has a control character" for name in names if _unwritable(name)]
-    problems += [f"{name} is a formula to a spreadsheet" for name in names if _formula(name)]
+    problems = [f"{name!r} is no UTF-8 or has a control character" for name in found if names.is_unwritable(name)]
+    problems += [f"{name} is a formula to a spreadsheet" for name in found if names.is_formula(name)]
     if problems:
         raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
-    return Table(split, folder, np.array(names), None, None, folder)
+    return Table(split, folder, np.array(found), None, None, folder)
 
 
 def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems: list[str]) -> Table:
@@ -131,17 +126,16 @@ def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems
     Raises:
         DataError: the file is no CSV, or its header lacks a column.
     """
-    columns = [config.image_column]
-    named = header(labels, config)
-    if name == "train" or config.target_column in named:
-        columns.append(config.target_column)
+    wanted = [config.image_column]
+    if name == "train" or config.target_column in columns.header(labels, config):
+        wanted.append(config.target_column)
     if name == "train" and config.group_column is not None and config.groups_file is None:
-        columns.append(config.group_column)
+        wanted.append(config.group_column)
     image, target, group = (
-        columns.index(column) if column in columns else len(columns)
+        wanted.index(column) if column in wanted else len(wanted)
         for column in (config.image_column, config.target_column, config.group_column)
     )
-    found = ((line, (*values, None)) for line, values in read_columns(labels, config, tuple(columns), problems))
+    found = ((line, (*values, None)) for line, values in columns.read(labels, config, tuple(wanted), problems))
     rows = [(line, values[image], values[target], values[group]) for line, values in found]
     return _table(name, folder, labels, rows, problems)
 
@@ -156,7 +150,7 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     present = _Present(folder)
     good = []
     for line, image, target, group in rows:
-        plain = _plain(image)
+        plain = names.plain(image)
         fault = _fault(image, target, group, first_line.get(plain), present)
         if fault:
             problems.append(f"{source.name} line {line}: {fault}")
@@ -178,12 +172,11 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
 
 def _fault(image: str, target: str | None, group: str | None, before: int | None, present: _Present) -> str:
     """What is wrong with a row whose image stands on line `before` already; empty where nothing is."""
-    simple = SIMPLE.fullmatch(image) is not None
     if not image:
         return "the image name is empty"
-    if not simple and _unwritable(image):
+    if names.is_unwritable(image):
         return f"the image name {image!r} has a control character"
-    if not simple and _formula(image):
+    if names.is_formula(image):
         return f"the image name {image} is a formula to a spreadsheet"
     if before is not None:
         return f"{image} stands on line {before} already"
@@ -191,31 +184,11 @@ def _fault(image: str, target: str | None, group: str | None, before: int | None
         return f"label '{target}' of {image} is neither 0 nor 1"
     if group == "":
         return f"{image} has no group"
-    if not simple and _leaves(image):
+    if names.leaves(image):
         return f"{image} leaves the folder {present.folder.name}/"
     if image not in present:
         return f"{image} is not in {present.folder.name}/"
     return ""
-
-
-def _plain(image: str) -> str:
-    """One spelling for './a.jpg', 'b//a.jpg' and the like: two rows must not mean one file."""
-    return image if SIMPLE.fullmatch(image) else PurePosixPath(image).as_posix()
-
-
-def _unwritable(name: str) -> bool:
-    """Whether a name cannot stand in a line of a UTF-8 CSV: control characters, and bytes that are no UTF-8."""
-    return not name.isprintable() and any(unicodedata.category(letter) in ("Cc", "Cs") for letter in name)
-
-
-def _formula(name: str) -> bool:
-    """Whether a spreadsheet that opens a CSV with this name would run something (CWE-1236)."""
-    return name.startswith(("=", "+", "-", "@")) and any(letter in name for letter in "(|!")
-
-
-def _leaves(image: str) -> bool:
-    posix, windows = PurePosixPath(image), PureWindowsPath(image)
-    return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
 
 
 class _Present:
@@ -238,74 +211,12 @@ class _Present:
             return set()
 
 
-def header(path: Path, config: DataConfig) -> list[str]:
-    """Column names, without reading further."""
-    for _, fields in _lines(path):
-        return [field.strip() for field in fields]
-    raise DataError(f"{path} is empty", hint=f"it must begin with the header {_expected(config)}")
-
-
-def read_columns(
-    path: Path, config: DataConfig, columns: tuple[str, ...], problems: list[str]
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line numbers and the wanted columns of a CSV."""
-    named = header(path, config)
-    missing = [column for column in columns if column not in named]
-    repeated = [column for column in columns if named.count(column) > 1]
-    if missing or repeated:
-        fault = f"no column {', '.join(missing)}" if missing else f"column {', '.join(repeated)} stands twice"
-        raise DataError(
-            f"{path} line 1: {fault}; the header is '{','.join(named)}', expected '{','.join(columns)}'",
-            hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
-        )
-    wanted = [named.index(column) for column in columns]
-    lines = _lines(path)
-    next(lines)  # the header, which empty lines may precede
-    for line, fields in lines:
-        if len(fields) != len(named):
-            problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(named)}")
-        else:
-            yield line, tuple([fields[place].strip() for place in wanted])
-
-
-def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Numbered rows of a CSV; a byte-order mark, CRLF and empty lines are fine."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            for fields in reader:
-                if "\0" in "".join(fields):
-                    raise DataError(f"{path} line {reader.line_num}: a NUL byte; this is no text file")
-                if fields:
-                    yield reader.line_num, fields
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise DataError(f"{path} line {_foreign_line(path)}: no UTF-8 text", hint="save it as UTF-8") from None
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num}: {error}") from None
-
-
-def _foreign_line(path: Path) -> int:
-    """The first line that is no UTF-8: a decoder tells only the place in its buffer."""
-    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
-        try:
-            line.decode()
-        except UnicodeDecodeError:
-            return number
-    return 1
-
-
-def _expected(config: DataConfig) -> str:
-    return f"'{config.image_column},{config.target_column}'"
-
-
 def class_folders(name: str, folder: Path) -> Table:
     """The folder-per-class layout: `train/real/...`, `train/fake/...`."""
-    names, targets = [], []
+    found, targets = [], []
     for child in sorted(folder.iterdir()):
         if child.is_dir() and child.name.lower() in CLASSES:
             images = in_folder(child).img_name
-            names += [f"{child.name}/{image}" for image in images]
+            found += [f"{child.name}/{image}" for image in images]
             targets += [CLASSES[child.name.lower()]] * len(images)
-    return Table(name, folder, np.array(names), np.array(targets, dtype=np.int64), None, folder)
+    return Table(name, folder, np.array(found), np.array(targets, dtype=np.int64), None, folder)

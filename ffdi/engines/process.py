@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from types import ModuleType
-from typing import Any
 
 from ffdi import console, stopping
 from ffdi.errors import FFDIError, TrainingError
@@ -98,7 +96,7 @@ def _no_program() -> Iterator[None]:
 
 def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device) -> None:
     """All of the other process."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    stopping.with_parent()
     told = 0.0
     try:
         with stopping.listening(interrupts=False), console.hushed():
@@ -112,10 +110,3 @@ def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device
         pipe.send(traceback.format_exc())
     pipe.close()
     os._exit(0)  # all is written; to clear away what torch has loaded takes seconds
-
-
-def _leave_with_parent() -> None:
-    """The lock is free when its holder dies: nobody else may write then."""
-    parent: Any = multiprocessing.parent_process()
-    parent.join()
-    os._exit(1)

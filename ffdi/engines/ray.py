@@ -6,37 +6,30 @@ are published here. A fold whose machine dies is begun again elsewhere, from the
 
 from __future__ import annotations
 
-import os
 import platform
-import socket
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ffdi import __version__, console, machine, stopping
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from ffdi import __version__, console, stopping
 from ffdi.data.cache import Store
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.errors import ConfigError, DeviceError, FFDIError, TrainingError
+from ffdi.engines.cluster import Request
+from ffdi.errors import ConfigError, FFDIError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.fold import FoldFolder
-from ffdi.training import detector, fold
-from ffdi.training import device as devices
-from ffdi.training.device import Device
+from ffdi.training import fold
 from ffdi.training.fit import Step
 from ffdi.training.saving import Lost
-
-try:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray
-    from ray.exceptions import RayError, RaySystemError, RayTaskError
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError:
-    raise ConfigError("--engine ray needs Ray, which is not installed", hint="pip install -e '.[ray]'") from None
 
 LOOK = 0.5
 """Seconds between two looks whether this process, or on the other side the whole training, is to end."""
@@ -44,39 +37,11 @@ EVERY = 0.2
 """Seconds between two steps that are told."""
 PATIENCE = 10.0
 """Seconds that tasks have to write down where they are."""
-ANSWER = 5.0
-"""Seconds that a cluster has to take a call."""
-WORKERS = 3
-"""Loader processes beside a GPU, where nobody says otherwise."""
 LOSSES = 3
 """Machines or processes that a fold may lose without having come further."""
 
 Told = tuple[FoldFolder, fold.Event]
 Files = dict[str, bytes]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What each fold asks of a machine: CPUs, as many as it has threads, and a GPU or none."""
-
-    cpus: int
-    gpus: int
-    workers: int | None
-
-    @classmethod
-    def of(cls, kind: str, threads: int, workers: int | None) -> Request:
-        """What a fold on a device of that kind ('cpu' or 'gpu') asks for."""
-        return cls(threads, 0, workers) if kind == "cpu" else cls(1 + (workers or WORKERS), 1, workers or WORKERS)
-
-    def device(self, plan: fold.Plan) -> Device:
-        """The device that a task has been given, on its machine."""
-        depthwise = detector.is_depthwise(detector.build(plan.config.model, None))
-        asked = devices.FIRST if self.gpus else "cpu"
-        device = devices.choose(asked, plan.config.train.precision, self.workers, depthwise=depthwise)
-        return replace(device, threads=self.cpus)
-
-    def __str__(self) -> str:
-        return f"{self.cpus} CPU" + (f" and {self.gpus} GPU" if self.gpus else "")
 
 
 @dataclass(frozen=True)
@@ -136,73 +101,6 @@ class _Shared:
         name, content = self.weights
         (place / name).write_bytes(content)
         return replace(plan, weights=place / name)
-
-
-@contextmanager
-def joined(address: str | None) -> Iterator[None]:
-    """Inside, this process belongs to a cluster.
-
-    Args:
-        address: of one that runs, or 'auto'; None makes one of this machine.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    own = {"address": "local", "num_cpus": machine.cores(), "include_dashboard": False}
-    try:
-        _call(address)
-        with console.hushed():
-            ray.init(**(own if address is None else {"address": address}), log_to_driver=False, logging_level="ERROR")
-    except (OSError, RuntimeError, ValueError, RaySystemError) as error:
-        raise ConfigError(
-            f"--address {address}: no Ray cluster answers there: {str(error).strip().splitlines()[0]}",
-            hint="start one with: ray start --head; docs/cluster.md has the rest",
-        ) from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _call(address: str | None) -> None:
-    """Sees whether anybody answers: Ray itself would try for five minutes.
-
-    Raises:
-        OSError: nobody does.
-        ValueError: it is no address.
-    """
-    if address not in (None, "auto"):
-        host, _, port = address.rpartition(":")
-        if not (host and port.isdecimal()):
-            raise ValueError("an address is 'auto' or HOST:PORT")
-        socket.create_connection((host, int(port)), ANSWER).close()
-
-
-def kind() -> str:
-    """What folds are trained on: 'gpu' where the cluster has any, else 'cpu'."""
-    return "gpu" if any(one.get("GPU") for one in _machines()) else "cpu"
-
-
-def described() -> str:
-    """What the cluster has."""
-    there = _machines()
-    cpus, gpus = (sum(one.get(name, 0) for one in there) for name in ("CPU", "GPU"))
-    return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus:g} CPU and {gpus:g} GPU"
-
-
-def check(request: Request) -> None:
-    """Refuses what no machine of the cluster will ever have.
-
-    Raises:
-        DeviceError: says what is there, and what was asked for.
-    """
-    there = _machines()
-    if not any(one.get("CPU", 0) >= request.cpus and one.get("GPU", 0) >= request.gpus for one in there):
-        have = ", ".join(f"{one.get('CPU', 0):g} CPU and {one.get('GPU', 0):g} GPU" for one in there)
-        raise DeviceError(
-            f"a fold asks for {request} of one machine, and the cluster's have {have or 'none'}",
-            hint="pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add machines",
-        )
 
 
 @dataclass
@@ -323,12 +221,6 @@ def _end(tasks: Sequence[_Task], wish: Any) -> None:
     for task in tasks:
         if task in left or not task.heard:
             ray.cancel(task.handle, force=True)
-
-
-def _machines() -> list[dict[str, float]]:
-    """What each machine has, the largest first."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sorted(there, key=lambda one: (one.get("GPU", 0), one.get("CPU", 0)), reverse=True)
 
 
 @ray.remote

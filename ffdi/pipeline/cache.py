@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from ffdi import config, console, machine, publish
-from ffdi.data import cache, packing
+from ffdi.data import cache, dataset, packing
 from ffdi.data.cache import Store
 from ffdi.data.dataset import Dataset
 from ffdi.data.findings import Findings
@@ -29,14 +29,14 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
     with lock.held(folder, f"packs the images of {root}", "wait until it has"):
         if fresh:
             cache.discard(folder)
-        found = sources.found(workspace, settings, root)
         store = sources.store(workspace, settings, root)
+        found = cache.attach(dataset.find(root, settings.data), store)
         total, left = sum(map(len, found.splits.values())), _left(found)
         console.title(f"cache: {total} images under {root}, {left} of them to be packed")
         if left:
             _agree(store, _bytes(store, found), yes)
             _fill(workspace, store, found, left)
-            found = sources.found(workspace, settings, root)
+            found = cache.attach(found, sources.store(workspace, settings, root))
         doctor.examined(workspace, experiment, found)
     _show(found)
     if left := _left(found):

@@ -74,15 +74,15 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
 
 @contextmanager
 def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> Iterator[Run]:
-    from ffdi.engines import ray
+    from ffdi.engines import cluster, ray
     from ffdi.training import device as devices
 
-    with ray.joined(engine.address):
-        kind = ray.kind() if asked == "auto" else asked.partition(":")[0]
+    with cluster.joined(engine.address):
+        kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
         threads = devices.share(device, asked, k, engine.jobs)[0].threads
-        request = ray.Request.of(kind, threads, workers)
-        ray.check(request)
-        console.say(f"engine: Ray on {ray.described()}; each fold has {request}")
+        request = cluster.Request.of(kind, threads, workers)
+        cluster.check(request)
+        console.say(f"engine: Ray on {cluster.described()}; each fold has {request}")
         yield lambda plan, folders: ray.run(plan, folders, request)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ffdi import config, console, publish, stopping
+from ffdi import console, publish
 from ffdi.errors import ConfigError
-from ffdi.pipeline import planning
+from ffdi.pipeline import trial
 from ffdi.pipeline.planning import Flags
 from ffdi.scoring.scores import FLOAT
 from ffdi.store.workspace import Workspace
@@ -16,26 +16,19 @@ STEPS, FEWEST = 100, 20
 
 def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> None:
     """Trains for some steps with a rate that grows, writes the losses with a picture, and says which rate to take."""
-    from ffdi.data import loader
     from ffdi.report import plots
-    from ffdi.training import detector, mishap, range_test
-    from ffdi.training.state import State
+    from ffdi.training import range_test
 
     if steps is not None and steps < FEWEST:
         raise ConfigError(
             f"--steps {steps}: too few to see where the loss is least", hint=f"pass --steps {FEWEST} or more"
         )
     experiment = workspace.experiment(name)
-    settings = config.load(experiment.config_path)
-    where, weights = planning.chosen(workspace, settings, flags)
-    console.title(f"find-lr {experiment.name}: {settings.model.backbone}, {steps or STEPS} steps")
-    console.say(f"device: {where.why}")
-    train = planning.gather(workspace, experiment, settings, flags).train
-    state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
-    batches = loader.training(train, settings, fold=0, supply=where.supply)
     tried = []
-    trying = console.bar("learning rates", steps or STEPS)
-    with experiment.locked(), stopping.listening(), mishap.explained(settings, where), trying as bar:
+    with (
+        trial.begun(workspace, experiment, flags, "find-lr", steps or STEPS) as (state, batches, settings, where),
+        console.bar("learning rates", steps or STEPS) as bar,
+    ):
         for one in range_test.measure(state, batches, settings, where, steps or STEPS):
             tried.append(one)
             bar.advance()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ffdi import config, console, publish, stopping
-from ffdi.pipeline import planning
+from ffdi import console, publish
+from ffdi.pipeline import trial
 from ffdi.pipeline.planning import Flags
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
@@ -17,21 +17,10 @@ if TYPE_CHECKING:
 
 def run(workspace: Workspace, experiment: Experiment, flags: Flags) -> None:
     """Trains for a few steps, shows what each consists of, and keeps nothing but the profiler's trace."""
-    from ffdi.data import loader
-    from ffdi.training import detector, mishap, profile
-    from ffdi.training.state import State
+    from ffdi.training import profile
 
-    settings = config.load(experiment.config_path)
-    where, weights = planning.chosen(workspace, settings, flags)
-    console.title(f"profile {experiment.name}: {settings.model.backbone}, {profile.STEPS} steps")
-    console.say(f"device: {where.why}")
-    train = planning.gather(workspace, experiment, settings, flags).train
-    state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
-    batches = loader.training(train, settings, fold=0, supply=where.supply)
     with (
-        experiment.locked(),
-        stopping.listening(),
-        mishap.explained(settings, where),
+        trial.begun(workspace, experiment, flags, "profile", profile.STEPS) as (state, batches, settings, where),
         publish.writing(experiment.trace_path) as beside,
     ):
         seen = profile.watch(state, batches, settings, where, beside)

@@ -6,16 +6,21 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from ffdi.engines import process
+from ffdi.store.fold import FoldFolder
 from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
 
 AT_ONCE = ["--jobs", "2"]
 
 
 def test_folds_at_once_end_in_the_same_bytes(unbroken: dict[str, object], competition: Path, tmp_path: Path) -> None:
-    process = begin(tmp_path, competition, *AT_ONCE)
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0
+    training = begin(tmp_path, competition, *AT_ONCE)
+    said, _ = training.communicate(timeout=120)
+    assert training.returncode == 0
     assert "\n2 folds at once: on cpu, each with 1 thread\n" in said
     assert folds(tmp_path) == unbroken
 
@@ -24,31 +29,31 @@ def test_a_training_that_everything_happens_to_ends_in_the_same_bytes(
     unbroken: dict[str, object], competition: Path, tmp_path: Path
 ) -> None:
     for number, code, why in ((signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")):
-        process = begin(tmp_path, competition, *AT_ONCE)
-        until_both_train(process)
+        training = begin(tmp_path, competition, *AT_ONCE)
+        until_both_train(training)
         started = time.monotonic()
         if number == signal.SIGINT:
-            os.killpg(process.pid, number)  # as a terminal does: all of them at once
+            os.killpg(training.pid, number)  # as a terminal does: all of them at once
         else:
-            process.send_signal(number)
-        assert ended(process) == (code, f"stopped ({why}): nothing finished is lost; the same command does the rest\n")
+            training.send_signal(number)
+        assert ended(training) == (code, f"stopped ({why}): nothing finished is lost; the same command does the rest\n")
         assert time.monotonic() - started < 10
         for fold in (0, 1):
             assert list((tmp_path / "experiments" / "tiny" / f"fold_{fold}").glob("checkpoint-*.json"))
 
-    process = begin(tmp_path, competition, *AT_ONCE)
-    first, _ = until_both_train(process)
+    training = begin(tmp_path, competition, *AT_ONCE)
+    first, _ = until_both_train(training)
     os.kill(first, signal.SIGKILL)
-    assert ended(process) == (
+    assert ended(training) == (
         1,
         "error: the process that trained fold 0 was killed (exit status -9)\n"
         "next: the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs\n",
     )
 
-    process = begin(tmp_path, competition, *AT_ONCE)
-    pids = until_both_train(process)
-    process.kill()
-    process.wait()
+    training = begin(tmp_path, competition, *AT_ONCE)
+    pids = until_both_train(training)
+    training.kill()
+    training.wait()
     until = time.monotonic() + 5
     while any(map(_lives, pids)) and time.monotonic() < until:
         time.sleep(0.05)
@@ -75,6 +80,17 @@ def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -
     assert said.startswith("error: the ")
     assert ": training has diverged\n" in said
     assert said.splitlines()[-1].startswith("next: lower train.lr")
+
+
+def test_a_fault_of_ours_comes_with_its_traceback(tmp_path: Path) -> None:
+    nothing: Any = None
+    training = process.start(nothing, FoldFolder(tmp_path / "fold_3", 3), nothing)
+    with pytest.raises(RuntimeError) as error:
+        training.told()
+    training.end(time.monotonic() + 10)
+    said = str(error.value)
+    assert said.startswith("fold 3 has failed in its process:\nTraceback (most recent call last):\n")
+    assert said.endswith("AttributeError: 'NoneType' object has no attribute 'config'\n")
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(competition: Path, tmp_path: Path) -> None:

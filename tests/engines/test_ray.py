@@ -93,8 +93,8 @@ def test_engines_and_addresses_that_are_not_there(competition: Path, invoke: Inv
 
 
 def test_without_ray_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "ffdi.engines.ray", raising=False)
+    monkeypatch.delitem(sys.modules, "ffdi.engines.cluster", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError) as error:
-        import ffdi.engines.ray  # noqa: F401
+        import ffdi.engines.cluster  # noqa: F401
     assert str(error.value) == "--engine ray needs Ray, which is not installed\nnext: pip install -e '.[ray]'"
