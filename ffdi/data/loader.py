@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, SequentialSampler
 from ffdi import stopping
 from ffdi.config import Config
 from ffdi.data.images import Framing
-from ffdi.data.order import Draw, Order
+from ffdi.data.order import WHOLE, Draw, Order, Share
 from ffdi.data.samples import Reading, Sample, Training
 from ffdi.data.table import Table
 from ffdi.errors import DataError
@@ -151,6 +151,7 @@ def training(
     *,
     fold: int,
     supply: Supply,
+    share: Share = WHOLE,
 ) -> Batches:
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
@@ -161,10 +162,12 @@ def training(
         config: how images are prepared, changed, chosen and forged.
         fold: the one that is not among them.
         supply: who makes them; no batch depends on it.
+        share: what of each batch is made here.
     """
     assert table.target is not None
     samples = Training(table, config, fold)
-    order = Order(table.target, config.train.batch_size, config.seed, fold, config.train.sampling, config.forge.share)
+    train, forged = config.train, config.forge.share
+    order = Order(table.target, train.batch_size, config.seed, fold, train.sampling, forged, share)
     return Batches(_loader(samples, supply, batch_sampler=order), order)
 
 

@@ -18,6 +18,16 @@ class Draw(NamedTuple):
     forged: bool = False
 
 
+class Share(NamedTuple):
+    """What of each batch one of several processes makes: its number, from 0, and how many there are."""
+
+    rank: int = 0
+    ranks: int = 1
+
+
+WHOLE = Share()
+
+
 class Order:
     """Batches of draws, shuffled anew for each epoch.
 
@@ -27,14 +37,22 @@ class Order:
         seed, fold: decide.
         sampling: a key of SAMPLINGS.
         forged: the share of a batch that are fakes made from its real images.
+        share: of each batch that is to be made here; a last batch that has not one draw for each process is left out.
     """
 
     def __init__(
-        self, target: np.ndarray, batch_size: int, seed: int, fold: int, sampling: str = "all", forged: float = 0.0
+        self,
+        target: np.ndarray,
+        batch_size: int,
+        seed: int,
+        fold: int,
+        sampling: str = "all",
+        forged: float = 0.0,
+        share: Share = WHOLE,
     ) -> None:
         self.epoch, self.start = 0, 0
         self.planned: list[list[Draw]] | None = None
-        self._target, self._seed, self._fold = target, seed, fold
+        self._target, self._seed, self._fold, self._share = target, seed, fold, share
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._forged = max(round(forged * batch_size), 1) if forged else 0
         self._given = batch_size - self._forged
@@ -42,7 +60,7 @@ class Order:
 
     def __len__(self) -> int:
         whole, rest = divmod(sum(self._counts), self._given)
-        return whole + (rest > 1 or (rest == 1 and whole == 0))
+        return whole + (rest >= max(2, self._share.ranks) or (rest > 0 and whole == 0))
 
     @property
     def fakes(self) -> float:
@@ -58,7 +76,8 @@ class Order:
         rows = self._rows(self.epoch)
         for batch in range(self.start, len(self)):
             given = rows[batch * self._given : (batch + 1) * self._given]
-            yield [*(Draw(self.epoch, row) for row in given.tolist()), *self._made(batch, given)]
+            draws = [*(Draw(self.epoch, row) for row in given.tolist()), *self._made(batch, given)]
+            yield draws[self._share.rank :: self._share.ranks]
 
     def _rows(self, epoch: int) -> np.ndarray:
         """An epoch's rows, in its order."""

@@ -29,23 +29,26 @@ WORKERS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """What each fold asks of a machine: CPUs, as many as it has threads, and a GPU or none."""
+    """What each fold asks of a machine: CPUs, as many as it has threads, and GPUs or none."""
 
     cpus: int
     gpus: int
     workers: int | None
+    ranks: int
 
     @classmethod
-    def of(cls, kind: str, threads: int, workers: int | None) -> Request:
-        """What a fold on a device of that kind ('cpu' or 'gpu') asks for."""
-        return cls(threads, 0, workers) if kind == "cpu" else cls(1 + (workers or WORKERS), 1, workers or WORKERS)
+    def of(cls, kind: str, threads: int, workers: int | None, ranks: int) -> Request:
+        """What a fold of so many processes, each on a device of that kind ('cpu' or 'gpu'), asks for."""
+        if kind == "cpu":
+            return cls(ranks * threads, 0, workers, ranks)
+        return cls(ranks * (1 + (workers or WORKERS)), ranks, workers or WORKERS, ranks)
 
-    def device(self, plan: fold.Plan) -> Device:
-        """The device that a task has been given, on its machine."""
+    def devices(self, plan: fold.Plan) -> list[Device]:
+        """The devices that a task has been given, on its machine."""
         depthwise = detector.is_depthwise(detector.build(plan.config.model, None))
         asked = devices.FIRST if self.gpus else "cpu"
         device = devices.choose(asked, plan.config.train.precision, self.workers, depthwise=depthwise)
-        return replace(device, threads=self.cpus)
+        return devices.several(replace(device, threads=self.cpus // self.ranks), self.ranks)
 
     def __str__(self) -> str:
         return f"{self.cpus} CPU" + (f" and {self.gpus} GPU" if self.gpus else "")

@@ -1,4 +1,4 @@
-"""A fold in a process of its own, which says through a pipe what happens in it."""
+"""A fold in processes of its own, which say through pipes what happens in it."""
 
 from __future__ import annotations
 
@@ -7,80 +7,143 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import NamedTuple
 
 from ffdi import console, stopping
 from ffdi.errors import FFDIError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.fold import FoldFolder
-from ffdi.training import fold
+from ffdi.training import fold, ranks
 from ffdi.training.device import Device
 from ffdi.training.fit import Step
 
 EVERY = 0.2
 """Seconds between two steps that are told: a bar shows no more, and a pipe is no place for thousands."""
+PATIENCE = 10.0
+"""Seconds that a training has to write down where it is."""
+GRACE = 1.0
+"""Seconds that the others have to say why one of them has failed."""
 
 
-@dataclass(frozen=True)
+class Company(NamedTuple):
+    """The processes that train a fold together: how many there are, and the file by which they find each other."""
+
+    count: int
+    meeting: Path
+
+    def joined(self, rank: int, device: Device) -> AbstractContextManager[None]:
+        """Inside, a process is one of them."""
+        return nullcontext() if self.count == 1 else ranks.joined(rank, self.count, self.meeting, device)
+
+
+@dataclass(frozen=True, eq=False)
 class Training:
-    """A fold that is being trained in another process."""
+    """A fold that is being trained in other processes.
+
+    Attributes:
+        processes: by the pipe through which each is heard; the first one leads.
+        pipes: of those that have not ended.
+        place: where they meet.
+    """
 
     folder: FoldFolder
-    process: BaseProcess
-    pipe: Connection
+    processes: dict[Connection, BaseProcess]
+    pipes: list[Connection]
+    place: TemporaryDirectory[str]
 
-    def told(self) -> fold.Event | None:
-        """What it said last; waits for it. None where it has ended well.
+    @property
+    def ended(self) -> bool:
+        """Whether it was heard that the leading process has ended, and well."""
+        return next(iter(self.processes)) not in self.pipes
+
+    def told(self, pipe: Connection) -> fold.Event | None:
+        """What was said last through a pipe; waits for it. None where that process has ended well.
 
         Raises:
             FFDIError: what the fold has raised.
             Stopped: it was asked to end, and has.
             TrainingError: the process was killed.
         """
+        said = self._said(pipe)
+        if isinstance(said, str):  # whoever's company has died fails too: what has happened to that one is told
+            others = [one for one in self.pipes if one is not pipe]
+            for other in connection.wait(others, GRACE) if others else []:
+                if isinstance(found := self._said(other), BaseException):
+                    said = found
+        if isinstance(said, BaseException):
+            raise said
+        if isinstance(said, str):
+            raise RuntimeError(f"fold {self.folder.fold} has failed in its process:\n{said}")
+        if said is None:
+            self.pipes.remove(pipe)
+        return said
+
+    def _said(self, pipe: Connection) -> fold.Event | BaseException | str | None:
+        """A str is the traceback of a fault of ours."""
         try:
-            event = self.pipe.recv()
+            return pipe.recv()
         except EOFError:
-            self.process.join()
-            if self.process.exitcode == 0:
+            process = self.processes[pipe]
+            process.join()
+            if process.exitcode == 0:
                 return None
-            raise TrainingError(
-                f"the process that trained fold {self.folder.fold} was killed (exit status {self.process.exitcode})",
+            return TrainingError(
+                f"the process that trained fold {self.folder.fold} was killed (exit status {process.exitcode})",
                 hint="the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs",
-            ) from None
-        if isinstance(event, FFDIError | Stopped):
-            raise event
-        if isinstance(event, str):
-            raise RuntimeError(f"fold {self.folder.fold} has failed in its process:\n{event}")
-        return event
+            )
 
     def ask_to_end(self) -> None:
         """It writes a checkpoint and ends; `told` says so."""
-        self.process.terminate()
+        next(iter(self.processes.values())).terminate()
 
     def end(self, until: float) -> None:
-        """Waits till then, by the monotonic clock, for its end, and kills it if need be."""
+        """Waits till then, by the monotonic clock, for its end, and kills what is left."""
         try:
-            self.process.join(max(0.0, until - time.monotonic()))
+            next(iter(self.processes.values())).join(max(0.0, until - time.monotonic()))
         finally:
-            self.process.kill()
-            self.process.join()
-            self.pipe.close()
+            for pipe, process in self.processes.items():
+                process.kill()
+                process.join()
+                pipe.close()
+            self.place.cleanup()
 
 
-def start(plan: fold.Plan, folder: FoldFolder, device: Device) -> Training:
-    """Begins to train a fold in a process of its own, which ends when this one does."""
+def train(plan: fold.Plan, folder: FoldFolder, devices: Sequence[Device]) -> Iterator[fold.Event]:
+    """As `fold.train`, in processes of its own, one for each device."""
+    training = start(plan, folder, devices)
+    try:
+        while not training.ended:
+            for pipe in connection.wait(training.pipes):
+                if (event := training.told(pipe)) is not None:  # type: ignore[arg-type]
+                    yield event
+    finally:
+        training.ask_to_end()
+        training.end(time.monotonic() + PATIENCE)
+
+
+def start(plan: fold.Plan, folder: FoldFolder, devices: Sequence[Device]) -> Training:
+    """Begins to train a fold in processes of its own, one for each device, which end when this one does."""
     context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_train, args=(theirs, plan, folder, device), name=f"fold {folder.fold}")
-    with _no_program(), stopping.deaf():
-        process.start()
-    theirs.close()
-    return Training(folder, process, ours)
+    training = Training(folder, {}, [], TemporaryDirectory(prefix="ffdi-"))
+    company = Company(len(devices), Path(training.place.name) / "meeting")
+    for rank, device in enumerate(devices):
+        ours, theirs = context.Pipe(duplex=False)
+        name, given = f"fold {folder.fold}, rank {rank}", (theirs, plan, folder, device, company, rank)
+        training.processes[ours] = process = context.Process(target=_train, args=given, name=name)
+        with _no_program(), stopping.deaf():
+            process.start()
+        training.pipes.append(ours)
+        theirs.close()
+    return training
 
 
 @contextmanager
@@ -94,14 +157,14 @@ def _no_program() -> Iterator[None]:
         sys.modules["__main__"] = program
 
 
-def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device) -> None:
-    """All of the other process."""
+def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device, company: Company, rank: int) -> None:
+    """All of another process."""
     stopping.with_parent()
     told = 0.0
     try:
-        with stopping.listening(interrupts=False), console.hushed():
+        with stopping.listening(interrupts=False), console.hushed(), company.joined(rank, device):
             for event in fold.train(plan, folder, device):
-                if not isinstance(event, Step) or time.monotonic() - told > EVERY or event.step + 1 == event.steps:
+                if rank == 0 and _worth_telling(event, told):
                     pipe.send(event)
                     told = time.monotonic()
     except (FFDIError, Stopped) as error:
@@ -110,3 +173,8 @@ def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device
         pipe.send(traceback.format_exc())
     pipe.close()
     os._exit(0)  # all is written; to clear away what torch has loaded takes seconds
+
+
+def _worth_telling(event: fold.Event, told: float) -> bool:
+    """Whether it is no step, or the last one of an epoch, or the first for a while."""
+    return not isinstance(event, Step) or time.monotonic() - told > EVERY or event.step + 1 == event.steps

@@ -23,6 +23,7 @@ from ffdi import __version__, console, stopping
 from ffdi.data.cache import Store
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
+from ffdi.engines import process
 from ffdi.engines.cluster import Request
 from ffdi.errors import ConfigError, FFDIError, TrainingError
 from ffdi.stopping import Stopped
@@ -251,7 +252,8 @@ def _train(shared: Any, number: int, request: Request, given: Files, wish: Any) 
 
 def _told(plan: fold.Plan, folder: FoldFolder, request: Request, wish: Any) -> Iterator[object]:
     sent, told, looked = folder.last_checkpoint(), 0.0, time.monotonic()
-    events = fold.train(plan, folder, request.device(plan))
+    devices = request.devices(plan)
+    events = fold.train(plan, folder, devices[0]) if len(devices) == 1 else process.train(plan, folder, devices)
     for event in events:
         now = time.monotonic()
         if not isinstance(event, Step) or now - told > EVERY or event.step + 1 == event.steps:

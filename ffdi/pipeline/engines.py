@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ffdi import console
 from ffdi.errors import ConfigError, nearest
 
@@ -25,11 +27,13 @@ class Engine(NamedTuple):
         name: a key of ENGINES.
         address: of the cluster.
         jobs: folds at once.
+        ranks: processes of each fold, each on a device of its own.
     """
 
     name: str
     address: str | None
     jobs: int | None
+    ranks: int
 
     def check(self) -> None:
         """Refuses what is not there.
@@ -43,6 +47,24 @@ class Engine(NamedTuple):
             )
         if self.address is not None and self.name != "ray":
             raise ConfigError(f"--address {self.address} is a Ray cluster's", hint="pass --engine ray beside it")
+
+    def check_company(self, plan: Plan) -> None:
+        """Refuses more ranks than there is work for.
+
+        Raises:
+            ConfigError: one of them would have no image.
+        """
+        if plan.config.train.batch_size < self.ranks:
+            raise ConfigError(
+                f"--ranks {self.ranks}: a batch of {plan.config.train.batch_size} has not an image for each",
+                hint="set a larger train.batch_size in config.toml, or pass fewer --ranks",
+            )
+        fewest = min([int(np.bincount(plan.fold_of).min()), *([] if plan.val is None else [len(plan.val)])])
+        if fewest < self.ranks:
+            raise ConfigError(
+                f"--ranks {self.ranks}: {_count(fewest, 'image')} to be scored, which is not one for each",
+                hint="pass fewer --ranks",
+            )
 
 
 def opened(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> AbstractContextManager[Run]:
@@ -63,12 +85,14 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
     from ffdi.engines import local
     from ffdi.training import device as devices
 
-    shared = devices.share(device, asked, k, engine.jobs)
+    shared = devices.share(device, asked, k, engine.jobs, engine.ranks)
     console.say(f"device: {device.why}")
-    if len(shared) > 1:
-        names, first = ", ".join(dict.fromkeys(one.name for one in shared)), shared[0]
+    if len(shared) > 1 or engine.ranks > 1:
+        names, first = ", ".join(dict.fromkeys(one.name for some in shared for one in some)), shared[0][0]
+        each = f"each of their {engine.ranks} ranks" if engine.ranks > 1 else "each"
         workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
-        console.say(f"{len(shared)} folds at once: on {names}, each with {_count(first.threads, 'thread')}{workers}")
+        threads = f"{_count(first.threads, 'thread')}{workers}"
+        console.say(f"{_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
     yield lambda plan, folders: local.run(plan, folders, shared)
 
 
@@ -79,8 +103,12 @@ def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int
 
     with cluster.joined(engine.address):
         kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
-        threads = devices.share(device, asked, k, engine.jobs)[0].threads
-        request = cluster.Request.of(kind, threads, workers)
+        threads = (
+            device.threads
+            if kind == "gpu"
+            else devices.share(device, "cpu", k, engine.jobs, engine.ranks)[0][0].threads
+        )
+        request = cluster.Request.of(kind, threads, workers, engine.ranks)
         cluster.check(request)
         console.say(f"engine: Ray on {cluster.described()}; each fold has {request}")
         yield lambda plan, folders: ray.run(plan, folders, request)

@@ -75,6 +75,7 @@ def _train(
             if fresh:
                 experiment.discard()
             plan = planning.plan(experiment, settings, material, where, weights)
+            engine.check_company(plan)
             _train_missing(experiment, plan, chosen, run)
             return _gather(experiment, plan)
 

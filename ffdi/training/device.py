@@ -58,6 +58,21 @@ class Device:
         return f"{self.name.split(':')[0]} in {self.precision}{threads}"
 
     @property
+    def backend(self) -> str:
+        """By which torch.distributed reaches other processes: what lies on the CPU, and what lies on the device."""
+        return "gloo" if self.name == "cpu" else "cpu:gloo,cuda:nccl"
+
+    @property
+    def ids(self) -> list[int] | None:
+        """The device's number, as torch.distributed wants it; a CPU has none."""
+        return None if self.name == "cpu" else [int(self.torch.index)]
+
+    def select(self) -> None:
+        """Makes it the one that is meant where none is named."""
+        if self.name != "cpu":
+            torch.cuda.set_device(self.torch)
+
+    @property
     def activities(self) -> list[ProfilerActivity]:
         """What a profiler looks at."""
         return [ProfilerActivity.CPU, *([] if self.name == "cpu" else [ProfilerActivity.CUDA])]
@@ -121,28 +136,48 @@ def choose(asked: str, precision: str | None, workers: int | None, *, depthwise:
     return Device(name, chosen, threads, workers, line)
 
 
-def share(device: Device, asked: str, folds: int, jobs: int | None) -> list[Device]:
-    """The devices of folds that are trained at once, with what each of them may use of this machine.
+def share(device: Device, asked: str, folds: int, jobs: int | None, ranks: int = 1) -> list[list[Device]]:
+    """The devices of each of the folds that are trained at once, with what each may use of this machine.
 
     Args:
         device: what `choose` gave.
         asked: as there; 'auto' and 'cuda' take every CUDA device.
         folds: of the experiment, whether they are trained already or not: threads decide the last bits of weights.
-        jobs: folds at once; None takes one for each CUDA device; on a CPU the most that leave none of the rounds
-            half empty, since two threads train one fold nearly as fast as they train two.
+        jobs: folds at once; None takes as many as there are CUDA devices for; on a CPU the most that leave none of the
+            rounds half empty, since two threads train one fold nearly as fast as they train two.
+        ranks: devices of each fold; on a CPU processes.
+
+    Raises:
+        DeviceError: there are fewer.
     """
     if device.name == "cpu":
-        cores = device.threads
-        count = jobs or max(number for number in range(1, min(folds, cores) + 1) if folds % number == 0)
-        names = ["cpu"] * count
+        most = max(1, min(folds, device.threads // ranks))
+        count = jobs or max(number for number in range(1, most + 1) if folds % number == 0)
+        names = ["cpu"] * (count * ranks)
     else:
         every = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
         names = every if asked in ("auto", "cuda") else [device.name]
-        names = [names[number % len(names)] for number in range(min(jobs or len(names), folds))]
+        if len(names) < ranks:
+            raise DeviceError(
+                f"--ranks {ranks}: each wants a CUDA device of its own, and {_are(len(names))} to be had",
+                hint=f"pass --ranks {len(names)}" + ("" if names == every else ", or --device auto"),
+            )
+        count = min(jobs or len(names) // ranks, folds)
+        names = [names[number % len(names)] for number in range(count * ranks)]
     threads, workers = max(1, device.threads // len(names)), device.workers
     if len(names) > 1 and workers:
         workers = max(1, min(workers, threads - 1))
-    return [replace(device, name=name, threads=threads, workers=workers) for name in names]
+    shares = [replace(device, name=name, threads=threads, workers=workers) for name in names]
+    return [shares[first : first + ranks] for first in range(0, len(shares), ranks)]
+
+
+def several(device: Device, count: int) -> list[Device]:
+    """So many devices like the first one of a process, which has as many."""
+    return [device if device.name == "cpu" else replace(device, name=f"cuda:{number}") for number in range(count)]
+
+
+def _are(count: int) -> str:
+    return "there is 1" if count == 1 else f"there are {count}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +19,7 @@ from ffdi.data.loader import Batch, Batches
 from ffdi.errors import TrainingError
 from ffdi.scoring import metrics
 from ffdi.scoring.ensemble import sigmoid
-from ffdi.training import health, mixing, recipe, sharpness
+from ffdi.training import health, mixing, ranks, recipe, sharpness
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
 from ffdi.training.health import Unhealthy
@@ -67,8 +68,13 @@ def fit(
         Stopped: between two steps, where this process is to end.
     """
     recipes = config.train
+    network = None
     while state.epoch < recipes.epochs:
-        yield from _train(state, training, config, device, seed)
+        recipe.freeze(state.detector.backbone, state.epoch < recipes.freeze_epochs)
+        if network is None or state.epoch == recipes.freeze_epochs:  # from here on other parameters learn
+            network = None  # before there is another one
+            network = ranks.together(state.detector, device)
+        yield from _train(network, state, training, config, device, seed)
         started, progress = time.perf_counter(), state.progress
         train_loss = torch.stack(progress.losses).mean().item()
         target, y_pred = _look(state.kept, held_out, device)
@@ -93,22 +99,23 @@ def fit(
         state.kept.load_state_dict(state.best.weights)
 
 
-def _train(state: State, training: Batches, config: Config, device: Device, seed: int) -> Iterator[Step]:
+def _train(
+    network: nn.Module, state: State, training: Batches, config: Config, device: Device, seed: int
+) -> Iterator[Step]:
     """What is left of an epoch."""
     criterion, steps, progress = recipe.loss(config.train, training.fakes), len(training), state.progress
     rows: list[torch.Tensor] = []
-    recipe.freeze(state.detector.backbone, state.epoch < config.train.freeze_epochs)
     started = time.perf_counter()
     for batch in training.epoch(state.epoch, progress.step):
         stopping.check()
-        torch.manual_seed(seed * 1_000_003 + state.done)
+        torch.manual_seed((seed * 1_000_003 + state.done) * ranks.count() + ranks.rank())
         rate = recipe.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
         recipe.set_rate(state.optimizer, rate)
-        progress.losses.append(step(state, batch, criterion, config, device))
+        progress.losses.append(step(network, state, batch, criterion, config, device))
         average(state)
         rows.append(batch.index)
         state.done, progress.step = state.done + 1, progress.step + 1
-        progress.images += len(batch.images)
+        progress.images += ranks.total(len(batch.images))
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
             rows.clear()
@@ -118,21 +125,25 @@ def _train(state: State, training: Batches, config: Config, device: Device, seed
         yield Step(state.epoch, progress.step - 1, steps, progress.images)
 
 
-def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, device: Device) -> torch.Tensor:
-    """One optimiser step; gives the batch's loss."""
+def step(
+    network: nn.Module, state: State, batch: Batch, criterion: recipe.Loss, config: Config, device: Device
+) -> torch.Tensor:
+    """One optimiser step of a network, which is the state's, or that together with others; gives the batch's loss."""
     with record_function(SENDING):
         images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
-    parts = _parts(len(images), config.train.accumulate)
+    whole_batch = ranks.total(len(images))
+    parts = _parts(len(images), config.train.accumulate, whole_batch // ranks.count())
 
     def gradient() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
         whole = torch.zeros((), device=images.device)
         for part in parts:
-            with record_function(FORWARD), device.autocast():
-                logits = state.detector(images[part])
-            with record_function(BACKWARD):
-                loss = criterion(logits, target[part]) * (len(logits) / len(images))
-                state.scaler.scale(loss).backward()
+            with nullcontext() if part is parts[-1] else ranks.apart(network):
+                with record_function(FORWARD), device.autocast(), ranks.whole_batches(device):
+                    logits = network(images[part])
+                with record_function(BACKWARD):
+                    loss = criterion(logits, target[part]) * (len(logits) / whole_batch)
+                    state.scaler.scale(loss * ranks.count()).backward()  # for gradients are averaged over all of them
             whole = whole + loss.detach()
         return whole
 
@@ -146,7 +157,7 @@ def step(state: State, batch: Batch, criterion: recipe.Loss, config: Config, dev
             nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    return loss
+    return ranks.summed(loss)
 
 
 def average(state: State) -> None:
@@ -156,9 +167,12 @@ def average(state: State) -> None:
             state.average.update(state.detector, step=state.done)
 
 
-def _parts(images: int, count: int) -> list[slice]:
-    """A batch in parts as alike as can be; none of a single image, from which BatchNorm has nothing to estimate."""
-    count = min(count, max(1, images // 2))
+def _parts(images: int, count: int, fewest: int) -> list[slice]:
+    """A batch in parts as alike as can be; none of a single image, from which BatchNorm has nothing to estimate.
+
+    As many in every process, the one with the `fewest` images too.
+    """
+    count = min(count, max(1, fewest // 2))
     ends = [images * number // count for number in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
@@ -181,7 +195,7 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
         number = state.progress.step - len(rows) + first + 1
         raise TrainingError(
             f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
-            problems=[f"in this step: {name}" for name in training.names(rows[first].tolist())],
+            problems=[f"in this step: {name}" for name in training.names(ranks.gathered(rows[first].numpy()).tolist())],
             hint="lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml",
         )
 
@@ -196,6 +210,7 @@ def _look(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndar
             logits.append(detector(device.send(batch.images)).float())
             targets.append(batch.target)
     logit, target = torch.cat(logits).cpu().numpy(), torch.cat(targets).numpy().astype(np.int64)
+    logit, target = ranks.gathered(logit), ranks.gathered(target)
     if not np.isfinite(logit).all():
         raise TrainingError(
             "the held-out fold's scores are not finite: training has diverged",

@@ -19,8 +19,8 @@ from ffdi.scoring.scores import FLOAT
 from ffdi.store.fold import FoldFolder
 from ffdi.store.identity import Identity
 from ffdi.training import detector as detectors
-from ffdi.training import health, mishap, predict
-from ffdi.training.detector import Detector, Scorer
+from ffdi.training import health, mishap, predict, ranks
+from ffdi.training.detector import Scorer
 from ffdi.training.device import Device
 from ffdi.training.fit import Step, fit
 from ffdi.training.health import Unhealthy
@@ -54,6 +54,8 @@ Event = Resumed | Lost | Step | EpochRecord | Unhealthy
 def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
+    Where several processes do so together (`ranks`), the first one writes.
+
     Yields:
         What `fit` yields, for whoever shows it; before it a Resumed, where there was a checkpoint.
 
@@ -61,34 +63,47 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
         Stopped: where this process is to end; the same call goes on there.
     """
     config, seed = plan.config, _seed(plan.config.seed, folder.fold)
-    held_out = plan.train.take(np.flatnonzero(plan.fold_of == folder.fold))
+    held_out = _part(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
     torch.manual_seed(seed)
-    state = State.of(device.prepare(detectors.build(config.model, plan.weights)), config.train, device)
+    network = ranks.prepared(device.prepare(detectors.build(config.model, plan.weights)), device)
+    state = State.of(network, config.train, device)
     batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
-    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, device.machine)
+    machine = device.machine if ranks.count() == 1 else f"{device.machine}, {ranks.count()} ranks"
+    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, machine)
     if (resumed := saving.resume(state)) is not None:
         yield resumed
     scored = {folder.oof_path: (held_out, reading)}
     if plan.val is not None:
-        scored[folder.val_path] = (plan.val, reader(plan.val, config, device))
+        val = _part(plan.val)
+        scored[folder.val_path] = (val, reader(val, config, device))
     with mishap.explained(config, device), saving.at_a_stop(state):
         for event in fit(state, batches, reading, config, device, seed):
             if isinstance(event, Step):
                 saving.save_if_due(state)
             yield event
         saving.save_if_due(state)
-        _publish(folder, state)
+        if ranks.leads():
+            _publish(folder, state)
+        scorer = Scorer(state.kept.eval(), config.predict.tta)
         for path, (table, images) in scored.items():
-            publish.text(path, _score(state.kept.eval(), table, images, plan, folder, device).to_csv())
-    parameters = sum(one.numel() for one in state.kept.parameters())
-    folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
-    saving.checkpoints.clear()
+            ledger = _score(scorer, table, images, folder, device)
+            if ranks.leads():
+                publish.text(path, ledger.to_csv())
+    if ranks.leads():
+        parameters = sum(one.numel() for one in state.kept.parameters())
+        folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
+        saving.checkpoints.clear()
+
+
+def _part(table: Table) -> Table:
+    """The rows of a table that this process looks at."""
+    return table.take(ranks.part(len(table)))
 
 
 def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
     """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply)
+    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply, share=ranks.share())
     if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
     return batches
@@ -110,16 +125,13 @@ def _seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def _score(
-    detector: Detector, table: Table, batches: loader.Batches, plan: Plan, folder: FoldFolder, device: Device
-) -> Ledger:
-    """The predictions of a fold whose weights are published."""
-    scorer = Scorer(detector, plan.config.predict.tta)
+def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device) -> Ledger:
+    """The predictions of a fold whose weights are published; each process makes those of its part of the rows."""
     logit = np.concatenate(list(predict.logits([scorer], batches, device)), axis=1)[0]
     assert table.target is not None
+    name, target, logit = map(ranks.gathered, (table.img_name, table.target, logit))
     weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]
-    rows = len(table)
-    return Ledger(table.img_name, np.full(rows, folder.fold), table.target, logit, np.full(rows, weights))
+    return Ledger(name, np.full(len(name), folder.fold), target, logit, np.full(len(name), weights))
 
 
 def _publish(folder: FoldFolder, state: State) -> None:

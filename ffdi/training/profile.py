@@ -74,7 +74,7 @@ def watch(state: State, training: Batches, config: Config, device: Device, trace
             stopping.check()
             with record_function(WAITING):
                 batch = next(batches)
-            step(state, batch, criterion, config, device)
+            step(state.detector, state, batch, criterion, config, device)
             average(state)
             images += len(batch.images)
         device.wait()

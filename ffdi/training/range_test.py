@@ -62,7 +62,7 @@ def measure(state: State, training: Batches, config: Config, device: Device, ste
         stopping.check()
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(1, steps - 1))
         recipe.set_rate(state.optimizer, rate)
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * step(state, batch, criterion, config, device).item()
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * step(state.detector, state, batch, criterion, config, device).item()
         smoothed = mean / (1 - SMOOTHING ** (number + 1))
         least = min(least, smoothed)
         if not math.isfinite(smoothed) or smoothed > EXPLODED * least:

@@ -14,7 +14,7 @@ import safetensors.torch
 from ffdi.errors import ExperimentError
 from ffdi.stopping import Stopped
 from ffdi.store.checkpoint import Checkpoints
-from ffdi.training import tensors
+from ffdi.training import ranks, tensors
 from ffdi.training.state import State
 from ffdi.training.weights import first_line
 
@@ -96,6 +96,8 @@ class Saving:
             raise
 
     def _save(self, state: State) -> None:
+        if not ranks.leads():
+            return
         started = time.monotonic()
 
         def write(path: Path) -> None:

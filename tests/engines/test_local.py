@@ -84,9 +84,9 @@ def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -
 
 def test_a_fault_of_ours_comes_with_its_traceback(tmp_path: Path) -> None:
     nothing: Any = None
-    training = process.start(nothing, FoldFolder(tmp_path / "fold_3", 3), nothing)
+    training = process.start(nothing, FoldFolder(tmp_path / "fold_3", 3), [nothing])
     with pytest.raises(RuntimeError) as error:
-        training.told()
+        training.told(*training.pipes)
     training.end(time.monotonic() + 10)
     said = str(error.value)
     assert said.startswith("fold 3 has failed in its process:\nTraceback (most recent call last):\n")

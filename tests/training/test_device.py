@@ -148,7 +148,7 @@ def test_folds_on_a_cpu_share_its_cores(
     fake_cpu(monkeypatch, bf16=True)
     monkeypatch.setattr(machine, "cores", lambda: cores)
     shared = devices.share(devices.choose("auto", "auto", None), "auto", folds, jobs)
-    assert [(one.name, one.threads, one.workers) for one in shared] == [("cpu", threads, 0)] * count
+    assert [(one.name, one.threads, one.workers) for [one] in shared] == [("cpu", threads, 0)] * count
 
 
 @pytest.mark.parametrize(
@@ -173,5 +173,38 @@ def test_folds_are_dealt_to_all_cards_that_were_asked_for(
 ) -> None:
     fake(monkeypatch)
     shared = devices.share(devices.choose(asked, "auto", None), asked, folds, jobs)
-    assert [one.name for one in shared] == names
-    assert {(one.threads, one.workers) for one in shared} == {(threads, workers)}
+    assert [one.name for [one] in shared] == names
+    assert {(one.threads, one.workers) for [one] in shared} == {(threads, workers)}
+
+
+def test_cards_are_dealt_to_folds_by_as_many_as_each_has_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, count=5)
+    device = devices.choose("auto", "auto", None)
+    shared = devices.share(device, "auto", 5, None, 2)
+    assert [[one.name for one in some] for some in shared] == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
+    assert {(one.threads, one.workers) for some in shared for one in some} == {(4, 3)}
+    assert [one.name for one in devices.share(device, "auto", 5, 1, 5)[0]] == [f"cuda:{number}" for number in range(5)]
+    with pytest.raises(DeviceError) as error:
+        devices.share(device, "auto", 5, None, 6)
+    assert str(error.value) == (
+        "--ranks 6: each wants a CUDA device of its own, and there are 5 to be had\nnext: pass --ranks 5"
+    )
+    with pytest.raises(DeviceError) as error:
+        devices.share(devices.choose("cuda:1", "auto", None), "cuda:1", 5, None, 2)
+    assert str(error.value) == (
+        "--ranks 2: each wants a CUDA device of its own, and there is 1 to be had\n"
+        "next: pass --ranks 1, or --device auto"
+    )
+
+
+@pytest.mark.parametrize(
+    ("cores", "ranks", "jobs", "count", "threads"),
+    [(2, 2, None, 1, 1), (16, 2, None, 5, 1), (8, 4, 1, 1, 2), (2, 4, 2, 2, 1)],
+)
+def test_ranks_on_a_cpu_share_its_cores(
+    cores: int, ranks: int, jobs: int | None, count: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_cpu(monkeypatch, bf16=True)
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    shared = devices.share(devices.choose("auto", "auto", None), "auto", 5, jobs, ranks)
+    assert [[(one.name, one.threads) for one in some] for some in shared] == [[("cpu", threads)] * ranks] * count
