@@ -3,13 +3,14 @@ error 1 - AUC, on the same data, backbone, starting weights and machine: of Styl
 ImageNet weights and 0.6 without, of face swaps 0.75; and the AUC falls by at most 0.03 under JPEG 50, blur, half size.
 
     python benchmarks/score.py --data FOLDER [--data FOLDER] [--backbone resnet18] [--weights FILE]
-        [--experiment resnet18-fast] [--set train.lr=3e-3] [--seeds 0,1,2] [--seconds S] [--other FOLDER]
+        [--experiment NAME] [--set train.lr=3e-3] [--seeds 0,1,2] [--seconds S] [--other FOLDER]
 
 FOLDER is in FFDI layout with a labelled validation split, on which both are scored. For every seed the notebook's two
 epochs are timed, then the experiment is trained for as many epochs as fit into that time (its schedule over them), the
 looks at its own progress included; what it really took is printed. --seconds takes that budget in place of the
 notebook's, which is then not run. --other scores what was trained on each FOLDER also on the validation split there: a
-kind of fake that it was never shown. One network each, no folds, no ensemble.
+kind of fake that it was never shown. One network each, no folds, no ensemble. The experiment is resnet18-fast with
+weights, resnet18-scratch without, unless another one is named.
 """
 
 from __future__ import annotations
@@ -71,11 +72,12 @@ def main() -> None:
     parser.add_argument("--other", type=Path)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--weights", type=Path)
-    parser.add_argument("--experiment", default="resnet18-fast")
+    parser.add_argument("--experiment")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--seconds", type=float)
     asked = parser.parse_args()
+    asked.experiment = asked.experiment or ("resnet18-fast" if asked.weights else "resnet18-scratch")
     torch.set_num_threads(machine.cores())
     for folder in asked.data:
         found = dataset.find(folder, Config().data)
