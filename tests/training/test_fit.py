@@ -152,10 +152,18 @@ def test_a_batch_in_parts_is_one_step(accumulate: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "count", "sizes"), [(8, 1, [8]), (8, 3, [2, 3, 3]), (5, 4, [2, 3]), (1, 2, [1]), (7, 100, [2, 2, 3])]
+    ("images", "count", "fewest", "sizes"),
+    [
+        (8, 1, 8, [8]),
+        (8, 3, 8, [2, 3, 3]),
+        (5, 4, 5, [2, 3]),
+        (1, 2, 1, [1]),
+        (7, 100, 7, [2, 2, 3]),
+        (4, 2, 3, [4]),  # the other process has 3, which are one part
+    ],
 )
-def test_parts_are_alike_and_none_has_one_image(images: int, count: int, sizes: list[int]) -> None:
-    assert [part.stop - part.start for part in fits._parts(images, count)] == sizes
+def test_parts_are_alike_and_none_has_one_image(images: int, count: int, fewest: int, sizes: list[int]) -> None:
+    assert [part.stop - part.start for part in fits._parts(images, count, fewest)] == sizes
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
