@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from invoke import Context, task
 from invoke.exceptions import Exit
+
+if TYPE_CHECKING:
+    from ffdi.pipeline.engines import Engine
 
 DEFAULT = "quickstart"
 EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
@@ -16,6 +20,12 @@ DATA = "the folder with the label files; overrides data.root of config.toml"
 DEVICE = "auto, cpu, or cuda:N"
 ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
+ENGINE = {
+    "jobs": "folds at once (default: one for each GPU; on a CPU as its cores and the folds allow)",
+    "ranks": "GPUs that train each fold together, by DistributedDataParallel (default: 1; on a CPU processes)",
+    "engine": "local, or ray: as tasks on the machines of a Ray cluster",
+    "address": "of the Ray cluster, or auto (default: one of this machine alone)",
+}
 MAX_TIME = "stop in good order after so long, as 90m or 8.5h; the same command goes on from there"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
 GOES_ON = "nothing finished is lost; the same command does the rest"
@@ -58,10 +68,7 @@ def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: boo
         "data": DATA,
         "folds": "which folds, as 0,2 (default: all)",
         "device": DEVICE,
-        "jobs": "folds at once (default: one for each GPU; on a CPU as its cores and the folds allow)",
-        "ranks": "GPUs that train each fold together, by DistributedDataParallel (default: 1; on a CPU processes)",
-        "engine": "local, or ray: as tasks on the machines of a Ray cluster",
-        "address": "of the Ray cluster, or auto (default: one of this machine alone)",
+        **ENGINE,
         "workers": WORKERS,
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
@@ -88,7 +95,6 @@ def train_folds(
     """Train k folds and score every image out of fold."""
     with _spoken():
         from ffdi.pipeline import train_folds
-        from ffdi.pipeline.engines import Engine
 
         train_folds.run(
             _workspace(),
@@ -96,7 +102,7 @@ def train_folds(
             data=data or None,
             folds=folds or None,
             device=device,
-            engine=Engine(engine, address or None, _count("jobs", jobs, 1), _count("ranks", ranks, 1) or 1),
+            engine=_engine(engine, address, jobs, ranks),
             workers=_count("workers", workers),
             accept=accept or None,
             fresh=fresh,
@@ -149,6 +155,7 @@ def find_lr(
         "fold": "the fold that is held out",
         "data": DATA,
         "device": DEVICE,
+        **ENGINE,
         "workers": WORKERS,
         "accept": ACCEPT,
         "max_time": MAX_TIME,
@@ -163,6 +170,10 @@ def sweep(
     fold: str = "0",
     data: str = "",
     device: str = "auto",
+    jobs: str = "",
+    ranks: str = "",
+    engine: str = "local",
+    address: str = "",
     workers: str = "",
     accept: str = "",
     max_time: str = "",
@@ -180,6 +191,7 @@ def sweep(
             trials=_count("trials", trials, 1),
             fold=_count("fold", fold) or 0,
             flags=Flags(data or None, device, _count("workers", workers), accept or None),
+            engine=_engine(engine, address, jobs, ranks),
             max_time=max_time or None,
         )
 
@@ -365,6 +377,13 @@ def _workspace() -> Workspace:  # noqa: F821
     from ffdi.store.workspace import Workspace
 
     return Workspace.of(Path(__file__).resolve().parent)
+
+
+def _engine(engine: str, address: str, jobs: str, ranks: str) -> Engine:
+    """Where folds are trained, as the flags of ENGINE have it."""
+    from ffdi.pipeline.engines import Engine
+
+    return Engine(engine, address or None, _count("jobs", jobs, 1), _count("ranks", ranks, 1) or 1)
 
 
 def _count(flag: str, value: str, least: int = 0) -> int | None:

@@ -106,6 +106,12 @@ def described() -> str:
     return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus:g} CPU and {gpus:g} GPU"
 
 
+def room(request: Request) -> int:
+    """How many such requests the cluster can meet at once."""
+    free = ((one.get("CPU", 0) // request.cpus, one.get("GPU", 0) // max(1, request.gpus)) for one in _machines())
+    return int(sum(min(some) if request.gpus else some[0] for some in free))
+
+
 def check(request: Request) -> None:
     """Refuses what no machine of the cluster will ever have.
 

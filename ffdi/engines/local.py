@@ -1,68 +1,82 @@
-"""Runs folds on this machine: one after the other in this process, or several at once in processes of their own."""
+"""Runs jobs on this machine: one after the other in this process, or several at once in processes of their own."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from multiprocessing import connection
 
 from ffdi import stopping
 from ffdi.engines import process
+from ffdi.engines.job import Ask, Ended, Failed, Heard
 from ffdi.engines.process import Training
-from ffdi.store.fold import FoldFolder
+from ffdi.errors import FFDIError
 from ffdi.training import fold
 from ffdi.training.device import Device
 
 LOOK = 0.5
 """Seconds between two looks whether this process is to end."""
 
-Told = tuple[FoldFolder, fold.Event]
 
-
-def run(plan: fold.Plan, folders: Sequence[FoldFolder], devices: Sequence[Sequence[Device]]) -> Iterator[Told]:
-    """Trains and publishes folds, as many at once as there are devices, and yields what happens in them.
+def run(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
+    """Trains and publishes folds, as many at once as there are devices for, and yields what happens in them.
 
     Args:
-        plan: what the folds share.
-        folders: those to be trained.
-        devices: of each fold at a time; with a single one nothing leaves this process.
+        ask: for what is to be done.
+        devices: of each job at a time; with a single one nothing leaves this process.
 
     Raises:
-        FFDIError: what a fold has raised; the others have written down where they are.
-        Stopped: where this process is to end; the same call goes on there.
+        Stopped: where this process is to end; the same jobs go on there. So it is where the iterator is closed.
     """
-    if len(devices) == len(devices[0]) == 1:
-        return _in_turn(plan, folders, devices[0][0])
-    return _at_once(plan, folders, devices)
+    return _in_turn(ask, devices[0][0]) if len(devices) == len(devices[0]) == 1 else _at_once(ask, devices)
 
 
-def _in_turn(plan: fold.Plan, folders: Sequence[FoldFolder], device: Device) -> Iterator[Told]:
-    for folder in folders:
-        for event in fold.train(plan, folder, device):
-            yield folder, event
+def _in_turn(ask: Ask, device: Device) -> Iterator[Heard]:
+    while (job := ask()) is not None:
+        try:
+            for event in fold.train(job.plan, job.folder, replace(device, precision=job.precision), job.until):
+                yield job, event
+        except FFDIError as error:
+            yield job, Failed(error)
+        else:
+            yield job, Ended()
 
 
-def _at_once(plan: fold.Plan, folders: Sequence[FoldFolder], devices: Sequence[Sequence[Device]]) -> Iterator[Told]:
-    waiting, free, running = list(folders), list(devices), list[tuple[Training, Sequence[Device]]]()
+def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
+    free, running = list(devices), list[tuple[Training, Sequence[Device]]]()
     try:
-        while waiting or running:
-            while waiting and free:
-                running.append((process.start(plan, waiting.pop(0), free[0]), free.pop(0)))
+        while True:
+            while free and (job := ask()) is not None:
+                given = [replace(device, precision=job.precision) for device in free[0]]
+                running.append((process.start(job, given), free.pop(0)))
+            if not running:
+                return
             stopping.check()
             heard = {pipe: one for one in running for pipe in one[0].pipes}
             for pipe in connection.wait(heard, LOOK):
                 training, its_devices = one = heard[pipe]
-                if training.ended:  # which was heard just now
+                if one not in running or training.ended:  # which was heard just now
                     continue
-                if (event := training.told(pipe)) is not None:
-                    yield training.folder, event
-                elif training.ended:
+                event = _told(training, pipe)
+                if isinstance(event, Failed) or training.ended:
                     running.remove(one)
                     training.end(time.monotonic() + process.PATIENCE)
                     free.append(its_devices)
+                if event is not None:
+                    yield training.job, event
     finally:
         _end([training for training, _ in running])
+
+
+def _told(training: Training, pipe: connection.Connection) -> fold.Event | Failed | Ended | None:
+    """What was said last through a pipe; None where it was only that a process which does not lead has ended."""
+    try:
+        event = training.told(pipe)
+    except FFDIError as error:
+        return Failed(error)
+    return Ended() if event is None and training.ended else event
 
 
 def _end(trainings: Sequence[Training]) -> None:

@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from ffdi import console, stopping
+from ffdi.engines.job import Job
 from ffdi.errors import FFDIError, TrainingError
 from ffdi.stopping import Stopped
-from ffdi.store.fold import FoldFolder
 from ffdi.training import fold, ranks
 from ffdi.training.device import Device
 from ffdi.training.fit import Step
@@ -55,7 +55,7 @@ class Training:
         place: where they meet.
     """
 
-    folder: FoldFolder
+    job: Job
     processes: dict[Connection, BaseProcess]
     pipes: list[Connection]
     place: TemporaryDirectory[str]
@@ -82,7 +82,7 @@ class Training:
         if isinstance(said, BaseException):
             raise said
         if isinstance(said, str):
-            raise RuntimeError(f"fold {self.folder.fold} has failed in its process:\n{said}")
+            raise RuntimeError(f"fold {self.job.folder.fold} has failed in its process:\n{said}")
         if said is None:
             self.pipes.remove(pipe)
         return said
@@ -97,7 +97,7 @@ class Training:
             if process.exitcode == 0:
                 return None
             return TrainingError(
-                f"the process that trained fold {self.folder.fold} was killed (exit status {process.exitcode})",
+                f"the process that trained fold {self.job.folder.fold} was killed (exit status {process.exitcode})",
                 hint="the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs",
             )
 
@@ -117,9 +117,9 @@ class Training:
             self.place.cleanup()
 
 
-def train(plan: fold.Plan, folder: FoldFolder, devices: Sequence[Device]) -> Iterator[fold.Event]:
+def train(job: Job, devices: Sequence[Device]) -> Iterator[fold.Event]:
     """As `fold.train`, in processes of its own, one for each device."""
-    training = start(plan, folder, devices)
+    training = start(job, devices)
     try:
         while not training.ended:
             for pipe in connection.wait(training.pipes):
@@ -130,14 +130,14 @@ def train(plan: fold.Plan, folder: FoldFolder, devices: Sequence[Device]) -> Ite
         training.end(time.monotonic() + PATIENCE)
 
 
-def start(plan: fold.Plan, folder: FoldFolder, devices: Sequence[Device]) -> Training:
+def start(job: Job, devices: Sequence[Device]) -> Training:
     """Begins to train a fold in processes of its own, one for each device, which end when this one does."""
     context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
-    training = Training(folder, {}, [], TemporaryDirectory(prefix="ffdi-"))
+    training = Training(job, {}, [], TemporaryDirectory(prefix="ffdi-"))
     company = Company(len(devices), Path(training.place.name) / "meeting")
     for rank, device in enumerate(devices):
         ours, theirs = context.Pipe(duplex=False)
-        name, given = f"fold {folder.fold}, rank {rank}", (theirs, plan, folder, device, company, rank)
+        name, given = f"fold {job.folder.fold}, rank {rank}", (theirs, job, device, company, rank)
         training.processes[ours] = process = context.Process(target=_train, args=given, name=name)
         with _no_program(), stopping.deaf():
             process.start()
@@ -157,13 +157,13 @@ def _no_program() -> Iterator[None]:
         sys.modules["__main__"] = program
 
 
-def _train(pipe: Connection, plan: fold.Plan, folder: FoldFolder, device: Device, company: Company, rank: int) -> None:
+def _train(pipe: Connection, job: Job, device: Device, company: Company, rank: int) -> None:
     """All of another process."""
     stopping.with_parent()
     told = 0.0
     try:
         with stopping.listening(interrupts=False), console.hushed(), company.joined(rank, device):
-            for event in fold.train(plan, folder, device):
+            for event in fold.train(job.plan, job.folder, device, job.until):
                 if rank == 0 and _worth_telling(event, told):
                     pipe.send(event)
                     told = time.monotonic()

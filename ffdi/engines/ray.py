@@ -1,4 +1,4 @@
-"""Runs folds on any number of machines, each as a task of Ray.
+"""Runs jobs on any number of machines, each as a task of Ray.
 
 Nothing is shared but the data: starting weights travel to a task, checkpoints and what it has trained travel back, and
 are published here. A fold whose machine dies is begun again elsewhere, from the last checkpoint that came back.
@@ -23,8 +23,9 @@ from ffdi import __version__, console, stopping
 from ffdi.data.cache import Store
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.engines import process
+from ffdi.engines import cluster, process
 from ffdi.engines.cluster import Request
+from ffdi.engines.job import Ask, Ended, Failed, Heard, Job
 from ffdi.errors import ConfigError, FFDIError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.fold import FoldFolder
@@ -41,7 +42,6 @@ PATIENCE = 10.0
 LOSSES = 3
 """Machines or processes that a fold may lose without having come further."""
 
-Told = tuple[FoldFolder, fold.Event]
 Files = dict[str, bytes]
 
 
@@ -114,10 +114,14 @@ class _Task:
         losses: of machines or processes, since it has come further.
     """
 
-    folder: FoldFolder
+    job: Job
     handle: Any
     heard: bool = False
     losses: int = 0
+
+    @property
+    def folder(self) -> FoldFolder:
+        return self.job.folder
 
     def told(self) -> Any:
         """What it says next.
@@ -157,46 +161,62 @@ class _Task:
         return Lost(why)
 
 
-def run(plan: fold.Plan, folders: Sequence[FoldFolder], request: Request) -> Iterator[Told]:
+def run(ask: Ask, request: Request) -> Iterator[Heard]:
     """Trains folds as tasks, as many at once as the cluster has room for, and publishes them here.
 
     Args:
-        plan: what the folds share; its data lie at the same place on every machine.
-        folders: those to be trained.
-        request: what each of them asks for.
+        ask: for what is to be done; the data lie at the same place on every machine.
+        request: what each fold asks for.
 
     Raises:
-        FFDIError: what a fold has raised; the others have sent where they are.
-        Stopped: where this process is to end; the same call goes on there.
+        Stopped: where this process is to end; the same jobs go on there. So it is where the iterator is closed.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()
-    shared, train = ray.put(_Shared.of(plan)), _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
+    shared: dict[fold.Plan, Any] = {}
+    train = _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
 
-    def begun(folder: FoldFolder) -> Any:
-        return train.remote(shared, folder.fold, request, folder.going(), wish)
+    def begun(job: Job) -> Any:
+        if job.plan not in shared:
+            shared[job.plan] = ray.put(_Shared.of(job.plan))
+        return train.remote(shared[job.plan], job.folder.fold, job.until, request, job.folder.going(), wish)
 
-    tasks = [_Task(folder, begun(folder)) for folder in folders]
+    tasks: list[_Task] = []
     try:
-        while tasks:
+        while True:
+            while len(tasks) <= cluster.room(request) and (job := ask()) is not None:  # one more, so that it can grow
+                tasks.append(_Task(job, begun(job)))
+            if not tasks:
+                return
             stopping.check()
             for task in _speaking(tasks):
-                try:
-                    event = task.told()
-                except StopIteration:
+                event = _heard(task)
+                if isinstance(event, Ended | Failed):
                     tasks.remove(task)
-                except RayError as error:
-                    yield task.folder, task.lost(error)
-                    task.handle = begun(task.folder)
-                else:
-                    if isinstance(event, _Going):
-                        task.take(event)
-                    elif isinstance(event, FFDIError | Stopped):
-                        raise event
-                    else:
-                        yield task.folder, event
+                elif isinstance(event, Lost):
+                    task.handle = begun(task.job)
+                if event is not None:
+                    yield task.job, event
     finally:
         _end(tasks, wish)
+
+
+def _heard(task: _Task) -> fold.Event | Failed | Ended | None:
+    """What a task says next, once what it has sent is published; None where that is all."""
+    try:
+        event = task.told()
+        if isinstance(event, _Going):
+            return task.take(event)
+        if isinstance(event, Stopped):
+            raise event
+        return Failed(event) if isinstance(event, FFDIError) else event
+    except StopIteration:
+        return Ended()
+    except RayError as error:
+        try:
+            return task.lost(error)
+        except TrainingError as fault:
+            return Failed(fault)
 
 
 def _speaking(tasks: Sequence[_Task]) -> list[_Task]:
@@ -239,21 +259,24 @@ class _Wish:
 
 
 @ray.remote(num_returns="streaming", max_retries=0)
-def _train(shared: Any, number: int, request: Request, given: Files, wish: Any) -> Iterator[object]:
+def _train(shared: Any, number: int, until: int | None, request: Request, given: Files, wish: Any) -> Iterator[object]:
     """All of a task: what happens in a fold, where it is, and at the end what it has trained."""
     with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.hushed():
         folder = FoldFolder(Path(place) / f"fold_{number}", number)
         folder.put(given)
         try:
-            yield from _told(shared.arrived(Path(place)), folder, request, wish)
+            yield from _told(shared.arrived(Path(place)), folder, until, request, wish)
         except (FFDIError, Stopped) as error:
             yield error
 
 
-def _told(plan: fold.Plan, folder: FoldFolder, request: Request, wish: Any) -> Iterator[object]:
+def _told(plan: fold.Plan, folder: FoldFolder, until: int | None, request: Request, wish: Any) -> Iterator[object]:
     sent, told, looked = folder.last_checkpoint(), 0.0, time.monotonic()
     devices = request.devices(plan)
-    events = fold.train(plan, folder, devices[0]) if len(devices) == 1 else process.train(plan, folder, devices)
+    if len(devices) == 1:
+        events = fold.train(plan, folder, devices[0], until)
+    else:
+        events = process.train(Job(plan, folder, devices[0].precision, until), devices)
     for event in events:
         now = time.monotonic()
         if not isinstance(event, Step) or now - told > EVERY or event.step + 1 == event.steps:
@@ -270,4 +293,4 @@ def _told(plan: fold.Plan, folder: FoldFolder, request: Request, wish: Any) -> I
         if folder.last_checkpoint() != sent:
             yield _Going(folder.going())
             sent = folder.last_checkpoint()
-    yield _Going(folder.done())
+    yield _Going(folder.done() if folder.manifest_path.is_file() else folder.going())

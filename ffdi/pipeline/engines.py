@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -12,12 +12,12 @@ from ffdi import console
 from ffdi.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from ffdi.store.fold import FoldFolder
+    from ffdi.engines.job import Ask, Heard
     from ffdi.training.device import Device
-    from ffdi.training.fold import Event, Plan
+    from ffdi.training.fold import Plan
 
-Run = Callable[["Plan", Sequence["FoldFolder"]], Iterator[tuple["FoldFolder", "Event"]]]
-"""Trains and publishes folds, and yields what happens in them."""
+Run = Callable[["Ask"], AbstractContextManager[Iterator["Heard"]]]
+"""Asks for jobs, does them, and gives what happens in them; left, it ends them in good order."""
 
 
 class Engine(NamedTuple):
@@ -67,7 +67,9 @@ class Engine(NamedTuple):
             )
 
 
-def opened(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> AbstractContextManager[Run]:
+def opened(
+    engine: Engine, device: Device, asked: str, workers: int | None, k: int | None
+) -> AbstractContextManager[Run]:
     """An engine that is ready, and says where folds will run.
 
     Args:
@@ -75,13 +77,13 @@ def opened(engine: Engine, device: Device, asked: str, workers: int | None, k: i
         device: that was chosen on this machine.
         asked: `--device`, as a person has said it.
         workers: `--workers`.
-        k: folds of the experiment.
+        k: folds of an experiment; None where any number is trained.
     """
     return ENGINES[engine.name](engine, device, asked, workers, k)
 
 
 @contextmanager
-def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: int) -> Iterator[Run]:
+def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: int | None) -> Iterator[Run]:
     from ffdi.engines import local
     from ffdi.training import device as devices
 
@@ -93,25 +95,21 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
         workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
         threads = f"{_count(first.threads, 'thread')}{workers}"
         console.say(f"{_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
-    yield lambda plan, folders: local.run(plan, folders, shared)
+    yield lambda ask: closing(local.run(ask, shared))
 
 
 @contextmanager
-def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int) -> Iterator[Run]:
+def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int | None) -> Iterator[Run]:
     from ffdi.engines import cluster, ray
     from ffdi.training import device as devices
 
     with cluster.joined(engine.address):
         kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
-        threads = (
-            device.threads
-            if kind == "gpu"
-            else devices.share(device, "cpu", k, engine.jobs, engine.ranks)[0][0].threads
-        )
+        threads = devices.share(device, asked, k, engine.jobs, engine.ranks)[0][0].threads if kind == "cpu" else 0
         request = cluster.Request.of(kind, threads, workers, engine.ranks)
         cluster.check(request)
         console.say(f"engine: Ray on {cluster.described()}; each fold has {request}")
-        yield lambda plan, folders: ray.run(plan, folders, request)
+        yield lambda ask: closing(ray.run(ask, request))
 
 
 def _count(number: int, noun: str) -> str:

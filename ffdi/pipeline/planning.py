@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,7 +12,6 @@ import numpy as np
 from ffdi import console, hashes, provenance, publish, variants
 from ffdi.config import SMALLEST, Config
 from ffdi.data import doctor, roster
-from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
 from ffdi.errors import ConfigError
 from ffdi.pipeline import doctor as examination
@@ -42,23 +40,20 @@ class Flags(NamedTuple):
     accept: str | None
 
 
-@dataclass(frozen=True)
-class Material:
-    """The images of an experiment, looked at, and their roster."""
+class Material(NamedTuple):
+    """The images of an experiment, looked at.
 
-    diagnosis: Diagnosis
+    Attributes:
+        root: where they lie.
+        train: the usable training images.
+        val: the usable images of a validation split whose labels can judge scores; None where there is none.
+        roster: of the training images.
+    """
+
+    root: Path
+    train: Table
+    val: Table | None
     roster: str
-
-    @property
-    def train(self) -> Table:
-        """The usable training images."""
-        return self.diagnosis.usable("train")
-
-    @property
-    def val(self) -> Table | None:
-        """The usable images of a validation split whose labels can judge scores."""
-        val = self.diagnosis.usable("val") if "val" in self.diagnosis.surveys else None
-        return val if val is not None and val.both_classes else None
 
 
 def check(settings: Config) -> None:
@@ -163,7 +158,13 @@ def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags
         console.say(told)
     diagnosis = examination.examined(workspace, experiment, found)
     diagnosis.check(accepted)
-    return Material(diagnosis, roster.of(diagnosis.surveys["train"], settings.forge.outlined))
+    val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
+    return Material(
+        diagnosis.root,
+        diagnosis.usable("train"),
+        val if val is not None and val.both_classes else None,
+        roster.of(diagnosis.surveys["train"], settings.forge.outlined),
+    )
 
 
 def plan(experiment: Experiment, settings: Config, material: Material, where: Device, weights: Path | None) -> Plan:
@@ -187,7 +188,7 @@ def plan(experiment: Experiment, settings: Config, material: Material, where: De
         whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, where)
         fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
         publish.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    experiment.begin(identity, material.roster, provenance.record(material.diagnosis.root, sys.argv))
+    experiment.begin(identity, material.roster, provenance.record(material.root, sys.argv))
     return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, material.val)
 
 

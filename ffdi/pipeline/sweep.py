@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,20 @@ import pandas as pd
 
 from ffdi import config, console, publish, stopping
 from ffdi.errors import ConfigError, TrainingError
-from ffdi.pipeline import planning, screens
+from ffdi.pipeline import engines, planning, screens
+from ffdi.pipeline.engines import Engine, Run
 from ffdi.pipeline.planning import Flags, Material
 from ffdi.scoring.scores import FLOAT
 from ffdi.search import halving, samplers
 from ffdi.search.samplers import Sampler
 from ffdi.search.space import Space
-from ffdi.stopping import Stopped
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 from ffdi.variants import Keys
 
 if TYPE_CHECKING:
-    from ffdi.training.device import Device
+    from ffdi.console import Bar
+    from ffdi.engines.job import Job
     from ffdi.training.fold import Plan
 
 FACTOR = 3
@@ -34,11 +35,22 @@ RUNGS = 3
 
 @dataclass(eq=False)
 class Trial:
-    """A variant of the experiment, and its AUC at each comparison that it has reached."""
+    """A variant of the experiment.
+
+    Attributes:
+        keys: what it differs in.
+        asked: the same, as often as the sampler has asked for it without hearing yet how it scores.
+        scores: its AUC at each comparison that it has reached.
+        curve: its AUC after each epoch that it was trained for.
+        held: its lock, while it is being trained.
+    """
 
     experiment: Experiment
     keys: Keys
+    asked: list[Keys] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+    curve: list[float] = field(default_factory=list)
+    held: ExitStack = field(default_factory=ExitStack)
 
     @property
     def failed(self) -> bool:
@@ -55,6 +67,7 @@ def run(
     trials: int | None,
     fold: int,
     flags: Flags,
+    engine: Engine,
     max_time: str | None,
 ) -> None:
     """Trains variants on one fold, the losing ones only for a part of the epochs; each one is an experiment.
@@ -67,9 +80,11 @@ def run(
         trials: how many; None is all of a grid.
         fold: which one is held out.
         flags: the data and the device.
+        engine: where trials are trained, and how many at once.
         max_time: after which to stop in good order, as '90m'.
     """
     end = stopping.end_of(max_time)
+    engine.check()
     base = workspace.experiment(name)
     settings = config.load(base.config_path)
     if fold >= settings.folds.k:
@@ -82,73 +97,131 @@ def run(
     _check_foreseen(workspace, base, source, flags)
     steps = halving.rungs(settings.train.epochs, RUNGS, FACTOR)
     console.title(f"sweep of {base.name} on fold {fold}: compared after {', '.join(map(str, steps))} epochs")
-    console.say(f"device: {where.why}")
-    material = planning.gather(workspace, base, settings, flags)
-    with base.locked(), stopping.listening(end):
-        sweep = _Sweep(workspace, base, material, flags, fold, steps)
-        sweep.all(source)
-    _show(base, sweep.trials, steps)
+    with engines.opened(engine, where, flags.device, flags.workers, None) as run:
+        material = planning.gather(workspace, base, settings, flags)
+        sweep = _Sweep(workspace, base, material, flags, engine, source, fold, steps)
+        with base.locked(), stopping.listening(end):
+            sweep.all(run)
+    _show(base, list(sweep.trials.values()), steps)
     if trials and len(sweep.trials) < trials:
         console.say(f"{trials} trials were asked for: the others would have been the same as one of these")
 
 
 @dataclass
 class _Sweep:
-    """Trials so far."""
+    """Trials so far.
+
+    Attributes:
+        trials: by name, in the order in which they were begun.
+        going: those that are being trained.
+        closed: whether no new one will come.
+    """
 
     workspace: Workspace
     base: Experiment
     material: Material
     flags: Flags
+    engine: Engine
+    source: Sampler
     fold: int
     steps: list[int]
-    trials: list[Trial] = field(default_factory=list)
+    trials: dict[str, Trial] = field(default_factory=dict)
+    going: dict[Job, Trial] = field(default_factory=dict)
+    closed: bool = False
 
-    def all(self, source: Sampler) -> None:
+    def all(self, run: Run) -> None:
         """Trains until no trial has earned more."""
-        closed = False
-        while True:
-            scores = {one.experiment.name: one.scores for one in self.trials}
-            if (going := halving.promoted(scores, len(self.steps), FACTOR, closed=closed)) is not None:
-                self._advance(next(one for one in self.trials if one.experiment.name == going))
-            elif closed:
-                return
-            elif (keys := source.ask()) is None:
-                closed = True
-            else:
-                trial = self._begun(keys)
-                if trial not in self.trials:
-                    self.trials.append(trial)
-                    self._advance(trial)
-                source.tell(keys, trial.scores[0])
-            publish.text(self.base.sweep_path, _csv(self.trials, self.steps))
+        with console.bar("sweep", self.steps[-1], counted=False) as bar, run(lambda: self._next(bar)) as heard:
+            try:
+                for job, event in heard:
+                    self._hear(job, event, bar)
+            finally:
+                for trial in self.trials.values():
+                    trial.held.close()
 
-    def _begun(self, keys: Keys) -> Trial:
-        experiment = self.workspace.variant(self.base, keys)
-        same = (one for one in self.trials if one.experiment == experiment)
-        return next(same, Trial(experiment, keys))
+    def _next(self, bar: Bar) -> Job | None:
+        """What is to be trained next; None where that hangs on those that are being trained, or nothing is left."""
+        while (trial := self._promoted() or self._begun() or self._promoted()) is not None:
+            if (job := self._job(trial)) is not None:
+                self.going[job] = trial
+                return job
+            self._compare(trial, trial.curve[self._until(trial) - 1], bar)
+        return None
 
-    def _advance(self, trial: Trial) -> None:
-        """Trains a trial as far as its next comparison."""
-        until = self.steps[len(trial.scores)]
-        try:
-            auc = self._trained(trial.experiment, until)
-        except TrainingError as error:
-            console.say(f"{trial.experiment.name}: {error.what}; {error.hint}")
-            auc = -math.inf
-        trial.scores.append(auc)
-        console.say(f"{trial.experiment.name}: AUC {auc:.4f} after {until} of {self.steps[-1]} epochs")
+    def _promoted(self) -> Trial | None:
+        scores = {name: trial.scores for name, trial in self.trials.items()}
+        going = [trial.experiment.name for trial in self.going.values()]
+        closed = self.closed and not going  # else one that is better may still be coming
+        name = halving.promoted(scores, len(self.steps), FACTOR, going=going, closed=closed)
+        return None if name is None else self.trials[name]
 
-    def _trained(self, experiment: Experiment, until: int) -> float:
-        """The held-out AUC after so many epochs; what was trained before is not trained again."""
+    def _begun(self) -> Trial | None:
+        """One that was not there yet; None where there are no more."""
+        while (keys := self.source.ask()) is not None:
+            experiment = self.workspace.variant(self.base, keys)
+            new = experiment.name not in self.trials
+            trial = self.trials.setdefault(experiment.name, Trial(experiment, keys))
+            trial.asked.append(keys)
+            if new:
+                return trial
+            self._tell(trial)
+        self.closed = True
+        return None
+
+    def _until(self, trial: Trial) -> int:
+        """After how many epochs it is compared next."""
+        return self.steps[len(trial.scores)]
+
+    def _job(self, trial: Trial) -> Job | None:
+        """Its training as far as the next comparison; None where it came that far before."""
+        from ffdi.engines.job import Job
+
+        experiment, until = trial.experiment, self._until(trial)
         settings = config.load(experiment.config_path)
         where, weights = planning.chosen(self.workspace, settings, self.flags)
-        with experiment.locked():
-            plan = planning.plan(experiment, settings, self.material, where, weights)
-            curve = _curve(plan, experiment, self.fold)
-            if len(curve) < until:
-                curve += _train(plan, experiment, self.fold, until, where)
-        return curve[until - 1]
+        trial.held.enter_context(experiment.locked())
+        plan = planning.plan(experiment, settings, self.material, where, weights)
+        self.engine.check_company(plan)
+        trial.curve = _curve(plan, experiment, self.fold)
+        if len(trial.curve) < until:
+            return Job(plan, experiment.fold(self.fold), where.precision, until)
+        trial.held.close()
+        return None
+
+    def _hear(self, job: Job, event: object, bar: Bar) -> None:
+        """What happened to a trial."""
+        from ffdi.engines.job import Ended, Failed
+        from ffdi.training.fit import Step
+        from ffdi.training.state import EpochRecord
+
+        trial = self.going[job]
+        name = trial.experiment.name
+        for remark in screens.remarks(event):
+            bar.say(f"{name}  {remark}")
+        if isinstance(event, Step):
+            bar.at(event.epoch + (event.step + 1) / event.steps, name)
+        elif isinstance(event, EpochRecord):
+            trial.curve[event.epoch :] = [event.val_auc]  # where a machine was lost, some epochs are told twice
+        elif isinstance(event, Failed) and not isinstance(event.error, TrainingError):
+            raise event.error
+        elif isinstance(event, Ended | Failed):
+            del self.going[job]
+            trial.held.close()
+            if isinstance(event, Failed):
+                bar.say(f"{name}: {event.error.what}; {event.error.hint}")
+            self._compare(trial, -math.inf if isinstance(event, Failed) else trial.curve[self._until(trial) - 1], bar)
+
+    def _compare(self, trial: Trial, auc: float, bar: Bar) -> None:
+        """A trial has reached its next comparison."""
+        bar.say(f"{trial.experiment.name}: AUC {auc:.4f} after {self._until(trial)} of {self.steps[-1]} epochs")
+        trial.scores.append(auc)
+        self._tell(trial)
+        publish.text(self.base.sweep_path, _csv(list(self.trials.values()), self.steps))
+
+    def _tell(self, trial: Trial) -> None:
+        """Tells the sampler, once it is known, how what it has asked for scores."""
+        while trial.scores and trial.asked:
+            self.source.tell(trial.asked.pop(), trial.scores[0])
 
 
 def _check_comparable(space: Space) -> None:
@@ -188,29 +261,6 @@ def _curve(plan: Plan, experiment: Experiment, fold: int) -> list[float]:
     if folder.finished(plan.identity, plan.folds_digest):
         return pd.read_csv(folder.history_path)["val_auc"].tolist()
     return [epoch["val_auc"] for epoch in folder.begun()]
-
-
-def _train(plan: Plan, experiment: Experiment, fold: int, until: int, where: Device) -> list[float]:
-    """Trains on to the end of an epoch; the AUC of each epoch on the way."""
-    from ffdi.training import fold as folds
-    from ffdi.training.fit import Step
-    from ffdi.training.state import EpochRecord
-
-    seen: list[float] = []
-    events = folds.train(plan, experiment.fold(fold), where)
-    with console.bar(experiment.name, until, counted=False) as bar:
-        for event in events:
-            for remark in screens.remarks(event):
-                bar.say(f"{experiment.name}  {remark}")
-            if isinstance(event, Step):
-                bar.at(event.epoch + (event.step + 1) / event.steps, experiment.name)
-            if isinstance(event, EpochRecord):
-                seen.append(event.val_auc)
-                if event.epoch + 1 == until < plan.config.train.epochs:
-                    with suppress(Stopped):
-                        events.throw(Stopped("compared with others", 0))  # which writes down where it is
-                    break
-    return seen
 
 
 def _csv(trials: Sequence[Trial], steps: Sequence[int]) -> str:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ffdi import config, console, publish, stopping
+from ffdi.config import Config
 from ffdi.errors import ConfigError
 from ffdi.pipeline import engines, lists, planning, profile, score, screens
 from ffdi.pipeline.engines import Engine, Run
+from ffdi.pipeline.planning import Flags, Material
 from ffdi.scoring import ledger
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
+    from ffdi.engines.job import Job
+    from ffdi.training.device import Device
     from ffdi.training.fold import Plan
     from ffdi.training.saving import Resumed
 
@@ -40,44 +47,107 @@ def run(
     engine.check()
     members, _ = lists.spread(workspace, names)
     lists.make(workspace, names)
-    flags = planning.Flags(data, device, workers, accept)
+    flags = Flags(data, device, workers, accept)
     experiments = [workspace.experiment(name) for name in members]
     if profiled:
         for experiment in experiments:
             profile.run(workspace, experiment, flags)
         return
-    for experiment in experiments[1:]:  # not after the hours that the first one takes
-        settings = config.load(experiment.config_path)
-        _chosen_folds(folds, settings.folds.k)
-        planning.chosen(workspace, settings, flags)
-    whole = [_train(workspace, experiment, flags, folds, engine, fresh, end) for experiment in experiments]
+    ready = [_Ready.of(workspace, experiment, flags, folds) for experiment in experiments]
+    for one in ready:
+        console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
+    k = math.gcd(*(one.settings.folds.k for one in ready))
+    with engines.opened(engine, ready[0].where, device, workers, k) as run:
+        materials = [planning.gather(workspace, one.experiment, one.settings, flags) for one in ready]
+        with ExitStack() as held:
+            for one in ready:
+                held.enter_context(one.experiment.locked())
+            held.enter_context(stopping.listening(end))
+            for one in ready if fresh else []:
+                one.experiment.discard()
+            begun = [one.begun(material, engine) for one, material in zip(ready, materials, strict=True)]
+            _train(begun, run)
+            whole = [_gather(one.experiment, one.plan) for one in begun]
     if len(members) > 1 and all(whole):
         console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
 
 
-def _train(
-    workspace: Workspace,
-    experiment: Experiment,
-    flags: planning.Flags,
-    folds: str | None,
-    engine: Engine,
-    fresh: bool,
-    end: float | None,
-) -> bool:
-    """Whether all folds are there then."""
-    settings = config.load(experiment.config_path)
-    chosen = _chosen_folds(folds, settings.folds.k)
-    where, weights = planning.chosen(workspace, settings, flags)
-    console.title(f"train-folds {experiment.name}: {settings.model.backbone}, {settings.folds.k} folds")
-    with engines.opened(engine, where, flags.device, flags.workers, settings.folds.k) as run:
-        material = planning.gather(workspace, experiment, settings, flags)
-        with experiment.locked(), stopping.listening(end):
-            if fresh:
-                experiment.discard()
-            plan = planning.plan(experiment, settings, material, where, weights)
-            engine.check_company(plan)
-            _train_missing(experiment, plan, chosen, run)
-            return _gather(experiment, plan)
+class _Ready(NamedTuple):
+    """An experiment that can be trained, as far as that is known without its images."""
+
+    experiment: Experiment
+    settings: Config
+    folds: list[int]
+    where: Device
+    weights: Path | None
+
+    @classmethod
+    def of(cls, workspace: Workspace, experiment: Experiment, flags: Flags, folds: str | None) -> _Ready:
+        settings = config.load(experiment.config_path)
+        chosen = _chosen_folds(folds, settings.folds.k)
+        return cls(experiment, settings, chosen, *planning.chosen(workspace, settings, flags))
+
+    def begun(self, material: Material, engine: Engine) -> _Training:
+        plan = planning.plan(self.experiment, self.settings, material, self.where, self.weights)
+        engine.check_company(plan)
+        return _Training(self.experiment, plan, self.folds, self.where.precision)
+
+
+class _Training(NamedTuple):
+    """An experiment that is being trained, with the folds that were asked for."""
+
+    experiment: Experiment
+    plan: Plan
+    folds: list[int]
+    precision: str
+
+    def jobs(self, label: str) -> list[Job]:
+        """One for each fold that is missing; says which are not."""
+        from ffdi.engines.job import Job
+
+        missing = self.experiment.unfinished(self.folds, self.plan.identity)
+        for folder in map(self.experiment.fold, self.folds):
+            if folder not in missing:
+                folder.checkpoints(self.plan.identity, self.plan.folds_digest).clear()  # it was killed before it could
+                console.say(f"{label}fold {folder.fold}: finished before, kept")
+        return [Job(self.plan, folder, self.precision) for folder in missing]
+
+
+def _train(trainings: Sequence[_Training], run: Run) -> None:
+    """Trains what is missing."""
+    from ffdi.engines.job import Failed
+    from ffdi.training.fit import Step
+
+    labels = [f"{one.experiment.name}  " if len(trainings) > 1 else "" for one in trainings]
+    label = {job: one for training, one in zip(trainings, labels, strict=True) for job in training.jobs(one)}
+    done, waiting = dict.fromkeys(label, 0.0), iter(label)
+    total = sum(job.plan.config.train.epochs for job in label)
+    with console.bar("training", total, counted=False) as bar, run(lambda: next(waiting, None)) as heard:
+        for job, event in heard:
+            name, epochs = f"{label[job]}fold {job.folder.fold}", job.plan.config.train.epochs
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Step):
+                done[job] = event.epoch + (event.step + 1) / event.steps
+                bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
+            for line in (*screens.remarks(event), *_progress(event, epochs)):
+                bar.say(f"{name}  {line}")
+
+
+def _progress(event: object, epochs: int) -> list[str]:
+    """What is said of how far a training is."""
+    from ffdi.training.saving import Resumed
+    from ffdi.training.state import EpochRecord
+
+    if isinstance(event, Resumed):
+        return [_goes_on(event, epochs)]
+    if isinstance(event, EpochRecord):
+        return [
+            f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
+            f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  "
+            f"AUC {event.val_auc:.4f}  {event.images_per_second:.0f} images/s"
+        ]
+    return []
 
 
 def _chosen_folds(asked: str | None, k: int) -> list[int]:
@@ -87,35 +157,6 @@ def _chosen_folds(asked: str | None, k: int) -> list[int]:
     if not all(word.isdecimal() and int(word) < k for word in words):
         raise ConfigError(f"--folds {asked}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
     return sorted({int(word) for word in words})
-
-
-def _train_missing(experiment: Experiment, plan: Plan, chosen: list[int], run: Run) -> None:
-    from ffdi.training.fit import Step
-    from ffdi.training.saving import Resumed
-    from ffdi.training.state import EpochRecord
-
-    folders = [experiment.fold(fold) for fold in chosen]
-    missing = experiment.unfinished(chosen, plan.identity)
-    for folder in folders:
-        if folder not in missing:
-            folder.checkpoints(plan.identity, plan.folds_digest).clear()  # it may have been killed before it could
-            console.say(f"fold {folder.fold}: finished before, kept")
-    epochs, done = plan.config.train.epochs, dict.fromkeys((folder.fold for folder in missing), 0.0)
-    with console.bar("training", len(missing) * epochs, counted=False) as bar:
-        for folder, event in run(plan, missing):
-            for remark in screens.remarks(event):
-                bar.say(f"fold {folder.fold}  {remark}")
-            if isinstance(event, Resumed):
-                bar.say(f"fold {folder.fold}  {_goes_on(event, epochs)}")
-            elif isinstance(event, Step):
-                done[folder.fold] = event.epoch + (event.step + 1) / event.steps
-                bar.at(sum(done.values()), f"fold {folder.fold}  epoch {event.epoch + 1}/{epochs}")
-            elif isinstance(event, EpochRecord):
-                bar.say(
-                    f"fold {folder.fold}  epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-                    f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  "
-                    f"AUC {event.val_auc:.4f}  {event.images_per_second:.0f} images/s"
-                )
 
 
 def _goes_on(resumed: Resumed, epochs: int) -> str:

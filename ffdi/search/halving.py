@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 
 def rungs(epochs: int, count: int, factor: int) -> list[int]:
@@ -17,7 +17,9 @@ def rungs(epochs: int, count: int, factor: int) -> list[int]:
     return sorted({max(1, math.ceil(epochs / factor**turn)) for turn in range(count)})
 
 
-def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, closed: bool) -> str | None:
+def promoted(
+    scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, going: Collection[str] = (), closed: bool
+) -> str | None:
     """The trial that has earned to be trained on; None where a new one is to be begun, or nothing is left to do.
 
     Of the trials that were compared at a rung, the best 1 / factor go on; the later rungs first. One that has failed,
@@ -27,6 +29,7 @@ def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, 
         scores: of each trial, one for each rung that it has reached; higher is better.
         rungs: how many there are.
         factor: of so many trials one goes on.
+        going: trials that are being trained on already.
         closed: no new trial will come; then at least one of each rung goes on.
     """
     for rung in reversed(range(rungs - 1)):
@@ -35,6 +38,6 @@ def promoted(scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, 
         best = sorted(sound, key=lambda name: (-scores[name][rung], name))
         places = max(len(reached) // factor, int(closed))
         for name in best[:places]:
-            if len(scores[name]) == rung + 1:
+            if len(scores[name]) == rung + 1 and name not in going:
                 return name
     return None

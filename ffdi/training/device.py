@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -136,13 +137,14 @@ def choose(asked: str, precision: str | None, workers: int | None, *, depthwise:
     return Device(name, chosen, threads, workers, line)
 
 
-def share(device: Device, asked: str, folds: int, jobs: int | None, ranks: int = 1) -> list[list[Device]]:
+def share(device: Device, asked: str, folds: int | None, jobs: int | None, ranks: int = 1) -> list[list[Device]]:
     """The devices of each of the folds that are trained at once, with what each may use of this machine.
 
     Args:
         device: what `choose` gave.
         asked: as there; 'auto' and 'cuda' take every CUDA device.
-        folds: of the experiment, whether they are trained already or not: threads decide the last bits of weights.
+        folds: of the experiment, whether they are trained already or not: threads decide the last bits of weights. None
+            is any number of trainings, of which a CPU has one at a time.
         jobs: folds at once; None takes as many as there are CUDA devices for; on a CPU the most that leave none of the
             rounds half empty, since two threads train one fold nearly as fast as they train two.
         ranks: devices of each fold; on a CPU processes.
@@ -151,8 +153,8 @@ def share(device: Device, asked: str, folds: int, jobs: int | None, ranks: int =
         DeviceError: there are fewer.
     """
     if device.name == "cpu":
-        most = max(1, min(folds, device.threads // ranks))
-        count = jobs or max(number for number in range(1, most + 1) if folds % number == 0)
+        most = max(1, min(folds or 1, device.threads // ranks))
+        count = jobs or max(number for number in range(1, most + 1) if (folds or 1) % number == 0)
         names = ["cpu"] * (count * ranks)
     else:
         every = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
@@ -162,7 +164,7 @@ def share(device: Device, asked: str, folds: int, jobs: int | None, ranks: int =
                 f"--ranks {ranks}: each wants a CUDA device of its own, and {_are(len(names))} to be had",
                 hint=f"pass --ranks {len(names)}" + ("" if names == every else ", or --device auto"),
             )
-        count = min(jobs or len(names) // ranks, folds)
+        count = min(jobs or len(names) // ranks, folds or sys.maxsize)
         names = [names[number % len(names)] for number in range(count * ranks)]
     threads, workers = max(1, device.threads // len(names)), device.workers
     if len(names) > 1 and workers:

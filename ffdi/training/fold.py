@@ -28,7 +28,7 @@ from ffdi.training.saving import Lost, Resumed, Saving
 from ffdi.training.state import EpochRecord, State
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What all folds of an experiment share.
 
@@ -51,10 +51,11 @@ class Plan:
 Event = Resumed | Lost | Step | EpochRecord | Unhealthy
 
 
-def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
+def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = None) -> Iterator[Event]:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
-    Where several processes do so together (`ranks`), the first one writes.
+    Where several processes do so together (`ranks`), the first one writes. After `until` epochs, if that is not all of
+    them, only a checkpoint is written.
 
     Yields:
         What `fit` yields, for whoever shows it; before it a Resumed, where there was a checkpoint.
@@ -82,6 +83,9 @@ def train(plan: Plan, folder: FoldFolder, device: Device) -> Iterator[Event]:
             if isinstance(event, Step):
                 saving.save_if_due(state)
             yield event
+            if isinstance(event, EpochRecord) and event.epoch + 1 == until < config.train.epochs:
+                saving.save(state)
+                return
         saving.save_if_due(state)
         if ranks.leads():
             _publish(folder, state)

@@ -84,7 +84,7 @@ class Saving:
     def save_if_due(self, state: State) -> None:
         """Writes a checkpoint if the last one is long ago."""
         if self._every and time.monotonic() >= self._next:
-            self._save(state)
+            self.save(state)
 
     @contextmanager
     def at_a_stop(self, state: State) -> Iterator[None]:
@@ -92,10 +92,11 @@ class Saving:
         try:
             yield
         except Stopped:
-            self._save(state)
+            self.save(state)
             raise
 
-    def _save(self, state: State) -> None:
+    def save(self, state: State) -> None:
+        """Writes a checkpoint."""
         if not ranks.leads():
             return
         started = time.monotonic()

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from ffdi.engines import process
+from ffdi.engines.job import Job
 from ffdi.store.fold import FoldFolder
+from tests.conftest import TINY, run
 from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
 
 AT_ONCE = ["--jobs", "2"]
@@ -84,13 +86,32 @@ def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -
 
 def test_a_fault_of_ours_comes_with_its_traceback(tmp_path: Path) -> None:
     nothing: Any = None
-    training = process.start(nothing, FoldFolder(tmp_path / "fold_3", 3), [nothing])
+    training = process.start(Job(nothing, FoldFolder(tmp_path / "fold_3", 3), "fp32"), [nothing])
     with pytest.raises(RuntimeError) as error:
         training.told(*training.pipes)
     training.end(time.monotonic() + 10)
     said = str(error.value)
     assert said.startswith("fold 3 has failed in its process:\nTraceback (most recent call last):\n")
     assert said.endswith("AttributeError: 'NoneType' object has no attribute 'config'\n")
+
+
+def test_experiments_are_trained_at_once_and_each_gets_its_scores(competition: Path, tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / "experiments" / f"tiny{number}"
+        folder.mkdir(parents=True)
+        (folder / "config.toml").write_text(TINY.replace("seed = 3", f"seed = {number}"))
+    names = ["--experiment", "tiny1", "--experiment", "tiny2"]
+    said = run(tmp_path, "train-folds", *names, "--data", str(competition), "--jobs", "4")
+    for name in ("tiny1", "tiny2"):
+        assert f"\n{name}  fold 1  epoch  3/3  " in said
+        assert (tmp_path / "experiments" / name / "metrics.json").is_file()
+    alone = tmp_path / "alone" / "experiments" / "tiny2"
+    alone.mkdir(parents=True)
+    (alone / "config.toml").write_text(TINY.replace("seed = 3", "seed = 2"))
+    run(tmp_path / "alone", "train-folds", "--experiment", "tiny2", "--data", str(competition))
+    together = tmp_path / "experiments" / "tiny2"
+    assert (alone / "oof.csv").read_bytes() == (together / "oof.csv").read_bytes()
+    assert said.endswith("next: invoke ensemble-submit --experiment tiny1 --experiment tiny2\n")
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(competition: Path, tmp_path: Path) -> None:

@@ -1,0 +1,33 @@
+"""Trials that are trained at once, here or on a cluster: each one scores what it scores alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import TINY, run
+
+SEARCH = ["--set", "train.lr=1e-3,3e-3,1e30", "--set", "train.clip_grad=0"]
+
+
+def swept(root: Path, data: Path, *words: str) -> pd.DataFrame:
+    """The trials of a new workspace, by name."""
+    folder = root / "experiments" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "config.toml").write_text(TINY)
+    said = run(root, "sweep", "--experiment", "tiny", "--data", str(data), *SEARCH, *words)
+    assert "tiny-lr_1e+30-clip_grad_0: the " in said
+    return pd.read_csv(folder / "sweep.csv", index_col="experiment").sort_index()
+
+
+@pytest.mark.parametrize("words", [["--jobs", "2"], ["--jobs", "2", "--engine", "ray"]], ids=["processes", "ray"])
+def test_trials_at_once_score_as_they_do_one_by_one(words: list[str], competition: Path, tmp_path: Path) -> None:
+    one_by_one, at_once = swept(tmp_path / "1", competition), swept(tmp_path / "2", competition, *words)
+    assert list(at_once.index) == list(one_by_one.index)
+    pd.testing.assert_series_equal(at_once.auc_after_1, one_by_one.auc_after_1, rtol=1e-4)
+    assert at_once.loc["tiny-lr_1e+30-clip_grad_0", "auc_after_1"] == float("-inf")
+    assert at_once.auc_after_3.notna().sum() >= 1
+    both = at_once.auc_after_3.notna() & one_by_one.auc_after_3.notna()
+    pd.testing.assert_series_equal(at_once.auc_after_3[both], one_by_one.auc_after_3[both], rtol=1e-4)
