@@ -20,11 +20,12 @@ DATA = "the folder with the label files; overrides data.root of config.toml"
 DEVICE = "auto, cpu, or cuda:N"
 ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
 WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
+ADDRESS = "of the Ray cluster, or auto (default: one of this machine alone)"
 ENGINE = {
     "jobs": "folds at once (default: one for each GPU; on a CPU as its cores and the folds allow)",
     "ranks": "GPUs that train each fold together, by DistributedDataParallel (default: 1; on a CPU processes)",
     "engine": "local, or ray: as tasks on the machines of a Ray cluster",
-    "address": "of the Ray cluster, or auto (default: one of this machine alone)",
+    "address": ADDRESS,
 }
 MAX_TIME = "stop in good order after so long, as 90m or 8.5h; the same command goes on from there"
 NAME = "the folder under exports/ (default: the experiments' names joined by +)"
@@ -314,6 +315,8 @@ def export_onnx(
         "output": "the CSV to write (default: exports/<name>/onnx_scores.csv)",
         "device": "auto (the fastest that gives the golden scores), cpu, cuda:N, cuda-tf32:N, tensorrt:N, openvino, "
         "openvino-bf16",
+        "engine": "local, or ray: on the machines of a Ray cluster",
+        "address": ADDRESS,
         "name": NAME,
         "on_error": "stop, or score=0.5 to give images that cannot be used that score",
         "selftest": "score nothing; ask every runtime of this machine for the golden scores",
@@ -327,6 +330,8 @@ def predict_onnx(
     split: str = "auto",
     output: str = "",
     device: str = "auto",
+    engine: str = "local",
+    address: str = "",
     name: str = "",
     on_error: str = "stop",
     selftest: bool = False,
@@ -346,6 +351,7 @@ def predict_onnx(
             split=split,
             output=output or None,
             device=device,
+            engine=_engine(engine, address, "", ""),
             name=name or None,
             on_error=on_error,
         )

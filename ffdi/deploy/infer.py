@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Semaphore
 from typing import NamedTuple
@@ -29,6 +29,10 @@ class Part(NamedTuple):
     rows: range
     y_pred: np.ndarray
     faults: list[str]
+
+
+Score = Callable[[Iterable[range]], Iterator[Part]]
+"""Ranges of rows -> their parts, in order; a part never reaches over the end of a range."""
 
 
 def scores(table: Table, ranges: Iterable[range], framing: Framing, graph: OpenGraph, threads: int) -> Iterator[Part]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from ffdi import documents, publish
 from ffdi.data.table import Table
-from ffdi.deploy.infer import Part
+from ffdi.deploy.infer import Part, Score
 from ffdi.errors import ExperimentError
 from ffdi.scoring import scores
 
@@ -20,9 +20,6 @@ ROWS = 1024
 
 RUNTIME = "runtime"
 """The file that names the runtime of a run that was begun."""
-
-Score = Callable[[Iterable[range]], Iterator[Part]]
-"""Ranges of rows -> their parts, in order; a part never reaches over the end of a range."""
 
 
 class Shards:

@@ -1,18 +1,16 @@
-"""A cluster of Ray: joining one, what its machines have, and what of it a fold asks for."""
+"""A cluster of Ray: joining one, and what its machines have."""
 
 from __future__ import annotations
 
 import os
+import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from ffdi import console, machine
-from ffdi.errors import ConfigError, DeviceError
-from ffdi.training import detector, fold
-from ffdi.training import device as devices
-from ffdi.training.device import Device
+from ffdi import __version__, console, machine
+from ffdi.errors import ConfigError
 
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -23,35 +21,20 @@ except ImportError:
 
 ANSWER = 5.0
 """Seconds that a cluster has to take a call."""
-WORKERS = 3
-"""Loader processes beside a GPU, where nobody says otherwise."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """What each fold asks of a machine: CPUs, as many as it has threads, and GPUs or none."""
+class Machine(NamedTuple):
+    """What Ray calls a node: its number there, its name, and what tasks may have of it."""
 
+    node: str
+    name: str
     cpus: int
     gpus: int
-    workers: int | None
-    ranks: int
 
     @classmethod
-    def of(cls, kind: str, threads: int, workers: int | None, ranks: int) -> Request:
-        """What a fold of so many processes, each on a device of that kind ('cpu' or 'gpu'), asks for."""
-        if kind == "cpu":
-            return cls(ranks * threads, 0, workers, ranks)
-        return cls(ranks * (1 + (workers or WORKERS)), ranks, workers or WORKERS, ranks)
-
-    def devices(self, plan: fold.Plan) -> list[Device]:
-        """The devices that a task has been given, on its machine."""
-        depthwise = detector.is_depthwise(detector.build(plan.config.model, None))
-        asked = devices.FIRST if self.gpus else "cpu"
-        device = devices.choose(asked, plan.config.train.precision, self.workers, depthwise=depthwise)
-        return devices.several(replace(device, threads=self.cpus // self.ranks), self.ranks)
-
-    def __str__(self) -> str:
-        return f"{self.cpus} CPU" + (f" and {self.gpus} GPU" if self.gpus else "")
+    def of(cls, node: Mapping[str, Any]) -> Machine:
+        has = node["Resources"]
+        return cls(node["NodeID"], node["NodeManagerHostname"], int(has.get("CPU", 0)), int(has.get("GPU", 0)))
 
 
 @contextmanager
@@ -94,40 +77,32 @@ def _call(address: str | None) -> None:
         socket.create_connection((host, int(port)), ANSWER).close()
 
 
+def machines() -> list[Machine]:
+    """Those that are there, the largest first."""
+    there = [Machine.of(one) for one in ray.nodes() if one["Alive"]]
+    return sorted(there, key=lambda one: (one.gpus, one.cpus), reverse=True)
+
+
 def kind() -> str:
-    """What folds are trained on: 'gpu' where the cluster has any, else 'cpu'."""
-    return "gpu" if any(one.get("GPU") for one in _machines()) else "cpu"
+    """What networks run on: 'gpu' where the cluster has any, else 'cpu'."""
+    return "gpu" if any(one.gpus for one in machines()) else "cpu"
 
 
 def described() -> str:
     """What the cluster has."""
-    there = _machines()
-    cpus, gpus = (sum(one.get(name, 0) for one in there) for name in ("CPU", "GPU"))
-    return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus:g} CPU and {gpus:g} GPU"
+    there = machines()
+    cpus, gpus = sum(one.cpus for one in there), sum(one.gpus for one in there)
+    return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus} CPU and {gpus} GPU"
 
 
-def room(request: Request) -> int:
-    """How many such requests the cluster can meet at once."""
-    free = ((one.get("CPU", 0) // request.cpus, one.get("GPU", 0) // max(1, request.gpus)) for one in _machines())
-    return int(sum(min(some) if request.gpus else some[0] for some in free))
-
-
-def check(request: Request) -> None:
-    """Refuses what no machine of the cluster will ever have.
+def check_version(version: str) -> None:
+    """Refuses another ffdi than a command was given to.
 
     Raises:
-        DeviceError: says what is there, and what was asked for.
+        ConfigError: says where it is which.
     """
-    there = _machines()
-    if not any(one.get("CPU", 0) >= request.cpus and one.get("GPU", 0) >= request.gpus for one in there):
-        have = ", ".join(f"{one.get('CPU', 0):g} CPU and {one.get('GPU', 0):g} GPU" for one in there)
-        raise DeviceError(
-            f"a fold asks for {request} of one machine, and the cluster's have {have or 'none'}",
-            hint="pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add machines",
+    if version != __version__:
+        raise ConfigError(
+            f"ffdi is {__version__} on {platform.node()}, and {version} where the command was given",
+            hint="install the same version on all machines",
         )
-
-
-def _machines() -> list[dict[str, float]]:
-    """What each machine has, the largest first."""
-    there = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return sorted(there, key=lambda one: (one.get("GPU", 0), one.get("CPU", 0)), reverse=True)

@@ -6,7 +6,6 @@ are published here. A fold whose machine dies is begun again elsewhere, from the
 
 from __future__ import annotations
 
-import platform
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +23,9 @@ from ffdi.data.cache import Store
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.engines import cluster, process
-from ffdi.engines.cluster import Request
 from ffdi.engines.job import Ask, Ended, Failed, Heard, Job
-from ffdi.errors import ConfigError, FFDIError, TrainingError
+from ffdi.engines.request import Request
+from ffdi.errors import FFDIError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.fold import FoldFolder
 from ffdi.training import fold
@@ -85,11 +84,7 @@ class _Shared:
         Raises:
             ConfigError: ffdi is another one here.
         """
-        if self.version != __version__:
-            raise ConfigError(
-                f"ffdi is {__version__} on {platform.node()}, and {self.version} where the training was begun",
-                hint="install the same version on all machines",
-            )
+        cluster.check_version(self.version)
         store = None if self.cache is None else Store(*self.cache)
 
         def attached(table: Table) -> Table:
@@ -184,7 +179,7 @@ def run(ask: Ask, request: Request) -> Iterator[Heard]:
     tasks: list[_Task] = []
     try:
         while True:
-            while len(tasks) <= cluster.room(request) and (job := ask()) is not None:  # one more, so that it can grow
+            while len(tasks) <= request.room() and (job := ask()) is not None:  # one more, so that it can grow
                 tasks.append(_Task(job, begun(job)))
             if not tasks:
                 return

@@ -101,13 +101,14 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
 @contextmanager
 def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int | None) -> Iterator[Run]:
     from ffdi.engines import cluster, ray
+    from ffdi.engines.request import Request
     from ffdi.training import device as devices
 
     with cluster.joined(engine.address):
         kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
         threads = devices.share(device, asked, k, engine.jobs, engine.ranks)[0][0].threads if kind == "cpu" else 0
-        request = cluster.Request.of(kind, threads, workers, engine.ranks)
-        cluster.check(request)
+        request = Request.of(kind, threads, workers, engine.ranks)
+        request.check()
         console.say(f"engine: Ray on {cluster.described()}; each fold has {request}")
         yield lambda ask: closing(ray.run(ask, request))
 

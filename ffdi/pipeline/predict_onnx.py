@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, console, documents, hashes, machine, publish
 from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
-from ffdi.pipeline import lists, screens, sources
+from ffdi.pipeline import lists, scorers, screens, sources
+from ffdi.pipeline.engines import Engine
 from ffdi.scoring import scorecard
 from ffdi.store import lock
 from ffdi.store.export import ExportFolder
@@ -19,7 +19,8 @@ from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.data.table import Table
-    from ffdi.deploy.shards import Score, Shards
+    from ffdi.deploy.infer import Score
+    from ffdi.deploy.shards import Shards
 
 PROVEN = 4
 """Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
@@ -34,47 +35,47 @@ def run(
     split: str,
     output: str | None,
     device: str,
+    engine: Engine,
     name: str | None,
     on_error: str,
 ) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.deploy import bundle, infer, serving, shards
-    from ffdi.deploy.runtime import Load
+    from ffdi.deploy import bundle, serving, shards
+    from ffdi.deploy.scorer import Task
 
+    engine.check()
     substitute = _substitute(on_error)
     names, name = lists.spread(workspace, names, name)
     export = workspace.export(names, name)
     described = _described(workspace, export)
-    model, framing, cores = described["files"][export.model_path.name], bundle.framing(described), machine.cores()
+    model = described["files"][export.model_path.name]
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
     record_path = _record_path(path)
     publish.check_writable(path)
-    proof = serving.proof(export, described, PROVEN)
-    asked = serving.resumed(device, shards.begun(path))
-    graph = serving.open_graph(export.model_path, asked, Load.of(len(table), cores), proof)
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
-    console.say(f"runs on: {graph.provider} ({graph.why})")
-
-    pieces = shards.Shards(path, table, f"{model} {graph.runtime}", substitute)
-    with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
-        publish.sweep(path.parent, path.name)
-        pieces.begin(graph.runtime)
-        faults = _score(pieces, partial(infer.scores, table, framing=framing, graph=graph, threads=cores), len(table))
-        _check(faults, table, substitute)
-        with publish.together(path.parent, path.name) as new:
-            y_pred = pieces.join(new / path.name)
-            record = {
-                "model": model,
-                "runtime": graph.runtime,
-                "provider": graph.provider,
-                "rows": len(table),
-                "sha256": hashes.sha256(new / path.name),
-                "cannot be used": {"score": substitute, "images": faults},
-                "version": __version__,
-            }
-            documents.write(new / record_path.name, record)
-        pieces.remove()
+    task = Task(export.model_path, serving.proof(export, described, PROVEN), bundle.framing(described), table)
+    with scorers.opened(engine, task, serving.resumed(device, shards.begun(path))) as scorer:
+        console.say(f"runs on: {scorer.provider} ({scorer.why})")
+        pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
+        with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+            publish.sweep(path.parent, path.name)
+            pieces.begin(scorer.runtime)
+            faults = _score(pieces, scorer.score, len(table))
+            _check(faults, table, substitute)
+            with publish.together(path.parent, path.name) as new:
+                y_pred = pieces.join(new / path.name)
+                record = {
+                    "model": model,
+                    "runtime": scorer.runtime,
+                    "provider": scorer.provider,
+                    "rows": len(table),
+                    "sha256": hashes.sha256(new / path.name),
+                    "cannot be used": {"score": substitute, "images": faults},
+                    "version": __version__,
+                }
+                documents.write(new / record_path.name, record)
+            pieces.remove()
     if table.target is not None and table.both_classes:
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]

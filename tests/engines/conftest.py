@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from tests import faults
 from tests.conftest import PROJECT, TINY
@@ -63,3 +65,11 @@ def unbroken(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
     root = tmp_path_factory.mktemp("unbroken")
     assert ended(begin(root, competition, "--jobs", "1"))[0] == 0
     return folds(root)
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head that has room for nothing; tests add machines."""
+    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield found
+    found.shutdown()

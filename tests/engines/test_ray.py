@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from ray.cluster_utils import Cluster
 from ffdi.errors import ConfigError
 from tests.conftest import Invoke
 from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head that has room for nothing; tests add machines."""
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    yield found
-    found.shutdown()
 
 
 def words(cluster: Cluster) -> list[str]:

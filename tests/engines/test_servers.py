@@ -1,0 +1,119 @@
+"""Images scored on the machines of a cluster, which are processes here: the bytes of one machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from ffdi.deploy import shards
+from ffdi.deploy.shards import Shards
+from tests.conftest import Invoke
+
+IMAGES, ROWS = 120, 4
+
+
+@pytest.fixture
+def images(competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of many images, in many shards."""
+    monkeypatch.setattr(shards, "ROWS", ROWS)
+    folder = tmp_path / "images"
+    folder.mkdir()
+    files = sorted((competition / "testset").iterdir())
+    for number in range(IMAGES):
+        os.link(files[number % len(files)], folder / f"{number:03d}.jpg")
+    return folder
+
+
+def words(folder: Path, output: Path, *more: str) -> list[str]:
+    return ["predict-onnx", "--experiment", "tiny", "--images", str(folder), "--output", str(output), *more]
+
+
+def on_ray(cluster: Cluster) -> list[str]:
+    return ["--engine", "ray", "--address", cluster.address]
+
+
+@pytest.mark.usefixtures("copy")
+def test_machines_that_score_and_die_give_the_bytes_of_one(
+    cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here.csv", tmp_path / "there.csv"
+    assert invoke(*words(images, here, "--device", "cpu")).code == 0
+    machines = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    publish, published = Shards._publish, []
+
+    def publish_and_kill(self: Shards, rows: range, parts: list) -> None:
+        published.append(rows)
+        if len(published) == 3:
+            cluster.remove_node(machines[0], allow_graceful=False)
+        publish(self, rows, parts)
+
+    monkeypatch.setattr(Shards, "_publish", publish_and_kill)
+    answer = invoke(*words(images, there, "--device", "cpu", *on_ray(cluster)))
+    assert (answer.code, answer.err) == (0, "")
+    assert "\nengine: Ray on 3 machines with 2 CPU and 0 GPU, which open the graph\n" in answer.out
+    assert "\nruns on: CPUExecutionProvider (each of 2 servers: ONNX Runtime on the CPU, 1 x 1 threads)\n" in answer.out
+    assert len(published) == IMAGES / ROWS
+    assert here.read_bytes() == there.read_bytes()
+
+
+@pytest.mark.usefixtures("copy")
+def test_a_cluster_without_such_a_device_is_refused(
+    cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    cluster.add_node(num_cpus=0)
+    for device in ("cpu", "auto"):
+        answer = invoke(*words(images, tmp_path / "none.csv", "--device", device, *on_ray(cluster)))
+        assert (answer.code, answer.err) == (
+            1,
+            f"error: --device {device}: Ray's 2 machines with 0 CPU and 0 GPU have none\n"
+            "next: pass --device cpu, or add machines\n",
+        )
+
+
+@pytest.mark.usefixtures("copy")
+def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
+    cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "scores.csv"
+    machine = cluster.add_node(num_cpus=1)
+    publish = Shards._publish
+
+    def publish_and_kill(self: Shards, rows: range, parts: list) -> None:
+        publish(self, rows, parts)
+        if rows.start == 2 * ROWS:
+            cluster.remove_node(machine, allow_graceful=False)
+
+    monkeypatch.setattr(Shards, "_publish", publish_and_kill)
+    answer = invoke(*words(images, output, "--device", "cpu", *on_ray(cluster)))
+    assert answer.code == 1
+    lost = r"error: every machine that scored was lost; the last one: Actor(Died|Unavailable)Error: .+\n"
+    assert re.fullmatch(lost + "next: the same command goes on from what is scored\n", answer.err)
+    assert not output.exists()
+    monkeypatch.setattr(Shards, "_publish", publish)
+    answer = invoke(*words(images, output, "--device", "cpu"))
+    assert answer.code == 0
+    assert "; 12 were scored before\n" in answer.out or "; 16 were scored before\n" in answer.out
+
+
+@pytest.mark.usefixtures("copy")
+def test_what_a_machine_raises_is_said_with_its_name(
+    cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    cluster.add_node(num_cpus=1)
+    (images / "007.jpg").unlink()
+    (images / "007.jpg").write_bytes(b"no image")
+    answer = invoke(*words(images, tmp_path / "scores.csv", "--device", "cpu", *on_ray(cluster)))
+    assert answer.code == 1
+    assert answer.err.startswith(
+        "error: 1 of 120 images cannot be used; no result was written, what was scored is kept"
+    )
+    assert "007.jpg" in answer.err
+
+    answer = invoke(*words(images, tmp_path / "scores.csv", "--device", "openvono", *on_ray(cluster)))
+    assert (answer.code, answer.err.splitlines()[0][:32]) == (1, "error: unknown device 'openvono'")
+    answer = invoke(*words(images, tmp_path / "scores.csv", "--engine", "rye"))
+    assert answer.err == "error: unknown engine 'rye': did you mean 'ray'?\nnext: pass --engine local\n"
