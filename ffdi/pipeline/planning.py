@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -165,6 +166,20 @@ def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags
         val if val is not None and val.both_classes else None,
         roster.of(diagnosis.surveys["train"], settings.forge.outlined),
     )
+
+
+def gather_all(workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], flags: Flags) -> list[Material]:
+    """As `gather`, of several experiments; those that have the same images share what was found of them."""
+    known: dict[object, tuple[Experiment, Material]] = {}
+    found = []
+    for experiment, settings in experiments:
+        key = settings.data.model_dump_json(), sources.packed_framing(settings), settings.forge.outlined
+        if key in known:
+            publish.text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
+        else:
+            known[key] = experiment, gather(workspace, experiment, settings, flags)
+        found.append(known[key][1])
+    return found
 
 
 def plan(experiment: Experiment, settings: Config, material: Material, where: Device, weights: Path | None) -> Plan:

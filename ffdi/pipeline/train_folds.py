@@ -58,7 +58,7 @@ def run(
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
     k = math.gcd(*(one.settings.folds.k for one in ready))
     with engines.opened(engine, ready[0].where, device, workers, k) as run:
-        materials = [planning.gather(workspace, one.experiment, one.settings, flags) for one in ready]
+        materials = planning.gather_all(workspace, [(one.experiment, one.settings) for one in ready], flags)
         with ExitStack() as held:
             for one in ready:
                 held.enter_context(one.experiment.locked())

@@ -105,6 +105,9 @@ def test_experiments_are_trained_at_once_and_each_gets_its_scores(competition: P
     for name in ("tiny1", "tiny2"):
         assert f"\n{name}  fold 1  epoch  3/3  " in said
         assert (tmp_path / "experiments" / name / "metrics.json").is_file()
+    assert said.count("\ndata: 64 training images ") == 1  # which both share
+    doctors = [tmp_path / "experiments" / name / "doctor.json" for name in ("tiny1", "tiny2")]
+    assert doctors[0].read_bytes() == doctors[1].read_bytes()
     alone = tmp_path / "alone" / "experiments" / "tiny2"
     alone.mkdir(parents=True)
     (alone / "config.toml").write_text(TINY.replace("seed = 3", "seed = 2"))

@@ -22,9 +22,16 @@ def swept(root: Path, data: Path, *words: str) -> pd.DataFrame:
     return pd.read_csv(folder / "sweep.csv", index_col="experiment").sort_index()
 
 
+@pytest.fixture(scope="module")
+def one_by_one(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    return swept(tmp_path_factory.mktemp("one_by_one"), competition)
+
+
 @pytest.mark.parametrize("words", [["--jobs", "2"], ["--jobs", "2", "--engine", "ray"]], ids=["processes", "ray"])
-def test_trials_at_once_score_as_they_do_one_by_one(words: list[str], competition: Path, tmp_path: Path) -> None:
-    one_by_one, at_once = swept(tmp_path / "1", competition), swept(tmp_path / "2", competition, *words)
+def test_trials_at_once_score_as_they_do_one_by_one(
+    words: list[str], one_by_one: pd.DataFrame, competition: Path, tmp_path: Path
+) -> None:
+    at_once = swept(tmp_path, competition, *words)
     assert list(at_once.index) == list(one_by_one.index)
     pd.testing.assert_series_equal(at_once.auc_after_1, one_by_one.auc_after_1, rtol=1e-4)
     assert at_once.loc["tiny-lr_1e+30-clip_grad_0", "auc_after_1"] == float("-inf")
