@@ -86,11 +86,8 @@ class _Server:
             RayError: it was lost.
         """
         ready, _ = ray.wait(list(self.given), num_returns=len(self.given), timeout=0) if self.given else ([], [])
-        found = {}
-        for answer in ready:
-            part = self._got(answer)
-            found[self.given.pop(answer)] = part
-        return found
+        parts = {answer: self._got(answer) for answer in ready}  # before any leaves `given`
+        return {self.given.pop(answer): part for answer, part in parts.items()}
 
     def _got(self, answer: Any) -> Any:
         try:
