@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -80,12 +81,14 @@ def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
 ) -> None:
     output = tmp_path / "scores.csv"
     machine = cluster.add_node(num_cpus=1)
-    publish = Shards._publish
+    publish, published = Shards._publish, []
 
     def publish_and_kill(self: Shards, rows: range, parts: list) -> None:
         publish(self, rows, parts)
+        published.append(rows)
         if rows.start == 2 * ROWS:
             cluster.remove_node(machine, allow_graceful=False)
+            time.sleep(6)  # a server outlives its node for a moment, and would score on
 
     monkeypatch.setattr(Shards, "_publish", publish_and_kill)
     answer = invoke(*words(images, output, "--device", "cpu", *on_ray(cluster)))
@@ -96,7 +99,7 @@ def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
     monkeypatch.setattr(Shards, "_publish", publish)
     answer = invoke(*words(images, output, "--device", "cpu"))
     assert answer.code == 0
-    assert "; 12 were scored before\n" in answer.out or "; 16 were scored before\n" in answer.out
+    assert f"; {ROWS * len(published)} were scored before\n" in answer.out
 
 
 @pytest.mark.usefixtures("copy")
