@@ -1,12 +1,12 @@
 """Claim: folds at once on a CPU, each with its part of the cores, take no longer than one after the other; Ray takes at
 most 5 % more time than the local engine, on one machine and on two nodes; all end in the same bytes where folds have
-the same number of threads.
+the same number of threads, also where one of two nodes is killed half way.
 
     python benchmarks/engines.py [--experiment quickstart] [--folds 4] [--epochs 12] [--rounds 2]
 
 The experiment is trained with so many folds by every engine in turn, each round in an empty workspace; whole commands
 are timed, starts included. Printed: the median seconds, and of the ratios within a round to the local engine with the
-same number of folds at once the median and the range.
+same number of folds at once the median and the range. Half way is half of that engine's seconds in the same round.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Timer
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
@@ -28,7 +30,13 @@ from ffdi import hashes
 from ffdi import machine as machines
 from tests.conftest import run
 
+if TYPE_CHECKING:
+    from ray.cluster_utils import Cluster
+
 PROJECT = Path(__file__).resolve().parent.parent
+
+
+NODES = {"ray, two nodes": False, "ray, two nodes, one killed": True}
 
 
 def main() -> None:
@@ -42,24 +50,27 @@ def main() -> None:
     cores = machines.cores()
     flags = {f"local, {jobs} at once": ["--jobs", str(jobs)] for jobs in (1, 2, 4) if jobs <= asked.folds}
     flags["ray, this machine"] = ["--engine", "ray", "--jobs", str(cores)]
-    seconds: dict[str, list[float]] = {name: [] for name in [*flags, "ray, two nodes"]}
+    base = f"local, {cores} at once"
+    seconds: dict[str, list[float]] = {name: [] for name in [*flags, *NODES]}
     bytes_: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         prepare(root, asked)
+
+        def measure(name: str, words: list[str]) -> None:
+            seconds[name].append(trained(root, asked.experiment, words))
+            bytes_[name] = digest(root, asked.experiment)
+
         for _ in range(asked.rounds):
             for name, words in flags.items():
-                seconds[name].append(trained(root, asked.experiment, words))
-                bytes_[name] = digest(root, asked.experiment)
-            with two_nodes(cores) as address:
-                words = ["--engine", "ray", "--jobs", str(cores), "--address", address]
-                seconds["ray, two nodes"].append(trained(root, asked.experiment, words))
-                bytes_["ray, two nodes"] = digest(root, asked.experiment)
-    base = seconds[f"local, {cores} at once"]
+                measure(name, words)
+            for name, killed in NODES.items():
+                with two_nodes(cores) as cluster, dying(cluster, seconds[base][-1] / 2 if killed else None):
+                    measure(name, [*flags["ray, this machine"], "--address", cluster.address])
     for name, values in seconds.items():
-        ratios = [one / two for one, two in zip(values, base, strict=True)]
+        ratios = [one / two for one, two in zip(values, seconds[base], strict=True)]
         print(
-            f"{name:20} {statistics.median(values):7.1f} s   {statistics.median(ratios):.3f} "
+            f"{name:32} {statistics.median(values):7.1f} s   {statistics.median(ratios):.3f} "
             f"({min(ratios):.3f} to {max(ratios):.3f})   weights {bytes_[name][:12]}",
             flush=True,
         )
@@ -98,17 +109,30 @@ def digest(root: Path, experiment: str) -> str:
 
 
 @contextmanager
-def two_nodes(cores: int) -> Iterator[str]:
-    """The address of a cluster of two nodes that share this machine's cores."""
+def two_nodes(cores: int) -> Iterator[Cluster]:
+    """A cluster of two nodes that share this machine's cores."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     try:
         for _ in range(2):
             cluster.add_node(num_cpus=max(1, cores // 2))
-        yield cluster.address
+        yield cluster
     finally:
         cluster.shutdown()
+
+
+@contextmanager
+def dying(cluster: Cluster, after: float | None) -> Iterator[None]:
+    """Inside, a node is killed after so many seconds; None kills none."""
+    if after is None:
+        yield
+        return
+    node = next(iter(cluster.worker_nodes))
+    timer = Timer(after, lambda: cluster.remove_node(node, allow_graceful=False))
+    timer.start()
+    yield
+    timer.join()
 
 
 if __name__ == "__main__":

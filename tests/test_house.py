@@ -43,7 +43,7 @@ HOMES = {
     "onnx": {"deploy/export.py", "deploy/precision.py", "deploy/half.py", "deploy/vetting.py"},
     "rich": {"console.py"},
     "matplotlib": {"report/plots.py"},
-    "ray": {"engines/ray.py", "engines/servers.py", "engines/cluster.py"},
+    "ray": {"engines/ray.py", "engines/parcel.py", "engines/servers.py", "engines/cluster.py"},
     "optuna": {"search/samplers.py"},
     "filelock": {"store/lock.py"},
     "safetensors": {"training/"},

@@ -8,29 +8,24 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ffdi import __version__, console, stopping
-from ffdi.config import Config
-from ffdi.data.cache import Store
-from ffdi.data.images import Framing
-from ffdi.data.table import Table
-from ffdi.engines import cluster, process
+from ffdi import console, stopping
+from ffdi.engines import process
 from ffdi.engines.job import Ask, Ended, Failed, Heard, Job
+from ffdi.engines.parcel import Data, File, Order, Sent
 from ffdi.engines.request import Request
 from ffdi.errors import FFDIError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.fold import FoldFolder
-from ffdi.store.identity import Identity
 from ffdi.training import fold
 from ffdi.training.fit import Step
 from ffdi.training.saving import Lost
@@ -52,103 +47,6 @@ class _Going:
     """Where a fold's task is: the files of a checkpoint, or, at its end, of all that it has trained."""
 
     files: Files
-
-
-class _Data(NamedTuple):
-    """A plan's tables as they can travel, without what lies in files of one machine.
-
-    Attributes:
-        train: the training images.
-        val: the validation images, where there are any.
-        cache: where a machine that has their cache too finds it.
-    """
-
-    train: Table
-    val: Table | None
-    cache: tuple[Path, Framing | None] | None
-
-    @classmethod
-    def of(cls, plan: fold.Plan) -> _Data:
-        def bare(table: Table) -> Table:
-            return replace(table, folder=table.folder.resolve(), cached=None)
-
-        cached = plan.train.cached
-        cache = None if cached is None else (cached.store.folder, cached.store.framing)
-        return cls(bare(plan.train), None if plan.val is None else bare(plan.val), cache)
-
-    def attached(self) -> tuple[Table, Table | None]:
-        """Both tables as this machine can read them."""
-        if self.cache is None:
-            return self.train, self.val
-        store = Store(*self.cache)
-        return store.attach(self.train), None if self.val is None else store.attach(self.val)
-
-
-class _File(NamedTuple):
-    """A file that travels."""
-
-    name: str
-    content: bytes
-
-    def put(self, folder: Path) -> Path:
-        """Writes it there."""
-        path = folder / self.name
-        path.write_bytes(self.content)
-        return path
-
-
-class _Order(NamedTuple):
-    """A job as it travels, beside its tables and its starting weights.
-
-    Attributes:
-        version: of ffdi.
-    """
-
-    config: Config
-    identity: Identity
-    fold_of: np.ndarray
-    folds_digest: str
-    fold: int
-    until: int | None
-    version: str
-
-    @classmethod
-    def of(cls, job: Job) -> _Order:
-        plan = job.plan
-        dealt = plan.config, plan.identity, plan.fold_of, plan.folds_digest
-        return cls(*dealt, job.folder.fold, job.until, __version__)
-
-    def plan(self, data: _Data, weights: _File | None, place: Path) -> fold.Plan:
-        """The plan as this machine can work with it, with files in a folder of its own.
-
-        Raises:
-            ConfigError: ffdi is another one here.
-        """
-        cluster.check_version(self.version)
-        train, val = data.attached()
-        path = None if weights is None else weights.put(place)
-        return fold.Plan(self.config, self.identity, train, self.fold_of, self.folds_digest, path, val)
-
-
-class _Sent:
-    """What several tasks need, sent once: to a list of experiments, or to a sweep's trials, the same tables."""
-
-    def __init__(self) -> None:
-        self._references: dict[object, tuple[Any, object]] = {}
-
-    def data(self, plan: fold.Plan) -> Any:
-        """What Ray gives for a plan's tables."""
-        return self._once((id(plan.train), id(plan.val)), plan, lambda: _Data.of(plan))
-
-    def weights(self, path: Path | None) -> Any:
-        """What Ray gives for a file; None for none."""
-        return None if path is None else self._once(path, None, lambda: _File(path.name, path.read_bytes()))
-
-    def _once(self, key: object, held: object, made: Callable[[], object]) -> Any:
-        """`held` keeps alive whatever the key is the number of."""
-        if key not in self._references:
-            self._references[key] = ray.put(made()), held
-        return self._references[key][0]
 
 
 @dataclass
@@ -220,12 +118,12 @@ def run(ask: Ask, request: Request) -> Iterator[Heard]:
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()
-    sent = _Sent()
+    sent = Sent()
     train = _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
 
     def begun(job: Job) -> Any:
         data, weights = sent.data(job.plan), sent.weights(job.plan.weights)
-        return train.remote(_Order.of(job), data, weights, request, job.folder.going(), wish)
+        return train.remote(Order.of(job), data, weights, request, job.folder.going(), wish)
 
     tasks: list[_Task] = []
     try:
@@ -306,7 +204,7 @@ class _Wish:
 
 @ray.remote(num_returns="streaming", max_retries=0)
 def _train(
-    order: _Order, data: _Data, weights: _File | None, request: Request, given: Files, wish: Any
+    order: Order, data: Data, weights: File | None, request: Request, given: Files, wish: Any
 ) -> Iterator[object]:
     """All of a task: what happens in a fold, where it is, and at the end what it has trained."""
     with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.hushed():

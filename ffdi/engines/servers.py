@@ -22,7 +22,7 @@ from ffdi.deploy import scorer, serving
 from ffdi.deploy.infer import Part, Score
 from ffdi.deploy.runtime import Load
 from ffdi.deploy.scorer import Scorer, Task
-from ffdi.engines import cluster
+from ffdi.engines import cluster, parcel
 from ffdi.engines.cluster import Machine
 from ffdi.errors import DataError, DeviceError, FFDIError
 
@@ -110,7 +110,8 @@ def opened(task: Task, asked: str) -> Scorer:
         DataError: a machine has no such folder of images.
     """
     seats, said = _seats(asked), None
-    given = ray.put(task.model.read_bytes()), ray.put(_bare(task)), __version__
+    bare = replace(task, model=Path(), table=parcel.bare(task.table))
+    given = ray.put(task.model.read_bytes()), ray.put(bare), __version__
     servers = deque(_begun(seat, given, len(task.table) // len(seats)) for seat in seats)
     name = asked if asked == "auto" else serving.named(asked)[0]
     while servers and (said := servers[0].said(servers[0].actor.open.remote(name))) is None:
@@ -121,11 +122,6 @@ def opened(task: Task, asked: str) -> Scorer:
     ready = [servers[0], *(server for server, answer in others if server.said(answer) is not None)]
     each = f"each of {len(ready)} servers: " if len(ready) > 1 else ""
     return Scorer(said.runtime, said.provider, f"{each}{said.why}", lambda ranges: _scores(ready, ranges))
-
-
-def _bare(task: Task) -> Task:
-    """A task that can travel, without what lies in files of this machine."""
-    return replace(task, model=Path(), table=replace(task.table, folder=task.table.folder.resolve(), cached=None))
 
 
 def _seats(asked: str) -> list[_Seat]:
