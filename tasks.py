@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "quickstart"
 EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
-EXPERIMENTS = f"{EXPERIMENT} (default: {DEFAULT}); repeat it to blend several"
+EXPERIMENTS = f"{EXPERIMENT} (default: {DEFAULT}); repeat it to take several together"
 DATA = "the folder with the label files; overrides data.root of config.toml"
 DEVICE = "auto, cpu, or cuda:N"
 ACCEPT = "faults of the data that you know of, as leaks,conflicts (also unusable, shortcuts)"
@@ -230,6 +230,25 @@ def score(
             device=device,
             workers=_count("workers", workers),
         )
+
+
+@task(
+    auto_shortflags=False,
+    iterable=["experiment"],
+    help={"experiment": EXPERIMENTS, "data": DATA, "device": DEVICE, "name": NAME},
+)
+def report(
+    _context: Context,
+    experiment: list[str] | None = None,
+    data: str = "",
+    device: str = "auto",
+    name: str = "",
+) -> None:
+    """Write one page of scores, charts and telling images."""
+    with _spoken():
+        from ffdi.pipeline import report
+
+        report.run(_workspace(), experiment or [DEFAULT], data=data or None, device=device, name=name or None)
 
 
 @task(

@@ -20,7 +20,6 @@ import dataclasses
 import json
 import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
@@ -81,10 +80,10 @@ def write(source: Path, root: Path, edge: int) -> None:
     for row, name in enumerate(table.img_name.tolist()):
         pixels = cv2.cvtColor(Framing(edge).load(table.path(row)), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f"{Path(name).stem}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
-        link = root / "folders" / "train" / ("fake" if table.target[row] else "real") / f"{Path(name).stem}.jpg"
-        link.parent.mkdir(parents=True, exist_ok=True)
-        os.link(folder / f"{Path(name).stem}.jpg", link)
-    shutil.copytree(root / "folders" / "train", root / "folders" / "validation", copy_function=os.link)
+        for split in ["train"] + ["validation"] * (row < BATCH):  # timm's script has to validate on something
+            link = root / "folders" / split / ("fake" if table.target[row] else "real") / f"{Path(name).stem}.jpg"
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(folder / f"{Path(name).stem}.jpg", link)
     rows = zip(table.img_name.tolist(), table.target.tolist(), strict=True)
     lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from ffdi import __version__
+
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
-DOCUMENTS = [PROJECT / "README.md", PROJECT / "LOG.md", PROJECT / "CHANGELOG.md", *(PROJECT / "docs").glob("*.md")]
+DOCUMENTS = [*PROJECT.glob("*.md"), *(PROJECT / "docs").glob("*.md")]
 
 
 def command(name: str) -> str:
@@ -61,3 +63,7 @@ def test_every_room_stands_in_the_readmes_map() -> None:
     rooms = {path.name for path in (PROJECT / "ffdi").glob("*.py")} - {"__init__.py"}
     folders = {f"{path.name}/" for path in (PROJECT / "ffdi").iterdir() if (path / "__init__.py").is_file()}
     assert {name for name in rooms | folders if name not in house} == set()
+
+
+def test_who_cites_it_cites_this_version() -> None:
+    assert f"\nversion: {__version__}\n" in (PROJECT / "CITATION.cff").read_text()

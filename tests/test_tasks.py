@@ -11,7 +11,10 @@ import pytest
 
 from tests.conftest import Invoke
 
-VERBS = ("doctor", "train-folds", "score", "ensemble-submit", "export-onnx", "predict-onnx")
+VERBS = (
+    *("doctor", "cache", "train-folds", "find-lr", "sweep", "score", "report"),
+    *("ensemble-submit", "export-onnx", "predict-onnx", "verify"),
+)
 
 
 def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
@@ -25,6 +28,7 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
         "find-lr           Find a learning rate, with a picture of the losses.",
         "leaderboard       Show all experiments beside each other.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
+        "report            Write one page of scores, charts and telling images.",
         "score             Score the out-of-fold predictions again.",
         "sweep             Search a few keys on one fold; losing trials end early.",
         "train-folds       Train k folds and score every image out of fold.",

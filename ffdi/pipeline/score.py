@@ -52,7 +52,7 @@ def run(
 
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
     """Draws up metrics.json from a ledger, and shows it."""
-    val = _val(experiment, np.unique(oof.fold).tolist())
+    val = on_val(experiment, np.unique(oof.fold).tolist())
     digest = hashes.sha256(experiment.oof_path)
     scores = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.draw_up(oof, group, val)}
     documents.write(experiment.metrics_path, scores)
@@ -73,7 +73,7 @@ def _show_val(val: dict[str, Any]) -> None:
     )
 
 
-def _val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:
+def on_val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:
     """What each fold's network says of the validation split, in one order; none where not all folds were asked."""
     paths = [experiment.fold(number).val_path for number in numbers]
     if not all(path.is_file() for path in paths):

@@ -14,9 +14,10 @@ from ffdi.data import cache, dataset
 from ffdi.data import table as tables
 from ffdi.data.cache import Store
 from ffdi.data.dataset import Dataset
+from ffdi.data.folds import Deal
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.errors import ConfigError, DataError
+from ffdi.errors import ConfigError, DataError, ExperimentError
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
@@ -100,6 +101,23 @@ def predicted_split(found: Dataset, asked: str) -> Table:
     if asked not in dataset.SPLITS:
         raise ConfigError(f"--split {asked}: known: auto, {', '.join(dataset.SPLITS)}", hint="pass --split auto")
     return found.split(asked)
+
+
+def located(train: Table, deal: Deal, chosen: np.ndarray) -> Table:
+    """The chosen images among the training images.
+
+    Raises:
+        ExperimentError: one is not there any more.
+    """
+    place = {name: row for row, name in enumerate(train.img_name.tolist())}
+    names = deal.img_name[chosen].tolist()
+    if missing := [f"{name} is not in it" for name in names if name not in place]:
+        raise ExperimentError(
+            f"{train.source} does not list the images that the experiment was trained on",
+            problems=missing,
+            hint="pass --data FOLDER with the data that it was trained on",
+        )
+    return train.take(np.array([place[name] for name in names]))
 
 
 def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: str | None, split: str) -> Table:

@@ -12,7 +12,6 @@ from ffdi.data import folds
 from ffdi.data.distort import DISTORTIONS
 from ffdi.data.folds import Deal
 from ffdi.data.table import Table
-from ffdi.errors import ExperimentError
 from ffdi.pipeline import sources
 from ffdi.scoring import differences, intervals
 from ffdi.scoring.ensemble import sigmoid
@@ -29,7 +28,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
     folders = experiment.finished_folds(config.folds.k, identity)
     deal = folds.recorded(experiment.folds_path)
     chosen = sample(deal, config.seed)
-    table = _located(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
+    table = sources.located(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
     members = [Member(experiment, config, folder) for folder in folders]
     logits = _logits(members, table, deal.fold[chosen], device, workers)
     group = None if deal.group is None else deal.group[chosen]
@@ -52,23 +51,6 @@ def sample(deal: Deal, seed: int) -> np.ndarray:
             rows = np.flatnonzero((deal.fold == number) & (deal.target == label))
             parts.append(rng.permutation(rows)[: max(1, round(share * len(rows)))])
     return np.sort(np.concatenate(parts))
-
-
-def _located(train: Table, deal: Deal, chosen: np.ndarray) -> Table:
-    """The chosen images among the training images.
-
-    Raises:
-        ExperimentError: one is not there any more.
-    """
-    place = {name: row for row, name in enumerate(train.img_name.tolist())}
-    names = deal.img_name[chosen].tolist()
-    if missing := [f"{name} is not in it" for name in names if name not in place]:
-        raise ExperimentError(
-            f"{train.source} does not list the images that the experiment was trained on",
-            problems=missing,
-            hint="pass --data FOLDER with the data that it was trained on",
-        )
-    return train.take(np.array([place[name] for name in names]))
 
 
 def _logits(members: list[Member], table: Table, fold_of: np.ndarray, device: str, workers: int | None) -> np.ndarray:

@@ -74,3 +74,8 @@ class ExportFolder:
     @property
     def scores_path(self) -> Path:
         return self.folder / "onnx_scores.csv"
+
+    @property
+    def report_path(self) -> Path:
+        """What a person looks at."""
+        return self.folder / "report.html"

@@ -1,0 +1,88 @@
+"""Claim: the hottest point of a report's heat map lies in what was changed more often than the mask's share of the
+image, in every family of fakes.
+
+    python benchmarks/pointing_game.py [--experiment quickstart] [--data FOLDER]
+
+The experiment is trained ($FFDI_ROOT is heeded). Real images of the validation split, which no network has seen, are
+changed by each family of ffdi/forge, so that the mask is known, and compressed once more. Every fold's network is
+asked; what it calls real is left out. A pixel was changed where the mask is above a half. 95 % intervals: Wilson's.
+Faces stand at one place, and so does much of what is changed: beside it stands how often one fixed point hits, the
+hottest of the mean map of all families.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from scipy.stats import binomtest
+
+from ffdi.data import images
+from ffdi.data.images import Framing
+from ffdi.forge.manipulations import MANIPULATIONS
+from ffdi.pipeline import sources
+from ffdi.store.workspace import Workspace
+from ffdi.training import detector, explain
+from ffdi.training import device as devices
+
+PROJECT = Path(__file__).resolve().parent.parent
+QUALITY = 92
+
+
+def main() -> None:
+    """Forges, asks every network, and prints a line for each family."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--experiment", default="quickstart")
+    parser.add_argument("--data")
+    asked = parser.parse_args()
+    workspace = Workspace.of(PROJECT)
+    experiment = workspace.experiment(asked.experiment)
+    config, identity = experiment.trained()
+    val = sources.of_experiment(workspace, experiment, asked.data).split("val")
+    assert val.target is not None
+    framing = Framing(config.model.size, config.model.resize)
+    real = [images.read(val.path(row)) for row in np.flatnonzero(val.target == 0)]
+    device = devices.choose("cpu", None, 0)
+    networks = [
+        device.prepare(detector.load(config.model, folder.weights_path))
+        for folder in experiment.finished_folds(config.folds.k, identity)
+    ]
+    sets = {family: forged(family, real, framing) for family in MANIPULATIONS}
+    played = {family: [play(network, *one, device) for network in networks] for family, one in sets.items()}
+    mean = np.mean([heat.mean(0) for games in played.values() for heat, _ in games if len(heat)], axis=0)
+    print(f"{'family':18}{'called fake':>12}{'share of mask':>15}{'hits':>8}{'95 %':>18}{'one fixed point':>18}")
+    for family, games in played.items():
+        heat, masks = (np.concatenate(parts) for parts in zip(*games, strict=True))
+        flat = masks.reshape(len(masks), -1)
+        hits = flat[np.arange(len(flat)), heat.reshape(len(heat), -1).argmax(1)]
+        spread = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+        interval, fixed = f"{spread.low:.3f} to {spread.high:.3f}", flat[:, mean.argmax()].mean()
+        print(f"{family:18}{len(hits):12}{flat.mean():15.3f}{hits.mean():8.3f}{interval:>18}{fixed:18.3f}", flush=True)
+
+
+def forged(family: str, real: list[np.ndarray], framing: Framing) -> tuple[np.ndarray, np.ndarray]:
+    """Fakes uint8 [N, S, S, 3] as a network is given them, and what was changed, bool [N, 56, 56]."""
+    rng = np.random.default_rng(0)
+    fakes, masks = [], []
+    for number, pixels in enumerate(real):
+        fake, mask = MANIPULATIONS[family](pixels, real[number - 1], rng)
+        content = cv2.imencode(".jpg", fake[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+        fakes.append(framing.frame(images.decode(content, family)))
+        masks.append(cv2.resize(mask, (explain.EDGE, explain.EDGE), interpolation=cv2.INTER_AREA) > 0.5)
+    return np.stack(fakes), np.stack(masks)
+
+
+def play(
+    network: torch.nn.Module, fakes: np.ndarray, masks: np.ndarray, device: devices.Device
+) -> tuple[np.ndarray, np.ndarray]:
+    """Heat maps float32 [n, 56, 56] of the fakes that a network calls so, and their masks."""
+    with torch.inference_mode():
+        called = network(torch.from_numpy(fakes)).numpy() > 0
+    return explain.heat(network, fakes[called], device), masks[called]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What the field looks at in a face: eyes and mouth, light and shadow, the noise of its pixels, what is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+EDGE = 192
+"""Pixels of the longer side of what is shown; details are enlarged to it without smoothing."""
+EYES = (0.30, 0.58, 0.12, 0.88)
+"""Top, bottom, left, right in parts of a face crop: where faces that fill it have their eyes."""
+MOUTH = (0.62, 0.88, 0.24, 0.76)
+BROAD = 1 / 12
+"""Deviation of the blur that leaves light and shadow of the greys, in parts of the edge."""
+GAIN = 8
+"""By which a pixel's distance from its neighbours' median is multiplied, around mid grey."""
+FACE = (0.40, 0.54)
+"""Half axes of the ellipse that hides the face, in parts of width and height."""
+MID = 128
+
+
+def eyes(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> the part where a face crop has its eyes, enlarged."""
+    return _enlarged(_part(pixels, EYES))
+
+
+def mouth(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> the part where a face crop has its mouth, enlarged."""
+    return _enlarged(_part(pixels, MOUTH))
+
+
+def light(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> where light falls: its greys blurred and stretched, from violet (dark) to yellow (bright)."""
+    greys = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    broad = cv2.GaussianBlur(greys, (0, 0), max(greys.shape) * BROAD)
+    stretched = cv2.normalize(broad, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    return _enlarged(cv2.cvtColor(cv2.applyColorMap(stretched, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
+
+
+def noise(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> each pixel less the median of its neighbours, times eight, around mid grey.
+
+    The noise that a camera, a generator or a blend leaves (Fridrich and Kodovsky, IEEE TIFS 2012, begin from such
+    residuals); where it changes, pixels came from elsewhere.
+    """
+    rest = pixels.astype(np.int16) - cv2.medianBlur(pixels, 3)
+    return _enlarged(np.clip(rest * GAIN + MID, 0, 255).astype(np.uint8))
+
+
+def ground(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] -> the image without the middle, where the face is."""
+    height, width = pixels.shape[:2]
+    shown = pixels.copy()
+    axes = (round(width * FACE[0]), round(height * FACE[1]))
+    cv2.ellipse(shown, (width // 2, height // 2), axes, 0, 0, 360, (MID, MID, MID), -1, cv2.LINE_AA)
+    return _enlarged(shown)
+
+
+def _part(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    height, width = pixels.shape[:2]
+    top, left = int(box[0] * height), int(box[2] * width)
+    return pixels[top : max(round(box[1] * height), top + 1), left : max(round(box[3] * width), left + 1)]
+
+
+def _enlarged(pixels: np.ndarray) -> np.ndarray:
+    """Brought to `EDGE`, pixels as squares where it has fewer."""
+    scale = EDGE / max(pixels.shape[:2])
+    size = [max(1, round(edge * scale)) for edge in reversed(pixels.shape[:2])]
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+
+
+LOOKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "eyes": eyes,
+    "mouth": mouth,
+    "light and shadow": light,
+    "noise of the pixels": noise,
+    "background": ground,
+}
+"""By the name under which a page shows it."""

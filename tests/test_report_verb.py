@@ -1,0 +1,182 @@
+"""The report: what it says, and how it behaves in a browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from axe_core_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.conftest import Invoke, run
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of an experiment."""
+    root = tmp_path_factory.mktemp("report") / "workspace"
+    shutil.copytree(trained, root)
+    said = run(root, "report", "--experiment", "tiny", "--device", "cpu")
+    path = root / "exports" / "tiny" / "report.html"
+    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n$", said)
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: install the system's package chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.fixture(params=[360, 800, 1600])
+def opened(request: pytest.FixtureRequest, chromium: Browser, report: Path) -> Iterator[tuple[Page, list[str]]]:
+    """The page at a width, and what its console says."""
+    colours = "dark" if request.param == 800 else "light"
+    context = chromium.new_context(viewport={"width": request.param, "height": 900}, color_scheme=colours, offline=True)
+    page, said = context.new_page(), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(report.as_uri())
+    yield page, said
+    context.close()
+
+
+def names(page: Page) -> list[str]:
+    return page.eval_on_selector_all("#gallery li", "cards => cards.map(card => card.dataset.name)")
+
+
+def faults(page: Page) -> list[Any]:
+    """What axe finds."""
+    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]
+
+
+def test_it_opens_without_a_word_a_scroll_bar_below_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
+    page, said = opened
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert faults(page) == []
+    page.locator("#gallery button").first.click()
+    assert faults(page) == []
+    assert said == []
+
+
+def test_images_are_filtered_sorted_and_searched(opened: tuple[Page, list[str]], report: Path) -> None:
+    page, said = opened
+    oof = pd.read_csv(report.parents[2] / "experiments" / "tiny" / "oof.csv", index_col="img_name")
+    everything = names(page)
+    assert page.text_content("#shown") == f"{len(everything)} of {len(everything)} images"
+    errors = (oof.y_pred - oof.target).abs()[everything]
+    assert errors.is_monotonic_decreasing
+
+    page.select_option("[name=target]", "1")
+    fakes = names(page)
+    assert set(fakes) == {name for name in everything if oof.target[name] == 1}
+    page.select_option("[name=sort]", "y_pred")
+    assert oof.y_pred[names(page)].is_monotonic_decreasing
+    page.select_option("[name=fold]", "1")
+    assert set(names(page)) == {name for name in fakes if oof.fold[name] == 1}
+    page.select_option("[name=target]", "")
+    page.select_option("[name=fold]", "")
+    page.select_option("[name=kind]", "error")
+    wrong = set(names(page))
+    assert wrong == set(errors[errors > 0.5].index)
+    page.select_option("[name=kind]", "")
+    page.fill("[name=name]", everything[3][:12].upper())
+    assert names(page) == [everything[3]]
+    page.fill("[name=name]", "no such image")
+    assert names(page) == []
+    assert page.text_content("#shown") == f"0 of {len(everything)} images"
+    assert said == []
+
+
+def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page, list[str]]) -> None:
+    page, said = opened
+    first, second = names(page)[:2]
+    page.locator("#gallery button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.text_content("dialog h3") == first
+    picture = page.locator(".pane .picture")
+    page.fill("#zoom", "1")
+    assert picture.bounding_box()["width"] == 256  # type: ignore[index]
+    page.fill("#zoom", "8")
+    assert picture.bounding_box()["width"] == 8 * 256  # type: ignore[index]
+    assert page.eval_on_selector(".pane img", "image => getComputedStyle(image).imageRendering") == "pixelated"
+    assert page.locator(".looks figcaption").all_text_contents() == [
+        "eyes",
+        "mouth",
+        "light and shadow",
+        "noise of the pixels",
+        "background",
+    ]
+    assert page.locator(".pane .heat").is_visible()
+    page.uncheck("#warm")
+    assert not page.locator(".pane .heat").is_visible()
+    page.locator("#close").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.text_content("dialog h3") == second
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.evaluate("document.activeElement.closest('li').dataset.name") == second
+    assert said == []
+
+
+def test_it_needs_nothing_beside_it_and_says_all_there_is(report: Path) -> None:
+    content = report.read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', content) == []
+    assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", content)
+    for heading in ("Scores", "Real against fake", "Learning curves", "Agreement", "Kinds of images", "Data", "Origin"):
+        assert f"<h2>{heading}</h2>" in content
+    assert "Not looked at: invoke score --experiment tiny --shift --stress, then this report again." in content
+    assert "tiny/config.toml" in content
+    assert len(content) < 20e6
+
+
+def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> None:
+    twin = copy / "experiments" / "twin<b>"
+    (copy / "experiments" / "tiny" / "doctor.json").unlink()
+    shutil.copytree(copy / "experiments" / "tiny", twin)
+    answer = invoke("report", "--experiment", "tiny", "--experiment", "twin<b>", "--name", "both")
+    assert (answer.code, answer.err) == (0, "")
+    content = (copy / "exports" / "both" / "report.html").read_text()
+    assert "twin<b>" not in content
+    assert content.count("twin&lt;b&gt;") > 5
+    assert "Experiments, on their out-of-fold logits" in content
+    assert "all together, by mean, nested" in content
+    assert "Not looked at: invoke doctor --experiment tiny, then this report again." in content
+
+
+def test_what_keeps_a_report_from_being_written(copy: Path, workspace: Path, invoke: Invoke) -> None:
+    shutil.rmtree(copy / "experiments" / "tiny" / "fold_1")
+    answer = invoke("report", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny is not complete: fold 1 of 2 is not trained\n"
+        "next: invoke train-folds --experiment tiny\n",
+    )
+    assert not (workspace / "exports" / "tiny" / "report.html").exists()
+    for words, what in (
+        (["--experiment", "tony"], "error: no experiment 'tony'"),
+        (["--experiment", "tiny", "--name", "a/b"], "error: --name 'a/b' is no folder name"),
+    ):
+        answer = invoke("report", *words)
+        assert answer.code == 1
+        assert answer.err.startswith(what)
+
+
+def test_other_images_than_those_it_was_trained_on_are_refused(copy: Path, tmp_path: Path, invoke: Invoke) -> None:
+    from tests.conftest import write_split
+
+    write_split(tmp_path / "other", "train", 20, 9)
+    answer = invoke("report", "--experiment", "tiny", "--data", str(tmp_path / "other"))
+    assert answer.code == 1
+    assert "does not list the images that the experiment was trained on\n" in answer.err
+    assert answer.err.endswith("next: pass --data FOLDER with the data that it was trained on\n")
+    assert not list((copy / "exports").rglob("report.html"))
