@@ -139,7 +139,7 @@ def train(root: str, steps: int) -> None:
     flags = {
         "folds": "0",
         "device": "cpu",
-        "engine": Engine("local", None, 1),
+        "engine": Engine("local", None, 1, 1),
         "workers": 2,
         "accept": "leaks,shortcuts",
         "fresh": True,

@@ -231,7 +231,7 @@ def _step(state: object, batch: object, criterion: object, config: object, devic
     """All that a step of a training does."""
     from ffdi.training.fit import step
 
-    step(state, batch, criterion, config, device)  # type: ignore[arg-type]
+    step(state.detector, state, batch, criterion, config, device)  # type: ignore[attr-defined, arg-type]
     state.average.update(state.detector, step=state.done)  # type: ignore[attr-defined]
     state.done += 1  # type: ignore[attr-defined]
 

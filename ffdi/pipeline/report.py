@@ -29,7 +29,7 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device:
     blend = Blend.of([workspace.experiment(one) for one in members])
     train = sources.of_blend(workspace, blend, data).split("train")
     publish.check_writable(export.report_path)
-    console.title(f"report {export.name}: {len(blend.experiments)} experiments, {len(blend.members)} networks")
+    console.title(f"report {export.name}: {len(blend.members)} networks, {len(blend.deal.target)} images")
     picked = gallery.pick(blend.deal.target, blend.choice.y_pred)
     exhibits = _exhibits(blend, train, picked, device)
     page = _page(export.name, blend, exhibits, gallery.counts(picked))
