@@ -12,9 +12,11 @@ same number of folds at once the median and the range. Half way is half of that 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,11 +26,8 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
-
 from ffdi import hashes
 from ffdi import machine as machines
-from tests.conftest import run
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -100,6 +99,15 @@ def trained(root: Path, experiment: str, words: list[str]) -> float:
     started = time.perf_counter()
     run(root, "train-folds", "--experiment", experiment, *words)
     return time.perf_counter() - started
+
+
+def run(root: Path, *words: str) -> None:
+    """A verb in a process of its own, on all cores, as a person runs it."""
+    command = [sys.executable, "-m", "invoke", *words]
+    done = subprocess.run(
+        command, cwd=PROJECT, env={**os.environ, "FFDI_ROOT": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def digest(root: Path, experiment: str) -> str:
