@@ -43,7 +43,7 @@ def main() -> None:
     config, identity = experiment.trained()
     val = sources.of_experiment(workspace, experiment, asked.data).split("val")
     assert val.target is not None
-    framing = Framing(config.model.size, config.model.resize)
+    framing = Framing.of(config.model)
     real = [images.read(val.path(row)) for row in np.flatnonzero(val.target == 0)]
     device = devices.choose("cpu", None, 0)
     networks = [

@@ -37,11 +37,6 @@ class Member:
         """What a table calls it."""
         return f"{self.experiment.name} fold {self.folder.fold}"
 
-    @property
-    def framing(self) -> Framing:
-        """How its own images are framed."""
-        return Framing(self.config.model.size, self.config.model.resize)
-
 
 @dataclass(frozen=True, eq=False)
 class Blend:

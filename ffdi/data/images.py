@@ -7,7 +7,7 @@ import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from PIL import Image, UnidentifiedImageError
 
 from ffdi.data import jpeg
 from ffdi.errors import DataError
+
+if TYPE_CHECKING:
+    from ffdi.config import ModelConfig
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
@@ -61,6 +64,11 @@ class Framing(NamedTuple):
 
     size: int
     resize: str = "squash"
+
+    @classmethod
+    def of(cls, model: ModelConfig) -> Framing:
+        """How a network takes its own images."""
+        return cls(model.size, model.resize)
 
     def load(self, path: Path) -> np.ndarray:
         """Reads, decodes and frames one image; RGB, uint8 [size, size, 3].

@@ -74,7 +74,7 @@ class Training:
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
-        self._framing = Framing(config.model.size, config.model.resize)
+        self._framing = Framing.of(config.model)
         self._augmentation = augment.recipe(config.augment.recipe)
         self._framed_first = config.cache.pixels
         self._forge, self._window = Forge(table, config.forge.kinds, self._given), config.augment.window

@@ -12,6 +12,7 @@ import pandas as pd
 from ffdi import config, console, documents, hashes, publish
 from ffdi.config import Config
 from ffdi.errors import ExperimentError, FFDIError
+from ffdi.scoring import intervals
 from ffdi.store.experiment import Experiment
 from ffdi.store.fold import FoldFolder
 from ffdi.store.workspace import Workspace
@@ -146,7 +147,7 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
     shown = {
         "folds": lambda folds: folds.removesuffix(" stratified"),
         "oof_auc": lambda auc: f"{auc:.4f}",
-        "oof_interval": _interval,
+        "oof_interval": intervals.words,
         "val_auc": lambda auc: f"{auc:.4f}",
         "gap": lambda gap: f"{gap:+.4f}",
         "gap_interval": lambda ends: f"{ends[0]:+.3f} to {ends[1]:+.3f}",
@@ -155,10 +156,6 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
         "parameters": lambda count: f"{count / 1e6:.1f} M",
     }
     return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in columns]
-
-
-def _interval(ends: Sequence[float]) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}"
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:

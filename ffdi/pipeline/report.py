@@ -9,6 +9,7 @@ import numpy as np
 from ffdi import __version__, console, publish
 from ffdi.blend import Blend
 from ffdi.data import images
+from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.pipeline import lists, score, sources
 from ffdi.report import gallery, sections
@@ -43,7 +44,7 @@ def _exhibits(blend: Blend, train: Table, picked: Mapping[int, list[str]], devic
     """The picked images, in the order in which they were picked."""
     rows = np.array(list(picked), np.int64)
     table = sources.located(train, blend.deal, rows)
-    heats, framing = _heats(blend, table, blend.deal.fold[rows], device), blend.members[0].framing
+    heats, framing = _heats(blend, table, blend.deal.fold[rows], device), Framing.of(blend.members[0].config.model)
     exhibits = []
     with console.bar("looking closely", len(rows)) as bar:
         for place, row in enumerate(rows.tolist()):
@@ -65,14 +66,13 @@ def _heats(blend: Blend, table: Table, fold_of: np.ndarray, device: str) -> np.n
     console.say(f"device: {where.why}")
     heats = np.zeros((len(table), explain.EDGE, explain.EDGE), np.float32)
     with console.bar("heat maps", len(table)) as bar:
-        for member in blend.members:
-            if member.experiment != blend.experiments[0]:
-                continue
+        for member in (one for one in blend.members if one.experiment == blend.experiments[0]):
+            framing = Framing.of(member.config.model)
             network = where.prepare(detector.load(member.config.model, member.folder.weights_path))
             rows = np.flatnonzero(fold_of == member.folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                seen = np.stack([member.framing.load(table.path(row)) for row in part])
+                seen = np.stack([framing.load(table.path(row)) for row in part])
                 heats[part] = explain.heat(network, seen, where)
                 bar.advance(len(part))
     return heats

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ffdi import console
+from ffdi.scoring import intervals
 
 if TYPE_CHECKING:
     from ffdi.scoring.selection import Choice
@@ -41,10 +42,7 @@ def show_choice(choice: Choice) -> None:
 
 def interval(score: dict[str, Any]) -> str:
     """The AUC's interval as a table shows it; a mean of several networks has none."""
-    if "intervals" not in score:
-        return ""
-    low, high = score["intervals"]["auc"]
-    return f"{low:.3f} to {high:.3f}"
+    return intervals.words(score["intervals"]["auc"]) if "intervals" in score else ""
 
 
 def remarks(event: object) -> list[str]:

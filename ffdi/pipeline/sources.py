@@ -69,7 +69,7 @@ def packed_framing(settings: Config) -> Framing | None:
             "network's size",
             hint="set model.resize = 'squash', or cache.pixels = false, in config.toml",
         )
-    return Framing(settings.model.size, settings.model.resize)
+    return Framing.of(settings.model)
 
 
 def packed(dataset: Dataset) -> str | None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ffdi.scoring import tally
+from ffdi.scoring import metrics, tally
 from ffdi.scoring.metrics import ECE_BINS
 
 INK, FAINT = "#010101", "#020202"
@@ -90,7 +90,7 @@ def calibration(scored: Scored) -> str:
     """The share of fakes in bins of y_pred; spots are the larger the more images a bin has."""
     axes = _axes()
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
-        bins = np.minimum((y_pred * ECE_BINS).astype(int), ECE_BINS - 1)
+        bins = metrics.calibration_bin(y_pred)
         images = np.bincount(bins, minlength=ECE_BINS)
         held = images > 0
         means = [np.bincount(bins, values, ECE_BINS)[held] / images[held] for values in (y_pred, target)]

@@ -15,7 +15,7 @@ from ffdi.config import differences
 from ffdi.report import charts
 from ffdi.report.charts import Scored
 from ffdi.report.page import Section, Sheet
-from ffdi.scoring import scorecard
+from ffdi.scoring import intervals, scorecard
 from ffdi.scoring.ensemble import sigmoid
 from ffdi.scoring.ledger import Ledger
 from ffdi.store.experiment import Experiment
@@ -94,9 +94,8 @@ def agreement(blend: Blend, val: Mapping[str, list[Ledger]]) -> Section:
         logits = np.stack([ledger.logit for ledger in ledgers])
         sheets.append(_correlations(f"{name}: its folds' networks, on the validation split", folds, logits))
     line = "Spearman's rank correlation: networks that agree less have more to give each other."
-    return Section(
-        "Agreement", [line if sheets else "There is one network to a fold, and no validation split."], (), sheets
-    )
+    alone = "There is one experiment, and no validation split that all its folds have scored."
+    return Section("Agreement", [line if sheets else alone], sheets=sheets)
 
 
 def kinds(experiments: Sequence[Experiment]) -> Section:
@@ -111,7 +110,7 @@ def kinds(experiments: Sequence[Experiment]) -> Section:
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
             lacking.append(f"Not looked at: invoke score --experiment {one.name} {words}, then this report again.")
-    return Section("Kinds of images", lacking, (), sheets)
+    return Section("Kinds of images", lacking, sheets=sheets)
 
 
 def findings(experiment: Experiment) -> Section:
@@ -126,14 +125,14 @@ def findings(experiment: Experiment) -> Section:
     counts = ("images", "real", "fake", "groups", "unusable")
     rows = [[name, *(_count(split[key]) for key in counts)] for name, split in found["splits"].items()]
     facts = [
-        [f"{split}: {fact}", f"{area['auc']:.3f}", _interval(area["interval"])]
+        [f"{split}: {fact}", f"{area['auc']:.3f}", intervals.words(area["interval"])]
         for split, areas in found["shortcuts"].items()
         for fact, area in areas.items()
     ]
     sheets = [Sheet("Images", ["split", *counts], rows)]
     if facts:
         sheets.append(Sheet("Labels told by facts about the files alone", ["", "AUC", "95 %"], facts))
-    return Section("Data", lines, (), sheets)
+    return Section("Data", lines, sheets=sheets)
 
 
 def origin(experiments: Sequence[Experiment]) -> Section:
@@ -153,7 +152,7 @@ def origin(experiments: Sequence[Experiment]) -> Section:
             ["folds.csv", one.folds_digest()],
             ["oof.csv", documents.read(one.metrics_path)["oof_sha256"]],
         ]
-    return Section("Origin", lines, (), [Sheet("Where and on what it was trained", ["", ""], rows)])
+    return Section("Origin", lines, sheets=[Sheet("Where and on what it was trained", ["", ""], rows)])
 
 
 def texts(experiments: Sequence[Experiment]) -> dict[str, str]:
@@ -167,11 +166,7 @@ def _scores(name: str, score: Mapping[str, Any]) -> list[str]:
 
 
 def _bracketed(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" ({_interval(ends)})"
-
-
-def _interval(ends: Sequence[float]) -> str:
-    return f"{ends[0]:.3f} to {ends[1]:.3f}"
+    return "" if ends is None else f" ({intervals.words(ends)})"
 
 
 def _correlations(caption: str, names: Sequence[str], logits: np.ndarray) -> Sheet:

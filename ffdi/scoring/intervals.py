@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import exp, log, log1p, sqrt
 
 import numpy as np
@@ -118,6 +118,12 @@ def _variance(value: np.ndarray, count: np.ndarray, mean: float) -> float:
 
 def _expit(x: float) -> float:
     return 1 / (1 + exp(-x)) if x > -700 else 0.0
+
+
+def words(ends: Sequence[float]) -> str:
+    """An interval as a table shows it."""
+    low, high = ends
+    return f"{low:.3f} to {high:.3f}"
 
 
 def percentiles(values: np.ndarray) -> Interval:

@@ -69,11 +69,16 @@ def calibration_error(counts: Tally) -> np.ndarray:
 
     A bin holds its lower edge; its error is |share of fakes - mean score|, weighted by its images.
     """
-    bins = np.minimum((counts.score * ECE_BINS).astype(int), ECE_BINS - 1)
+    bins = calibration_bin(counts.score)
     starts = np.flatnonzero(np.diff(bins, prepend=-1))
     images = counts.real + counts.fake
     surplus = np.add.reduceat(counts.fake - images * counts.score, starts, axis=-1)
     return np.abs(surplus).sum(-1) / images.sum(-1)
+
+
+def calibration_bin(score: np.ndarray) -> np.ndarray:
+    """Which of the `ECE_BINS` bins of equal width each score in [0, 1] falls into: int, of the shape of `score`."""
+    return np.minimum((score * ECE_BINS).astype(int), ECE_BINS - 1)
 
 
 def evaluate(target: np.ndarray, y_pred: np.ndarray) -> dict[str, float | int]:

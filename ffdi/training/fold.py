@@ -117,7 +117,7 @@ def reader(table: Table, config: Config, device: Device, distortion: str | None 
     """The images of a table, as a network of `config` is asked for their scores on this device."""
     return loader.reading(
         table,
-        images.Framing(config.model.size, config.model.resize),
+        images.Framing.of(config.model),
         batch_size=config.train.batch_size,
         supply=device.supply,
         distortion=distortion,

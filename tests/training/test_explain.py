@@ -40,8 +40,8 @@ def test_it_is_hot_where_the_network_looks_whichever_side_it_takes(rows: slice, 
     edge = slice(rows.start * explain.EDGE // 16, rows.stop * explain.EDGE // 16)
     hot[edge, edge] = True
     assert heat[0][hot].min() > 0
-    inner = slice(max(0, edge.start - 2), edge.stop + 2)
-    hot[inner, inner] = True
+    around = slice(max(0, edge.start - 2), edge.stop + 2)
+    hot[around, around] = True
     assert heat[0][~hot].max() == 0
 
 
