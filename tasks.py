@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from invoke import Context, task
+from invoke import Context, Task, task
 from invoke.exceptions import Exit
 
 if TYPE_CHECKING:
@@ -33,19 +35,41 @@ GOES_ON = "nothing finished is lost; the same command does the rest"
 DIGITS = 10
 """Numbers have fewer than these."""
 SPLIT = "auto (test, or val where there is no test), test or val"
+MANNERS = {
+    "quiet": "say nothing but warnings and errors",
+    "json": "say all in one line of JSON at the end, for programs",
+}
+"""Flags of every verb."""
 
 
-@task(auto_shortflags=False, help={"experiment": EXPERIMENT, "data": DATA, "accept": ACCEPT})
-def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
+def verb(help: Mapping[str, str] | None = None, iterable: Sequence[str] = ()) -> Callable[[Callable[..., None]], Task]:
+    """Makes a task of a function: with the flags that every verb has, and one clean message where it cannot go on."""
+
+    def made(body: Callable[..., None]) -> Task:
+        @wraps(body)
+        def spoken(_context: Context, quiet: bool, json: bool, **flags: Any) -> None:
+            name = body.__name__.replace("_", "-")
+            _listen(name, json, lambda: body(**flags)) if quiet or json else _speak(lambda: body(**flags))
+
+        kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        context = inspect.Parameter("_context", kind)
+        manners = [inspect.Parameter(name, kind, default=False) for name in MANNERS]
+        flags = inspect.signature(body).parameters.values()
+        spoken.__signature__ = inspect.Signature([context, *flags, *manners])  # type: ignore[attr-defined]
+        return task(auto_shortflags=False, iterable=list(iterable), help={**(help or {}), **MANNERS})(spoken)
+
+    return made
+
+
+@verb(help={"experiment": EXPERIMENT, "data": DATA, "accept": ACCEPT})
+def doctor(experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
     """Look at every image for what would spoil a run."""
-    with _spoken():
-        from ffdi.pipeline import doctor
+    from ffdi.pipeline import doctor
 
-        doctor.run(_workspace(), experiment, data=data or None, accept=accept or None)
+    doctor.run(_workspace(), experiment, data=data or None, accept=accept or None)
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "experiment": EXPERIMENT,
         "data": DATA,
@@ -53,16 +77,14 @@ def doctor(_context: Context, experiment: str = DEFAULT, data: str = "", accept:
         "fresh": "throw the cache of these images away, and write it anew",
     },
 )
-def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: bool = False) -> None:
+def cache(experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: bool = False) -> None:
     """Pack all images into one file, which is faster to read."""
-    with _spoken():
-        from ffdi.pipeline import cache
+    from ffdi.pipeline import cache
 
-        cache.run(_workspace(), experiment, data=data or None, yes=yes, fresh=fresh)
+    cache.run(_workspace(), experiment, data=data or None, yes=yes, fresh=fresh)
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["experiment"],
     help={
         "experiment": f"{EXPERIMENT} (default: {DEFAULT}); repeat it to train several",
@@ -74,11 +96,11 @@ def cache(_context: Context, experiment: str = DEFAULT, data: str = "", yes: boo
         "accept": ACCEPT,
         "fresh": "throw away what this experiment has trained, and begin anew",
         "profile": "train for a few steps only, and say where the time goes",
+        "tensorboard": "write curves for TensorBoard, epoch by epoch, beside the folds",
         "max_time": MAX_TIME,
     },
 )
 def train_folds(
-    _context: Context,
     experiment: list[str] | None = None,
     data: str = "",
     folds: str = "",
@@ -91,29 +113,29 @@ def train_folds(
     accept: str = "",
     fresh: bool = False,
     profile: bool = False,
+    tensorboard: bool = False,
     max_time: str = "",
 ) -> None:
     """Train k folds and score every image out of fold."""
-    with _spoken():
-        from ffdi.pipeline import train_folds
+    from ffdi.pipeline import train_folds
 
-        train_folds.run(
-            _workspace(),
-            experiment or [DEFAULT],
-            data=data or None,
-            folds=folds or None,
-            device=device,
-            engine=_engine(engine, address, jobs, ranks),
-            workers=_count("workers", workers),
-            accept=accept or None,
-            fresh=fresh,
-            profiled=profile,
-            max_time=max_time or None,
-        )
+    train_folds.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        data=data or None,
+        folds=folds or None,
+        device=device,
+        engine=_engine(engine, address, jobs, ranks),
+        workers=_count("workers", workers),
+        accept=accept or None,
+        fresh=fresh,
+        profiled=profile,
+        tensorboard=tensorboard,
+        max_time=max_time or None,
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "experiment": EXPERIMENT,
         "steps": "from the lowest rate to the highest (default: 100)",
@@ -124,7 +146,6 @@ def train_folds(
     },
 )
 def find_lr(
-    _context: Context,
     experiment: str = DEFAULT,
     steps: str = "",
     data: str = "",
@@ -133,20 +154,18 @@ def find_lr(
     accept: str = "",
 ) -> None:
     """Find a learning rate, with a picture of the losses."""
-    with _spoken():
-        from ffdi.pipeline import find_lr
-        from ffdi.pipeline.planning import Flags
+    from ffdi.pipeline import find_lr
+    from ffdi.pipeline.planning import Flags
 
-        find_lr.run(
-            _workspace(),
-            experiment,
-            steps=_count("steps", steps),
-            flags=Flags(data or None, device, _count("workers", workers), accept or None),
-        )
+    find_lr.run(
+        _workspace(),
+        experiment,
+        steps=_count("steps", steps),
+        flags=Flags(data or None, device, _count("workers", workers), accept or None),
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["set"],
     help={
         "experiment": EXPERIMENT,
@@ -163,7 +182,6 @@ def find_lr(
     },
 )
 def sweep(
-    _context: Context,
     experiment: str = DEFAULT,
     set: list[str] | None = None,
     sampler: str = "grid",
@@ -180,25 +198,23 @@ def sweep(
     max_time: str = "",
 ) -> None:
     """Search a few keys on one fold; losing trials end early."""
-    with _spoken():
-        from ffdi.pipeline import sweep
-        from ffdi.pipeline.planning import Flags
+    from ffdi.pipeline import sweep
+    from ffdi.pipeline.planning import Flags
 
-        sweep.run(
-            _workspace(),
-            experiment,
-            words=set or [],
-            sampler=sampler,
-            trials=_count("trials", trials, 1),
-            fold=_count("fold", fold) or 0,
-            flags=Flags(data or None, device, _count("workers", workers), accept or None),
-            engine=_engine(engine, address, jobs, ranks),
-            max_time=max_time or None,
-        )
+    sweep.run(
+        _workspace(),
+        experiment,
+        words=set or [],
+        sampler=sampler,
+        trials=_count("trials", trials, 1),
+        fold=_count("fold", fold) or 0,
+        flags=Flags(data or None, device, _count("workers", workers), accept or None),
+        engine=_engine(engine, address, jobs, ranks),
+        max_time=max_time or None,
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     help={
         "experiment": EXPERIMENT,
         "stress": "also: how the AUC holds under compression, blur, shrinking and noise",
@@ -209,7 +225,6 @@ def sweep(
     },
 )
 def score(
-    _context: Context,
     experiment: str = DEFAULT,
     stress: bool = False,
     shift: bool = False,
@@ -218,41 +233,36 @@ def score(
     workers: str = "",
 ) -> None:
     """Score the out-of-fold predictions again."""
-    with _spoken():
-        from ffdi.pipeline import score
+    from ffdi.pipeline import score
 
-        score.run(
-            _workspace(),
-            experiment,
-            stressed=stress,
-            shifted=shift,
-            data=data or None,
-            device=device,
-            workers=_count("workers", workers),
-        )
+    score.run(
+        _workspace(),
+        experiment,
+        stressed=stress,
+        shifted=shift,
+        data=data or None,
+        device=device,
+        workers=_count("workers", workers),
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["experiment"],
     help={"experiment": EXPERIMENTS, "data": DATA, "device": DEVICE, "name": NAME},
 )
 def report(
-    _context: Context,
     experiment: list[str] | None = None,
     data: str = "",
     device: str = "auto",
     name: str = "",
 ) -> None:
     """Write one page of scores, charts and telling images."""
-    with _spoken():
-        from ffdi.pipeline import report
+    from ffdi.pipeline import report
 
-        report.run(_workspace(), experiment or [DEFAULT], data=data or None, device=device, name=name or None)
+    report.run(_workspace(), experiment or [DEFAULT], data=data or None, device=device, name=name or None)
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["experiment"],
     help={
         "experiment": EXPERIMENTS,
@@ -264,7 +274,6 @@ def report(
     },
 )
 def ensemble_submit(
-    _context: Context,
     experiment: list[str] | None = None,
     data: str = "",
     split: str = "auto",
@@ -273,22 +282,56 @@ def ensemble_submit(
     name: str = "",
 ) -> None:
     """Average all folds into a submission CSV."""
-    with _spoken():
-        from ffdi.pipeline import ensemble_submit
+    from ffdi.pipeline import ensemble_submit
 
-        ensemble_submit.run(
-            _workspace(),
-            experiment or [DEFAULT],
-            data=data or None,
-            split=split,
-            device=device,
-            workers=_count("workers", workers),
-            name=name or None,
-        )
+    ensemble_submit.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        data=data or None,
+        split=split,
+        device=device,
+        workers=_count("workers", workers),
+        name=name or None,
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
+    iterable=["experiment"],
+    help={
+        "experiment": f"whose submission: {EXPERIMENTS}",
+        "competition": "as in its address on Kaggle",
+        "message": "what Kaggle shows beside it (default: experiments, scores and hash)",
+        "name": NAME,
+        "again": "send the same scores a second time",
+        "wait": "seconds to wait for the score (default: 300; 0 does not wait)",
+        "dry_run": "check all, send nothing",
+    },
+)
+def submit(
+    experiment: list[str] | None = None,
+    competition: str = "",
+    message: str = "",
+    name: str = "",
+    again: bool = False,
+    wait: str = "",
+    dry_run: bool = False,
+) -> None:
+    """Send a submission to Kaggle, through the gate."""
+    from ffdi.pipeline import submit
+
+    submit.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        competition=competition,
+        message=message or None,
+        name=name or None,
+        again=again,
+        wait=_count("wait", wait),
+        dry_run=dry_run,
+    )
+
+
+@verb(
     iterable=["experiment"],
     help={
         "experiment": EXPERIMENTS,
@@ -300,7 +343,6 @@ def ensemble_submit(
     },
 )
 def export_onnx(
-    _context: Context,
     experiment: list[str] | None = None,
     data: str = "",
     name: str = "",
@@ -309,22 +351,20 @@ def export_onnx(
     runtimes: str = "",
 ) -> None:
     """Put all folds into one ONNX graph, proven equal."""
-    with _spoken():
-        from ffdi.pipeline import export_onnx
+    from ffdi.pipeline import export_onnx
 
-        export_onnx.run(
-            _workspace(),
-            experiment or [DEFAULT],
-            data=data or None,
-            name=name or None,
-            precision=precision,
-            soup=soup,
-            runtimes=runtimes or None,
-        )
+    export_onnx.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        data=data or None,
+        name=name or None,
+        precision=precision,
+        soup=soup,
+        runtimes=runtimes or None,
+    )
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["experiment"],
     help={
         "experiment": f"whose export: {EXPERIMENTS}",
@@ -342,7 +382,6 @@ def export_onnx(
     },
 )
 def predict_onnx(
-    _context: Context,
     experiment: list[str] | None = None,
     images: str = "",
     data: str = "",
@@ -356,46 +395,90 @@ def predict_onnx(
     selftest: bool = False,
 ) -> None:
     """Score images with the ONNX graph, without torch."""
-    with _spoken():
-        from ffdi.pipeline import predict_onnx
+    from ffdi.pipeline import predict_onnx
 
-        if selftest:
-            predict_onnx.selftest(_workspace(), experiment or [DEFAULT], device=device, name=name or None)
-            return
-        predict_onnx.run(
-            _workspace(),
-            experiment or [DEFAULT],
-            images=images or None,
-            data=data or None,
-            split=split,
-            output=output or None,
-            device=device,
-            engine=_engine(engine, address, "", ""),
-            name=name or None,
-            on_error=on_error,
-        )
+    if selftest:
+        predict_onnx.selftest(_workspace(), experiment or [DEFAULT], device=device, name=name or None)
+        return
+    predict_onnx.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        images=images or None,
+        data=data or None,
+        split=split,
+        output=output or None,
+        device=device,
+        engine=_engine(engine, address, "", ""),
+        name=name or None,
+        on_error=on_error,
+    )
 
 
-@task(auto_shortflags=False)
-def leaderboard(_context: Context) -> None:
+@verb(
+    iterable=["experiment"],
+    help={
+        "experiment": f"whose export: {EXPERIMENTS}",
+        "name": NAME,
+        "device": "as for predict-onnx",
+        "host": "the address to listen on (default: 127.0.0.1, for this machine alone)",
+        "port": "0 for one that is free (default: 8000)",
+        "max_mb": "megabytes of an image (default: 20)",
+    },
+)
+def serve(
+    experiment: list[str] | None = None,
+    name: str = "",
+    device: str = "auto",
+    host: str = "127.0.0.1",
+    port: str = "",
+    max_mb: str = "",
+) -> None:
+    """Show scores and heat maps in a browser."""
+    from ffdi.pipeline import serve
+
+    serve.run(
+        _workspace(),
+        experiment or [DEFAULT],
+        name=name or None,
+        device=device,
+        host=host,
+        port=_count("port", port),
+        megabytes=_count("max-mb", max_mb, 1),
+    )
+
+
+@verb(
+    iterable=["experiment"],
+    help={
+        "experiment": EXPERIMENTS,
+        "name": NAME,
+        "wheels": "fetch wheels of all that ffdi needs, torch excepted, for a notebook without a network",
+    },
+)
+def kaggle_bundle(experiment: list[str] | None = None, name: str = "", wheels: bool = False) -> None:
+    """Make one folder for offline Kaggle notebooks."""
+    from ffdi.pipeline import kaggle_bundle
+
+    kaggle_bundle.run(_workspace(), experiment or [DEFAULT], name=name or None, with_wheels=wheels)
+
+
+@verb()
+def leaderboard() -> None:
     """Show all experiments beside each other."""
-    with _spoken():
-        from ffdi.pipeline import leaderboard
+    from ffdi.pipeline import leaderboard
 
-        leaderboard.run(_workspace())
+    leaderboard.run(_workspace())
 
 
-@task(
-    auto_shortflags=False,
+@verb(
     iterable=["experiment"],
     help={"experiment": "whose files, and whose export's; repeat it as for the export (default: all)", "name": NAME},
 )
-def verify(_context: Context, experiment: list[str] | None = None, name: str = "") -> None:
+def verify(experiment: list[str] | None = None, name: str = "") -> None:
     """Check every file against the hash it was written with."""
-    with _spoken():
-        from ffdi.pipeline import verify
+    from ffdi.pipeline import verify
 
-        verify.run(_workspace(), experiment or [], name=name or None)
+    verify.run(_workspace(), experiment or [], name=name or None)
 
 
 def _workspace() -> Workspace:  # noqa: F821
@@ -423,20 +506,55 @@ def _count(flag: str, value: str, least: int = 0) -> int | None:
     return int(value)
 
 
-@contextmanager
-def _spoken() -> Iterator[None]:
-    """Turns what a person can cause into one clean message and an exit code; a fault of ours keeps its traceback."""
+class Ending(NamedTuple):
+    """Why a verb could not go on: for a person, and for a program; and the exit code."""
+
+    words: str
+    error: dict[str, Any]
+    code: int
+
+
+def _speak(body: Callable[[], None]) -> None:
+    """Runs a verb for a person."""
+    if ending := _ended(body):
+        raise Exit(ending.words, code=ending.code)
+
+
+def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
+    """Runs a verb and says nothing until it has ended: all that it came to in a line, or only what is amiss."""
+    from ffdi import console
+
+    with console.listening() as heard:
+        ending = _ended(body)
+    if json:
+        print(heard.json(verb=name, error=ending.error if ending else None), flush=True)
+    else:
+        print("".join(f"warning: {what}\n" for what in heard.warnings), end="", file=sys.stderr)
+    if ending:
+        raise Exit("" if json else ending.words, code=ending.code)
+
+
+def _ended(body: Callable[[], None]) -> Ending | None:
+    """Why a verb could not go on, where a person can do something about it; a fault of ours keeps its traceback."""
     from ffdi.errors import FFDIError
     from ffdi.stopping import Stopped
 
     try:
-        yield
+        body()
     except Stopped as stopped:
-        raise Exit(f"stopped ({stopped.why}): {GOES_ON}", code=stopped.code) from None
+        return _ending(f"stopped ({stopped.why}): {GOES_ON}", stopped.code)
     except FFDIError as error:
-        raise Exit(f"error: {error}", code=1) from None
+        told = {"what": error.what, "problems": list(error.problems), "next": error.hint}
+        return Ending(f"error: {error}", told, 1)
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        raise Exit(f"error: {place}{error.strerror or error}\nnext: mend that; {GOES_ON}", code=1) from None
+        what = f"{error.filename}: " if error.filename else ""
+        what += str(error.strerror or error)
+        hint = f"mend that; {GOES_ON}"
+        return Ending(f"error: {what}\nnext: {hint}", {"what": what, "problems": [], "next": hint}, 1)
     except KeyboardInterrupt:
-        raise Exit(f"stopped: {GOES_ON}", code=130) from None
+        return _ending(f"stopped: {GOES_ON}", 130)
+    return None
+
+
+def _ending(words: str, code: int) -> Ending:
+    return Ending(words, {"what": words, "problems": [], "next": "the same command"}, code)

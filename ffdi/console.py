@@ -1,12 +1,18 @@
-"""What a person sees: lines, tables and bars on a terminal, plain lines where there is none."""
+"""What a person sees, lines, tables and bars on a terminal or plain lines where there is none; or a program reads."""
 
 from __future__ import annotations
 
 import io
+import json
 import logging
+import math
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -25,21 +31,95 @@ from rich.text import Text
 
 PLAIN_WIDTH = 120
 """Columns of a table where no terminal says how many there are."""
+ENDLESS = 10_000
+"""Columns for a program, to which every column of a table is told."""
+
+
+@dataclass
+class Heard:
+    """What a verb has said, where it is not printed as it is said.
+
+    Attributes:
+        written: files.
+        next: commands that go on from here.
+        warnings: what is not as it should be.
+        lines: all else.
+        tables: each with its heading, its columns and its rows, numbers as they are.
+    """
+
+    written: list[str] = field(default_factory=list)
+    next: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+
+    def json(self, **more: object) -> str:
+        """All of it in one line; what is no number (NaN) is null."""
+        return json.dumps({**more, **asdict(self)}, ensure_ascii=False, allow_nan=False)
+
+
+_heard: Heard | None = None
+"""Where nothing is printed, what was to be."""
+
+
+@contextmanager
+def listening() -> Iterator[Heard]:
+    """Inside, nothing is printed; what is said is kept."""
+    global _heard
+    before, _heard = _heard, Heard()
+    try:
+        yield _heard
+    finally:
+        _heard = before
 
 
 def _console() -> Console:
+    if _heard is not None:
+        return Console(quiet=True, width=ENDLESS)
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
 
 
 def say(line: str, *, style: str = "") -> None:
     """Prints one line, as it is."""
-    _console().print(line, style=style or None, markup=False, soft_wrap=True)
+    if _heard is not None:
+        _heard.lines.append(line)
+    _print(line, style)
 
 
 def title(line: str) -> None:
     """Prints the line that opens a verb."""
     say(line, style="bold")
+
+
+def warn(what: str) -> None:
+    """Prints what is not as it should be."""
+    if _heard is not None:
+        _heard.warnings.append(what)
+    _print(f"warning: {what}")
+
+
+def written(*paths: Path, about: str = "") -> None:
+    """Prints which files there are now, and something about them."""
+    if _heard is not None:
+        _heard.written.extend(map(str, paths))
+    _print(f"written: {', '.join(map(str, paths))}{about}")
+
+
+def advise(what: str) -> None:
+    """Prints what to do next: a command where there is one."""
+    if _heard is not None:
+        _heard.next.append(what)
+    _print(f"next: {what}")
+
+
+def answers() -> bool:
+    """Whether somebody is there to be asked."""
+    return _heard is None and sys.stdin.isatty()
+
+
+def _print(line: str, style: str = "") -> None:
+    _console().print(line, style=style or None, markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -62,6 +142,9 @@ def width() -> int:
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Prints a table: the first column to the left, numbers to the right with four digits."""
+    if _heard is not None:
+        cells = [[_plain(cell) for cell in row] for row in rows]
+        _heard.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
     sheet = Table(header_style="bold")
     for number, column in enumerate(columns):
         sheet.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
@@ -69,6 +152,13 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
         sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
     _console().print(Text(heading, style="bold"))  # a table's own title is broken at the table's width
     _console().print(sheet)
+
+
+def _plain(cell: object) -> object:
+    """A cell as JSON has it."""
+    if isinstance(cell, float):
+        return float(cell) if math.isfinite(cell) else None
+    return cell if isinstance(cell, int) else str(cell)
 
 
 class Bar:
@@ -87,6 +177,8 @@ class Bar:
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
+        if _heard is not None:
+            _heard.lines.append(line)
         self._progress.console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ import cv2
 import numpy as np
 import pytest
 from invoke import Program
+from playwright.sync_api import Browser, sync_playwright
 
 from ffdi import documents, hashes
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads that wait for each other crawl
 PROJECT = Path(__file__).resolve().parent.parent
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TINY = """
 seed = 3
 [folds]
@@ -187,3 +189,12 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
     content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
     change(content)
     documents.write(path, content)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser without a window."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: install the system's package chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

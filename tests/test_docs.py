@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,60 @@ def test_every_room_stands_in_the_readmes_map() -> None:
 
 def test_who_cites_it_cites_this_version() -> None:
     assert f"\nversion: {__version__}\n" in (PROJECT / "CITATION.cff").read_text()
+
+
+def test_the_reference_of_verbs_is_what_they_take_now() -> None:
+    written = (PROJECT / "docs" / "verbs.md").read_text()
+    code = f"import runpy; print(runpy.run_path({str(PROJECT / 'docs' / 'verbs.py')!r})['text'](), end='')"
+    now = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert now == written, "run: python docs/verbs.py"
+
+
+def test_the_image_of_an_export_has_what_its_script_needs(trained: Path, competition: Path, tmp_path: Path) -> None:
+    """Without Docker: what it copies is there, its pins are ffdi's, and its command scores an image."""
+    lines = (PROJECT / "Dockerfile").read_text().splitlines()
+    listed = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["dependencies"]
+    pins = re.findall(r'"([^"]+)"', next(line for line in lines if line.startswith("RUN pip install")))
+    assert [re.split("[=<>]", pin)[0] for pin in pins] == ["numpy", "opencv-python-headless", "onnxruntime"]
+    assert all(any(one.partition(";")[0] == pin for one in listed) for pin in pins)
+    copied = next(line for line in lines if line.startswith("COPY"))
+    assert copied == "COPY ${EXPORT}/model.onnx ${EXPORT}/predict.py /faces/"
+    kept = (PROJECT / ".dockerignore").read_text().splitlines()
+    assert kept == ["*", "!exports/*/model.onnx", "!exports/*/predict.py"]
+    for name in ("model.onnx", "predict.py"):
+        shutil.copy(trained / "exports" / "tiny" / name, tmp_path / name)
+    assert lines[-1] == 'ENTRYPOINT ["python", "/faces/predict.py"]'
+    image = next((competition / "testset").iterdir())
+    command = [sys.executable, str(tmp_path / "predict.py"), str(image)]
+    scored = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+    assert re.fullmatch(rf"{re.escape(str(image))},0\.\d+\n", scored)
+
+
+def test_the_loss_that_the_docs_write_is_one() -> None:
+    import torch
+
+    from ffdi.config import TrainConfig
+    from ffdi.training import recipe
+
+    (code,) = re.findall(r"```python\n(.+?)```", (PROJECT / "docs" / "extending.md").read_text(), flags=re.DOTALL)
+    config = TrainConfig(loss="poly1")
+    try:
+        exec(code, vars(recipe))
+        recipe.check(config)
+        right, wrong = (recipe.loss(config, 0.5)(torch.full((4,), z), torch.ones(4)).item() for z in (3.0, -3.0))
+    finally:
+        recipe.LOSSES.pop("poly1", None)
+    assert right < 0.1 < 3.9 < wrong
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_the_chinese_page_has_the_same_commands_and_figures(page: str) -> None:
+    ours, theirs = ((PROJECT / name).read_text() for name in (page, page.replace(".md", ".zh-CN.md")))
+    blocks = [re.findall(r"^```\w*\n.*?^```", text, flags=re.MULTILINE | re.DOTALL) for text in (ours, theirs)]
+    of_house = [block for block in blocks[0] if "tasks.py   " in block]
+    assert [block for block in blocks[0] if block not in of_house] == [one for one in blocks[1] if one in blocks[0]]
+    numbers = [
+        sorted(re.findall(r"\d+\.\d+", re.sub(r"^```.*?^```", "", text, flags=re.M | re.S))) for text in (ours, theirs)
+    ]
+    assert numbers[0] == numbers[1]
+    assert theirs.count("\n## ") == ours.count("\n## ")

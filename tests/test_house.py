@@ -30,7 +30,10 @@ LEVELS = {
     "training": 6,
     "deploy": 7,
     "engines": 7,
+    "pages": 1,
     "report": 7,
+    "app": 7,
+    "kaggle": 7,
     "pipeline": 8,
 }
 """Imports run downward: a room may import its own level and those below."""
@@ -43,7 +46,9 @@ HOMES = {
     "onnx": {"deploy/export.py", "deploy/precision.py", "deploy/half.py", "deploy/vetting.py"},
     "rich": {"console.py"},
     "matplotlib": {"report/plots.py", "report/charts.py"},
-    "jinja2": {"report/page.py"},
+    "jinja2": {"pages/template.py"},
+    "starlette": {"app/server.py"},
+    "uvicorn": {"app/server.py"},
     "ray": {"engines/ray.py", "engines/parcel.py", "engines/servers.py", "engines/cluster.py"},
     "optuna": {"search/samplers.py"},
     "filelock": {"store/lock.py"},

@@ -13,7 +13,7 @@ from tests.conftest import Invoke
 
 VERBS = (
     *("doctor", "cache", "train-folds", "find-lr", "sweep", "score", "report"),
-    *("ensemble-submit", "export-onnx", "predict-onnx", "verify"),
+    *("ensemble-submit", "submit", "export-onnx", "predict-onnx", "serve", "kaggle-bundle", "verify"),
 )
 
 
@@ -26,10 +26,13 @@ def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, proven equal.",
         "find-lr           Find a learning rate, with a picture of the losses.",
+        "kaggle-bundle     Make one folder for offline Kaggle notebooks.",
         "leaderboard       Show all experiments beside each other.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "report            Write one page of scores, charts and telling images.",
         "score             Score the out-of-fold predictions again.",
+        "serve             Show scores and heat maps in a browser.",
+        "submit            Send a submission to Kaggle, through the gate.",
         "sweep             Search a few keys on one fold; losing trials end early.",
         "train-folds       Train k folds and score every image out of fold.",
         "verify            Check every file against the hash it was written with.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 
 import numpy as np
 
@@ -42,7 +41,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
     if left := _left(found):
         images = "1 image" if left == 1 else f"{left} images"
         console.say(f"{images} cannot be packed: invoke doctor --experiment {name} says why")
-    console.say(f"next: invoke train-folds --experiment {name}{f' --data {data}' if data else ''}")
+    console.advise(f"invoke train-folds --experiment {name}{f' --data {data}' if data else ''}")
 
 
 def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:
@@ -86,7 +85,7 @@ def _agree(store: Store, wanted: int, yes: bool) -> None:
         )
     if yes or store.framing is None:
         return
-    if not sys.stdin.isatty():
+    if not console.answers():
         raise ConfigError(
             f"the pixels of these images would take up to {_size(wanted)}", hint="pass --yes, if that is what you want"
         )
@@ -98,7 +97,7 @@ def _show(found: Dataset) -> None:
     packed = [table.cached for table in found.splits.values() if table.cached is not None]
     store, numbers = packed[0].store, np.concatenate([one.number for one in packed])
     used, total = store.used(numbers[numbers >= 0]), store.size
-    console.say(f"written: {store.pack_path} ({_size(total)})")
+    console.written(store.pack_path, about=f" ({_size(total)})")
     if used < total // 2:
         console.say(f"{_size(total - used)} of it are of images that are gone: --fresh writes it anew without them")
 

@@ -29,9 +29,9 @@ def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None
     console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
     diagnosis = examined(workspace, experiment, found)
     _show(diagnosis)
-    console.say(f"written: {experiment.doctor_path}")
+    console.written(experiment.doctor_path)
     diagnosis.check(accepted)
-    console.say(f"next: invoke train-folds --experiment {name}")
+    console.advise(f"invoke train-folds --experiment {name}")
 
 
 def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Diagnosis:

@@ -49,7 +49,7 @@ def run(
     direction = Direction(blend.weights @ logits, blend.oof_auc())
     built = submission.build(template, asked.img_name, blend.combine(logits), direction)
     for warning in built.warnings:
-        console.say(f"warning: {warning}")
+        console.warn(warning)
     scores = {asked.split: _exact_score(blend, asked, logits)}
     val = found.splits.get("val")
     if val is not None and val.split != asked.split and val.target is not None:
@@ -68,8 +68,8 @@ def run(
             "version": __version__,
         }
         documents.write(new.submission_record_path, record)
-    console.say(f"written: {export.submission_path} ({len(asked)} rows)")
-    console.say(f"next: invoke export-onnx{screens.again(names, name)}")
+    console.written(export.submission_path, about=f" ({len(asked)} rows)")
+    console.advise(f"invoke export-onnx{screens.again(names, name)}")
 
 
 def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:

@@ -56,7 +56,7 @@ def run(
             documents.write(new.bundle_path, described)
     publish.text(workspace.vetted_path(described["files"][export.model_path.name]), "")
     _show(export, kind, records)
-    console.say(f"next: invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+    console.advise(f"invoke predict-onnx{screens.again(names, name)} --images FOLDER")
 
 
 def _write(
@@ -166,8 +166,8 @@ def _show(export: ExportFolder, kind: str, records: dict[str, dict[str, Any]]) -
             continue
         worst = max(record["largest_difference"].values())
         console.say(f"{name}: largest difference of y_pred from torch {worst:.1e}{_worth(record.get('gate'))}")
-    console.say(f"written: {export.model_path} ({kind}, {export.model_path.stat().st_size / 2**20:.1f} MiB)")
-    console.say(f"written: {export.script_path} (one image in, one score out, without ffdi)")
+    console.written(export.model_path, about=f" ({kind}, {export.model_path.stat().st_size / 2**20:.1f} MiB)")
+    console.written(export.script_path, about=" (one image in, one score out, without ffdi)")
 
 
 def _worth(record: dict[str, Any] | None) -> str:

@@ -39,5 +39,5 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
         publish.text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
         plots.learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
     console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; between them lies {rate:g}")
-    console.say(f"written: {path}, {path.with_suffix('.png')}")
-    console.say(f"next: set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")
+    console.written(path, path.with_suffix(".png"))
+    console.advise(f"set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")

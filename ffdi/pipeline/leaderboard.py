@@ -49,7 +49,9 @@ def run(workspace: Workspace) -> None:
         console.say(line)
     publish.text(workspace.leaderboard_path("csv"), _csv(rows))
     publish.text(workspace.leaderboard_path("md"), _markdown(rows))
-    console.say(f"written: {workspace.leaderboard_path('csv')}, {workspace.leaderboard_path('md')}")
+    console.written(workspace.leaderboard_path("csv"), workspace.leaderboard_path("md"))
+    if rows and rows[0]["oof_auc"] is not None:
+        console.advise(f"invoke report --experiment {rows[0]['experiment']}")
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:

@@ -6,24 +6,20 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ffdi import __version__, console, documents, hashes, machine, publish
-from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
+from ffdi.errors import ConfigError, DataError, ParityError
 from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.pipeline.engines import Engine
 from ffdi.scoring import scorecard
 from ffdi.store import lock
-from ffdi.store.export import ExportFolder
 from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.data.table import Table
     from ffdi.deploy.infer import Score
     from ffdi.deploy.shards import Shards
-
-PROVEN = 4
-"""Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
 
 
 def run(
@@ -45,16 +41,17 @@ def run(
 
     engine.check()
     substitute = _substitute(on_error)
+    flags = screens.again(names, name)
     names, name = lists.spread(workspace, names, name)
     export = workspace.export(names, name)
-    described = _described(workspace, export)
+    described = scorers.described(workspace, export)
     model = described["files"][export.model_path.name]
     table = sources.images(workspace, names, images, data, split)
     path = Path(output) if output else export.scores_path
     record_path = _record_path(path)
     publish.check_writable(path)
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
-    task = Task(export.model_path, serving.proof(export, described, PROVEN), bundle.framing(described), table)
+    task = Task(export.model_path, serving.proof(export, described, scorers.PROVEN), bundle.framing(described), table)
     with scorers.opened(engine, task, serving.resumed(device, shards.begun(path))) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
         pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
@@ -80,7 +77,8 @@ def run(
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]
         )
-    console.say(f"written: {path} ({len(table)} rows)")
+    console.written(path, about=f" ({len(table)} rows)")
+    console.advise(f"invoke {'serve' if images else 'report'}{flags}")
 
 
 def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: str | None) -> None:
@@ -88,7 +86,7 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
     from ffdi.deploy import serving
 
     export = workspace.export(*lists.spread(workspace, names, name))
-    described = _described(workspace, export)
+    described = scorers.described(workspace, export)
     proof = serving.proof(export, described)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
     passed = 0
@@ -101,21 +99,6 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
         console.say(f"{verdict.runtime}: {said}")
     if not passed:
         raise ParityError("no runtime that was asked gives this export's scores here", hint="export again here")
-
-
-def _described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
-    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is looked at first."""
-    from ffdi.deploy import bundle
-
-    described = bundle.read(export)
-    vetted = workspace.vetted_path(described["files"][export.model_path.name])
-    if not vetted.is_file():
-        from ffdi.deploy import vetting
-
-        vetting.check(export.model_path)
-        with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
-            publish.text(vetted, "")
-    return described
 
 
 def _record_path(path: Path) -> Path:
@@ -166,6 +149,4 @@ def _check(faults: list[str], table: Table, substitute: float | None) -> None:
             hint=f"replace these files or take them out of {table.source}, and run the same command again; or add "
             "--on-error score=0.5",
         )
-    console.say(f"warning: {what} and were given {substitute:g}:")
-    for fault in faults:
-        console.say(f"  {fault}")
+    console.warn("\n  ".join([f"{what} and were given {substitute:g}:", *faults]))

@@ -28,8 +28,8 @@ def run(workspace: Workspace, experiment: Experiment, flags: Flags) -> None:
     _show(f"a step of {settings.train.batch_size} images, as this process sees it", seen.parts, whole)
     _show("operators that take the device most of it", seen.operators, whole)
     console.say(f"{seen.images_per_second:.1f} images/s while nobody watched closely")
-    console.say(f"written: {experiment.trace_path}, to be opened in chrome://tracing or Perfetto")
-    console.say(f"next: invoke train-folds --experiment {experiment.name}")
+    console.written(experiment.trace_path, about=", to be opened in chrome://tracing or Perfetto")
+    console.advise(f"invoke train-folds --experiment {experiment.name}")
 
 
 def _show(heading: str, parts: Sequence[Part], whole: float) -> None:

@@ -11,7 +11,7 @@ from ffdi.blend import Blend
 from ffdi.data import images
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.pipeline import lists, score, sources
+from ffdi.pipeline import lists, score, screens, sources
 from ffdi.report import gallery, sections
 from ffdi.report.gallery import Exhibit
 from ffdi.report.page import Page
@@ -37,7 +37,8 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device:
     with export.locked():
         publish.text(export.report_path, page.html())
     size = export.report_path.stat().st_size / 1e6
-    console.say(f"written: {export.report_path} ({len(exhibits)} images, {size:.1f} MB): open it in a browser")
+    console.written(export.report_path, about=f" ({len(exhibits)} images, {size:.1f} MB): open it in a browser")
+    console.advise(f"invoke ensemble-submit{screens.again(names, name)}")
 
 
 def _exhibits(blend: Blend, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:

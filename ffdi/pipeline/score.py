@@ -39,7 +39,7 @@ def run(
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
         publish_scores(experiment, oof, deal.group)
-        console.say(f"written: {experiment.metrics_path}")
+        console.written(experiment.metrics_path)
         if stressed:
             from ffdi.pipeline import stress
 
@@ -48,6 +48,7 @@ def run(
             from ffdi.pipeline import shift  # scikit-learn takes seconds
 
             shift.run(workspace, experiment, data=data, device=device, workers=workers)
+    console.advise(f"invoke report --experiment {name}")
 
 
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:

@@ -1,16 +1,38 @@
-"""Where images are scored: on this machine, or on a cluster's."""
+"""The graph that scores, and where: on this machine, or on a cluster's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
-from ffdi import console, machine
+from ffdi import console, machine, publish
+from ffdi.errors import ExperimentError
 from ffdi.pipeline.engines import Engine
+from ffdi.store.export import ExportFolder
+from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.deploy.scorer import Scorer, Task
+
+
+PROVEN = 4
+"""Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
+
+
+def described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
+    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is looked at first."""
+    from ffdi.deploy import bundle
+
+    described = bundle.read(export)
+    vetted = workspace.vetted_path(described["files"][export.model_path.name])
+    if not vetted.is_file():
+        from ffdi.deploy import vetting
+
+        vetting.check(export.model_path)
+        with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
+            publish.text(vetted, "")
+    return described
 
 
 def opened(engine: Engine, task: Task, device: str) -> AbstractContextManager[Scorer]:

@@ -45,7 +45,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
     }
     documents.write(experiment.shift_path, content)
     _show(content)
-    console.say(f"written: {experiment.shift_path}")
+    console.written(experiment.shift_path)
 
 
 def _sample(table: Table, seed: int) -> Table:

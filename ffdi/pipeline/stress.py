@@ -38,7 +38,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
     content = _content(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
     documents.write(experiment.stress_path, content)
     _show(content)
-    console.say(f"written: {experiment.stress_path}")
+    console.written(experiment.stress_path)
 
 
 def sample(deal: Deal, seed: int) -> np.ndarray:

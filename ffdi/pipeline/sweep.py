@@ -284,8 +284,8 @@ def _show(base: Experiment, trials: Sequence[Trial], steps: Sequence[int]) -> No
         for trial in ranked
     ]
     console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in steps)], rows)
-    console.say(f"written: {base.sweep_path}")
+    console.written(base.sweep_path)
     if ranked[0].failed:
-        console.say(f"next: lower train.lr in {base.config_path}: every trial has failed")
+        console.advise(f"lower train.lr in {base.config_path}: every trial has failed")
     else:
-        console.say(f"next: invoke train-folds --experiment {ranked[0].experiment.name}")
+        console.advise(f"invoke train-folds --experiment {ranked[0].experiment.name}")

@@ -20,6 +20,7 @@ from ffdi.store.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.engines.job import Job
+    from ffdi.training.board import Boards
     from ffdi.training.device import Device
     from ffdi.training.fold import Plan
     from ffdi.training.saving import Resumed
@@ -37,12 +38,14 @@ def run(
     accept: str | None,
     fresh: bool,
     profiled: bool,
+    tensorboard: bool,
     max_time: str | None,
 ) -> None:
     """Trains experiments' folds, those that are not finished, and scores them out of fold.
 
-    `profiled` trains for a few steps only, and says where the time goes.
+    `profiled` trains for a few steps only, and says where the time goes; `tensorboard` writes curves as they grow.
     """
+    boards = _boards() if tensorboard else None
     end = stopping.end_of(max_time)
     engine.check()
     members, _ = lists.spread(workspace, names)
@@ -66,10 +69,12 @@ def run(
             for one in ready if fresh else []:
                 one.experiment.discard()
             begun = [one.begun(material, engine) for one, material in zip(ready, materials, strict=True)]
-            _train(begun, run)
+            _train(begun, run, boards)
             whole = [_gather(one.experiment, one.plan) for one in begun]
+    if boards is not None:
+        console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
     if len(members) > 1 and all(whole):
-        console.say(f"next: invoke ensemble-submit{screens.again(names, None)}")
+        console.advise(f"invoke ensemble-submit{screens.again(names, None)}")
 
 
 class _Ready(NamedTuple):
@@ -113,10 +118,18 @@ class _Training(NamedTuple):
         return [Job(self.plan, folder, self.precision) for folder in missing]
 
 
-def _train(trainings: Sequence[_Training], run: Run) -> None:
+def _boards() -> Boards:
+    from ffdi.training import board
+
+    board.check()
+    return board.Boards()
+
+
+def _train(trainings: Sequence[_Training], run: Run, boards: Boards | None) -> None:
     """Trains what is missing."""
     from ffdi.engines.job import Failed
     from ffdi.training.fit import Step
+    from ffdi.training.state import EpochRecord
 
     labels = [f"{one.experiment.name}  " if len(trainings) > 1 else "" for one in trainings]
     label = {job: one for training, one in zip(trainings, labels, strict=True) for job in training.jobs(one)}
@@ -130,6 +143,8 @@ def _train(trainings: Sequence[_Training], run: Run) -> None:
             if isinstance(event, Step):
                 done[job] = event.epoch + (event.step + 1) / event.steps
                 bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
+            if boards is not None and isinstance(event, EpochRecord):
+                boards.tell(job.folder.board_folder, event)
             for line in (*screens.remarks(event), *_progress(event, epochs)):
                 bar.say(f"{name}  {line}")
 
@@ -180,6 +195,6 @@ def _gather(experiment: Experiment, plan: Plan) -> bool:
     oof = ledger.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     publish.text(experiment.oof_path, oof.to_csv())
     score.publish_scores(experiment, oof, plan.train.group)
-    console.say(f"written: {experiment.oof_path}, {experiment.metrics_path}")
-    console.say(f"next: invoke ensemble-submit --experiment {experiment.name}")
+    console.written(experiment.oof_path, experiment.metrics_path)
+    console.advise(f"invoke ensemble-submit --experiment {experiment.name}")
     return True

@@ -17,7 +17,7 @@ BROAD = 1 / 12
 GAIN = 8
 """By which a pixel's distance from its neighbours' median is multiplied, around mid grey."""
 FACE = (0.40, 0.54)
-"""Half axes of the ellipse that hides the face, in parts of width and height."""
+"""Half axes of the ellipse that has the face, in parts of width and height."""
 MID = 128
 
 
@@ -51,14 +51,30 @@ def noise(pixels: np.ndarray) -> np.ndarray:
 
 def ground(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> the image without the middle, where the face is."""
+    return _enlarged(_face(pixels.copy(), (MID, MID, MID)))
+
+
+def parts(height: int, width: int) -> dict[str, np.ndarray]:
+    """Where a face crop has what, bool [height, width] by name; together they are the whole image, once."""
+    face = _face(np.zeros((height, width), np.uint8), (1,)) > 0
+    found: dict[str, np.ndarray] = {}
+    for name, box in (("eyes", EYES), ("mouth", MOUTH)):
+        found[name] = np.zeros((height, width), bool)
+        _part(found[name], box)[:] = True
+    found["rest of the face"] = face & ~found["eyes"] & ~found["mouth"]
+    found["background"] = ~face & ~found["eyes"] & ~found["mouth"]
+    return found
+
+
+def _face(pixels: np.ndarray, colour: tuple[int, ...]) -> np.ndarray:
+    """Fills the ellipse in which a face crop has its face."""
     height, width = pixels.shape[:2]
-    shown = pixels.copy()
     axes = (round(width * FACE[0]), round(height * FACE[1]))
-    cv2.ellipse(shown, (width // 2, height // 2), axes, 0, 0, 360, (MID, MID, MID), -1, cv2.LINE_AA)
-    return _enlarged(shown)
+    return cv2.ellipse(pixels, (width // 2, height // 2), axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
 
 
 def _part(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
+    """A view on a part."""
     height, width = pixels.shape[:2]
     top, left = int(box[0] * height), int(box[2] * width)
     return pixels[top : max(round(box[1] * height), top + 1), left : max(round(box[3] * width), left + 1)]

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
+from ffdi.pages import template
 from ffdi.report.gallery import KINDS, Exhibit
 
 
@@ -71,12 +70,5 @@ class Page:
 
     def html(self) -> str:
         """The file's text."""
-        environment = Environment(
-            loader=PackageLoader("ffdi.report", "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
         folds = sorted({one.fold for one in self.exhibits})
-        return environment.get_template("page.html.j2").render(page=self, kinds=KINDS, folds=folds)
+        return template.render("report.html.j2", page=self, kinds=KINDS, folds=folds)

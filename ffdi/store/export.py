@@ -72,6 +72,16 @@ class ExportFolder:
         return self.folder / "submission.json"
 
     @property
+    def sent_path(self) -> Path:
+        """What was sent to a competition, and what it answered."""
+        return self.folder / "sent.json"
+
+    @property
+    def kaggle_folder(self) -> Path:
+        """What goes to Kaggle as a dataset."""
+        return self.folder / "kaggle"
+
+    @property
     def scores_path(self) -> Path:
         return self.folder / "onnx_scores.csv"
 

@@ -25,6 +25,11 @@ class FoldFolder:
         return self.folder / "history.csv"
 
     @property
+    def board_folder(self) -> Path:
+        """Curves for TensorBoard, where they were asked for."""
+        return self.folder / "tensorboard"
+
+    @property
     def weights_path(self) -> Path:
         return self.folder / "weights.safetensors"
 

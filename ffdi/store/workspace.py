@@ -92,9 +92,14 @@ class Workspace:
             )
         return made
 
+    @property
+    def experiments_folder(self) -> Path:
+        """Where experiments lie."""
+        return self.root / "experiments"
+
     def experiments(self) -> list[Experiment]:
         """Every experiment of the workspace, by name."""
-        return [Experiment(path.parent) for path in sorted((self.root / "experiments").glob("*/config.toml"))]
+        return [Experiment(path.parent) for path in sorted(self.experiments_folder.glob("*/config.toml"))]
 
     def leaderboard_path(self, ending: str) -> Path:
         """The table of all experiments."""

@@ -95,6 +95,8 @@ class Device:
     def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
         """Moves a network here, in the layout that convolutions are fast in, and gives torch its threads."""
         torch.set_num_threads(self.threads)
+        if self.name == "cpu":
+            machine.keep_freed_memory()
         return network.to(self.torch, memory_format=torch.channels_last)
 
     def send(self, tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,100 @@
+"""Short notebooks for a bundle, which find it, install what it brings, and call the verbs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+
+SETUP = """import os, shutil, subprocess, sys
+from pathlib import Path
+
+INPUT, WORK = Path("/kaggle/input"), Path("/kaggle/working")
+BUNDLE = next(INPUT.rglob("ffdi-*.whl")).parent
+os.environ["FFDI_ROOT"] = str(WORK)
+
+
+def run(*words):
+    subprocess.run([sys.executable, "-m", *words], cwd=BUNDLE, check=True)
+
+
+def bring(source, target):
+    for path in source.rglob("*"):
+        if path.is_file():  # by their bytes alone: what is attached cannot be written, and its copy must be
+            (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target / path.relative_to(source))
+
+
+wheels = BUNDLE / "wheels"
+if wheels.is_dir():
+    run("pip", "install", "--no-index", "--find-links", str(wheels), "-r", str(wheels / "requirements.txt"))
+run("pip", "install", "--no-index", "--no-deps", str(next(BUNDLE.glob("ffdi-*.whl"))))"""
+DATA, IMAGES, OUTPUT = "DATA", "IMAGES", 'str(WORK / "submission.csv")'
+"""What stands in a cell as it is, not as a word."""
+GOES_ON = """# what earlier sessions have trained: attach their output as another input
+for earlier in sorted(INPUT.rglob("*/experiments")):
+    bring(earlier, WORK / earlier.name)
+bring(BUNDLE / "weights", WORK / "weights")"""
+
+
+def training(name: str, names: Sequence[str], max_time: str) -> str:
+    """A notebook that trains experiments offline, and leaves a submission, a graph and a report.
+
+    Args:
+        name: of their export.
+        names: of the experiments.
+        max_time: after which training stops in good order.
+    """
+    named = [word for one in names for word in ("--experiment", one)]
+    then = [
+        _run("invoke", verb, *named, "--name", name, "--data", DATA)
+        for verb in ("ensemble-submit", "export-onnx", "report")
+    ]
+    return _notebook(
+        [
+            f"# {name}: training\nAttach this bundle and the competition's data, set `DATA`, choose a GPU. Where the "
+            "time is over before all is trained, attach this session's output as a further input and run again.",
+            SETUP,
+            f'{DATA} = "/kaggle/input/FOLDER"  # with the label files\n\n{GOES_ON}',
+            _run("invoke", "train-folds", *named, "--data", DATA, "--max-time", max_time),
+            "\n".join([*then, f"shutil.copy(WORK / {json.dumps(f'exports/{name}/submission.csv')}, {OUTPUT})"]),
+        ]
+    )
+
+
+def inference(name: str) -> str:
+    """A notebook that scores images offline with an exported graph, without torch.
+
+    Args:
+        name: of the export.
+    """
+    return _notebook(
+        [
+            f"# {name}: scoring\nAttach this bundle and the images, and set `IMAGES`.",
+            SETUP,
+            f'{IMAGES} = "/kaggle/input/FOLDER"  # a folder, or a CSV with a column img_name\n\n'
+            f'bring(BUNDLE / "export", WORK / {json.dumps(f"exports/{name}")})\n'
+            + _run("invoke", "predict-onnx", "--experiment", name, "--images", IMAGES, "--output", OUTPUT),
+        ]
+    )
+
+
+def _run(*words: str) -> str:
+    """A cell's call of a verb."""
+    return f"run({', '.join(word if word in (DATA, IMAGES, OUTPUT) else json.dumps(word) for word in words)})"
+
+
+def _notebook(texts: Sequence[str]) -> str:
+    """The file of a notebook: a heading, and cells of code."""
+    cells = [{"cell_type": "markdown", "id": "head", "metadata": {}, "source": _lines(texts[0])}]
+    for number, text in enumerate(texts[1:], 1):
+        code = {"execution_count": None, "outputs": [], "source": _lines(text)}
+        cells.append({"cell_type": "code", "id": f"cell-{number}", "metadata": {}, **code})
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
+
+
+def _lines(text: str) -> list[str]:
+    lines = text.splitlines()
+    return [f"{line}\n" for line, _ in pairwise(lines)] + lines[-1:]

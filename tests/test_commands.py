@@ -1,0 +1,93 @@
+"""Every command that the documents name, run as it stands there, with small experiments under their names."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ffdi.app import server
+from ffdi.kaggle import command, wheels
+from ffdi.kaggle.command import Answer, Verdict
+from tests.conftest import PROJECT, Invoke
+
+PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
+NAMES = ("quickstart", "resnet18", "NAME")
+ELSEWHERE = {
+    "--engine ray": "tests/engines/test_ray.py runs it on a cluster",
+    "invoke VERB": "stands for all of them",
+    "poly1": "tests/test_docs.py tries that loss",
+}
+"""What is not run here, and why."""
+FEWER = {"--trials 27": "--trials 3"}
+
+
+def commands() -> list[str]:
+    """All of them, once each, in the order of the pages."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = page.read_text()
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+        lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+        said = [one for line in lines for one in re.findall(r"invoke [a-z-][^`#]*", line)]
+        said += re.findall(r"(?<!`)`(invoke [^`]+)`(?!`)", text)
+        found |= dict.fromkeys(" ".join(one.split()) for one in said)
+    return list(found)
+
+
+RUN = [one for one in commands() if not any(word in one for word in ELSEWHERE)]
+
+
+def test_commands_are_found_in_blocks_and_in_lines() -> None:
+    assert {"invoke verify", "invoke export-onnx --experiment resnet18", "invoke score --stress --shift"} <= set(RUN)
+    assert all(any(word in one for one in commands()) for word in [*ELSEWHERE, *FEWER])
+
+
+@pytest.fixture(scope="module")
+def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace in which all names of the documents are trained experiments, with data and exports."""
+    root = tmp_path_factory.mktemp("commands") / "workspace"
+    for name in NAMES:
+        shutil.copytree(trained / "experiments" / "tiny", root / "experiments" / name)
+        shutil.copytree(trained / "exports" / "tiny", root / "exports" / name)
+        config = root / "experiments" / name / "config.toml"
+        config.write_text(f'{config.read_text()}\n[data]\nroot = "phase1"\n')
+    (root / "experiments" / "all").mkdir()
+    (root / "experiments" / "all" / "config.toml").write_text('[blend]\nexperiments = ["quickstart", "resnet18"]\n')
+    shutil.copytree(competition, root / "phase1")
+    return root
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What would leave this machine, or not end by itself."""
+    monkeypatch.setattr(server, "serve", lambda *_: None)
+    monkeypatch.setattr(command, "program", lambda: "kaggle")
+    monkeypatch.setattr(command, "submit", lambda *_: Answer(0, "Submission ref: 1", "1"))
+    monkeypatch.setattr(command, "verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
+    monkeypatch.setattr(wheels, "download", lambda *_: 0)
+    return
+
+
+@pytest.mark.usefixtures("outside")
+@pytest.mark.parametrize("said", RUN)
+def test_it_does_what_it_says(said: str, there: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFDI_ROOT", str(there))
+    for old, new in FEWER.items():
+        said = said.replace(old, new)
+    places = {
+        "phase1": there / "phase1",
+        "FOLDER": there / "phase1",
+        "DIR-or-CSV": there / "phase1" / "testset",
+        "scores.csv": there / "scores.csv",
+        "VERB": "score",
+    }
+    words = [str(places.get(word, word)) for word in shlex.split(said)[1:]]
+    words += ["--port", "0"] if words[0] == "serve" else []
+    answer = invoke(*words)
+    assert (answer.code, answer.err) == (0, ""), answer.out + answer.err
+    assert answer.out
