@@ -140,6 +140,7 @@ class Grain(A.ImageOnlyTransform):
     """
 
     def get_params(self) -> dict[str, Any]:
+        """What is drawn anew for each image, from the recipe's stream: the arguments of `apply`."""
         return {
             "deviation": self.py_random.uniform(1, 12),
             "channels": self.py_random.choice((1, 3)),
@@ -147,6 +148,7 @@ class Grain(A.ImageOnlyTransform):
         }
 
     def apply(self, img: np.ndarray, deviation: float, channels: int, seed: int, **_: Any) -> np.ndarray:
+        """Adds the noise to uint8 [H, W, 3], which gives uint8 of the same shape."""
         stream = np.random.Generator(np.random.SFC64(seed))
         noise = stream.standard_normal((*img.shape[:2], channels), np.float32) * np.float32(deviation)
         return np.clip(np.rint(img + noise), 0, 255).astype(np.uint8)

@@ -65,10 +65,12 @@ class Store:
 
     @property
     def index_path(self) -> Path:
+        """The records, one after the other."""
         return self.folder / INDEX
 
     @property
     def pack_path(self) -> Path:
+        """The images that the records point at."""
         return self.folder / PACK
 
     def __getstate__(self) -> tuple[Path, Framing | None, object]:

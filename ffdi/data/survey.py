@@ -40,7 +40,7 @@ class Survey:
 
     Attributes:
         table: the images.
-        sha256: S32 [N], of the files' bytes.
+        sha256: uint8 [N, 32], of the files' bytes.
         size: int64 [N], bytes of the file.
         format, mode: str [N], Pillow's names.
         width, height: int32 [N], pixels.

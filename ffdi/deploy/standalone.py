@@ -68,6 +68,7 @@ FRAMINGS = {"squash": squash, "crop": crop, "pad": pad}
 
 
 def main(paths: list[str]) -> int:
+    """Prints `path,y_pred` for each image, and what is wrong with the others to stderr; 1 if there are any, else 0."""
     session = onnxruntime.InferenceSession(
         str(Path(__file__).resolve().parent / "model.onnx"),
         providers=["CPUExecutionProvider"],

@@ -33,6 +33,7 @@ class Machine(NamedTuple):
 
     @classmethod
     def of(cls, node: Mapping[str, Any]) -> Machine:
+        """From what `ray.nodes()` says of one; a resource that is not listed is not there."""
         has = node["Resources"]
         return cls(node["NodeID"], node["NodeManagerHostname"], int(has.get("CPU", 0)), int(has.get("GPU", 0)))
 

@@ -41,6 +41,7 @@ class Data(NamedTuple):
 
     @classmethod
     def of(cls, plan: fold.Plan) -> Data:
+        """A plan's tables, and where their cache lies on this machine."""
         cached = plan.train.cached
         cache = None if cached is None else (cached.store.folder, cached.store.framing)
         return cls(bare(plan.train), None if plan.val is None else bare(plan.val), cache)
@@ -83,6 +84,7 @@ class Order(NamedTuple):
 
     @classmethod
     def of(cls, job: Job) -> Order:
+        """What a job says beside its tables and its starting weights, with the version of this ffdi."""
         plan = job.plan
         dealt = plan.config, plan.identity, plan.fold_of, plan.folds_digest
         return cls(*dealt, job.folder.fold, job.until, __version__)

@@ -41,6 +41,7 @@ class Sample:
 
     @property
     def target(self) -> int:
+        """1 for a fake, 0 for a real portrait."""
         return int(self.family != "real")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
+    """A table of scores, a row each with its label."""
     columns = {
         "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
         "tpr_at_fpr_1e-2": "at 1e-2",
@@ -60,5 +61,6 @@ def remarks(event: object) -> list[str]:
 
 
 def again(names: Sequence[str], name: str | None) -> str:
+    """The flags that name the same experiments, and the same export if `name` is given, with a space before them."""
     flags = "".join(f" --experiment {one}" for one in names)
     return f"{flags} --name {name}" if name else flags

@@ -26,6 +26,7 @@ class Method:
 
     @property
     def pointwise(self) -> bool:
+        """Whether an image's score depends on that image alone; only then can it be exported."""
         return self.space != "rank"
 
 

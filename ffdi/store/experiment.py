@@ -26,22 +26,27 @@ class Experiment:
 
     @property
     def name(self) -> str:
+        """The name of its folder."""
         return self.folder.name
 
     @property
     def config_path(self) -> Path:
+        """What a person has chosen."""
         return self.folder / "config.toml"
 
     @property
     def resolved_path(self) -> Path:
+        """The identity that the experiment was begun with, and the hash of folds.csv."""
         return self.folder / "resolved.json"
 
     @property
     def provenance_path(self) -> Path:
+        """Where, when and with what it was trained the last time."""
         return self.folder / "provenance.json"
 
     @property
     def folds_path(self) -> Path:
+        """Which fold holds each training image out."""
         return self.folder / "folds.csv"
 
     @property
@@ -51,6 +56,7 @@ class Experiment:
 
     @property
     def oof_path(self) -> Path:
+        """The folds' out-of-fold predictions, joined."""
         return self.folder / "oof.csv"
 
     @property
@@ -60,14 +66,17 @@ class Experiment:
 
     @property
     def doctor_path(self) -> Path:
+        """What `doctor` found in the images."""
         return self.folder / "doctor.json"
 
     @property
     def stress_path(self) -> Path:
+        """How the AUC holds on damaged images."""
         return self.folder / "stress.json"
 
     @property
     def shift_path(self) -> Path:
+        """Whether the splits can be told apart, and the AUC by kind of image."""
         return self.folder / "shift.json"
 
     @property
@@ -82,6 +91,7 @@ class Experiment:
 
     @property
     def metrics_path(self) -> Path:
+        """The scores, drawn up from oof.csv."""
         return self.folder / "metrics.json"
 
     def fold(self, fold: int) -> FoldFolder:

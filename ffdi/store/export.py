@@ -19,6 +19,7 @@ class ExportFolder:
 
     @property
     def name(self) -> str:
+        """The name of the folder."""
         return self.folder.name
 
     @contextmanager
@@ -47,10 +48,12 @@ class ExportFolder:
 
     @property
     def model_path(self) -> Path:
+        """The graph with all folds."""
         return self.folder / "model.onnx"
 
     @property
     def bundle_path(self) -> Path:
+        """What a server needs to know of the graph, and the hashes of the files beside it."""
         return self.folder / "bundle.json"
 
     @property
@@ -65,10 +68,12 @@ class ExportFolder:
 
     @property
     def submission_path(self) -> Path:
+        """y_pred of each image, in the template's order."""
         return self.folder / "submission.csv"
 
     @property
     def submission_record_path(self) -> Path:
+        """How the submission was made, and its scores where labels are known."""
         return self.folder / "submission.json"
 
     @property
@@ -83,6 +88,7 @@ class ExportFolder:
 
     @property
     def scores_path(self) -> Path:
+        """What the graph said of images, unless another place was asked for."""
         return self.folder / "onnx_scores.csv"
 
     @property

@@ -22,6 +22,7 @@ class FoldFolder:
 
     @property
     def history_path(self) -> Path:
+        """The training's epochs, a row each."""
         return self.folder / "history.csv"
 
     @property
@@ -31,10 +32,12 @@ class FoldFolder:
 
     @property
     def weights_path(self) -> Path:
+        """The network's weights."""
         return self.folder / "weights.safetensors"
 
     @property
     def oof_path(self) -> Path:
+        """The network's predictions for the images that the fold holds out."""
         return self.folder / "oof.csv"
 
     @property
@@ -44,6 +47,7 @@ class FoldFolder:
 
     @property
     def manifest_path(self) -> Path:
+        """Whose the artefacts are, and their hashes."""
         return self.folder / "manifest.json"
 
     def seal(self, identity: Identity, folds_digest: str, parameters: int, symptoms: list[str]) -> None:

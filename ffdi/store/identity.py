@@ -28,4 +28,5 @@ class Identity:
 
     @property
     def digest(self) -> str:
+        """A hash of both."""
         return hashes.digest(asdict(self))

@@ -45,6 +45,7 @@ class Detector(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, S, S, 3] -> logit float32 [B]."""
         return self.backbone(self._prepared(images)).squeeze(1).float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -67,6 +68,7 @@ class Scorer(nn.Module):
         self.detector, self.tta = detector, tta
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, S, S, 3] -> the mean logit over the views, float32 [B]."""
         if self.tta == "none":
             return self.detector(images)
         views = VIEWS[self.tta](images)
@@ -84,6 +86,7 @@ class Cropped(nn.Module):
         self.end = self.start + small
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, L, L, 3] -> logit float32 [B]."""
         return self.network(images[:, self.start : self.end, self.start : self.end])
 
 
@@ -99,6 +102,7 @@ class Shrunk(nn.Module):
         self.register_buffer("area", torch.from_numpy(images_of.area(large, small)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 [B, L, L, 3] -> logit float32 [B]; the network is given float32 in grey levels."""
         pixels = images.permute(0, 3, 1, 2).to(torch.float32)
         return self.network((self.area @ pixels @ self.area.T).permute(0, 2, 3, 1))
 

@@ -40,6 +40,7 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
+        """The device as torch has it."""
         return torch.device(self.name)
 
     @property

@@ -34,6 +34,7 @@ class Residual(nn.Module):
         self.groups, self.clip = groups, clip
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """float32 [B, 3, S, S] -> float32 of the same shape."""
         if torch.is_autocast_enabled(pixels.device.type):
             with torch.autocast(pixels.device.type, enabled=False):
                 return self._filtered(pixels)
