@@ -14,6 +14,7 @@ from invoke.exceptions import Exit
 
 if TYPE_CHECKING:
     from ffdi.pipeline.engines import Engine
+    from ffdi.store.workspace import Workspace
 
 DEFAULT = "quickstart"
 EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
@@ -42,10 +43,12 @@ MANNERS = {
 """Flags of every verb."""
 
 
-def verb(help: Mapping[str, str] | None = None, iterable: Sequence[str] = ()) -> Callable[[Callable[..., None]], Task]:
+def verb(
+    help: Mapping[str, str] | None = None, iterable: Sequence[str] = ()
+) -> Callable[[Callable[..., None]], Task[Any]]:
     """Makes a task of a function: with the flags that every verb has, and one clean message where it cannot go on."""
 
-    def made(body: Callable[..., None]) -> Task:
+    def made(body: Callable[..., None]) -> Task[Any]:
         @wraps(body)
         def spoken(_context: Context, quiet: bool, json: bool, **flags: Any) -> None:
             name = body.__name__.replace("_", "-")
@@ -56,7 +59,10 @@ def verb(help: Mapping[str, str] | None = None, iterable: Sequence[str] = ()) ->
         manners = [inspect.Parameter(name, kind, default=False) for name in MANNERS]
         flags = inspect.signature(body).parameters.values()
         spoken.__signature__ = inspect.Signature([context, *flags, *manners])  # type: ignore[attr-defined]
-        return task(auto_shortflags=False, iterable=list(iterable), help={**(help or {}), **MANNERS})(spoken)
+        flagged: Task[Any] = task(auto_shortflags=False, iterable=list(iterable), help={**(help or {}), **MANNERS})(
+            spoken
+        )
+        return flagged
 
     return made
 
@@ -481,7 +487,7 @@ def verify(experiment: list[str] | None = None, name: str = "") -> None:
     verify.run(_workspace(), experiment or [], name=name or None)
 
 
-def _workspace() -> Workspace:  # noqa: F821
+def _workspace() -> Workspace:
     from ffdi.store.workspace import Workspace
 
     return Workspace.of(Path(__file__).resolve().parent)

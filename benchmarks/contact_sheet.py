@@ -30,7 +30,8 @@ COLUMNS, QUIZ_ROWS, QUIZ_COLUMNS = 8, 6, 9
 
 def sheet(names: list[str], columns: int) -> np.ndarray:
     """uint8 BGR: these validation images, row by row."""
-    pictures = [cv2.imread(str(FOLDER / "valset" / name)) for name in names]
+    pictures = [picture for name in names if (picture := cv2.imread(str(FOLDER / "valset" / name))) is not None]
+    assert len(pictures) == len(names)
     return np.vstack([np.hstack(pictures[start : start + columns]) for start in range(0, len(pictures), columns)])
 
 
@@ -72,7 +73,7 @@ def forge_photographs(folder: Path) -> None:
         made = [make(one, faces[number - 1], np.random.default_rng(number)) for number, one in enumerate(faces)]
         rows.append([fake for fake, _ in made])
         if kind == "self_blend":
-            rows.append([np.repeat(np.uint8(255 * mask)[..., None], 3, 2) for _, mask in made])
+            rows.append([np.repeat((255 * mask).astype(np.uint8)[..., None], 3, 2) for _, mask in made])
     cv2.imwrite("forge.png", np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 

@@ -56,7 +56,7 @@ def prepare(root: Path, files: int, few: int, size: int) -> None:
             (links / f"{number:06}.jpg").hardlink_to(root / "data" / "trainset" / f"{number % KINDS:03}.jpg")
 
 
-def start(root: Path, count: int, output: str) -> subprocess.Popen:
+def start(root: Path, count: int, output: str) -> subprocess.Popen[bytes]:
     """predict-onnx over a folder of links."""
     words = trained.verb(
         "predict-onnx", "--device", "cpu", "--images", str(root / str(count)), "--output", str(root / output)

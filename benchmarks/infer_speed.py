@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -49,6 +49,7 @@ from ffdi.forge import portraits
 from ffdi.scoring import ensemble
 from ffdi.scoring.calibration import Calibration
 from ffdi.training import detector
+from ffdi.training.detector import Scorer
 
 CORES = machine.cores()
 LONGER = 4
@@ -65,7 +66,7 @@ class Way(NamedTuple):
 
 
 @dataclass
-class Seed(Dataset):
+class Seed(Dataset[torch.Tensor]):
     """The notebook's images."""
 
     table: Table
@@ -97,18 +98,21 @@ def main() -> None:
         latency(networks, models, asked.size)
         for edge in (256, 512):
             folders = [jpegs(root / f"{edge}-{count}", edge, count) for count in (asked.images, LONGER * asked.images)]
-            ways = throughput(networks, models, *map(tables.in_folder, folders), asked.size, asked.timm)
+            few, many = map(tables.in_folder, folders)
+            ways = throughput(networks, models, few, many, asked.size, asked.timm)
             report(edge, turns(ways, asked.rounds))
 
 
-def network(backbone: str, size: int, fold: int) -> torch.nn.Module:
+def network(backbone: str, size: int, fold: int) -> Scorer:
     """A Detector as export-onnx would load it."""
     torch.manual_seed(fold)
     config = Config.model_validate({"model": {"backbone": backbone, "pretrained": False, "size": size}})
-    return detector.asked(detector.build(config.model, None).eval(), config, size)
+    found = detector.asked(detector.build(config.model, None).eval(), config, size)
+    assert isinstance(found, Scorer)
+    return found
 
 
-def graphs(networks: list[torch.nn.Module], size: int, root: Path) -> dict[str, Path]:
+def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]:
     """One graph of all folds in fp32, and one in int8."""
     members = {f"fold_{fold}": one for fold, one in enumerate(networks)}
     weights = np.full(len(members), 1 / len(members))
@@ -130,7 +134,8 @@ def draw(number: int, edge: int) -> np.ndarray:
         portraits.draw(np.random.default_rng([5, number]), 128), (edge, edge), interpolation=cv2.INTER_CUBIC
     )
     grain = np.random.default_rng(number).normal(0, 4, large.shape)
-    return np.clip(large + grain, 0, 255).astype(np.uint8)
+    pixels: np.ndarray = np.clip(large + grain, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def jpegs(folder: Path, edge: int, count: int) -> Path:
@@ -143,7 +148,7 @@ def jpegs(folder: Path, edge: int, count: int) -> Path:
 
 
 def throughput(
-    networks: list[torch.nn.Module], models: dict[str, Path], few: Table, many: Table, size: int, script: Path | None
+    networks: Sequence[Scorer], models: dict[str, Path], few: Table, many: Table, size: int, script: Path | None
 ) -> dict[str, Way]:
     """Every way to score images, by name."""
     ways = {
@@ -190,7 +195,7 @@ def ffdi(graph: OpenGraph, table: Table, size: int) -> None:
         pass
 
 
-def notebook(networks: list[torch.nn.Module], table: Table, size: int) -> None:
+def notebook(networks: Sequence[Scorer], table: Table, size: int) -> None:
     """One model after another, each over all images; torch in fp32."""
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     steps = [transforms.Resize((size, size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
@@ -212,7 +217,7 @@ def timm_script(script: Path, checkpoints: list[Path], table: Table, size: int) 
             subprocess.run(command, check=True, capture_output=True)
 
 
-def saved(networks: list[torch.nn.Module], root: Path) -> list[Path]:
+def saved(networks: Sequence[Scorer], root: Path) -> list[Path]:
     """The folds' weights as timm's script reads them."""
     paths = [root / f"{fold}.pth" for fold in range(len(networks))]
     for one, path in zip(networks, paths, strict=True):
@@ -275,7 +280,7 @@ def report(edge: int, seconds: dict[str, np.ndarray]) -> None:
             print(f"ffdi: {kind} of decoding + OpenVINO's own queue: {spread(limit / seconds[f'ffdi: {kind}'])}")
 
 
-def latency(networks: list[torch.nn.Module], models: dict[str, Path], size: int, repeats: int = 15) -> None:
+def latency(networks: Sequence[Scorer], models: dict[str, Path], size: int, repeats: int = 15) -> None:
     """One image at a time, warm: torch's networks one after another against each runtime, in turns."""
     image = draw(0, size)[None]
     tensor = torch.from_numpy(image)

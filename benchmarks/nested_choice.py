@@ -56,7 +56,8 @@ def draw(rng: np.random.Generator, signals: list[float], target: np.ndarray) -> 
     shape = (experiments, FOLDS, images)
     image = SHARED * rng.normal(size=images) + OWN * rng.normal(size=(experiments, images))
     logit = np.array(signals)[:, None] * (2 * target - 1) + image
-    return logit[:, None] + NETWORK * rng.normal(size=shape)
+    logits: np.ndarray = logit[:, None] + NETWORK * rng.normal(size=shape)
+    return logits
 
 
 def trial(rng: np.random.Generator, signals: list[float], images: int = IMAGES, fresh: int = FRESH) -> Trial:

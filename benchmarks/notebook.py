@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
@@ -21,7 +22,7 @@ NORMALISE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 FLIPS = [transforms.RandomHorizontalFlip(), transforms.RandomVerticalFlip()]
 
 
-class Images(Dataset):
+class Images(Dataset[tuple[torch.Tensor, int]]):
     """Its data set: (pixels, label)."""
 
     def __init__(self, table: Table, *, train: bool) -> None:
@@ -39,7 +40,7 @@ class Images(Dataset):
 
 def build(backbone: str, weights: Path | None) -> nn.Module:
     """Its network, with the weights of a local file in place of the hub's."""
-    overlay = {} if weights is None else {"pretrained_cfg_overlay": {"file": str(weights)}}
+    overlay: dict[str, Any] = {} if weights is None else {"pretrained_cfg_overlay": {"file": str(weights)}}
     return timm.create_model(backbone, pretrained=weights is not None, num_classes=2, **overlay)
 
 

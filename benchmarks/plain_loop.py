@@ -29,6 +29,7 @@ def main(data: Path, last: Path) -> None:
     model = timm.create_model("test_resnet", num_classes=2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, EPOCHS)
+    parts: dict[str, torch.nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler]
     parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
     start = 0
     if last.exists():

@@ -191,9 +191,11 @@ def one_by_one(content: np.ndarray, runs: int = 400) -> tuple[float, ...]:
         times.append(time.perf_counter_ns())
         grey = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
         times.append(time.perf_counter_ns())
+        assert grey is not None
         fingerprint.of(grey)
         times.append(time.perf_counter_ns())
         taken.append(np.diff(times) / 1000)
+    assert pixels is not None
     started = time.perf_counter_ns()
     for _ in range(50):
         likeness.difference(pixels, pixels[8:])

@@ -44,7 +44,7 @@ def main() -> None:
     val = sources.of_experiment(workspace, experiment, asked.data).split("val")
     assert val.target is not None
     framing = Framing.of(config.model)
-    real = [images.read(val.path(row)) for row in np.flatnonzero(val.target == 0)]
+    real = [images.read(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
     device = devices.choose("cpu", None, 0)
     networks = [
         device.prepare(detector.load(config.model, folder.weights_path))
@@ -76,7 +76,7 @@ def forged(family: str, real: list[np.ndarray], framing: Framing) -> tuple[np.nd
 
 
 def play(
-    network: torch.nn.Module, fakes: np.ndarray, masks: np.ndarray, device: devices.Device
+    network: detector.Detector, fakes: np.ndarray, masks: np.ndarray, device: devices.Device
 ) -> tuple[np.ndarray, np.ndarray]:
     """Heat maps float32 [n, 56, 56] of the fakes that a network calls so, and their masks."""
     with torch.inference_mode():

@@ -185,7 +185,7 @@ def scored(state: State, settings: Config, table: Table, where: Device, distorti
 def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
     """AUC with the ends of its 95 % interval."""
     assert table.target is not None
-    return metrics.auc(tally.count(table.target, y_pred)), *intervals.area(table.target, y_pred, table.group)
+    return float(metrics.auc(tally.count(table.target, y_pred))), *intervals.area(table.target, y_pred, table.group)
 
 
 def show(seed: int, theirs: Result | None, ours: Result) -> None:

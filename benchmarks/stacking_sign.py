@@ -34,7 +34,8 @@ def draw(rng: np.random.Generator, signals: np.ndarray, target: np.ndarray, worl
     shared = SHARED * rng.normal(size=shape if fresh and world == "changed" else len(target))
     image = signals[:, None] * (2 * target - 1) + (signals[:, None] if world == "own" else 1) * shared
     image = image + OWN * rng.normal(size=shape)
-    return image[:, None] + NETWORK * rng.normal(size=(shape[0], FOLDS, shape[1]))
+    logits: np.ndarray = image[:, None] + NETWORK * rng.normal(size=(shape[0], FOLDS, shape[1]))
+    return logits
 
 
 def any_sign(panel: Panel) -> Combination:

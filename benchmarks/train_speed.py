@@ -28,9 +28,18 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from ffdi.config import Config
+    from ffdi.data.loader import Batch
+    from ffdi.data.table import Table
+    from ffdi.training.device import Device
+    from ffdi.training.recipe import Loss
+    from ffdi.training.state import State
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -207,7 +216,7 @@ def limit(asked: argparse.Namespace) -> Iterator[int]:
         yield BATCH
 
 
-def _training(asked: argparse.Namespace, pixels: bool) -> tuple:
+def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, Loss, Device]:
     """A config, a training that has not begun, its loss, and the device."""
     from ffdi.config import Config
     from ffdi.training import detector, device, recipe
@@ -227,16 +236,17 @@ def _training(asked: argparse.Namespace, pixels: bool) -> tuple:
     return config, State.of(network, config.train, where), recipe.loss(config.train, 0.5), where
 
 
-def _step(state: object, batch: object, criterion: object, config: object, device: object) -> None:
+def _step(state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> None:
     """All that a step of a training does."""
     from ffdi.training.fit import step
 
-    step(state.detector, state, batch, criterion, config, device)  # type: ignore[attr-defined, arg-type]
-    state.average.update(state.detector, step=state.done)  # type: ignore[attr-defined]
-    state.done += 1  # type: ignore[attr-defined]
+    step(state.detector, state, batch, criterion, config, device)
+    assert state.average is not None
+    state.average.update(state.detector, step=state.done)
+    state.done += 1
 
 
-def _table(root: Path) -> object:
+def _table(root: Path) -> Table:
     from ffdi.config import Config
     from ffdi.data import dataset
 
@@ -247,10 +257,11 @@ def timms(script: Path, root: Path) -> float:
     """Images per second of the best epoch of timm's script, its flags for this machine tried out."""
     best = 0.0
     for workers in (1, 2, 3, 4):
-        words = ["--data-dir", root / "folders", "--model", "resnet18", "--num-classes", "2", "--img-size", str(SIZE)]
+        words = ["--data-dir", str(root / "folders"), "--model", "resnet18", "--num-classes", "2"]
         words += ["-b", str(BATCH), "--opt", "adamw", "--epochs", "1", "--model-ema", "--channels-last", "--amp"]
         words += ["--amp-dtype", "bfloat16", "-j", str(workers), "--device", "cpu", "--log-interval", "4"]
-        words += ["--output", root / f"timm-{workers}", "--hflip", "0.5", "--vflip", "0.5", "--no-aug"]
+        words += ["--img-size", str(SIZE)]
+        words += ["--output", str(root / f"timm-{workers}"), "--hflip", "0.5", "--vflip", "0.5", "--no-aug"]
         done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, check=False)
         rates = [float(rate) for rate in re.findall(r"\(\s*[0-9.]+s,\s*([0-9.]+)/s\)", done.stdout + done.stderr)]
         assert rates, done.stderr[-2000:]

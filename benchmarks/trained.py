@@ -52,7 +52,8 @@ def draw(number: int) -> np.ndarray:
     """A portrait with a camera's grain, BGR uint8 [256, 256, 3]."""
     large = cv2.resize(portraits.draw(np.random.default_rng([5, number]), 128), (256, 256))
     grain = np.random.default_rng(number).normal(0, 4, large.shape)
-    return np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
+    pixels: np.ndarray = np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
+    return pixels
 
 
 def verb(*words: str) -> list[str]:

@@ -58,7 +58,8 @@ def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[s
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise ExperimentError(f"{path} is damaged: it has no '{key}'", hint=again)
-    return content
+    document: dict[str, Any] = content  # else it would have no schema
+    return document
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -133,7 +133,7 @@ def _strong() -> Transforms:
     ]
 
 
-class Grain(A.ImageOnlyTransform):
+class Grain(A.ImageOnlyTransform):  # type: ignore[misc]  # a class of a library without types
     """A sensor's noise, of 1 to 12 grey levels, alike or different in the three colours.
 
     albumentations' own take 3 and 7 ms for an image of 224 px, this one 1 ms.

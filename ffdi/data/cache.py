@@ -92,7 +92,7 @@ class Store:
 
     def whole(self, numbers: np.ndarray) -> np.ndarray:
         """bool [M]: whether each record of these numbers (int [M]) is as it was written."""
-        raw, seals = memoryview(self.records.view(np.uint8)), self.records["seal"][numbers].tolist()
+        raw, seals = self.records.view(np.uint8).data, self.records["seal"][numbers].tolist()
         starts = (numbers * RECORD.itemsize).tolist()
         sound = (zlib.crc32(raw[at : at + SEALED]) == seal for at, seal in zip(starts, seals, strict=True))
         return np.fromiter(sound, bool, len(numbers))
@@ -106,7 +106,7 @@ class Store:
         record = self.records[number]
         start = int(record["offset"])
         packed = self._pack[start : start + int(record["length"])]
-        if zlib.crc32(packed) != record["checksum"]:
+        if zlib.crc32(packed.data) != record["checksum"]:
             raise DataError(
                 f"{self.pack_path} is damaged at byte {start}",
                 hint="write it anew: the same invoke cache with --fresh",

@@ -20,7 +20,9 @@ def apply(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
 def _jpeg(pixels: np.ndarray, _rng: np.random.Generator, *, quality: int) -> np.ndarray:
     """Compressed again, as messengers and sites do, with chroma at half size."""
     encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded
 
 
 def _blur(pixels: np.ndarray, _rng: np.random.Generator, *, share: float) -> np.ndarray:

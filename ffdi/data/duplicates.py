@@ -55,7 +55,7 @@ def candidates(fingerprints: np.ndarray, threads: int, rows: int = ROWS) -> Iter
         for start in range(0, len(blocks), 64):  # bounded: map() would queue all of them at once
             part = blocks[start : start + 64]
             with threadpool_limits(1, "blas"):  # else every thread's product asks for all cores: half the speed
-                found = list(pool.map(lambda corner: _similar(waves, *corner, rows), part))
+                found = list(pool.map(lambda corner: _similar(waves, corner[0], corner[1], rows), part))
                 pairs = list(pool.map(lambda some: _explained(fingerprints, unlike[some]), found))
             yield from pairs
 

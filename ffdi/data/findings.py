@@ -126,13 +126,13 @@ class Findings:
                     self._store.execute(command)
                 self._store.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _one(self, question: str, values: tuple[bytes, ...]) -> tuple | None:
+    def _one(self, question: str, values: tuple[bytes, ...]) -> tuple[Any, ...] | None:
         """The row without its seal; None where there is none, or one that was not written so."""
         with self._explained(), self._lock:
             *row, seal = self._store.execute(question, values).fetchone() or (None,)
         return tuple(row) if row and seal == _seal(row) else None
 
-    def _insert(self, command: str, rows: list[tuple]) -> None:
+    def _insert(self, command: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
             with self._explained(), self._lock, self._store:
                 self._store.executemany(command, [(*row, _seal(row)) for row in rows])

@@ -159,7 +159,8 @@ def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
 
 
 def _squash(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
-    return _scaled(_cut(pixels, *pixels.shape[:2], view), size, size)
+    height, width = pixels.shape[:2]
+    return _scaled(_cut(pixels, height, width, view), size, size)
 
 
 def _crop(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
@@ -173,7 +174,8 @@ def _crop(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
 
 
 def _pad(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
-    part = _cut(pixels, *pixels.shape[:2], view)
+    height, width = pixels.shape[:2]
+    part = _cut(pixels, height, width, view)
     height, width = part.shape[:2]
     scale = size / max(height, width)
     scaled = _scaled(part, max(1, round(height * scale)), max(1, round(width * scale)))

@@ -47,7 +47,7 @@ lie below; of 2,997 face swaps and the frames they were made from the most alike
 DETAILED = 0.05
 """Share of the blocks that must have detail: a wall or a black frame proves nothing."""
 
-GREY = np.float32([0.299, 0.587, 0.114])
+GREY = np.array([0.299, 0.587, 0.114], np.float32)
 Likeness = Literal["exact", "near"]
 
 
@@ -76,8 +76,8 @@ def difference(first: np.ndarray, second: np.ndarray) -> float:
     weight = ((_warped(moved.sound, place) > 0.98) & (fixed.sound > 0.98)).astype(np.float32)
     weight *= _covered(place)
     blur = max(BLUR, OWN_BLUR * EDGE / min(*first.shape[:2], *second.shape[:2]))
-    blurred = (cv2.GaussianBlur(one, (0, 0), blur) for one in (_warped(moved.pixels, place), fixed.pixels))
-    return _worst(*blurred, weight)
+    one, other = (cv2.GaussianBlur(image, (0, 0), blur) for image in (_warped(moved.pixels, place), fixed.pixels))
+    return _worst(one, other, weight)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _Small:
 
 
 def _shrunk(pixels: np.ndarray) -> _Small:
-    cut = cv2.threshold(pixels, CLIPPED[1] - 1, 255, cv2.THRESH_BINARY)[1]
+    cut: np.ndarray = cv2.threshold(pixels, CLIPPED[1] - 1, 255, cv2.THRESH_BINARY)[1]
     cut |= cv2.threshold(pixels, CLIPPED[0], 255, cv2.THRESH_BINARY_INV)[1]
     return _Small(_resized(pixels, EDGE).astype(np.float32), 1 - _resized(cut, EDGE).max(2) / np.float32(255))
 

@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
     images: torch.Tensor
     target: torch.Tensor
-    index: torch.Tensor
+    index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
 
 
 class Supply(NamedTuple):
@@ -90,11 +90,11 @@ class Batches:
     def _begun(self) -> Iterator[Batch | DataError]:
         """torch's loader, without its handler of dying children: that raises in whatever runs just then."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-            return iter(self._loader)  # type: ignore[arg-type]
+            return iter(self._loader)
         before = signal.getsignal(signal.SIGCHLD)
         batches = iter(self._loader)
         signal.signal(signal.SIGCHLD, before)
-        return batches  # type: ignore[return-value]
+        return batches
 
     def _next(self, batches: Iterator[Batch | DataError], given: int) -> Batch | DataError | None:
         """The batch after those that were given; None at the end.

@@ -56,7 +56,8 @@ class Order:
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._forged = max(round(forged * batch_size), 1) if forged else 0
         self._given = batch_size - self._forged
-        self._counts = SAMPLINGS[sampling](*(len(rows) for rows in self._classes), self._forged / batch_size)
+        real, fake = map(len, self._classes)
+        self._counts = SAMPLINGS[sampling](real, fake, self._forged / batch_size)
 
     def __len__(self) -> int:
         whole, rest = divmod(sum(self._counts), self._given)

@@ -135,8 +135,8 @@ def labelled(name: str, folder: Path, labels: Path, config: DataConfig, problems
         wanted.index(column) if column in wanted else len(wanted)
         for column in (config.image_column, config.target_column, config.group_column)
     )
-    found = ((line, (*values, None)) for line, values in columns.read(labels, config, tuple(wanted), problems))
-    rows = [(line, values[image], values[target], values[group]) for line, values in found]
+    found = ((line, one, (*one, None)) for line, one in columns.read(labels, config, tuple(wanted), problems))
+    rows = [(line, values[image], padded[target], padded[group]) for line, values, padded in found]
     return _table(name, folder, labels, rows, problems)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, documents, hashes
@@ -101,7 +102,7 @@ def read(export: ExportFolder) -> dict[str, Any]:
     return content
 
 
-def framing(described: dict[str, Any]) -> Framing:
+def framing(described: Mapping[str, Any]) -> Framing:
     """How a graph that bundle.json describes takes images."""
     return Framing(described["input"]["shape"][1], described["input"]["framing"])
 

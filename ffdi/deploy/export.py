@@ -27,6 +27,8 @@ class Graph(nn.Module):
         calibration: what the combined score goes through.
     """
 
+    weights: torch.Tensor
+
     def __init__(
         self,
         members: Mapping[str, nn.Module],
@@ -56,6 +58,9 @@ class Graph(nn.Module):
 
 class _Calibrated(nn.Module):
     """`Calibration.apply` for a graph: y_pred float32 [N] -> float32 [N]."""
+
+    knots: torch.Tensor
+    slopes: torch.Tensor
 
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()

@@ -101,7 +101,7 @@ def _delicate(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in convolutions if groups[node.name] > 1 or node.input[0] in prepared]
 
 
-class _Batches(CalibrationDataReader):
+class _Batches(CalibrationDataReader):  # type: ignore[misc]  # a class of a library without types
     def __init__(self, training: np.ndarray) -> None:
         self._batches = iter(np.split(training, range(CALIBRATION_BATCH, len(training), CALIBRATION_BATCH)))
 

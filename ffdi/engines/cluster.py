@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import socket
@@ -52,7 +53,9 @@ def joined(address: str | None) -> Iterator[None]:
     try:
         _call(address)
         with console.hushed():
-            ray.init(**(own if address is None else {"address": address}), log_to_driver=False, logging_level="ERROR")
+            ray.init(
+                **(own if address is None else {"address": address}), log_to_driver=False, logging_level=logging.ERROR
+            )
     except (OSError, RuntimeError, ValueError, RaySystemError) as error:
         raise ConfigError(
             f"--address {address}: no Ray cluster answers there: {str(error).strip().splitlines()[0]}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -39,3 +39,5 @@ class Ended(NamedTuple):
 Ask = Callable[[], Job | None]
 """Gives the next job wherever there is room for one; None while there is none, and at the end."""
 Heard = tuple[Job, fold.Event | Failed | Ended]
+Hearing = Generator[Heard, None, None]
+"""What happens in jobs; closed, it ends those that run."""

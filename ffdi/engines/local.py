@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import connection
 
 from ffdi import stopping
 from ffdi.engines import process
-from ffdi.engines.job import Ask, Ended, Failed, Heard
+from ffdi.engines.job import Ask, Ended, Failed, Hearing
 from ffdi.engines.process import Training
 from ffdi.errors import FFDIError
 from ffdi.training import fold
@@ -20,7 +20,7 @@ LOOK = 0.5
 """Seconds between two looks whether this process is to end."""
 
 
-def run(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
+def run(ask: Ask, devices: Sequence[Sequence[Device]]) -> Hearing:
     """Trains and publishes folds, as many at once as there are devices for, and yields what happens in them.
 
     Args:
@@ -33,7 +33,7 @@ def run(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
     return _in_turn(ask, devices[0][0]) if len(devices) == len(devices[0]) == 1 else _at_once(ask, devices)
 
 
-def _in_turn(ask: Ask, device: Device) -> Iterator[Heard]:
+def _in_turn(ask: Ask, device: Device) -> Hearing:
     while (job := ask()) is not None:
         try:
             for event in fold.train(job.plan, job.folder, replace(device, precision=job.precision), job.until):
@@ -44,7 +44,7 @@ def _in_turn(ask: Ask, device: Device) -> Iterator[Heard]:
             yield job, Ended()
 
 
-def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
+def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Hearing:
     free, running = list(devices), list[tuple[Training, Sequence[Device]]]()
     try:
         while True:
@@ -55,7 +55,7 @@ def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Iterator[Heard]:
                 return
             stopping.check()
             heard = {pipe: one for one in running for pipe in one[0].pipes}
-            for pipe in connection.wait(heard, LOOK):
+            for pipe in process.speaking(heard, LOOK):
                 training, its_devices = one = heard[pipe]
                 if one not in running or training.ended:  # which was heard just now
                     continue

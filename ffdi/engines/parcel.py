@@ -18,7 +18,7 @@ from ffdi.data.table import Table
 from ffdi.engines import cluster
 from ffdi.engines.job import Job
 from ffdi.store.identity import Identity
-from ffdi.training import fold
+from ffdi.training.fold import Plan
 
 
 def bare(table: Table) -> Table:
@@ -40,7 +40,7 @@ class Data(NamedTuple):
     cache: tuple[Path, Framing | None] | None
 
     @classmethod
-    def of(cls, plan: fold.Plan) -> Data:
+    def of(cls, plan: Plan) -> Data:
         """A plan's tables, and where their cache lies on this machine."""
         cached = plan.train.cached
         cache = None if cached is None else (cached.store.folder, cached.store.framing)
@@ -89,7 +89,7 @@ class Order(NamedTuple):
         dealt = plan.config, plan.identity, plan.fold_of, plan.folds_digest
         return cls(*dealt, job.folder.fold, job.until, __version__)
 
-    def plan(self, data: Data, weights: File | None, place: Path) -> fold.Plan:
+    def plan(self, data: Data, weights: File | None, place: Path) -> Plan:
         """The plan as this machine can work with it, with files in a folder of its own.
 
         Raises:
@@ -98,7 +98,7 @@ class Order(NamedTuple):
         cluster.check_version(self.version)
         train, val = data.attached()
         path = None if weights is None else weights.put(place)
-        return fold.Plan(self.config, self.identity, train, self.fold_of, self.folds_digest, path, val)
+        return Plan(self.config, self.identity, train, self.fold_of, self.folds_digest, path, val)
 
 
 class Sent:
@@ -107,7 +107,7 @@ class Sent:
     def __init__(self) -> None:
         self._references: dict[object, tuple[Any, object]] = {}
 
-    def data(self, plan: fold.Plan) -> Any:
+    def data(self, plan: Plan) -> Any:
         """What Ray gives for a plan's tables."""
         return self._once((id(plan.train), id(plan.val)), plan, lambda: Data.of(plan))
 

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import connection
@@ -37,7 +37,7 @@ GRACE = 1.0
 class Company(NamedTuple):
     """The processes that train a fold together: how many there are, and the file by which they find each other."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # takes the place of tuple.count
     meeting: Path
 
     def joined(self, rank: int, device: Device) -> AbstractContextManager[None]:
@@ -76,7 +76,7 @@ class Training:
         said = self._said(pipe)
         if isinstance(said, str):  # whoever's company has died fails too: what has happened to that one is told
             others = [one for one in self.pipes if one is not pipe]
-            for other in connection.wait(others, GRACE) if others else []:
+            for other in speaking(others, GRACE) if others else []:
                 if isinstance(found := self._said(other), BaseException):
                     said = found
         if isinstance(said, BaseException):
@@ -90,7 +90,8 @@ class Training:
     def _said(self, pipe: Connection) -> fold.Event | BaseException | str | None:
         """A str is the traceback of a fault of ours."""
         try:
-            return pipe.recv()
+            said: fold.Event | BaseException | str = pipe.recv()
+            return said
         except EOFError:
             process = self.processes[pipe]
             process.join()
@@ -117,17 +118,22 @@ class Training:
             self.place.cleanup()
 
 
-def train(job: Job, devices: Sequence[Device]) -> Iterator[fold.Event]:
+def train(job: Job, devices: Sequence[Device]) -> fold.Events:
     """As `fold.train`, in processes of its own, one for each device."""
     training = start(job, devices)
     try:
         while not training.ended:
-            for pipe in connection.wait(training.pipes):
-                if (event := training.told(pipe)) is not None:  # type: ignore[arg-type]
+            for pipe in speaking(training.pipes):
+                if (event := training.told(pipe)) is not None:
                     yield event
     finally:
         training.ask_to_end()
         training.end(time.monotonic() + PATIENCE)
+
+
+def speaking(pipes: Iterable[Connection], seconds: float | None = None) -> list[Connection]:
+    """Those pipes through which something was said, or that are closed; waits for one, at most so long."""
+    return connection.wait(pipes, seconds)  # type: ignore[return-value]  # nothing but what it was given
 
 
 def start(job: Job, devices: Sequence[Device]) -> Training:

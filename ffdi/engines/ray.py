@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import console, stopping
 from ffdi.engines import process
-from ffdi.engines.job import Ask, Ended, Failed, Heard, Job
+from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
 from ffdi.engines.parcel import Data, File, Order, Sent
 from ffdi.engines.request import Request
 from ffdi.errors import FFDIError, TrainingError
@@ -106,7 +106,7 @@ class _Task:
         return Lost(why)
 
 
-def run(ask: Ask, request: Request) -> Iterator[Heard]:
+def run(ask: Ask, request: Request) -> Hearing:
     """Trains folds as tasks, as many at once as the cluster has room for, and publishes them here.
 
     Args:
@@ -117,7 +117,7 @@ def run(ask: Ask, request: Request) -> Iterator[Heard]:
         Stopped: where this process is to end; the same jobs go on there. So it is where the iterator is closed.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()
+    wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # decorated
     sent = Sent()
     train = _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
 
@@ -150,7 +150,8 @@ def _heard(task: _Task) -> fold.Event | Failed | Ended | None:
     try:
         event = task.told()
         if isinstance(event, _Going):
-            return task.take(event)
+            task.take(event)
+            return None
         if isinstance(event, Stopped):
             raise event
         return Failed(event) if isinstance(event, FFDIError) else event

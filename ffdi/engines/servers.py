@@ -72,7 +72,7 @@ class _Server:
             FFDIError: it cannot open the graph.
         """
         try:
-            found = self._got(answer)
+            found: _Said | FFDIError = self._got(answer)
         except RayError:
             return None
         if isinstance(found, FFDIError):
@@ -147,7 +147,8 @@ def _begun(seat: _Seat, given: Sequence[Any], images: int) -> _Server:
     """A server that has not opened the graph yet."""
     place = NodeAffinitySchedulingStrategy(seat.machine.node, soft=False)
     options = {"num_cpus": seat.cpus, "num_gpus": seat.gpus, "scheduling_strategy": place}
-    return _Server(seat.machine.name, _Actor.options(**options).remote(*given, Load.of(images, max(1, seat.cpus))))
+    actor = _Actor.options(**options)  # type: ignore[attr-defined]  # decorated
+    return _Server(seat.machine.name, actor.remote(*given, Load.of(images, max(1, seat.cpus))))
 
 
 def _scores(servers: list[_Server], ranges: Iterable[range]) -> Iterator[Part]:

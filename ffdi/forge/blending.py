@@ -78,15 +78,15 @@ def _sharpened(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _moved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = len(image)
     matrix = cv2.getRotationMatrix2D((size / 2, size / 2), 0, 1 + rng.uniform(-SCALE, SCALE))
-    matrix[:, 2] += rng.uniform(-1, 1, 2) * SHIFT * size
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(-1, 1, 2) * SHIFT * size
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _mask(size: int, landmarks: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
     """Float32 [size, size] from 0 to 1; never empty: small outlines vanish where they are softened."""
     for draw in count():
-        outlined = landmarks is not None and draw < HULLS
-        outline = _hull(size, landmarks, rng) if outlined else _shape(size, rng)
+        points = landmarks if draw < HULLS else None
+        outline = _shape(size, rng) if points is None else _hull(size, points, rng)
         mask = _softened(_bent(outline, rng), rng)
         if mask.any():
             return mask
@@ -97,6 +97,7 @@ def _shape(size: int, rng: np.random.Generator) -> np.ndarray:
     """An oval, or the convex hull of a few points in one; float32 [size, size], 0 or 1."""
     centre = np.array(CENTRE) + rng.uniform(-WANDER, WANDER, 2)
     axes = np.array([rng.uniform(*range_) for range_ in AXES])
+    radii: np.ndarray | float
     if rng.random() < 0.5:
         angles, radii = np.linspace(0, 2 * np.pi, 36, endpoint=False), 1.0
     else:

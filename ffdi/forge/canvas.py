@@ -33,7 +33,7 @@ class Frame:
 
     def fixed(self, points: Points) -> Array:
         """The points as OpenCV's fixed-point integers, int32 [m, 1, 2]."""
-        scaled = (np.float32(points) * self.n - 0.5) * (1 << SUBPIXEL_BITS)
+        scaled = (np.array(points, np.float32) * self.n - 0.5) * (1 << SUBPIXEL_BITS)
         return np.round(scaled).astype(np.int32)[:, None, :]
 
     def area(self, points: Points) -> Array:
@@ -75,7 +75,7 @@ class Sheet:
     """A person in the making, [n, n]: albedo in RGB, the side towards the lamp, tone and cover."""
 
     def __init__(self, frame: Frame, colour: Array, facing: Array, tone: Array, cover: Array) -> None:
-        self.albedo = np.empty((frame.n, frame.n, 3), np.uint8)
+        self.albedo: Array = np.empty((frame.n, frame.n, 3), np.uint8)
         self.albedo[:] = np.clip(colour, 0, 255)
         self.facing = facing.copy()
         self.tone = tone.copy()

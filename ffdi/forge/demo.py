@@ -98,7 +98,7 @@ def _sample(key: tuple[str, int, int]) -> Sample:
     families = list(MANIPULATIONS)
     family = "real" if index % 2 == 0 else families[index // 2 % len(families)]
     name = hashlib.md5(f"{seed}/{split}/{index}".encode()).hexdigest()
-    return Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), pair.integers(*BYTES)))
+    return Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), int(pair.integers(*BYTES))))
 
 
 def _picture(family: str, rng: np.random.Generator) -> np.ndarray:
@@ -135,4 +135,6 @@ def _encoded(picture: np.ndarray, quality: int) -> bytes:
 
 
 def _decoded(content: bytes) -> np.ndarray:
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded

@@ -38,7 +38,7 @@ def eye(frame: Frame, sitter: Sitter, light: Light, canvas: Array, side: int) ->
     window = np.s_[top : top + span, left : left + span]
     opening = frame.area(lid + sill[::-1])[window][..., None]
     canvas[window] = canvas[window] * (1 - opening) + eyeball[window] * opening
-    shade = sitter.skin * np.float32([0.5, 0.4, 0.38]) * light.strength
+    shade = sitter.skin * np.array([0.5, 0.4, 0.38], np.float32) * light.strength
     made_up = np.minimum(sitter.hair * 0.4, 60)
     lash = made_up * sitter.femininity + shade * 0.6 * (1 - sitter.femininity)
     crease = [(px, py - 0.013 * sitter.eye_size) for px, py in lid[2:-2]]
@@ -59,7 +59,7 @@ def _lids(sitter: Sitter, x: float, y: float, side: int) -> tuple[Points, Points
 
 def _eyeball(frame: Frame, sitter: Sitter, light: Light, canvas: Array, x: float, y: float) -> None:
     """White, iris, pupil and catch-light, to be seen through the lids' opening."""
-    white = np.float32([228, 222, 218]) * light.colour * min(light.strength, 1.0)
+    white = np.array([228, 222, 218], np.float32) * light.colour * min(light.strength, 1.0)
     iris, radius = sitter.iris * light.strength, 0.0225
     gx, gy = x + 0.010 * (sitter.gaze + sitter.yaw * 0.5), y - 0.003
     for low, tone in ((0.05, 1.0), (-0.014, 0.72)):
@@ -67,10 +67,10 @@ def _eyeball(frame: Frame, sitter: Sitter, light: Light, canvas: Array, x: float
         frame.fill(canvas, [(x + dx, y + dy) for dx, dy in corners], white * tone)
     frame.disc(canvas, gx, gy, radius, iris * 0.5)
     frame.disc(canvas, gx, gy + 0.002, radius * 0.82, np.clip(iris * 1.15, 0, 255))
-    frame.disc(canvas, gx, gy, radius * 0.42, np.float32([12, 10, 10]))
+    frame.disc(canvas, gx, gy, radius * 0.42, np.array([12, 10, 10], np.float32))
     # The cornea mirrors the lamp on the side from which the light comes.
     dx, dy = 0.011 * float(light.direction[0]), 0.011 * float(light.direction[1])
-    frame.disc(canvas, gx + dx, gy + dy, 0.006, np.float32([252, 252, 250]))
+    frame.disc(canvas, gx + dx, gy + dy, 0.006, np.array([252, 252, 250], np.float32))
 
 
 def glasses(rng: np.random.Generator, frame: Frame, sitter: Sitter, light: Light, canvas: Array) -> None:

@@ -40,7 +40,7 @@ def _relief(frame: Frame, sitter: Sitter) -> Array:
     centre = 0.5 + 0.012 * sitter.yaw
     across = ((frame.axis[None, :] - centre) / (half * 1.04)) ** 2
     height = 0.17 * np.sqrt(np.clip(1 - across, 0.01, 1)) * np.sqrt(half / sitter.width)
-    x, y, wide, high, depth = (c[:, None] for c in np.float32(_bumps(sitter)).T)
+    x, y, wide, high, depth = (c[:, None] for c in np.array(_bumps(sitter), np.float32).T)
     rows = np.exp(-0.5 * ((frame.axis - y) / high) ** 2) * depth
     columns = np.exp(-0.5 * ((frame.axis - x) / wide) ** 2)
     height += np.einsum("ky,kx->yx", rows, columns)
@@ -87,7 +87,7 @@ def _flush(frame: Frame, sitter: Sitter, albedo: Array) -> None:
     flush = 0.8 * frame.bump(place(sitter, 0, 1.5), NOSE_LINE - 0.01, 0.03, 0.025)
     for side in (-1, 1):
         flush += frame.bump(place(sitter, side * 0.135), 0.55, 0.055, 0.045)
-    weight = 1 - flush[..., None] * np.float32([0.09, 0.10]) * (0.5 + 0.6 * sitter.femininity)
+    weight = 1 - flush[..., None] * np.array([0.09, 0.10], np.float32) * (0.5 + 0.6 * sitter.femininity)
     albedo[..., 1:] = np.round(albedo[..., 1:] * weight)
 
 
@@ -106,8 +106,8 @@ def _beard(rng: np.random.Generator, frame: Frame, sitter: Sitter, albedo: Array
 
 def _lips(frame: Frame, sitter: Sitter, albedo: Array) -> None:
     """Paints both lips on the uint8 albedo in place."""
-    made_up = np.float32([170, 52, 62]) * sitter.femininity + sitter.skin * (1 - sitter.femininity)
-    rose = sitter.skin * np.float32([0.90, 0.66, 0.66]) * 0.75 + made_up * 0.25
+    made_up = np.array([170, 52, 62], np.float32) * sitter.femininity + sitter.skin * (1 - sitter.femininity)
+    rose = sitter.skin * np.array([0.90, 0.66, 0.66], np.float32) * 0.75 + made_up * 0.25
     upper, lower = _lip_curves(sitter)
     inner_top, inner_low = _inner_curves(sitter)
     rows = np.s_[int((MOUTH_LINE - 0.06) * frame.n) : int((MOUTH_LINE + 0.08) * frame.n)]
@@ -148,10 +148,10 @@ def _gap(sitter: Sitter) -> float:
 def mouth(frame: Frame, sitter: Sitter, light: Light, canvas: Array) -> None:
     """The line between the lips, or the open mouth with teeth, on the lit canvas, uint8 [n, n, 3], in place."""
     top, low = _inner_curves(sitter)
-    dark = sitter.skin * np.float32([0.40, 0.25, 0.23]) * light.strength
+    dark = sitter.skin * np.array([0.40, 0.25, 0.23], np.float32) * light.strength
     if _gap(sitter) > 0:
         frame.fill(canvas, top + low[::-1], dark * 0.8)
-        enamel = np.float32([232, 226, 218]) * light.colour * light.strength * 0.92
+        enamel = np.array([232, 226, 218], np.float32) * light.colour * light.strength * 0.92
         edge = [(x, y + 0.75 * (q - y)) for (x, y), (_, q) in zip(top, low, strict=True)]
         frame.fill(canvas, top[1:-1] + edge[1:-1][::-1], np.clip(enamel, 0, 245))
     frame.stroke(canvas, top, dark, 0.005)

@@ -54,7 +54,7 @@ def make(
     top, left = (edge - height) // 2, (edge - width) // 2
     whole = _square(real, edge)
     other = cv2.resize(partner, (edge, edge), interpolation=cv2.INTER_AREA)
-    kind = kinds[rng.integers(len(kinds))]
+    kind = kinds[int(rng.integers(len(kinds)))]
     if kind == "self_blend" and landmarks is not None:
         moved = (landmarks * (width, height) + (left, top)) / edge
         fake, _ = self_blend(whole, other, rng, moved)

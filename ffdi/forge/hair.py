@@ -20,7 +20,7 @@ def strands(rng: np.random.Generator, frame: Frame, sitter: Sitter) -> Array:
     bend = rng.uniform(0, 0.03) * np.sin(y * rng.uniform(20, 45) + rng.uniform(0, 6))
     streaks = sum(np.interp(np.arange(600), np.linspace(0, 600, k), rng.normal(0, 1, k)) for k in (40, 110, 260))
     index = np.clip((angle + bend) * 150 + 300, 0, 599).astype(np.int32)
-    return (streaks / 1.6).astype(np.float32)[index]
+    return np.asarray(streaks / 1.6, np.float32)[index]
 
 
 def front_hair(rng: np.random.Generator, frame: Frame, sitter: Sitter, strands: Array) -> Array:

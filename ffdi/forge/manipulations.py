@@ -116,7 +116,7 @@ def _move(image: np.ndarray, rng: np.random.Generator, shift: float, turn: float
     """Shifts (parts of the width), turns (degrees) and scales: an alignment that is not perfect."""
     size = len(image)
     matrix = cv2.getRotationMatrix2D((size / 2, size / 2), rng.uniform(-turn, turn), 1 + rng.uniform(-scale, scale))
-    matrix[:, 2] += rng.uniform(-shift, shift, 2) * size
+    matrix[:, 2] = matrix[:, 2] + rng.uniform(-shift, shift, 2) * size
     return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ffdi.forge.canvas import Array
 
-SKINS = np.float32(
+SKINS = np.array(
     [
         (248, 222, 205),
         (238, 204, 180),
@@ -16,9 +16,10 @@ SKINS = np.float32(
         (170, 120, 90),
         (130, 90, 68),
         (98, 68, 54),
-    ]
+    ],
+    np.float32,
 )
-HAIRS = np.float32(
+HAIRS = np.array(
     [
         (30, 26, 26),
         (46, 34, 29),
@@ -27,10 +28,13 @@ HAIRS = np.float32(
         (134, 76, 46),
         (180, 138, 90),
         (216, 182, 130),
-    ]
+    ],
+    np.float32,
 )
-GREYS = np.float32([(120, 118, 118), (176, 174, 172), (222, 220, 216)])
-IRISES = np.float32([(70, 44, 28), (92, 62, 36), (110, 96, 52), (84, 112, 82), (78, 112, 150), (110, 124, 134)])
+GREYS = np.array([(120, 118, 118), (176, 174, 172), (222, 220, 216)], np.float32)
+IRISES = np.array(
+    [(70, 44, 28), (92, 62, 36), (110, 96, 52), (84, 112, 82), (78, 112, 150), (110, 124, 134)], np.float32
+)
 
 
 def between(palette: Array, where: float) -> Array:
@@ -43,5 +47,5 @@ def between(palette: Array, where: float) -> Array:
 def muted(rng: np.random.Generator) -> Array:
     """Any hue, but no loud one: for walls, clothes and rims; float32 [3]."""
     hue, saturation, value = rng.uniform(0, 180), rng.uniform(15, 110), rng.uniform(60, 225)
-    pixel = np.uint8([[[hue, saturation, value]]])
+    pixel = np.array([[[hue, saturation, value]]], np.uint8)
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)

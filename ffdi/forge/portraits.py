@@ -87,7 +87,7 @@ def _ears(frame: Frame, sitter: Sitter, light: Light, sheet: Sheet) -> None:
     for side in (-1, 1):
         x = 0.5 + side * (sitter.width - 0.002) - 0.012 * sitter.yaw
         lobe = pairs(x + 0.03 * np.cos(angle), 0.475 + 0.06 * np.sin(angle + 0.25 * side))
-        frame.fill(sheet.albedo, lobe, sitter.skin * np.float32([1.0, 0.92, 0.9]))
+        frame.fill(sheet.albedo, lobe, sitter.skin * np.array([1.0, 0.92, 0.9], np.float32))
         ears = np.maximum(ears, frame.area(lobe))
         tone -= 0.35 * frame.bump(x + 0.008 * side, 0.475, 0.009, 0.026)
     sheet.lay(ears, frame.facing(frame.blurred(ears, 0.012) * 0.03, light), tone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 SETUP = """import os, shutil, subprocess, sys
 from pathlib import Path
@@ -86,9 +87,9 @@ def _run(*words: str) -> str:
 
 def _notebook(texts: Sequence[str]) -> str:
     """The file of a notebook: a heading, and cells of code."""
-    cells = [{"cell_type": "markdown", "id": "head", "metadata": {}, "source": _lines(texts[0])}]
+    cells: list[dict[str, Any]] = [{"cell_type": "markdown", "id": "head", "metadata": {}, "source": _lines(texts[0])}]
     for number, text in enumerate(texts[1:], 1):
-        code = {"execution_count": None, "outputs": [], "source": _lines(text)}
+        code: dict[str, Any] = {"execution_count": None, "outputs": [], "source": _lines(text)}
         cells.append({"cell_type": "code", "id": f"cell-{number}", "metadata": {}, **code})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     whole = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ffdi import config, console, documents, machine
 from ffdi.data import doctor, twins
@@ -16,6 +16,7 @@ from ffdi.pipeline import sources
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
+Found = TypeVar("Found")
 NAMED = 10
 """Pictures named on the screen; doctor.json has all."""
 
@@ -61,12 +62,13 @@ def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
         return _last(search.twins(pairs), bar, "comparing pictures")
 
 
-def _last(events: Iterator[Any], bar: console.Bar, label: str) -> Any:
+def _last(events: Iterator[int | Found], bar: console.Bar, label: str) -> Found:
     """What a search ends with; the counts before it move the bar."""
     for event in events:
-        if isinstance(event, int):
-            bar.at(event, label)
-    return event
+        if not isinstance(event, int):
+            return event
+        bar.at(event, label)
+    raise AssertionError("a search ends with what it has found")
 
 
 def _show(diagnosis: Diagnosis) -> None:

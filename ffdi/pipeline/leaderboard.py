@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -94,7 +94,7 @@ def _begun(experiment: Experiment, settings: Config) -> str:
 
 def _mean_auc(folders: Sequence[FoldFolder]) -> float:
     """Of the last epochs, on the folds that are held out."""
-    return sum(pd.read_csv(folder.history_path)["val_auc"].iloc[-1] for folder in folders) / len(folders)
+    return sum(float(pd.read_csv(folder.history_path)["val_auc"].iloc[-1]) for folder in folders) / len(folders)
 
 
 def _changed(experiment: Experiment) -> bool:
@@ -141,12 +141,12 @@ def _comparison(stratified: Experiment, clusters: Experiment) -> str:
 
 def _mean_of_folds(experiment: Experiment) -> float:
     folds = documents.read(experiment.metrics_path)["folds"].values()
-    return sum(score["auc"] for score in folds) / len(folds)
+    return sum(float(score["auc"]) for score in folds) / len(folds)
 
 
 def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
     """A row as words."""
-    shown = {
+    shown: dict[str, Callable[[Any], str]] = {
         "folds": lambda folds: folds.removesuffix(" stratified"),
         "oof_auc": lambda auc: f"{auc:.4f}",
         "oof_interval": intervals.words,

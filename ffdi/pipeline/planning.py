@@ -191,7 +191,8 @@ def plan(experiment: Experiment, settings: Config, material: Material, where: De
     from ffdi.data import folds
     from ffdi.training.fold import Plan
 
-    identity = Identity.of(settings, weights and hashes.sha256(weights), hashes.of_text(material.roster))
+    digest = None if weights is None else hashes.sha256(weights)
+    identity = Identity.of(settings, digest, hashes.of_text(material.roster))
     train = material.train
     assert train.target is not None
     if experiment.resolved_path.is_file():

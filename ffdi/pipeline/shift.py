@@ -108,7 +108,8 @@ def _slices(
         group = None if deal.group is None else deal.group[rows]
         parts = slices.by(value, oof.target[rows], oof.ranks[rows], group)
         if name in BANDS:
-            parts.sort(key=lambda part, order=BANDS[name]: order.index(part.value))
+            order = BANDS[name]
+            parts.sort(key=lambda part: order.index(part.value))
         found[name] = [asdict(part) for part in parts]
     return {name: parts for name, parts in found.items() if parts}
 

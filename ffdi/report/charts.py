@@ -6,11 +6,13 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.typing import RcKeyType
 
 from ffdi.scoring import metrics, tally
 from ffdi.scoring.metrics import ECE_BINS
@@ -30,7 +32,7 @@ CORNER = 1e-4
 """False positive rate at which the enlarged corner begins."""
 SPOT = 12.0
 """Points in diameter of a bin that holds all images."""
-STYLE = {"svg.fonttype": "none", "text.parse_math": False}
+STYLE: dict[RcKeyType, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 """Words stay words, also those with a dollar sign."""
 
 Scored = Mapping[str, tuple[np.ndarray, np.ndarray]]
@@ -93,8 +95,8 @@ def calibration(scored: Scored) -> str:
         bins = metrics.calibration_bin(y_pred)
         images = np.bincount(bins, minlength=ECE_BINS)
         held = images > 0
-        means = [np.bincount(bins, values, ECE_BINS)[held] / images[held] for values in (y_pred, target)]
-        axes.scatter(*means, s=SPOT**2 * images[held] / len(target) + 6, color=_colour(number), label=name)
+        score, share = (np.bincount(bins, values, ECE_BINS)[held] / images[held] for values in (y_pred, target))
+        axes.scatter(score, share, s=SPOT**2 * images[held] / len(target) + 6, color=_colour(number), label=name)
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
     axes.set(xlabel="y_pred, mean of a bin", ylabel="share of fakes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return _svg(axes, f"Calibration of {', '.join(scored)}: share of fakes over y_pred")
@@ -102,7 +104,7 @@ def calibration(scored: Scored) -> str:
 
 def histogram(name: str, target: np.ndarray, y_pred: np.ndarray) -> str:
     """How many images of each class have which y_pred."""
-    axes, edges = _axes(), np.linspace(0, 1, BINS + 1)
+    axes, edges = _axes(), np.linspace(0, 1, BINS + 1).tolist()
     for label, word in enumerate(("real", "fake")):
         of_class = y_pred[target == label]
         axes.hist(of_class, edges, color=_colour(label), alpha=0.35)
@@ -138,6 +140,7 @@ def _svg(axes: Axes, label: str) -> str:
     for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
         text.set(color=INK, fontsize=LETTERS)
     file = io.StringIO()
+    assert isinstance(axes.figure, Figure)
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend(frameon=False, fontsize=LETTERS, labelcolor=INK)

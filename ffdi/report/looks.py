@@ -35,7 +35,7 @@ def light(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> where light falls: its greys blurred and stretched, from violet (dark) to yellow (bright)."""
     greys = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     broad = cv2.GaussianBlur(greys, (0, 0), max(greys.shape) * BROAD)
-    stretched = cv2.normalize(broad, None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+    stretched = cv2.normalize(broad, np.empty_like(broad), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
     return _enlarged(cv2.cvtColor(cv2.applyColorMap(stretched, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB))
 
 

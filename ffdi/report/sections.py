@@ -66,7 +66,7 @@ def curves(experiments: Sequence[Experiment], k: int) -> Section:
     for one in experiments:
         history = {f"fold {number}": pd.read_csv(one.fold(number).history_path) for number in range(k)}
         named = {f"{one.name} {name}" if len(experiments) > 1 else name: epochs for name, epochs in history.items()}
-        drawn += charts.curves({name: epochs.to_dict("list") for name, epochs in named.items()})
+        drawn += charts.curves({name: _columns(epochs) for name, epochs in named.items()})
     return Section("Learning curves", charts=drawn)
 
 
@@ -158,6 +158,10 @@ def origin(experiments: Sequence[Experiment]) -> Section:
 def texts(experiments: Sequence[Experiment]) -> dict[str, str]:
     """Each config.toml as it stands."""
     return {f"{one.name}/config.toml": one.config_path.read_text(encoding="utf-8") for one in experiments}
+
+
+def _columns(frame: pd.DataFrame) -> dict[str, list[float]]:
+    return {str(name): column.tolist() for name, column in frame.items()}
 
 
 def _scores(name: str, score: Mapping[str, Any]) -> list[str]:

@@ -67,6 +67,7 @@ def read(path: Path) -> Ledger:
         ExperimentError: missing, or not a ledger.
     """
     try:
+        types: dict[str, str | type[str]]
         types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32", "weights": str}
         frame = pd.read_csv(path, dtype=types, keep_default_na=False)  # an image may be called NA
         return Ledger(*(frame[name].to_numpy() for name in types))

@@ -73,7 +73,7 @@ class _Optuna:
         sampler = optuna.samplers.TPESampler(seed=seed)
         self._study, self._space, self._left = optuna.create_study(direction="maximize", sampler=sampler), space, trials
         self._open: list[tuple[Keys, optuna.Trial]] = []
-        self.foreseen = space.ends()
+        self.foreseen: Sequence[Keys] = space.ends()
 
     def ask(self) -> Keys | None:
         if not self._left:

@@ -137,7 +137,7 @@ class Experiment:
         Raises:
             ExperimentError: it is missing or was changed.
         """
-        expected = documents.read(self.resolved_path, {"folds": str})["folds"]
+        expected: str = documents.read(self.resolved_path, {"folds": str})["folds"]
         hashes.check(
             self.folds_path,
             expected,

@@ -7,9 +7,9 @@ sigmoid(b - a), so z = b - a has the same probability and the same loss (docs/tr
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import safetensors.torch
-import timm
 import torch
 from torch import nn
 
@@ -23,6 +23,9 @@ from ffdi.training import tensors
 from ffdi.training import weights as starting
 from ffdi.training.residual import Residual
 
+if TYPE_CHECKING:
+    from ffdi.training.weights import Backbone
+
 WINDOW = 7 / 8
 """Edge of the windows of test-time crops, in parts of the image's."""
 HEAD_STD = 0.01
@@ -32,9 +35,12 @@ HEAD_STD = 0.01
 class Detector(nn.Module):
     """uint8 [B, S, S, 3] RGB -> logit float32 [B]; the probability of a fake is its sigmoid."""
 
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         residual: Residual | None = None,
@@ -96,6 +102,8 @@ class Shrunk(nn.Module):
     Two products of matrices, which every runtime multiplies alike; operators that resize differ between them.
     """
 
+    area: torch.Tensor
+
     def __init__(self, network: nn.Module, large: int, small: int) -> None:
         super().__init__()
         self.network = network
@@ -121,7 +129,7 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
     residual = None if config.residual == "none" else residuals.build(config.residual)
     options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
     if weights is None:
-        backbone = timm.create_model(config.backbone, **options)
+        backbone = starting.create(config.backbone, **options)
     else:
         backbone = starting.load(config.backbone, weights, options)
     _reset_head(backbone)
@@ -172,7 +180,7 @@ def start(config: Config, weights: Path | None) -> Detector:
     return build(config.model, weights).eval()
 
 
-def _reset_head(backbone: nn.Module) -> None:
+def _reset_head(backbone: Backbone) -> None:
     """Begins every network near probability 1/2: timm scales some heads by the number of classes, and one is few."""
     for module in starting.head_modules(backbone):
         if isinstance(module, nn.Linear | nn.Conv2d):

@@ -6,14 +6,18 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.profiler import ProfilerActivity
 
 from ffdi import machine
 from ffdi.data.loader import Supply
 from ffdi.errors import ConfigError, DeviceError
 
+Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MOST_WORKERS = 8
 FIRST = "cuda:0"
@@ -89,18 +93,18 @@ class Device:
         dtype = PRECISIONS[self.precision]
         return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
-    def scaler(self) -> torch.amp.GradScaler:
+    def scaler(self) -> GradScaler:
         """Loss scaling, which fp16 alone needs."""
-        return torch.amp.GradScaler(self.torch.type, enabled=self.precision == "fp16")
+        return GradScaler(self.torch.type, enabled=self.precision == "fp16")
 
-    def prepare(self, network: torch.nn.Module) -> torch.nn.Module:
+    def prepare(self, network: Network) -> Network:
         """Moves a network here, in the layout that convolutions are fast in, and gives torch its threads."""
         torch.set_num_threads(self.threads)
         if self.name == "cpu":
             machine.keep_freed_memory()
-        return network.to(self.torch, memory_format=torch.channels_last)
+        return network.to(self.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes both
 
-    def send(self, tensor: torch.Tensor) -> torch.Tensor:
+    def send(self, tensor: Tensor) -> Tensor:
         """Moves a tensor here; from pinned memory without waiting for it."""
         return tensor.to(self.torch, non_blocking=self.pin_memory)
 
@@ -133,7 +137,7 @@ def choose(asked: str, precision: str | None, workers: int | None, *, depthwise:
             "train.precision = 'fp16' needs a CUDA device", hint="set train.precision to 'auto', 'bf16' or 'fp32'"
         )
     chosen, said = {"auto": (best, reason), None: ("fp32", "as for every score")}.get(
-        precision, (precision, "as config.toml has it")
+        precision, (str(precision), "as config.toml has it")
     )
     workers = default_workers if workers is None else workers
     line = f"{why}; {chosen}: {said}; {threads} threads, {workers} loader workers"

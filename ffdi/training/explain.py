@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import cv2
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from torch import nn
 from ffdi.training import device as devices
 from ffdi.training.detector import Detector
 from ffdi.training.device import Device
+
+if TYPE_CHECKING:
+    from ffdi.training.weights import Backbone
 
 CELLS = 10
 """Along an edge of the map that is taken, at least, where a network has such a one: deeper maps say what, not where."""
@@ -45,7 +50,7 @@ def heat(network: Detector, images: np.ndarray, device: Device) -> np.ndarray:
     return _map(_planes(seen[0], last), _planes(slopes, last))
 
 
-def _layer(backbone: nn.Module, edge: int) -> nn.Module:
+def _layer(backbone: Backbone, edge: int) -> nn.Module:
     """The deepest layer with `CELLS` along an edge; the first where none has as many.
 
     Of layers of one scale, as transformers have them, the last but one: behind the last one a head may read the token

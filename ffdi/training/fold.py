@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,9 +49,11 @@ class Plan:
 
 
 Event = Resumed | Lost | Step | EpochRecord | Unhealthy
+Events = Generator[Event, None, None]
+"""What happens in a training; closed, or thrown `Stopped` into, it ends in good order."""
 
 
-def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = None) -> Iterator[Event]:
+def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = None) -> Events:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
     Where several processes do so together (`ranks`), the first one writes. After `until` epochs, if that is not all of
@@ -83,7 +85,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
             if isinstance(event, Step):
                 saving.save_if_due(state)
             yield event
-            if isinstance(event, EpochRecord) and event.epoch + 1 == until < config.train.epochs:
+            if isinstance(event, EpochRecord) and until is not None and event.epoch + 1 == until < config.train.epochs:
                 saving.save(state)
                 return
         saving.save_if_due(state)

@@ -26,7 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
 from ffdi.data.order import Share
-from ffdi.training.device import Device
+from ffdi.training.device import Device, Network
 
 PATIENCE = timedelta(hours=2)
 """How long one waits for the others, which may have many images more to look at."""
@@ -100,7 +100,7 @@ def gathered(values: np.ndarray) -> np.ndarray:
     return np.concatenate(found)
 
 
-def prepared(network: nn.Module, device: Device) -> nn.Module:
+def prepared(network: Network, device: Device) -> Network:
     """A network whose BatchNorm sees the whole batch, where its device has a layer for that; see `whole_batches`."""
     return network if count() == 1 or device.name == "cpu" else convert_sync_batchnorm(network)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.optim import param_groups_layer_decay
@@ -15,6 +15,9 @@ from torch.nn import functional
 from ffdi.config import TrainConfig
 from ffdi.errors import ConfigError, nearest
 from ffdi.training.weights import head_modules
+
+if TYPE_CHECKING:
+    from ffdi.training.weights import Backbone
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
@@ -58,7 +61,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group["lr_scale"]
 
 
-def freeze(backbone: nn.Module, frozen: bool) -> None:
+def freeze(backbone: Backbone, frozen: bool) -> None:
     """Puts a network in training mode; frozen, only its head learns, and BatchNorm stays as it is."""
     backbone.train(not frozen)
     for parameter in backbone.parameters():

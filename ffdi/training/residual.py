@@ -28,6 +28,8 @@ class Residual(nn.Module):
     Exact in float32 whatever is trained in: seven bits do not hold the difference of two bright pixels.
     """
 
+    kernels: torch.Tensor
+
     def __init__(self, kernels: torch.Tensor, groups: int, clip: float) -> None:
         super().__init__()
         self.register_buffer("kernels", kernels, persistent=False)

@@ -22,14 +22,14 @@ def ascended(network: nn.Module, rho: float) -> Iterator[None]:
     paused = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
     with torch.no_grad():
         for one in moved:
-            one.add_(one.grad * (rho / (norm + 1e-12)))  # type: ignore[operator]
-    for one in paused:
-        one.track_running_stats = False
+            one.add_(one.grad * (rho / (norm + 1e-12)))
+    for layer in paused:
+        layer.track_running_stats = False
     try:
         yield
     finally:
-        for one in paused:
-            one.track_running_stats = True
+        for layer in paused:
+            layer.track_running_stats = True
         with torch.no_grad():
             for one, weights in zip(moved, before, strict=True):
                 one.copy_(weights)

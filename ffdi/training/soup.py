@@ -30,7 +30,8 @@ def average(detectors: Sequence[Detector], batches: Iterable[Batch], device: Dev
     averaged = AveragedModel(detectors[0])
     for detector in detectors:
         averaged.update_parameters(detector)
-    soup: Detector = averaged.module
+    soup = averaged.module
+    assert isinstance(soup, Detector)
     device.prepare(soup)
     with torch.inference_mode(), devices.exact():
         update_bn((device.send(batch.images) for batch in batches), soup)

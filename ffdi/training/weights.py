@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import huggingface_hub as hub
 import safetensors
@@ -20,6 +20,19 @@ from torch import nn
 from ffdi.config import ModelConfig
 from ffdi.errors import ConfigError, nearest
 from ffdi.training import unpickle
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
+
+    class Backbone(nn.Module):
+        """What timm's networks have beside an nn.Module's own; none of their classes says so for all of them."""
+
+        feature_info: list[dict[str, Any]] | FeatureInfo
+        pretrained_cfg: dict[str, Any]
+        forward_features: Callable[[torch.Tensor], torch.Tensor]
+        forward_head: Callable[..., torch.Tensor]
+        get_classifier: Callable[[], nn.Module | tuple[nn.Module, nn.Module]]
+
 
 HUB_SECONDS = 5
 """How long the hub may take to answer at all."""
@@ -48,7 +61,12 @@ def find(config: ModelConfig, root: Path) -> Path | None:
     return path
 
 
-def load(backbone: str, weights: Path, options: dict[str, Any]) -> nn.Module:
+def create(backbone: str, **options: Any) -> Backbone:
+    """timm's network of that name."""
+    return cast("Backbone", timm.create_model(backbone, **options))
+
+
+def load(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
     """timm's network with the weights of a file.
 
     Args:
@@ -65,11 +83,9 @@ def load(backbone: str, weights: Path, options: dict[str, Any]) -> nn.Module:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            drawn = timm.create_model(backbone, **options)
+            drawn = create(backbone, **options)
             torch.manual_seed(0)
-            loaded = timm.create_model(
-                backbone, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, **options
-            )
+            loaded = create(backbone, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, **options)
     except (RuntimeError, KeyError) as error:
         raise _misfit(given, backbone, first_line(error)) from None
     if left := list(_left_as_drawn(drawn, loaded)):
@@ -77,7 +93,7 @@ def load(backbone: str, weights: Path, options: dict[str, Any]) -> nn.Module:
     return loaded
 
 
-def head_modules(backbone: nn.Module) -> list[nn.Module]:
+def head_modules(backbone: Backbone) -> list[nn.Module]:
     """The modules of the classifier, or of both where a network has two."""
     head = backbone.get_classifier()
     return [module for one in (head if isinstance(head, tuple) else (head,)) for module in one.modules()]
@@ -107,7 +123,7 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _left_as_drawn(drawn: nn.Module, loaded: nn.Module) -> Iterator[str]:
+def _left_as_drawn(drawn: Backbone, loaded: Backbone) -> Iterator[str]:
     """Names of weights that a file did not change; vectors are passed over, for all of them may begin alike."""
     head = {id(parameter) for module in head_modules(loaded) for parameter in module.parameters()}
     pairs = zip(drawn.named_parameters(), loaded.parameters(), strict=True)
@@ -155,8 +171,8 @@ def _misfit(weights: Path, backbone: str, reason: str) -> ConfigError:
 
 
 def _from_hub(backbone: str) -> Path:
-    repository = timm.get_pretrained_cfg(backbone).hf_hub_id
-    if not repository:
+    published = timm.get_pretrained_cfg(backbone)
+    if published is None or not (repository := published.hf_hub_id):
         raise ConfigError(
             f"timm has no published weights of {backbone}",
             hint="set model.pretrained = false, or model.weights_file, in config.toml",
