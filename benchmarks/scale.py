@@ -20,9 +20,20 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+    from ffdi.config import Config
+    from ffdi.data.loader import Batch
+    from ffdi.training.device import Device
+    from ffdi.training.recipe import Loss
+    from ffdi.training.state import State
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -124,29 +135,32 @@ def train(root: str, steps: int) -> None:
     from ffdi.store.workspace import Workspace
     from ffdi.training import fit
 
-    step, times = fit.step, []
+    times: list[float] = []
+    step = fit.step
 
-    def watched(*arguments: object) -> object:
+    def watched(network: Module, state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> Tensor:
         times.append(time.time())
         if len(times) == steps:
             main, workers = own_megabytes(os.getpid()), [own_megabytes(pid) for pid in children()]
             pace = (steps - 11) * 64 / (times[-1] - times[10])
             print(f"first step {times[0]} {main} {max(workers, default=0)} {pace}", flush=True)
             os._exit(0)
-        return step(*arguments)  # type: ignore[arg-type]
+        return step(network, state, batch, criterion, config, device)
 
-    fit.step = watched  # type: ignore[assignment]
-    flags = {
-        "folds": "0",
-        "device": "cpu",
-        "engine": Engine("local", None, 1, 1),
-        "workers": 2,
-        "accept": "leaks,shortcuts",
-        "fresh": True,
-        "profiled": False,
-        "max_time": None,
-    }
-    train_folds.run(Workspace.of(PROJECT), ["scale"], data=f"{root}/data/set", **flags)  # type: ignore[arg-type]
+    fit.step = watched
+    train_folds.run(
+        Workspace.of(PROJECT),
+        ["scale"],
+        data=f"{root}/data/set",
+        folds="0",
+        device="cpu",
+        engine=Engine("local", None, 1, 1),
+        workers=2,
+        accept="leaks,shortcuts",
+        fresh=True,
+        profiled=False,
+        max_time=None,
+    )
 
 
 def own_megabytes(pid: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -20,7 +20,9 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 CPU_BATCH = 4
 """Images at a time on a core: more are not faster, and the last of them keep one core waiting for the other."""
 DEVICE_BATCH = 64
-Options = Callable[[int, Path], list[object]]
+Provider = str | tuple[str, dict[str, Any]]
+"""A provider, or one with its options."""
+Options = Callable[[int, Path], list[Provider]]
 """A device's number and the graph's file -> providers with their options, the wanted one first."""
 
 
@@ -41,7 +43,7 @@ def on_device(providers: Options, name: str, model: Path, index: int, load: Load
     wanted = providers(index, model)
     session = _session(model, wanted, 1)
     runs = session.get_providers()[0]
-    if runs != wanted[0][0]:  # type: ignore[index]
+    if runs != wanted[0][0]:
         raise DeviceError(
             f"--device {name}:{index}: ONNX Runtime fell back to {runs}; its libraries for {name} did not load",
             hint="pass --device auto or --device cpu",
@@ -75,11 +77,11 @@ def _bound(session: onnxruntime.InferenceSession, index: int, batch: int) -> Run
     return run
 
 
-def _cuda(tf32: bool, index: int, _model: Path) -> list[object]:
+def _cuda(tf32: bool, index: int, _model: Path) -> list[Provider]:
     return [(CUDA, {"device_id": index, "use_tf32": int(tf32)}), CPU]
 
 
-def _tensorrt(index: int, model: Path) -> list[object]:
+def _tensorrt(index: int, model: Path) -> list[Provider]:
     cache = str(model.parent / ".tensorrt")  # an engine takes minutes to build
     options: dict[str, Any] = {"device_id": index, "trt_engine_cache_enable": True, "trt_engine_cache_path": cache}
     return [(TENSORRT, {**options, "trt_timing_cache_enable": True}), *_cuda(True, index, model)]
@@ -105,7 +107,7 @@ def _devices() -> int:
     return count.value if works else 0
 
 
-def _session(model: Path, providers: list[object], threads: int) -> onnxruntime.InferenceSession:
+def _session(model: Path, providers: Sequence[Provider], threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is said by the caller, in its own words
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
