@@ -159,6 +159,7 @@ def train(root: str, steps: int) -> None:
         accept="leaks,shortcuts",
         fresh=True,
         profiled=False,
+        tensorboard=False,
         max_time=None,
     )
 
