@@ -179,6 +179,15 @@ class Bar:
         """Prints a line above the bar."""
         if _heard is not None:
             _heard.lines.append(line)
+        self._print(line)
+
+    def warn(self, line: str) -> None:
+        """Prints a line above the bar that says what is not as it should be."""
+        if _heard is not None:
+            _heard.warnings.append(line)
+        self._print(line)
+
+    def _print(self, line: str) -> None:
         self._progress.console.print(line, markup=False, soft_wrap=True, highlight=False)
 
 

@@ -76,10 +76,15 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
         console.warn("so")
         with console.bar("waiting", 2) as bar:
             bar.say("half")
+            bar.warn("ill")
         with console.listening() as inner:
             console.say("deeper")
     assert heard == Heard(
-        [], [], ["so"], ["half"], [{"heading": "sizes", "columns": ["", "AUC", "count"], "rows": [["one", None, 3]]}]
+        [],
+        [],
+        ["so", "ill"],
+        ["half"],
+        [{"heading": "sizes", "columns": ["", "AUC", "count"], "rows": [["one", None, 3]]}],
     )
     assert inner.lines == ["deeper"]
     assert json.loads(heard.json(verb="x"))["tables"][0]["rows"][0][1] is None

@@ -197,7 +197,7 @@ class _Sweep:
         trial = self.going[job]
         name = trial.experiment.name
         for remark in screens.remarks(event):
-            bar.say(f"{name}  {remark}")
+            bar.warn(f"{name}  {remark}")
         if isinstance(event, Step):
             bar.at(event.epoch + (event.step + 1) / event.steps, name)
         elif isinstance(event, EpochRecord):
@@ -208,7 +208,7 @@ class _Sweep:
             del self.going[job]
             trial.held.close()
             if isinstance(event, Failed):
-                bar.say(f"{name}: {event.error.what}; {event.error.hint}")
+                bar.warn(f"{name}: {event.error.what}; {event.error.hint}")
             self._compare(trial, -math.inf if isinstance(event, Failed) else trial.curve[self._until(trial) - 1], bar)
 
     def _compare(self, trial: Trial, auc: float, bar: Bar) -> None:

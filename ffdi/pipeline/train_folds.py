@@ -145,7 +145,9 @@ def _train(trainings: Sequence[_Training], run: Run, boards: Boards | None) -> N
                 bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
             if boards is not None and isinstance(event, EpochRecord):
                 boards.tell(job.folder.board_folder, event)
-            for line in (*screens.remarks(event), *_progress(event, epochs)):
+            for remark in screens.remarks(event):
+                bar.warn(f"{name}  {remark}")
+            for line in _progress(event, epochs):
                 bar.say(f"{name}  {line}")
 
 
