@@ -90,13 +90,22 @@ def listening(end: float | None = None, *, interrupts: bool = True) -> Iterator[
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides."""
+def deaf(*, at_first: bool = False) -> Iterator[None]:
+    """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides.
+    `at_first` SIGTERM waits too, in them and in those that they begin, each until it is `awake`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]) if at_first else None
     try:
         yield
     finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, before)
+
+
+def awake() -> None:
+    """This process hears SIGTERM from now on, also one that has waited."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
 def with_parent() -> None:

@@ -14,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,6 @@ from ffdi import documents
 from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.faults_preload"])
 LIMIT = 120.0
 """Seconds after which a verb counts as hanging."""
 CLOCKS = ["images_per_second", "seconds"]
@@ -64,8 +64,17 @@ class Ended(NamedTuple):
     seconds: float
 
 
+def serve() -> int:
+    """Begins the process that all others are forked from; its number. ffdi's own are forked from it too, where they are
+    begun in this one or in one that was forked."""
+    CONTEXT.set_forkserver_preload(["tests.faults_preload"])
+    forkserver.ensure_running()
+    return forkserver._forkserver._forkserver_pid
+
+
 def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
     """Calls `invoke WORDS` on a workspace, with a fault."""
+    serve()
     said, calls = root.with_name(f"{root.name}.said"), root.with_name(f"{root.name}.calls")
     for path in (said, calls):
         path.write_text("")
@@ -119,19 +128,31 @@ LASTING: dict[str, Callable[[Path], object]] = {
 
 def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None) -> None:
     """In the process."""
+    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+    _watch(root, calls, fault)
+    if fault is not None and fault.kind == "full":
+        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, fault.size))
+    call(words, root, descriptor, descriptor)
+
+
+def call(words: Sequence[str], root: Path, out: int, err: int) -> None:
+    """In a process that was forked: calls `invoke WORDS` on a workspace, as a process that a person begins.
+
+    Args:
+        out: the descriptor that it prints to.
+        err: the one for errors.
+    """
     from invoke import Program
 
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process
-    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
+    # the server runs, but only the process that has begun it knows that
+    forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
+    for number, descriptor in ((1, out), (2, err)):
+        os.dup2(descriptor, number)
     sys.stdout, sys.stderr = (os.fdopen(one, "w", buffering=1) for one in (1, 2))
     os.environ["FFDI_ROOT"] = str(root)
     os.chdir(PROJECT)
     sys.path.insert(0, str(PROJECT))
-    _watch(root, calls, fault)
-    if fault is not None and fault.kind == "full":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, fault.size))
     Program().run(["invoke", *words])
 
 

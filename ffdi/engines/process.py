@@ -7,10 +7,10 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from multiprocessing import connection
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -32,6 +32,8 @@ PATIENCE = 10.0
 """Seconds that a training has to write down where it is."""
 GRACE = 1.0
 """Seconds that the others have to say why one of them has failed."""
+SERVED = sys.platform == "linux"
+"""Whether processes are forked by a server; elsewhere the libraries of the system do not bear a fork."""
 
 
 class Company(NamedTuple):
@@ -136,16 +138,27 @@ def speaking(pipes: Iterable[Connection], seconds: float | None = None) -> list[
     return connection.wait(pipes, seconds)  # type: ignore[return-value]  # nothing but what it was given
 
 
+def begin() -> None:
+    """Begins the server, where there is none yet, which imports once what takes each process seconds; a fork of this
+    one would inherit locks of threads that it does not have."""
+    if SERVED:
+        forkserver.set_forkserver_preload(["ffdi.engines.nursery"])
+        resource_tracker.ensure_running()  # which a server has too; its beginning would let SIGTERM through
+        with _no_program(), stopping.deaf(at_first=True):
+            forkserver.ensure_running()
+
+
 def start(job: Job, devices: Sequence[Device]) -> Training:
     """Begins to train a fold in processes of its own, one for each device, which end when this one does."""
-    context = multiprocessing.get_context("spawn")  # a fork would inherit locks of threads that it does not have
+    begin()
+    context = multiprocessing.get_context("forkserver" if SERVED else "spawn")
     training = Training(job, {}, [], TemporaryDirectory(prefix="ffdi-"))
     company = Company(len(devices), Path(training.place.name) / "meeting")
     for rank, device in enumerate(devices):
         ours, theirs = context.Pipe(duplex=False)
-        name, given = f"fold {job.folder.fold}, rank {rank}", (theirs, job, device, company, rank)
+        name, given = f"fold {job.folder.fold}, rank {rank}", (theirs, job, device, company, rank, dict(os.environ))
         training.processes[ours] = process = context.Process(target=_train, args=given, name=name)
-        with _no_program(), stopping.deaf():
+        with _no_program(), nullcontext() if SERVED else stopping.deaf():
             process.start()
         training.pipes.append(ours)
         theirs.close()
@@ -163,12 +176,17 @@ def _no_program() -> Iterator[None]:
         sys.modules["__main__"] = program
 
 
-def _train(pipe: Connection, job: Job, device: Device, company: Company, rank: int) -> None:
+def _train(
+    pipe: Connection, job: Job, device: Device, company: Company, rank: int, environment: Mapping[str, str]
+) -> None:
     """All of another process."""
     stopping.with_parent()
+    os.environ.update(environment)  # a server has that of its first process: Ray gives each task other GPUs
     told = 0.0
     try:
         with stopping.listening(interrupts=False), console.hushed(), company.joined(rank, device):
+            if SERVED:
+                stopping.awake()
             for event in fold.train(job.plan, job.folder, device, job.until):
                 if rank == 0 and _worth_telling(event, told):
                     pipe.send(event)

@@ -84,7 +84,7 @@ def opened(
 
 @contextmanager
 def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: int | None) -> Iterator[Run]:
-    from ffdi.engines import local
+    from ffdi.engines import local, process
     from ffdi.training import device as devices
 
     shared = devices.share(device, asked, k, engine.jobs, engine.ranks)
@@ -95,6 +95,7 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
         workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
         threads = f"{_count(first.threads, 'thread')}{workers}"
         console.say(f"{_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
+        process.begin()  # it imports while images are looked at
     yield lambda ask: closing(local.run(ask, shared))
 
 

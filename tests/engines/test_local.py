@@ -13,14 +13,14 @@ import pytest
 from ffdi.engines import process
 from ffdi.engines.job import Job
 from ffdi.store.fold import FoldFolder
-from tests.conftest import TINY, run
-from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
+from tests.conftest import TINY, Invoke
+from tests.engines.conftest import CONFIG, begin, ended, folds, server, typed, until_both_train
 
 AT_ONCE = ["--jobs", "2"]
 
 
 def test_folds_at_once_end_in_the_same_bytes(unbroken: dict[str, object], competition: Path, tmp_path: Path) -> None:
-    training = begin(tmp_path, competition, *AT_ONCE)
+    training = typed(tmp_path, competition, *AT_ONCE)
     said, _ = training.communicate(timeout=120)
     assert training.returncode == 0
     assert "\n2 folds at once: on cpu, each with 1 thread\n" in said
@@ -31,10 +31,11 @@ def test_a_training_that_everything_happens_to_ends_in_the_same_bytes(
     unbroken: dict[str, object], competition: Path, tmp_path: Path
 ) -> None:
     for number, code, why in ((signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")):
-        training = begin(tmp_path, competition, *AT_ONCE)
+        training = (typed if number == signal.SIGINT else begin)(tmp_path, competition, *AT_ONCE)
         until_both_train(training)
         started = time.monotonic()
         if number == signal.SIGINT:
+            os.kill(server(training), signal.SIGTERM)  # which is not for that one, not even where all are told
             os.killpg(training.pid, number)  # as a terminal does: all of them at once
         else:
             training.send_signal(number)
@@ -52,8 +53,8 @@ def test_a_training_that_everything_happens_to_ends_in_the_same_bytes(
         "next: the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs\n",
     )
 
-    training = begin(tmp_path, competition, *AT_ONCE)
-    pids = until_both_train(training)
+    training = typed(tmp_path, competition, *AT_ONCE)
+    pids = [*until_both_train(training), server(training)]
     training.kill()
     training.wait()
     until = time.monotonic() + 5
@@ -95,13 +96,18 @@ def test_a_fault_of_ours_comes_with_its_traceback(tmp_path: Path) -> None:
     assert said.endswith("AttributeError: 'NoneType' object has no attribute 'config'\n")
 
 
-def test_experiments_are_trained_at_once_and_each_gets_its_scores(competition: Path, tmp_path: Path) -> None:
+def test_experiments_are_trained_at_once_and_each_gets_its_scores(
+    competition: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FFDI_ROOT", str(tmp_path))
     for number in (1, 2):
         folder = tmp_path / "experiments" / f"tiny{number}"
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(TINY.replace("seed = 3", f"seed = {number}"))
     names = ["--experiment", "tiny1", "--experiment", "tiny2"]
-    said = run(tmp_path, "train-folds", *names, "--data", str(competition), "--jobs", "4")
+    answer = invoke("train-folds", *names, "--data", str(competition), "--jobs", "4")
+    assert (answer.code, answer.err) == (0, "")
+    said = answer.out
     for name in ("tiny1", "tiny2"):
         assert f"\n{name}  fold 1  epoch  3/3  " in said
         assert (tmp_path / "experiments" / name / "metrics.json").is_file()
@@ -111,7 +117,8 @@ def test_experiments_are_trained_at_once_and_each_gets_its_scores(competition: P
     alone = tmp_path / "alone" / "experiments" / "tiny2"
     alone.mkdir(parents=True)
     (alone / "config.toml").write_text(TINY.replace("seed = 3", "seed = 2"))
-    run(tmp_path / "alone", "train-folds", "--experiment", "tiny2", "--data", str(competition))
+    monkeypatch.setenv("FFDI_ROOT", str(tmp_path / "alone"))
+    assert invoke("train-folds", "--experiment", "tiny2", "--data", str(competition)).code == 0
     together = tmp_path / "experiments" / "tiny2"
     assert (alone / "oof.csv").read_bytes() == (together / "oof.csv").read_bytes()
     assert said.endswith("next: invoke ensemble-submit --experiment tiny1 --experiment tiny2\n")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -12,12 +11,12 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.conftest import Invoke
-from tests.engines.conftest import CONFIG, begin, ended, folds
+from tests.engines.conftest import CONFIG, Begun, begin, ended, folds, trainers, typed
 
 FP32 = 'precision = "fp32"\nepochs = 2\nbatch_size = 7\ncheckpoint_every = 0.2'
 """7: the ranks' parts are not alike."""
 PLAIN = CONFIG.replace("epochs = 24\ncheckpoint_every = 0.2\nbatch_size = 8", FP32)
-SHORT = CONFIG.replace("epochs = 24", "epochs = 9")
+SHORT = CONFIG.replace("epochs = 24", "epochs = 6")
 ALL_AT_ONCE = PLAIN.replace(FP32, f"{FP32}\nfreeze_epochs = 1\nsam = 0.05\naccumulate = 2\nlayer_decay = 0.9").replace(
     "test_resnet", "test_vit"
 )
@@ -65,7 +64,7 @@ def test_two_processes_to_which_everything_happens_end_in_the_same_bytes(
     whole: dict[str, object], competition: Path, tmp_path: Path
 ) -> None:
     broken = place(tmp_path, SHORT)
-    training = begin(broken, competition, *TWO)
+    training = typed(broken, competition, *TWO)
     ranks(training)
     os.killpg(training.pid, signal.SIGINT)
     assert ended(training) == (130, "stopped (Ctrl-C): nothing finished is lost; the same command does the rest\n")
@@ -82,12 +81,11 @@ def test_two_processes_to_which_everything_happens_end_in_the_same_bytes(
     assert folds(broken) == whole
 
 
-def ranks(training: subprocess.Popen[str]) -> list[int]:
+def ranks(training: Begun) -> list[int]:
     """The processes that train fold 0, once it has ended an epoch."""
     assert training.stdout is not None
     next(line for line in training.stdout if line.startswith("fold 0  epoch"))
-    found = Path(f"/proc/{training.pid}/task/{training.pid}/children").read_text().split()
-    return [int(pid) for pid in found if "spawn_main" in Path(f"/proc/{pid}/cmdline").read_text()]
+    return trainers(training)
 
 
 def test_what_one_of_two_raises_is_said_as_ever(competition: Path, tmp_path: Path) -> None:
@@ -121,11 +119,10 @@ def test_ranks_without_work_are_refused(competition: Path, workspace: Path, invo
         )
 
 
-def test_a_task_of_a_cluster_can_have_ranks(whole: dict[str, object], competition: Path, tmp_path: Path) -> None:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        words = [*TWO, "--engine", "ray", "--address", cluster.address]
-        assert ended(begin(place(tmp_path, SHORT), competition, *words)) == (0, "")
-    finally:
-        cluster.shutdown()
+def test_a_task_of_a_cluster_can_have_ranks(
+    whole: dict[str, object], cluster: Cluster, competition: Path, tmp_path: Path
+) -> None:
+    cluster.add_node(num_cpus=2)
+    words = [*TWO, "--engine", "ray", "--address", cluster.address]
+    assert ended(begin(place(tmp_path, SHORT), competition, *words)) == (0, "")
     assert folds(tmp_path) == whole
