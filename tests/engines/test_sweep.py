@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import TINY, run
+from tests import faults
+from tests.conftest import TINY
 
 SEARCH = ["--set", "train.lr=1e-3,3e-3,1e30", "--set", "train.clip_grad=0"]
 
@@ -17,21 +18,22 @@ def swept(root: Path, data: Path, *words: str) -> pd.DataFrame:
     folder = root / "experiments" / "tiny"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(TINY)
-    said = run(root, "sweep", "--experiment", "tiny", "--data", str(data), *SEARCH, *words)
-    assert "tiny-lr_1e+30-clip_grad_0: the " in said
+    ended = faults.run(["sweep", "--experiment", "tiny", "--data", str(data), *SEARCH, *words], root)
+    assert ended.code == 0, ended.said
+    assert "tiny-lr_1e+30-clip_grad_0: the " in ended.said
     return pd.read_csv(folder / "sweep.csv", index_col="experiment").sort_index()
 
 
 @pytest.fixture(scope="module")
 def one_by_one(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    return swept(tmp_path_factory.mktemp("one_by_one"), competition)
+    return swept(tmp_path_factory.mktemp("one_by_one") / "root", competition)
 
 
 @pytest.mark.parametrize("words", [["--jobs", "2"], ["--jobs", "2", "--engine", "ray"]], ids=["processes", "ray"])
 def test_trials_at_once_score_as_they_do_one_by_one(
     words: list[str], one_by_one: pd.DataFrame, competition: Path, tmp_path: Path
 ) -> None:
-    at_once = swept(tmp_path, competition, *words)
+    at_once = swept(tmp_path / "root", competition, *words)
     assert list(at_once.index) == list(one_by_one.index)
     pd.testing.assert_series_equal(at_once.auc_after_1, one_by_one.auc_after_1, rtol=1e-4)
     assert at_once.loc["tiny-lr_1e+30-clip_grad_0", "auc_after_1"] == float("-inf")
