@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from ffdi.data.images import RESIZES, Framing
+from ffdi.deploy import export as graphs
 from ffdi.deploy import standalone
-from tests.deploy.test_export import single, written
+from tests.deploy.test_export import exported, single
 
 ALONE = ("numpy", "opencv-python-headless", "onnxruntime-gpu", "onnxruntime", "flatbuffers", "packaging", "protobuf")
 """What is on the stranger's machine: the three, and what ONNX Runtime brings."""
@@ -48,7 +49,7 @@ def _linked(source: str, target: str) -> None:
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     """An export's folder with its graph and predict.py, and two images."""
-    written(single(), tmp_path / "model.onnx", framing="squash")
+    graphs.save(exported(), tmp_path / "model.onnx", {"framing": "squash"})
     shutil.copyfile(standalone.__file__, tmp_path / "predict.py")
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
@@ -70,7 +71,7 @@ def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
-    written(single(), export / "model.onnx", framing=resize)
+    graphs.save(exported(), export / "model.onnx", {"framing": resize})
     done = run(export, machine, "large.jpg", "small.png", "strip.png")
     assert (done.returncode, done.stderr) == (0, "")
     batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])

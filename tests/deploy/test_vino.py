@@ -8,16 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffdi.deploy import vino
+from ffdi.deploy import export, vino
 from ffdi.deploy.runtime import Load
 from ffdi.errors import DeviceError
-from tests.deploy.test_export import images, single, written
+from tests.deploy.test_export import exported, images, single
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A graph with one network."""
-    return written(single(), tmp_path_factory.mktemp("graph") / "model.onnx")
+    path = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export.save(exported(), path, {})
+    return path
 
 
 def test_calls_side_by_side_get_their_own_scores(model: Path) -> None:
