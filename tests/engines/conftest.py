@@ -104,18 +104,28 @@ def until_both_train(process: Begun) -> list[int]:
 
 def trainers(process: Begun) -> list[int]:
     """The processes that train for a verb, in their order."""
-    return [pid for pid in _children(server(process)) if pid != process.pid]
+    return [pid for pid in begun_by(server(process)) if pid != process.pid]
 
 
 def server(process: Begun) -> int:
     """The process that those are forked from."""
     if isinstance(process, Forked):
         return process.server
-    return next(pid for pid in _children(process.pid) if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(pid for pid in begun_by(process.pid) if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
-def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def begun_by(pid: int) -> list[int]:
+    """The processes that any thread of a process has begun."""
+    found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    return [int(word) for words in found for word in words.split()]
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs: one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def ended(process: Begun) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from ffdi.engines import process
 from ffdi.engines.job import Job
 from ffdi.store.fold import FoldFolder
 from tests.conftest import TINY, Invoke
-from tests.engines.conftest import CONFIG, begin, ended, folds, server, typed, until_both_train
+from tests.engines.conftest import CONFIG, begin, ended, folds, lives, server, typed, until_both_train
 
 AT_ONCE = ["--jobs", "2"]
 
@@ -58,20 +58,12 @@ def test_a_training_that_everything_happens_to_ends_in_the_same_bytes(
     training.kill()
     training.wait()
     until = time.monotonic() + 5
-    while any(map(_lives, pids)) and time.monotonic() < until:
+    while any(map(lives, pids)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert [pid for pid in pids if _lives(pid)] == []  # none outlives the process that began it
+    assert [pid for pid in pids if lives(pid)] == []  # none outlives the process that began it
 
     assert ended(begin(tmp_path, competition, *AT_ONCE)) == (0, "")
     assert folds(tmp_path) == unbroken
-
-
-def _lives(pid: int) -> bool:
-    """Whether a process runs: one that nobody has waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -> None:

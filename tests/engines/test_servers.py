@@ -13,6 +13,7 @@ from ray.cluster_utils import Cluster
 from ffdi.deploy import shards
 from ffdi.deploy.shards import Shards
 from tests.conftest import Invoke
+from tests.engines.conftest import begun_by, lives
 
 IMAGES, ROWS = 120, 4
 
@@ -87,8 +88,12 @@ def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
         publish(self, rows, parts)
         published.append(rows)
         if rows.start == 2 * ROWS:
+            servers = begun_by(machine.all_processes["raylet"][0].process.pid)
+            assert servers
             cluster.remove_node(machine, allow_graceful=False)
-            time.sleep(6)  # a server outlives its node for a moment, and would score on
+            until = time.monotonic() + 30
+            while any(map(lives, servers)) and time.monotonic() < until:  # for a moment, and would score on
+                time.sleep(0.05)
 
     monkeypatch.setattr(Shards, "_publish", publish_and_kill)
     answer = invoke(*words(images, output, "--device", "cpu", *on_ray(cluster)))
