@@ -123,6 +123,8 @@ def test_a_task_of_a_cluster_can_have_ranks(
     whole: dict[str, object], cluster: Cluster, competition: Path, tmp_path: Path
 ) -> None:
     cluster.add_node(num_cpus=2)
-    words = [*TWO, "--engine", "ray", "--address", cluster.address]
+    words = [*TWO, "--folds", "0", "--engine", "ray", "--address", cluster.address]
     assert ended(begin(place(tmp_path, SHORT), competition, *words)) == (0, "")
-    assert folds(tmp_path) == whole
+    first, expected = ({name: one for name, one in of.items() if "/fold_0/" in name} for of in (folds(tmp_path), whole))
+    assert len(expected) == 5
+    assert first == expected
