@@ -1,5 +1,7 @@
 """What every process of `faults` begins with."""
 
+import sklearn.model_selection  # noqa: F401
+
 import ffdi.deploy.export
 import ffdi.deploy.proving
 import ffdi.engines.local

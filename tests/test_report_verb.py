@@ -13,7 +13,8 @@ import pytest
 from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
-from tests.conftest import Invoke, run
+from tests import faults as processes
+from tests.conftest import Invoke
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +22,11 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of an experiment."""
     root = tmp_path_factory.mktemp("report") / "workspace"
     shutil.copytree(trained, root)
-    said = run(root, "report", "--experiment", "tiny", "--device", "cpu")
+    ended = processes.run(["report", "--experiment", "tiny", "--device", "cpu"], root)
+    assert ended.code == 0, ended.said
     path = root / "exports" / "tiny" / "report.html"
-    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", said)
-    assert said.endswith("\nnext: invoke ensemble-submit --experiment tiny\n")
+    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", ended.said)
+    assert ended.said.endswith("\nnext: invoke ensemble-submit --experiment tiny\n")
     return path
 
 
