@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -342,7 +343,7 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
     images, output = tmp_path / "images", tmp_path / "scores.csv"
     images.mkdir()
     sources = sorted((competition / "trainset").iterdir())
-    for number in range(12_000):
+    for number in range(8_000):
         os.link(sources[number % len(sources)], images / f"{number:05d}.jpg")
     words = ["predict-onnx", "--experiment", "tiny", "--device", "cpu", "--images", str(images), "--output"]
     assert invoke(*words, str(tmp_path / "whole.csv")).code == 0
@@ -350,12 +351,12 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
     for shards in (2, 5):
         killed = subprocess.Popen([sys.executable, "-m", "invoke", *words, str(output)], cwd=PROJECT, env=os.environ)
         while killed.poll() is None and len(list(parts.glob("0*.json"))) < shards:
-            pass
+            time.sleep(0.005)
         killed.send_signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
         assert not output.exists()
     kept = len(list(parts.glob("0*.json")))
-    assert 5 <= kept < 12
+    assert 5 <= kept < 8
     answer = invoke(*words, str(output))
     assert answer.code == 0, answer.err
     assert f"; {1024 * kept} were scored before" in answer.out
