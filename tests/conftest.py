@@ -198,3 +198,12 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("there is no Chromium: install the system's package chromium")
     with sync_playwright() as playwright:
         yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be switched off
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each of several workers has a part of the tests, in their order, so that what they share is made once; whoever is
+    done takes from another one. xdist's own way gives all long tests, which stand beside each other, to one."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None
