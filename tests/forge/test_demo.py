@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 
 from ffdi import documents
@@ -23,10 +25,14 @@ SMALL = {"train": 16, "val": 8, "test": 8}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The competition as everybody gets it."""
-    folder = tmp_path_factory.mktemp("demo") / "competition"
-    demo.make(folder)
-    return folder
+    """The competition as everybody gets it; made once for all processes that run tests, which takes half a minute."""
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    with FileLock(place / "demo.lock"):
+        if not demo.is_made(place / "demo"):
+            demo.make(place / "demo")
+    return place / "demo"
 
 
 @pytest.fixture
