@@ -151,7 +151,7 @@ def begin() -> None:
 def start(job: Job, devices: Sequence[Device]) -> Training:
     """Begins to train a fold in processes of its own, one for each device, which end when this one does."""
     begin()
-    context = multiprocessing.get_context("forkserver" if SERVED else "spawn")
+    context = multiprocessing.get_context("forkserver") if SERVED else multiprocessing.get_context("spawn")
     training = Training(job, {}, [], TemporaryDirectory(prefix="ffdi-"))
     company = Company(len(devices), Path(training.place.name) / "meeting")
     for rank, device in enumerate(devices):
