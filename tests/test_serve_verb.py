@@ -192,7 +192,7 @@ def test_what_keeps_it_from_serving(copy: Path, invoke: Invoke) -> None:
     assert (answer.code, answer.err) == (
         1,
         f"error: --host 127.0.0.1 --port {port} cannot be listened on: Address already in use\n"
-        "next: pass another --port, or --port 0 for one that is free\n",
+        "next: pass a --host of this machine and a --port that is free; --port 0 finds one\n",
     )
     taken.close()
     with pytest.raises(ConfigError, match=r"--host no\.such\.host\.invalid --port 1 cannot be listened on"):

@@ -112,7 +112,7 @@ def listening(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"--host {host} --port {port} cannot be listened on: {getattr(error, 'strerror', None) or error}",
-            hint="pass another --port, or --port 0 for one that is free",
+            hint="pass a --host of this machine and a --port that is free; --port 0 finds one",
         ) from None
     return found
 

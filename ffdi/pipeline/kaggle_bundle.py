@@ -36,8 +36,8 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
     members, name = lists.spread(workspace, names, name)
     lists.make(workspace, names)
     export = workspace.export(members, name)
-    console.title(f"kaggle-bundle {export.name}: {', '.join(members)}")
     experiments = [workspace.experiment(one) for one in members]
+    console.title(f"kaggle-bundle {export.name}: {', '.join(members)}")
     publish.check_writable(export.bundle_path)
     with export.locked(), export.publishing(export.kaggle_folder.name) as new:
         folder = new.kaggle_folder
@@ -52,9 +52,8 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
         (folder / "train.ipynb").write_text(notebook.training(export.name, names_there, MAX_TIME), encoding="utf-8")
         exported = _export(export, folder)
         if with_wheels:
-            with console.bar("fetching wheels", 1, counted=False):
-                count = wheels.download(workspace.project, folder / "wheels")
-            console.say(f"{count} wheels for Python {wheels.PYTHON}, without {', '.join(wheels.THERE)}")
+            console.say(f"fetching wheels for Python {wheels.PYTHON}, all but {', '.join(wheels.THERE)}")
+            console.say(f"{wheels.download(workspace.project, folder / 'wheels')} wheels are there")
     what = "train.ipynb and infer.ipynb" if exported else "train.ipynb"
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({what}; {size:.1f} MiB)")
