@@ -12,16 +12,23 @@ if TYPE_CHECKING:
     from ffdi.scoring.selection import Choice
 
 
+SCORES = {
+    "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
+    "tpr_at_fpr_1e-2": "at 1e-2",
+    "accuracy": "accuracy",
+    "log_loss": "log loss",
+}
+"""Columns of a table of scores, beside the AUC and its interval."""
+WIDE = 110
+"""Letters in a line below which `DETAILS` stand in the files alone."""
+DETAILS = ("tpr_at_fpr_1e-2", "accuracy", "log_loss")
+
+
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """A table of scores, a row each with its label."""
-    columns = {
-        "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
-        "tpr_at_fpr_1e-2": "at 1e-2",
-        "accuracy": "accuracy",
-        "log_loss": "log loss",
-    }
-    cells = [(label, one["auc"], interval(one), *(one[key] for key in columns)) for label, one in rows]
-    console.table(heading, ["", "AUC", "95 %", *columns.values()], cells)
+    shown = {key: name for key, name in SCORES.items() if console.width() >= WIDE or key not in DETAILS}
+    cells = [(label, one["auc"], interval(one), *(one[key] for key in shown)) for label, one in rows]
+    console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
 
 
 def show_choice(choice: Choice) -> None:

@@ -1,0 +1,39 @@
+"""What several verbs show, on terminals of several widths."""
+
+from __future__ import annotations
+
+import pytest
+
+from ffdi.pipeline import screens
+
+SCORE = {
+    "auc": 0.9059,
+    "intervals": {"auc": [0.887, 0.922]},
+    "tpr_at_fpr_1e-3": 0.1317,
+    "tpr_at_fpr_1e-2": 0.5867,
+    "accuracy": 0.8358,
+    "log_loss": 0.3904,
+}
+
+
+def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Lines of a table of scores on a terminal so wide."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    screens.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
+    return capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
+
+
+def test_scores_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(80, monkeypatch, capsys)
+    assert max(map(len, lines)) <= 80
+    assert lines[2] == "┃                        ┃    AUC ┃           95 % ┃ TPR at FPR 1e-3 ┃"
+    assert lines[4] == "│ quickstart out of fold │ 0.9059 │ 0.887 to 0.922 │          0.1317 │"
+    assert len(lines) == 7
+
+
+def test_wide_terminals_have_every_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(110, monkeypatch, capsys)
+    assert lines[2].split("┃")[4:-1] == [" TPR at FPR 1e-3 ", " at 1e-2 ", " accuracy ", " log loss "]
+    assert lines[4].split("│")[5:-1] == ["  0.5867 ", "   0.8358 ", "   0.3904 "]
