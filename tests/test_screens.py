@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ffdi.pipeline import screens
+from ffdi.pipeline import screens, train_folds
+from ffdi.training.state import EpochRecord
 
 SCORE = {
     "auc": 0.9059,
@@ -37,3 +38,12 @@ def test_wide_terminals_have_every_score(monkeypatch: pytest.MonkeyPatch, capsys
     lines = shown(110, monkeypatch, capsys)
     assert lines[2].split("┃")[4:-1] == [" TPR at FPR 1e-3 ", " at 1e-2 ", " accuracy ", " log loss "]
     assert lines[4].split("│")[5:-1] == ["  0.5867 ", "   0.8358 ", "   0.3904 "]
+
+
+@pytest.mark.parametrize(("width", "accuracy"), [(80, ""), (110, "accuracy 0.5400  ")])
+def test_an_epoch_is_one_line(width: int, accuracy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    (line,) = train_folds._progress(EpochRecord(2, 1e-3, 0.5914, 0.7049, 0.54, 0.7168, 136.2, 9.0), 9)
+    assert line == f"epoch  3/9  loss 0.5914  held out: loss 0.7049  {accuracy}AUC 0.7168  136 images/s"
+    assert len(f"fold 0  {line}") <= width

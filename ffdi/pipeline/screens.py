@@ -20,7 +20,7 @@ SCORES = {
 }
 """Columns of a table of scores, beside the AUC and its interval."""
 WIDE = 110
-"""Letters in a line below which `DETAILS` stand in the files alone."""
+"""Letters in a line below which `DETAILS`, and an epoch's accuracy, stand in the files alone."""
 DETAILS = ("tpr_at_fpr_1e-2", "accuracy", "log_loss")
 
 

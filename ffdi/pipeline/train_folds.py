@@ -159,9 +159,10 @@ def _progress(event: object, epochs: int) -> list[str]:
     if isinstance(event, Resumed):
         return [_goes_on(event, epochs)]
     if isinstance(event, EpochRecord):
+        accuracy = f"accuracy {event.val_accuracy:.4f}  " if console.width() >= screens.WIDE else ""
         return [
             f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-            f"held out: loss {event.val_loss:.4f}  accuracy {event.val_accuracy:.4f}  "
+            f"held out: loss {event.val_loss:.4f}  {accuracy}"
             f"AUC {event.val_auc:.4f}  {event.images_per_second:.0f} images/s"
         ]
     return []
