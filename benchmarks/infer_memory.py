@@ -87,7 +87,7 @@ def killed(root: Path, count: int) -> None:
             time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        print(f"killed with {len(list(parts.glob('0*.csv')))} of {every} shards")
+        print(f"killed with {len(list(parts.glob('0*.json')))} of {every} shards")
     code = start(root, count, "killed.csv").wait()
     same = (root / "killed.csv").read_bytes() == (root / f"{count}.csv").read_bytes()
     print(f"third run: exit {code}, the CSV has {'the same' if same else 'OTHER'} bytes")
