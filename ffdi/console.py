@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -138,6 +138,11 @@ def hushed() -> Iterator[None]:
 def width() -> int:
     """Letters in a line."""
     return _console().width
+
+
+def fitting(columns: Mapping[str, str], details: Collection[str], wide: int) -> dict[str, str]:
+    """Headings by key: all of them where a line has so many letters, else those that are no details."""
+    return {key: heading for key, heading in columns.items() if width() >= wide or key not in details}
 
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -41,10 +41,8 @@ def run(workspace: Workspace) -> None:
     experiments = workspace.experiments()
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
-    shown = [column for column in COLUMNS if console.width() >= WIDE or column not in DETAILS]
-    console.table(
-        f"{len(rows)} experiments", [COLUMNS[column] for column in shown], [_cells(row, shown) for row in rows]
-    )
+    shown = console.fitting(COLUMNS, DETAILS, WIDE)
+    console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for line in _twins(experiments):
         console.say(line)
     publish.text(workspace.leaderboard_path("csv"), _csv(rows))

@@ -26,7 +26,7 @@ DETAILS = ("tpr_at_fpr_1e-2", "accuracy", "log_loss")
 
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """A table of scores, a row each with its label."""
-    shown = {key: name for key, name in SCORES.items() if console.width() >= WIDE or key not in DETAILS}
+    shown = console.fitting(SCORES, DETAILS, WIDE)
     cells = [(label, one["auc"], interval(one), *(one[key] for key in shown)) for label, one in rows]
     console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
 
