@@ -11,19 +11,20 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import pytest
 from invoke import Program
-from playwright.sync_api import Browser, sync_playwright
 
 from ffdi import documents, hashes
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads that wait for each other crawl
 PROJECT = Path(__file__).resolve().parent.parent
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TINY = """
 seed = 3
 [folds]
@@ -194,10 +195,10 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """A browser without a window."""
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium: install the system's package chromium")
-    with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    from tests import browser  # what it needs takes a while to import: for tests of pages alone
+
+    with browser.started() as started:
+        yield started
 
 
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist may be switched off

@@ -6,13 +6,12 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
+from tests import browser
 from tests import faults as processes
 from tests.conftest import Invoke
 
@@ -30,34 +29,23 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(params=[360, 800, 1600])
+@pytest.fixture(params=browser.WIDTHS)
 def opened(request: pytest.FixtureRequest, chromium: Browser, report: Path) -> Iterator[tuple[Page, list[str]]]:
     """The page at a width, and what its console says."""
-    colours = "dark" if request.param == 800 else "light"
-    context = chromium.new_context(viewport={"width": request.param, "height": 900}, color_scheme=colours, offline=True)
-    page, said = context.new_page(), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(report.as_uri())
-    yield page, said
-    context.close()
+    with browser.opened(chromium, report.as_uri(), request.param, offline=True) as both:
+        yield both
 
 
 def names(page: Page) -> list[str]:
     return page.eval_on_selector_all("#gallery li", "cards => cards.map(card => card.dataset.name)")
 
 
-def faults(page: Page) -> list[Any]:
-    """What axe finds."""
-    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]
-
-
 def test_it_opens_without_a_word_a_scroll_bar_below_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
     page, said = opened
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert faults(page) == []
+    assert browser.barriers(page) == []
     page.locator("#gallery button").first.click()
-    assert faults(page) == []
+    assert browser.barriers(page) == []
     assert said == []
 
 

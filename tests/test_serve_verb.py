@@ -17,13 +17,13 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from axe_core_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
 
 from ffdi.app import occlusion
 from ffdi.app.server import listening
 from ffdi.errors import ConfigError
 from ffdi.report import looks
+from tests import browser
 from tests.conftest import PROJECT, Invoke
 
 
@@ -101,22 +101,11 @@ def test_pages_of_others_may_not_ask(port: int, competition: Path) -> None:
     assert ask(port, "/", method="GET", Host="evil.example") == (400, b"Invalid host header")
 
 
-@pytest.fixture(params=[360, 800, 1600])
+@pytest.fixture(params=browser.WIDTHS)
 def opened(request: pytest.FixtureRequest, chromium: Browser, port: int) -> Iterator[tuple[Page, list[str]]]:
     """The page at a width, and what its console says."""
-    colours = "dark" if request.param == 800 else "light"
-    context = chromium.new_context(viewport={"width": request.param, "height": 900}, color_scheme=colours)
-    page, said = context.new_page(), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"http://127.0.0.1:{port}/")
-    yield page, said
-    context.close()
-
-
-def faults(page: Page) -> list[Any]:
-    """What axe finds; scripts that come with a nonce alone may not be added, so it is given in."""
-    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]
+    with browser.opened(chromium, f"http://127.0.0.1:{port}/", request.param) as both:
+        yield both
 
 
 def test_images_are_dropped_and_looked_at(
@@ -128,7 +117,7 @@ def test_images_are_dropped_and_looked_at(
     odd = tmp_path / "no, image.jpg"
     odd.write_text("<b>")
     first, *others = (competition / "testset" / name for name in names)
-    assert faults(page) == []
+    assert browser.barriers(page) == []
     page.set_input_files("#files", [first, odd, *others])
     page.wait_for_selector("#picture img")
     assert page.text_content("#said") == "3 of 4 scored, 1 cannot be used"
@@ -148,7 +137,7 @@ def test_images_are_dropped_and_looked_at(
     assert list(saved.index) == names
     assert (saved - known[names]).abs().max() < 1e-6
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert faults(page) == []
+    assert browser.barriers(page) == []
     assert [line for line in said if "400 (Bad Request)" not in line] == []  # which the browser says of a refused image
 
 

@@ -1,0 +1,43 @@
+"""A real browser without a window, and what is asked of every page in it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from axe_core_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+WIDTHS = [360, 800, 1600]
+"""Pixels: a phone, a tablet, a wide screen."""
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """The system's Chromium; where there is none the test is skipped."""
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: install the system's package chromium")
+    with sync_playwright() as playwright:
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+
+
+@contextmanager
+def opened(browser: Browser, address: str, width: int, *, offline: bool = False) -> Iterator[tuple[Page, list[str]]]:
+    """The page at a width, in dark colours at the middle one, and the list that its console and its errors go to."""
+    colours = "dark" if width == 800 else "light"
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours, offline=offline)
+    page, said = context.new_page(), list[str]()
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(address)
+    yield page, said
+    context.close()
+
+
+def barriers(page: Page) -> list[Any]:
+    """What axe finds that keeps people from using the page: its rule and the first place."""
+    return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]
