@@ -76,7 +76,7 @@ def fit(
             network = ranks.together(state.detector, device)
         yield from _train(network, state, training, config, device, seed)
         started, progress = time.perf_counter(), state.progress
-        train_loss = torch.stack(progress.losses).mean().item()
+        train_loss = progress.losses[: progress.step].mean().item()
         target, y_pred = _look(state.kept, held_out, device)
         scores = metrics.evaluate(target, y_pred)
         record = EpochRecord(
@@ -111,10 +111,10 @@ def _train(
         torch.manual_seed((seed * 1_000_003 + state.done) * ranks.count() + ranks.rank())
         rate = recipe.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
         recipe.set_rate(state.optimizer, rate)
-        progress.losses.append(step(network, state, batch, criterion, config, device))
+        progress.add(step(network, state, batch, criterion, config, device), steps)
         average(state)
         rows.append(batch.index)
-        state.done, progress.step = state.done + 1, progress.step + 1
+        state.done += 1
         progress.images += ranks.total(len(batch.images))
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
@@ -188,11 +188,12 @@ def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, c
 
 def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> None:
     """Looks at the losses of the last batches, whose rows these are."""
-    losses = torch.stack(state.progress.losses[-len(rows) :])
+    before = state.progress.step - len(rows)
+    losses = state.progress.losses[before : state.progress.step]
     bad = ~losses.isfinite()
     if bad.any():
         first = int(bad.nonzero()[0])
-        number = state.progress.step - len(rows) + first + 1
+        number = before + first + 1
         raise TrainingError(
             f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
             problems=[f"in this step: {name}" for name in training.names(ranks.gathered(rows[first].numpy()).tolist())],

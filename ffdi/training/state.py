@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -40,12 +40,29 @@ class Best(NamedTuple):
 
 @dataclass
 class Progress:
-    """An epoch so far: steps done, their losses, images seen, seconds in steps."""
+    """An epoch so far: steps done, their losses, images seen, seconds in steps.
+
+    Attributes:
+        losses: float32, on the device; the first `step` of them are known.
+    """
 
     step: int = 0
-    losses: list[torch.Tensor] = field(default_factory=list)
+    losses: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     images: int = 0
     seconds: float = 0.0
+
+    def add(self, loss: torch.Tensor, steps: int) -> None:
+        """One more of so many steps is done. All losses have their place from the first one on: a tensor kept of each
+        step would lie between the large blocks that steps take and free, which grew by 1 to 2 MB with each."""
+        if len(self.losses) < steps:
+            known, self.losses = self.losses[: self.step], loss.new_empty(steps)
+            self.losses[: self.step] = known
+        self.losses[self.step] = loss
+        self.step += 1
+
+
+COUNTED = ("step", "images", "seconds")
+"""Of an epoch so far, what is no tensor."""
 
 
 @dataclass
@@ -88,7 +105,7 @@ class State:
     def tensors(self) -> Tensors:
         """All tensors by name, on the CPU."""
         parts = {"detector": self.detector.state_dict(), "optimizer": self._moments()}
-        parts["progress"] = {"losses": torch.stack(self.progress.losses)} if self.progress.losses else {}
+        parts["progress"] = {"losses": self.progress.losses[: self.progress.step]} if self.progress.step else {}
         if self.average is not None:
             parts["average"] = self.average.module.state_dict()
         if self.best is not None:
@@ -101,7 +118,7 @@ class State:
         return {
             "done": self.done,
             "epoch": self.epoch,
-            "progress": asdict(replace(self.progress, losses=[])),  # they are among the tensors
+            "progress": {key: getattr(self.progress, key) for key in COUNTED},
             "history": [asdict(one) for one in self.history],
             "symptoms": self.symptoms,
             "best": None if self.best is None else {"auc": self.best.auc, "epoch": self.best.epoch},
@@ -126,10 +143,10 @@ class State:
             self.scaler.load_state_dict(record["scaler"])
         self.done, self.epoch, self.symptoms = record["done"], record["epoch"], record["symptoms"]
         self.history = [EpochRecord(**one) for one in record["history"]]
-        self.progress = Progress(**record["progress"])
+        self.progress = Progress(**{key: record["progress"][key] for key in COUNTED})
         if "progress" in parts:
             where = next(self.detector.parameters()).device
-            self.progress.losses = list(parts["progress"]["losses"].to(where))
+            self.progress.losses = parts["progress"]["losses"].to(where)
         self.best = None if record["best"] is None else Best(**record["best"], weights=parts["best"])
 
     def _parameters(self) -> list[torch.Tensor]:

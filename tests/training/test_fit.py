@@ -14,7 +14,7 @@ from ffdi.errors import TrainingError
 from ffdi.training import device as devices
 from ffdi.training import fit as fits
 from ffdi.training.fit import Step, fit
-from ffdi.training.state import EpochRecord, State
+from ffdi.training.state import EpochRecord, Progress, State
 
 CPU = devices.choose("cpu", "fp32", 0)
 
@@ -164,6 +164,18 @@ def test_a_batch_in_parts_is_one_step(accumulate: int) -> None:
 )
 def test_parts_are_alike_and_none_has_one_image(images: int, count: int, fewest: int, sizes: list[int]) -> None:
     assert [part.stop - part.start for part in fits._parts(images, count, fewest)] == sizes
+
+
+def test_losses_have_their_place_from_the_first_step_on() -> None:
+    progress = Progress()
+    progress.add(torch.tensor(0.5), 3)
+    place = progress.losses.data_ptr()
+    for loss in (0.25, 0.125):
+        progress.add(torch.tensor(loss), 3)
+    assert (progress.step, progress.losses.tolist(), progress.losses.data_ptr()) == (3, [0.5, 0.25, 0.125], place)
+    resumed = Progress(step=2, losses=torch.tensor([0.5, 0.25]))
+    resumed.add(torch.tensor(0.125), 3)
+    assert (resumed.step, resumed.losses.tolist()) == (3, [0.5, 0.25, 0.125])
 
 
 def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
