@@ -177,6 +177,16 @@ def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Calla
             assert state == f"fold 0 stopped after 1 of 3 epochs, AUC {row.auc_after_1:.4f}"
 
 
+def test_the_leaderboard_says_what_is_a_list(workspace: Path, invoke: Invoke) -> None:
+    folder = workspace / "experiments" / "both"
+    folder.mkdir()
+    (folder / "config.toml").write_text('[blend]\nexperiments = ["tiny", "other"]\n')
+    answer = invoke("leaderboard")
+    assert (answer.code, answer.err) == (0, "")
+    board = pd.read_csv(workspace / "experiments" / "leaderboard.csv").set_index("experiment")
+    assert dict(board.state) == {"both": "a list of 2", "tiny": "not trained"}
+
+
 # --- learning rates --------------------------------------------------------------------------------------------------
 
 

@@ -57,7 +57,9 @@ def _row(experiment: Experiment) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row["experiment"] = experiment.name
     try:
-        settings = config.load(experiment.config_path)
+        settings = config.read(experiment.config_path)
+        if listed := settings.blend.experiments:
+            return row | {"state": f"a list of {len(listed)}"}
         row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
         row.update(_trained(experiment, settings))
         row.update(_scores(experiment))
