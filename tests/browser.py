@@ -28,7 +28,7 @@ def started() -> Iterator[Browser]:
 @contextmanager
 def opened(browser: Browser, address: str, width: int, *, offline: bool = False) -> Iterator[tuple[Page, list[str]]]:
     """The page at a width, in dark colours at the middle one, and the list that its console and its errors go to."""
-    colours = "dark" if width == 800 else "light"
+    colours = "dark" if width == WIDTHS[1] else "light"
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours, offline=offline)
     page, said = context.new_page(), list[str]()
     page.on("console", lambda message: said.append(message.text))

@@ -61,10 +61,6 @@ class Progress:
         self.step += 1
 
 
-COUNTED = ("step", "images", "seconds")
-"""Of an epoch so far, what is no tensor."""
-
-
 @dataclass
 class State:
     """What `fit` changes.
@@ -118,7 +114,7 @@ class State:
         return {
             "done": self.done,
             "epoch": self.epoch,
-            "progress": {key: getattr(self.progress, key) for key in COUNTED},
+            "progress": {**vars(self.progress), "losses": []},  # they are among the tensors
             "history": [asdict(one) for one in self.history],
             "symptoms": self.symptoms,
             "best": None if self.best is None else {"auc": self.best.auc, "epoch": self.best.epoch},
@@ -143,10 +139,9 @@ class State:
             self.scaler.load_state_dict(record["scaler"])
         self.done, self.epoch, self.symptoms = record["done"], record["epoch"], record["symptoms"]
         self.history = [EpochRecord(**one) for one in record["history"]]
-        self.progress = Progress(**{key: record["progress"][key] for key in COUNTED})
-        if "progress" in parts:
-            where = next(self.detector.parameters()).device
-            self.progress.losses = parts["progress"]["losses"].to(where)
+        where = next(self.detector.parameters()).device
+        losses = parts.get("progress", {}).get("losses", torch.empty(0)).to(where)
+        self.progress = Progress(**{**record["progress"], "losses": losses})
         self.best = None if record["best"] is None else Best(**record["best"], weights=parts["best"])
 
     def _parameters(self) -> list[torch.Tensor]:
