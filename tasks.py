@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from invoke import Context, Task, task
 from invoke.exceptions import Exit
 
+from ffdi import hints, memory
+
 if TYPE_CHECKING:
+    from ffdi.errors import FFDIError
     from ffdi.pipeline.engines import Engine
     from ffdi.store.workspace import Workspace
 
@@ -41,6 +44,9 @@ MANNERS = {
     "json": "say all in one line of JSON at the end, for programs",
 }
 """Flags of every verb."""
+REINSTALL = "install it again in this environment: pip install -e ."
+TAKE_DATA: set[str] = set()
+"""Commands that have the flag --data."""
 
 
 def verb(
@@ -52,12 +58,15 @@ def verb(
         @wraps(body)
         def spoken(_context: Context, quiet: bool, json: bool, **flags: Any) -> None:
             name = body.__name__.replace("_", "-")
-            _listen(name, json, lambda: body(**flags)) if quiet or json else _speak(lambda: body(**flags))
+            with hints.carry_data(flags.get("data", ""), TAKE_DATA):
+                _listen(name, json, lambda: body(**flags)) if quiet or json else _speak(lambda: body(**flags))
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         context = inspect.Parameter("_context", kind)
         manners = [inspect.Parameter(name, kind, default=False) for name in MANNERS]
         flags = inspect.signature(body).parameters.values()
+        if "data" in inspect.signature(body).parameters:
+            TAKE_DATA.add(body.__name__.replace("_", "-"))
         spoken.__signature__ = inspect.Signature([context, *flags, *manners])  # type: ignore[attr-defined]
         flagged: Task[Any] = task(auto_shortflags=False, iterable=list(iterable), help={**(help or {}), **MANNERS})(
             spoken
@@ -542,7 +551,7 @@ def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
 
 def _ended(body: Callable[[], None]) -> Ending | None:
     """Why a verb could not go on, where a person can do something about it; a fault of ours keeps its traceback."""
-    from ffdi.errors import FFDIError
+    from ffdi.errors import ConfigError, FFDIError
     from ffdi.stopping import Stopped
 
     try:
@@ -550,8 +559,7 @@ def _ended(body: Callable[[], None]) -> Ending | None:
     except Stopped as stopped:
         return _ending(f"stopped ({stopped.why}): {GOES_ON}", stopped.code)
     except FFDIError as error:
-        told = {"what": error.what, "problems": list(error.problems), "next": error.hint}
-        return Ending(f"error: {error}", told, 1)
+        return _refused(error)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
         what += str(error.strerror or error)
@@ -559,7 +567,19 @@ def _ended(body: Callable[[], None]) -> Ending | None:
         return Ending(f"error: {what}\nnext: {hint}", {"what": what, "problems": [], "next": hint}, 1)
     except KeyboardInterrupt:
         return _ending(f"stopped: {GOES_ON}", 130)
+    except Exception as error:
+        if memory.is_short(error):
+            return _refused(memory.explain(error))
+        if isinstance(error, ImportError) and not (error.name or "").startswith("ffdi"):
+            return _refused(ConfigError(f"a library cannot be loaded: {error}", hint=REINSTALL))
+        raise
     return None
+
+
+def _refused(error: FFDIError) -> Ending:
+    error.hint = hints.complete(error.hint)
+    told = {"what": error.what, "problems": list(error.problems), "next": error.hint}
+    return Ending(f"error: {error}", told, 1)
 
 
 def _ending(words: str, code: int) -> Ending:

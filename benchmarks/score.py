@@ -179,7 +179,7 @@ def scored(state: State, settings: Config, table: Table, where: Device, distorti
     """y_pred float [N] of the network that is kept, as the experiment asks it."""
     network = detector.Scorer(state.kept.eval(), settings.predict.tta)
     batches = fold.reader(table, settings, where, distortion)
-    return sigmoid(np.concatenate([part[0] for part in predict.logits([network], batches, where)]))
+    return sigmoid(predict.logits([network], batches, where)[0])
 
 
 def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:

@@ -29,6 +29,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from ffdi import hints
+
 PLAIN_WIDTH = 120
 """Columns of a table where no terminal says how many there are."""
 ENDLESS = 10_000
@@ -107,7 +109,8 @@ def written(*paths: Path, about: str = "") -> None:
 
 
 def advise(what: str) -> None:
-    """Prints what to do next: a command where there is one."""
+    """Prints what to do next: a command where there is one, on the same data."""
+    what = hints.complete(what)
     if _heard is not None:
         _heard.next.append(what)
     _print(f"next: {what}")

@@ -40,7 +40,7 @@ def test_a_sound_data_set_is_described(workspace: Path, competition: Path, invok
     answer = invoke("doctor", *WORDS, str(competition))
     assert (answer.code, answer.err) == (0, "")
     assert "no two images show the same picture\n" in answer.out
-    assert answer.out.endswith("doctor.json\nnext: invoke train-folds --experiment tiny\n")
+    assert answer.out.endswith(f"doctor.json\nnext: invoke train-folds --experiment tiny --data {competition}\n")
     report = json.loads((workspace / "experiments" / "tiny" / "doctor.json").read_text())
     assert (report["splits"]["train"]["images"], report["faults"]) == (64, [])
     assert report["splits"]["test"]["sizes"] == {"40 x 40": 20}
@@ -107,7 +107,8 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     assert (answer.code, answer.err) == (
         1,
         f"error: {path} is damaged: its hash is not the one in resolved.json\n"
-        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --fresh\n",
+        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --fresh "
+        f"--data {data}\n",
     )
     (path.parent / "resolved.json").unlink()  # as if somebody had brought folds of their own along
     answer = invoke("train-folds", *WORDS, str(data), *accept)

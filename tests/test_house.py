@@ -12,6 +12,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffdi"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
+    "hints": 0,
+    "memory": 1,
     "publish": 1,
     "hashes": 1,
     "documents": 2,

@@ -27,7 +27,7 @@ def test_a_step_is_taken_apart_and_nothing_is_trained(workspace: Path, competiti
     tiny = workspace / "experiments" / "tiny"
     assert answer.out.endswith(
         f"written: {tiny / 'trace.json'}, to be opened in chrome://tracing or Perfetto\n"
-        "next: invoke train-folds --experiment tiny\n"
+        f"next: invoke train-folds --experiment tiny --data {competition}\n"
     )
     trace = json.loads((tiny / "trace.json").read_text())
     assert {WAITING, *PARTS} <= {event.get("name") for event in trace["traceEvents"]}

@@ -48,7 +48,7 @@ def test_losing_trials_end_early_and_each_trial_is_an_experiment(workspace: Path
     last = table[table.auc_after_3.notna()]
     assert last.auc_after_1.min() >= table.auc_after_1.nlargest(3).min()  # who went on was among the best so far
     best = table.loc[table.auc_after_3.idxmax(), "experiment"]
-    assert f"next: invoke train-folds --experiment {best}\n" in said
+    assert f"next: invoke train-folds --experiment {best} --data " in said
     finished = {Path(name).parts[1] for name in weights(workspace)}
     assert finished == set(last.experiment)
 
@@ -235,7 +235,7 @@ def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competiti
     data = ("--data", str(competition))
     trained = invoke("train-folds", "--experiment", "both", *data)
     assert trained.code == 0, trained.err
-    assert trained.out.endswith("next: invoke ensemble-submit --experiment both\n")
+    assert trained.out.endswith(f"next: invoke ensemble-submit --experiment both --data {competition}\n")
     members = {f"{name}-seed_{seed}" for name in ("tiny", "other") for seed in (3, 4)}
     assert {path.parent.parent.name for path in listed.glob("*/fold_1/manifest.json")} == members
     assert (listed / "tiny-seed_4" / "folds.csv").read_bytes() == (listed / "other-seed_3" / "folds.csv").read_bytes()
@@ -253,7 +253,7 @@ def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competiti
 def test_several_experiments_are_trained_by_one_command(listed: Path, competition: Path, invoke: Invoke) -> None:
     answer = invoke("train-folds", "--experiment", "tiny", "--experiment", "other", "--data", str(competition))
     assert answer.code == 0, answer.err
-    assert answer.out.endswith("next: invoke ensemble-submit --experiment tiny --experiment other\n")
+    assert answer.out.endswith(f" --experiment tiny --experiment other --data {competition}\n")
     assert all((listed / name / "oof.csv").is_file() for name in ("tiny", "other"))
 
 

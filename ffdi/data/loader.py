@@ -71,6 +71,11 @@ class Batches:
     def __len__(self) -> int:
         return len(self._loader)
 
+    @property
+    def rows(self) -> int:
+        """Images of the table, however many of them an epoch shows."""
+        return len(self._loader.dataset.table)  # type: ignore[attr-defined]
+
     def __iter__(self) -> Iterator[Batch]:
         batches, given = self._begun(), 0
         while (batch := self._next(batches, given)) is not None:

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import NamedTuple
 
-from ffdi import console, stopping
+from ffdi import console, memory, stopping
 from ffdi.engines.job import Job
 from ffdi.errors import FFDIError, TrainingError
 from ffdi.stopping import Stopped
@@ -193,8 +193,8 @@ def _train(
                     told = time.monotonic()
     except (FFDIError, Stopped) as error:
         pipe.send(error)
-    except Exception:  # a fault of ours: its traceback is shown where a person sees it
-        pipe.send(traceback.format_exc())
+    except Exception as error:  # a fault of ours: its traceback is shown where a person sees it
+        pipe.send(memory.explain(error) if memory.is_short(error) else traceback.format_exc())
     pipe.close()
     os._exit(0)  # all is written; to clear away what torch has loaded takes seconds
 

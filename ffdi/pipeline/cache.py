@@ -41,7 +41,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
     if left := _left(found):
         images = "1 image" if left == 1 else f"{left} images"
         console.say(f"{images} cannot be packed: invoke doctor --experiment {name} says why")
-    console.advise(f"invoke train-folds --experiment {name}{f' --data {data}' if data else ''}")
+    console.advise(f"invoke train-folds --experiment {name}")
 
 
 def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:

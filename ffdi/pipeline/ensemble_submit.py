@@ -77,13 +77,9 @@ def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:
     from ffdi.training import detector, fold, predict
 
     largest = max((member.config for member in blend.members), key=lambda config: config.model.size)
-    parts = []
     with console.bar(f"{table.split} images", len(table)) as bar:
         networks = [device.prepare(detector.scorer(member, blend.framing.size)) for member in blend.members]
-        for part in predict.logits(networks, fold.reader(table, largest, device), device):
-            parts.append(part)
-            bar.advance(part.shape[1])
-    return np.concatenate(parts, axis=1)
+        return predict.logits(networks, fold.reader(table, largest, device), device, bar.advance)
 
 
 def _exact_score(blend: Blend, table: Table, logits: np.ndarray) -> dict[str, Any] | None:

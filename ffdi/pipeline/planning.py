@@ -213,13 +213,10 @@ def _clusters(settings: Config, train: Table, weights: Path | None, where: Devic
     from ffdi.data import clusters
     from ffdi.training import detector, fold, predict
 
-    parts = []
     with console.bar("features of training images", len(train)) as bar:
         network = where.prepare(detector.start(settings, weights))
-        for part in predict.features(network, fold.reader(train, settings, where), where):
-            parts.append(part)
-            bar.advance(len(part))
-    found = clusters.find(np.concatenate(parts), train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
+        features = predict.features(network, fold.reader(train, settings, where), where, bar.advance)
+    found = clusters.find(features, train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
     console.say(
         f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
     )

@@ -67,11 +67,7 @@ def _features(
     seen = {}
     with console.bar("features", sum(map(len, samples.values()))) as bar:
         for name, table in samples.items():
-            parts = []
-            for part in predict.features(network, fold.reader(table, config, where), where):
-                parts.append(part)
-                bar.advance(len(part))
-            seen[name] = np.concatenate(parts)
+            seen[name] = predict.features(network, fold.reader(table, config, where), where, bar.advance)
     return seen
 
 

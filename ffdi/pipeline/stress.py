@@ -68,8 +68,7 @@ def _logits(members: list[Member], table: Table, fold_of: np.ndarray, device: st
             network = where.prepare(detector.scorer(member, member.config.model.size))
             for number, way in enumerate(ways):
                 batches = fold.reader(table.take(rows), member.config, where, way)
-                logits[number, rows] = np.concatenate([part[0] for part in predict.logits([network], batches, where)])
-                bar.advance(len(rows))
+                logits[number, rows] = predict.logits([network], batches, where, bar.advance)[0]
     return logits
 
 

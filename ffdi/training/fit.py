@@ -109,6 +109,7 @@ def _train(
     for batch in training.epoch(state.epoch, progress.step):
         stopping.check()
         torch.manual_seed((seed * 1_000_003 + state.done) * ranks.count() + ranks.rank())
+        state.is_whole = False
         rate = recipe.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
         recipe.set_rate(state.optimizer, rate)
         progress.add(step(network, state, batch, criterion, config, device), steps)
@@ -116,6 +117,7 @@ def _train(
         rows.append(batch.index)
         state.done += 1
         progress.images += ranks.total(len(batch.images))
+        state.is_whole = True
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
             rows.clear()
@@ -204,14 +206,15 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
 def _look(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Labels and scores of the held-out fold; in training's precision, for it is a look, not what is kept."""
     detector.eval()
-    logits, targets = [], []
+    logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)
+    targets, start = np.empty(batches.rows, np.int64), 0
     with torch.inference_mode(), device.autocast():
-        for batch in batches:
+        for batch in batches:  # into tensors that are there from the start, as `Progress.add` says
             stopping.check()
-            logits.append(detector(device.send(batch.images)).float())
-            targets.append(batch.target)
-    logit, target = torch.cat(logits).cpu().numpy(), torch.cat(targets).numpy().astype(np.int64)
-    logit, target = ranks.gathered(logit), ranks.gathered(target)
+            rows = slice(start, start + len(batch.images))
+            logits[rows], targets[rows] = detector(device.send(batch.images)), batch.target.numpy()
+            start = rows.stop
+    logit, target = ranks.gathered(logits.cpu().numpy()), ranks.gathered(targets)
     if not np.isfinite(logit).all():
         raise TrainingError(
             "the held-out fold's scores are not finite: training has diverged",

@@ -80,7 +80,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
     if plan.val is not None:
         val = _part(plan.val)
         scored[folder.val_path] = (val, reader(val, config, device))
-    with mishap.explained(config, device), saving.at_a_stop(state):
+    with mishap.explained(config, device), saving.at_the_end(state):
         for event in fit(state, batches, reading, config, device, seed):
             if isinstance(event, Step):
                 saving.save_if_due(state)
@@ -133,7 +133,7 @@ def _seed(seed: int, fold: int) -> int:
 
 def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device) -> Ledger:
     """The predictions of a fold whose weights are published; each process makes those of its part of the rows."""
-    logit = np.concatenate(list(predict.logits([scorer], batches, device)), axis=1)[0]
+    logit = predict.logits([scorer], batches, device)[0]
     assert table.target is not None
     name, target, logit = map(ranks.gathered, (table.img_name, table.target, logit))
     weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from ffdi import memory
 from ffdi.config import Config
 from ffdi.errors import TrainingError
 from ffdi.training.device import Device
@@ -21,10 +20,8 @@ def explained(config: Config, device: Device) -> Iterator[None]:
     """
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError):
-        raise _too_large(config, device) from None
-    except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # what the CPU's allocator says
+    except (RuntimeError, MemoryError) as error:
+        if not memory.is_short(error):
             raise
         raise _too_large(config, device) from None
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 
-from ffdi.errors import ExperimentError
+from ffdi.errors import ExperimentError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.checkpoint import Checkpoints
 from ffdi.training import ranks, tensors
@@ -49,7 +49,7 @@ class Saving:
 
     Args:
         checkpoints: where to.
-        every: seconds between two of them; 0 writes none but the one at a stop.
+        every: seconds between two of them; 0 writes none but the one at a stop or an error.
         machine: what computes, as far as the weights' last bits depend on it.
     """
 
@@ -87,12 +87,23 @@ class Saving:
             self.save(state)
 
     @contextmanager
-    def at_a_stop(self, state: State) -> Iterator[None]:
-        """Writes a checkpoint where what happens inside is stopped."""
+    def at_the_end(self, state: State) -> Iterator[None]:
+        """Writes a checkpoint where what happens inside is stopped, or fails between two steps.
+
+        A training that has diverged writes none: there is nothing to resume.
+        """
         try:
             yield
         except Stopped:
             self.save(state)
+            raise
+        except TrainingError:
+            raise
+        except (Exception, GeneratorExit):
+            if state.is_whole:
+                # The first error is the one to mend, whether the disk or the device cannot be used any more.
+                with suppress(ExperimentError, RuntimeError):
+                    self.save(state)
             raise
 
     def save(self, state: State) -> None:

@@ -74,6 +74,7 @@ class State:
         history: the epochs before.
         symptoms: kinds of what was wrong after the last of them.
         best: where the best epoch is to be kept.
+        is_whole: whether no step is under way.
     """
 
     detector: Detector
@@ -86,6 +87,7 @@ class State:
     history: list[EpochRecord] = field(default_factory=list)
     symptoms: list[str] = field(default_factory=list)
     best: Best | None = None
+    is_whole: bool = True
 
     @classmethod
     def of(cls, detector: Detector, config: TrainConfig, device: Device) -> State:

@@ -160,9 +160,7 @@ def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: P
         start = 0 if row == 0 else table.path(0).stat().st_size
         with pytest.raises(DataError) as error:
             source.whole(cached, row)
-        assert str(error.value) == (
-            f"{pack} is damaged at byte {start}\nnext: write it anew: the same invoke cache with --fresh"
-        )
+        assert str(error.value) == (f"{pack} is damaged at byte {start}\nnext: write it anew: invoke cache --fresh")
         assert np.array_equal(source.whole(cached, 1 - row), images.read(table.path(1 - row)))
 
 

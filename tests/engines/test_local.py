@@ -113,7 +113,7 @@ def test_experiments_are_trained_at_once_and_each_gets_its_scores(
     assert invoke("train-folds", "--experiment", "tiny2", "--data", str(competition)).code == 0
     together = tmp_path / "experiments" / "tiny2"
     assert (alone / "oof.csv").read_bytes() == (together / "oof.csv").read_bytes()
-    assert said.endswith("next: invoke ensemble-submit --experiment tiny1 --experiment tiny2\n")
+    assert said.endswith(f" --experiment tiny1 --experiment tiny2 --data {competition}\n")
 
 
 def test_a_number_of_jobs_that_is_none_is_refused(competition: Path, tmp_path: Path) -> None:

@@ -53,6 +53,10 @@ class Bright:
     def __len__(self) -> int:
         return self.batches
 
+    @property
+    def rows(self) -> int:
+        return 8 * self.batches
+
     def __iter__(self) -> Iterator[Batch]:
         for number in range(self.batches):
             levels = (torch.arange(8) * 32 + number).to(torch.uint8)

@@ -15,7 +15,7 @@ import torch
 from ffdi import stopping
 from ffdi.config import AugmentConfig, Config, ModelConfig
 from ffdi.data.loader import Batch
-from ffdi.errors import ExperimentError
+from ffdi.errors import DataError, ExperimentError, TrainingError
 from ffdi.stopping import Stopped
 from ffdi.store.checkpoint import Checkpoints
 from ffdi.training import detector as detectors
@@ -38,6 +38,8 @@ RECIPES = {
 
 class Faces:
     """Batches of noise, the same for the same epoch and number; every other image is fake, and brighter."""
+
+    rows = 6 * STEPS
 
     def __len__(self) -> int:
         return STEPS
@@ -140,12 +142,50 @@ def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> N
     config, where = trained(2), device("fp32")
     expected = end(begun(config, where), config, where)
     state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
-    with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_a_stop(state):
+    with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_the_end(state):
         list(events(state, config, where))
     assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
     again = begun(config, where)
     assert Saving(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 0, [])
     assert end(again, config, where) == expected
+
+
+@pytest.mark.parametrize("error", [DataError("a.jpg cannot be read"), OSError("no such disk"), GeneratorExit()])
+def test_an_error_between_two_steps_leaves_a_checkpoint(checkpoints: Checkpoints, error: BaseException) -> None:
+    config, where = trained(2), device("fp32")
+    expected = end(begun(config, where), config, where)
+    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    with pytest.raises(type(error)), saving.at_the_end(state):
+        for event in events(state, config, where):
+            if isinstance(event, Step) and event.step == 2:
+                raise error
+    again = begun(config, where)
+    assert Saving(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 3, [])
+    assert end(again, config, where) == expected
+
+
+def test_an_error_within_a_step_leaves_none(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, where = trained(2), device("fp32")
+    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    monkeypatch.setattr(state.optimizer, "step", lambda *_: torch.empty(2**50))
+    with pytest.raises(RuntimeError, match="allocate"), saving.at_the_end(state):
+        list(events(state, config, where))
+    assert not checkpoints.folder.exists()
+
+
+def test_a_training_that_has_diverged_leaves_none(checkpoints: Checkpoints) -> None:
+    config, where = trained(2, lr=1e30, clip_grad=0.0), device("fp32")
+    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    with pytest.raises(TrainingError, match="diverged"), saving.at_the_end(state):
+        list(events(state, config, where))
+    assert not checkpoints.folder.exists()
+
+
+def test_an_error_is_not_hidden_by_a_checkpoint_that_cannot_be_written(checkpoints: Checkpoints) -> None:
+    checkpoints.folder.write_text("in its place")
+    state, saving = begun(trained(2), device("fp32")), Saving(checkpoints, every=0, machine="one")
+    with pytest.raises(DataError, match=r"a\.jpg"), saving.at_the_end(state):
+        raise DataError("a.jpg cannot be read")
 
 
 def steps(checkpoints: Checkpoints, count: int) -> State:
