@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "ffdi"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LEVELS = {
     "errors": 0,
+    "links": 1,
     "publish": 1,
     "hashes": 1,
     "documents": 2,
