@@ -10,7 +10,7 @@ a link in place of whatever path a verb touches leads no verb to change anything
     python benchmarks/faults.py workers    0, 2 and 4 of them, unbroken and killed
     python benchmarks/faults.py locks      a training with workers is killed and the next one is let in, 100 times
     python benchmarks/faults.py flips      10,000 changed bits, changed bytes, cuts and additions in every kind of file
-    python benchmarks/faults.py links      a link in place of each path that any verb of ffdi touches, one at a time
+    python benchmarks/faults.py links      a link in place of each path that any verb writes, moves or removes
 
 The verbs are those of the tests, on the tests' competition, in processes of their own, two at a time (--at-once);
 --count makes samples larger or smaller. Whatever does not hold is printed; ends with 1 if anything does. Other
@@ -263,10 +263,9 @@ def flips(ground: Ground, count: int) -> Iterator[Outcome]:
 
 
 def links(scratch: Path, count: int) -> Iterator[Outcome]:
-    """A link in place of each path that strace sees a verb touch, to a copy of what stands there and to nothing."""
-    assert shutil.which("strace"), "strace is not installed"
+    """A link in place of each path that a verb writes, moves or removes: to a copy of what stands there, to nothing."""
     conftest.write_competition(scratch / "competition")
-    chain = list(planting.grow(scratch, planting.steps(scratch / "competition"), traced=True))
+    chain = list(planting.grow(scratch, planting.steps(scratch / "competition")))
     paths = {path for grown in chain for path in grown.paths}
     pairs = sum(len(grown.paths) for grown in chain)
     print(f"{len(chain)} verbs touch {len(paths)} paths: {pairs} pairs of a verb and a path", flush=True)

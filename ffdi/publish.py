@@ -114,7 +114,8 @@ def create(path: Path, content: bytes = b"") -> None:
     Raises:
         OSError: it cannot be written.
     """
-    path.unlink(missing_ok=True)
+    if os.path.lexists(path):
+        path.unlink()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | links.NOFOLLOW, 0o666)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)

@@ -10,15 +10,13 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ffdi import hashes
 from tests import faults
-from tests.conftest import PROJECT, TINY
+from tests.conftest import TINY
 from tests.faults import Ended, Fault
 
 ROOTS = ("experiments", "exports", "data", "out")
@@ -27,8 +25,8 @@ CONFIG = TINY.replace("ema = 0.9", "ema = 0.9\ncheckpoint_every = 0.001")
 TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.tmp")
 RANDOM = re.compile(r"\.tmp[A-Za-z0-9]{6}|tmp[a-z0-9_]{8}|#[0-9]+")
 """Names that nobody can foresee; who makes them refuses what stands there."""
-PATHS = re.compile(r'(?:(?:\d+|AT_FDCWD)<([^>]*)>, )?"([^"]*)"')
-"""In a line of strace: a folder where the path is relative to one, and the path."""
+LIBRARIES = {f"data/findings.sqlite{ending}" for ending in ("", "-journal", "-wal", "-shm")}
+"""Paths that SQLite opens, of which Python's hooks say nothing, and which are gone at the end."""
 FOREIGN = (
     "checkpoint-000000009.json",
     "checkpoint-000000009.safetensors",
@@ -214,14 +212,8 @@ class Grown(NamedTuple):
         return [Plant(path, kind, folder) for path, folder in self.paths.items() for kind in kinds]
 
 
-def grow(scratch: Path, chain: Sequence[Step], *, traced: bool = False) -> Iterator[Grown]:
-    """Runs a chain of verbs with nothing planted.
-
-    Args:
-        scratch: where workspaces are made.
-        chain: the verbs.
-        traced: whether strace sees what is touched, which takes longer; else Python's own calls.
-    """
+def grow(scratch: Path, chain: Sequence[Step]) -> Iterator[Grown]:
+    """Runs a chain of verbs with nothing planted, in workspaces below `scratch`."""
     root = scratch / "root"
     (root / "experiments" / "tiny").mkdir(parents=True)
     (root / "out").mkdir()
@@ -237,13 +229,20 @@ def grow(scratch: Path, chain: Sequence[Step], *, traced: bool = False) -> Itera
             assert ended.code == -9, ended.said
             shutil.rmtree(whole)
         shutil.copytree(root, before)
-        if traced:
-            touched = list(_traced(words(step.words, root), root))
-        else:
-            ended = faults.run(words(step.words, root), root, before=prepare)
-            assert ended.code == 0, ended.said
-            touched = [call.partition(" ")[2] for call in ended.calls]
-        yield Grown(step, before, _paths(touched, before, root))
+        ended = faults.run(words(step.words, root), root, before=prepare)
+        assert ended.code == 0, ended.said
+        touched = {call.partition(" ")[2] for call in ended.calls}
+        yield Grown(step, before, _paths(touched | _differing(before, root) | LIBRARIES, before, root))
+
+
+def _differing(before: Path, after: Path) -> set[str]:
+    """What is new in a workspace, has gone or has changed, whoever has written it."""
+
+    def states(root: Path) -> set[tuple[str, int]]:
+        paths = (path for path in root.rglob("*") if not path.is_dir())
+        return {(path.relative_to(root).as_posix(), path.stat().st_mtime_ns) for path in paths}
+
+    return {name for name, _ in states(before) ^ states(after)}
 
 
 def _paths(touched: Iterable[str], before: Path, after: Path) -> dict[str, bool]:
@@ -261,31 +260,6 @@ def _paths(touched: Iterable[str], before: Path, after: Path) -> dict[str, bool]
     return {
         path: folder or (before / path).is_dir() or (after / path).is_dir() for path, folder in sorted(found.items())
     }
-
-
-def _traced(words: Sequence[str], root: Path) -> Iterator[str]:
-    """Every path below a workspace that a verb names to the system, its libraries' included."""
-    log = root.with_name("strace.log")
-    program = "import sys; from tests import planting; planting.main(sys.argv[1:])"
-    strace = ["strace", "-f", "--seccomp-bpf", "-y", "-o", str(log), "-e", "trace=%file"]
-    done = subprocess.run(
-        [*strace, sys.executable, "-c", program, str(root), *words],
-        cwd=PROJECT, env={**os.environ, "PYTHONPATH": str(PROJECT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    with log.open(errors="replace") as lines:
-        for line in lines:
-            for folder, path in PATHS.findall(line):
-                whole = os.path.normpath(Path(folder) / path)
-                if whole.startswith(f"{root}/"):
-                    yield os.path.relpath(whole, root)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """In a process of its own: a verb on a workspace."""
-    root, words = Path(arguments[0]), arguments[1:]
-    prepare(root)
-    faults.call(words, root, 1, 2)
 
 
 def harm(grown: Grown, plant: Plant, root: Path) -> tuple[Ended, list[str]]:

@@ -229,7 +229,9 @@ def test_a_link_leads_no_verb_to_files_of_others(
     there = {path: path.is_dir() for room in planting.ROOTS for path in (trained / room).rglob("*")}
     paths = {path.relative_to(trained).as_posix(): folder for path, folder in there.items()}
     paths |= {path.replace("{cache}", cache): folder for path, folder in UNWRITTEN.items()}
-    some = sorted(paths.items())[list(VERBS).index(verb) :: EVERY]
+    short = verb in ("doctor", "cache", "leaderboard")  # others take seconds where nothing refuses them
+    some = sorted((path, folder) for path, folder in paths.items() if short or "/tiny/" in path)
+    some = some[list(VERBS).index(verb) :: EVERY]
     for number, (path, folder) in enumerate([*some, *(OUTPUT.items() if "--output" in verb else ())]):
         root = tmp_path / f"root{number}"
         foreign = planting.foreign_of(root)
