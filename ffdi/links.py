@@ -26,9 +26,12 @@ def root(path: Path) -> Path:
         ExperimentError: its links lead in a circle.
     """
     try:
-        return path.resolve()
-    except (OSError, RuntimeError):  # which of the two hangs on Python's version
-        raise ExperimentError(f"{path} is a link that leads to itself", hint=f"rm {path}") from None
+        resolved = path.resolve()
+    except (OSError, RuntimeError):  # of a circle; what becomes of it hangs on Python's version
+        resolved = path
+    if is_link(resolved):
+        raise ExperimentError(f"{path} is a link that leads to itself", hint=f"rm {path}")
+    return resolved
 
 
 def below(folder: Path, *names: str, hint: str = "") -> Path:

@@ -150,8 +150,8 @@ def sweep_beside(path: Path, names: Collection[str]) -> None:
     writers = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.tmp")
     for beside in sorted(path.parent.iterdir()):
         if writers.fullmatch(beside.name) and _was_left(beside, names):
-            if _is_folder(beside / OLD):
-                _put_back(path.parent, beside / OLD)
+            for old in sorted((beside / OLD).glob("*")):
+                old.replace(path.parent / old.name)
             remove(beside)
 
 
