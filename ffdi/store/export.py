@@ -59,7 +59,7 @@ class ExportFolder:
     @property
     def golden_path(self) -> Path:
         """Scores of the images beside it, which the graph must give wherever it is served."""
-        return links.below(self.folder, "golden") / "golden.csv"
+        return links.below(self.folder, "golden", "golden.csv")
 
     @property
     def script_path(self) -> Path:

@@ -72,6 +72,7 @@ class Workspace:
             return own
         if (shipped := self._shipped(name)) is not None:
             given = Experiment(links.below(self.experiments_folder, name))
+            links.check(given.folder)
             publish.text(given.config_path, shipped.config_path.read_text(encoding="utf-8"))
             return given
         here = self.root / "experiments" / name
