@@ -82,7 +82,6 @@ def steps(competition: Path) -> list[Step]:
         Step(["doctor", *of, *data]),
         Step(["cache", *of, *data]),
         Step(["find-lr", *of, *data, "--steps", "20"]),
-        Step(["train-folds", *of, *data, "--profile"]),
         Step(["train-folds", *of, *data, "--tensorboard"]),
         Step(
             ["train-folds", *of, *data], ["train-folds", *of, *data, "--fresh"], "os.rename experiments/tiny/fold_1/.ch"
@@ -104,6 +103,7 @@ def steps(competition: Path) -> list[Step]:
         Step(["kaggle-bundle", *of]),
         Step(["leaderboard"]),
         Step(["verify"]),
+        Step(["train-folds", *of, *data, "--profile"]),
     ]
 
 

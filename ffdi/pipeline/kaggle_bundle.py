@@ -44,10 +44,10 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
         folder.mkdir()
         if (named := links.below(export.kaggle_folder, NAMED)).is_file():
             shutil.copy(named, folder / NAMED)
-        wheels.build(workspace.project, folder)
-        shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         for one in experiments:
             _experiment(one, workspace.root, folder)
+        wheels.build(workspace.project, folder)
+        shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         names_there = [one.name for one in experiments]
         (folder / "train.ipynb").write_text(notebook.training(export.name, names_there, MAX_TIME), encoding="utf-8")
         exported = _export(export, folder)
