@@ -1,6 +1,7 @@
 """Claims: wherever one of the four verbs is killed, the same commands end in the same bytes of every file; where a call
 to the disk fails, that is said in words, what stood there is as it was, and the same command ends in the same bytes; a
-run with workers ends in the bytes of one without; a lock is free the moment its holder dies; no changed bit passes.
+run with workers ends in the bytes of one without; a lock is free the moment its holder dies; no changed bit passes;
+a link in place of whatever path a verb touches leads no verb to change anything behind it.
 
     python benchmarks/faults.py kills      SIGKILL at a random moment, half of them in the training, 200 times
     python benchmarks/faults.py calls      SIGKILL at every call that creates, flushes, renames or removes a file
@@ -9,10 +10,11 @@ run with workers ends in the bytes of one without; a lock is free the moment its
     python benchmarks/faults.py workers    0, 2 and 4 of them, unbroken and killed
     python benchmarks/faults.py locks      a training with workers is killed and the next one is let in, 100 times
     python benchmarks/faults.py flips      10,000 changed bits, changed bytes, cuts and additions in every kind of file
+    python benchmarks/faults.py links      a link in place of each path that any verb writes, moves or removes
 
-The verbs are those of the tests, on the tests' competition, in processes of their own, two at a time; --count makes
-samples larger or smaller. Whatever does not hold is printed; ends with 1 if anything does. Other experiments, and other
-people's trainers: killed_trainings.py.
+The verbs are those of the tests, on the tests' competition, in processes of their own, two at a time (--at-once);
+--count makes samples larger or smaller. Whatever does not hold is printed; ends with 1 if anything does. Other
+experiments, and other people's trainers: killed_trainings.py.
 """
 
 from __future__ import annotations
@@ -36,13 +38,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not
 
 from ffdi.errors import ExperimentError
 from ffdi.store.experiment import Experiment
-from tests import conftest, faults, test_faults, test_flips
+from tests import conftest, faults, planting, test_faults, test_flips
 from tests.faults import Ended, Fault
 
 Place = TypeVar("Place")
 Outcome = tuple[str, str]
 """What was done, and what came of it: 'as it should', or in words what did not."""
 GOOD = "as it should"
+AT_ONCE = 2
+"""Verbs side by side."""
 KINDS = ("ENOSPC", "EIO", "EACCES")
 
 
@@ -258,6 +262,27 @@ def flips(ground: Ground, count: int) -> Iterator[Outcome]:
     yield from ((f"changes of {len(kinds)} kinds of files", GOOD) for _ in range(count - len(slipped)))
 
 
+def links(scratch: Path, count: int) -> Iterator[Outcome]:
+    """A link in place of each path that a verb writes, moves or removes: to a copy of what stands there, to nothing."""
+    conftest.write_competition(scratch / "competition")
+    chain = list(planting.grow(scratch, planting.steps(scratch / "competition")))
+    paths = {path for grown in chain for path in grown.paths}
+    pairs = sum(len(grown.paths) for grown in chain)
+    print(f"{len(chain)} verbs touch {len(paths)} paths: {pairs} pairs of a verb and a path", flush=True)
+
+    def once(place: tuple[int, int]) -> Outcome:
+        step, number = place
+        grown = chain[step]
+        plant = grown.plants()[number]
+        ended, changed = planting.harm(grown, plant, scratch / f"links{step}-{number}")
+        what = f"{grown.step.label}, {'goes on' if ended.code == 0 else 'is refused'}"
+        fault = planting.fault(ended, changed)
+        return what, f"{plant.path} ({plant.kind}): {fault}" if fault else GOOD
+
+    places = [(step, number) for step, grown in enumerate(chain) for number in range(len(grown.plants()))]
+    yield from side_by_side(once, some(places, count))
+
+
 def every_call(ground: Ground) -> list[tuple[int, int]]:
     """Step and number of each call."""
     return [(step, call) for step, ended in enumerate(ground.ends) for call in range(1, len(ended.calls) + 1)]
@@ -269,7 +294,7 @@ def some(places: list[Place], count: int) -> list[Place]:
 
 
 def side_by_side(once: Callable[[Place], Outcome], places: Iterable[Place]) -> Iterator[Outcome]:
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         yield from pool.map(once, places)
 
 
@@ -279,29 +304,38 @@ def tidy(root: Path, outcome: str) -> str:
     return outcome
 
 
-STUDIES: dict[str, tuple[Callable[[Ground, int], Iterator[Outcome]], int]] = {
-    "kills": (kills, 200),
-    "calls": (calls, 0),
-    "native": (native, 0),
-    "errnos": (errnos, 0),
-    "workers": (workers, 5),
-    "locks": (locks, 100),
-    "flips": (flips, 10_000),
+def on_ground(study: Callable[[Ground, int], Iterator[Outcome]]) -> Callable[[Path, int], Iterator[Outcome]]:
+    """A study that begins with the unbroken run."""
+    return lambda scratch, count: study(Ground(scratch), count)
+
+
+STUDIES: dict[str, tuple[Callable[[Path, int], Iterator[Outcome]], int]] = {
+    "kills": (on_ground(kills), 200),
+    "calls": (on_ground(calls), 0),
+    "native": (on_ground(native), 0),
+    "errnos": (on_ground(errnos), 0),
+    "workers": (on_ground(workers), 5),
+    "locks": (on_ground(locks), 100),
+    "flips": (on_ground(flips), 10_000),
+    "links": (links, 0),
 }
 """What to call, and how often; 0 where there are as many as there are."""
 
 
 def main() -> int:
     """Runs a study and prints what came of it."""
+    global AT_ONCE
     parser = argparse.ArgumentParser()
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--count", type=int)
+    parser.add_argument("--at-once", type=int, default=AT_ONCE)
     asked = parser.parse_args()
+    AT_ONCE = asked.at_once
     study, usual = STUDIES[asked.study]
     found: Counter[str] = Counter()
     good: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
-        for what, outcome in study(Ground(Path(scratch).resolve()), usual if asked.count is None else asked.count):
+        for what, outcome in study(Path(scratch).resolve(), usual if asked.count is None else asked.count):
             found[what] += 1
             good[what] += outcome == GOOD
             if outcome != GOOD:

@@ -1,4 +1,4 @@
-"""JSON files that know their schema and whether they are whole, and may name files of their own folder alone."""
+"""JSON files that know their schema and whether they are whole."""
 
 from __future__ import annotations
 
@@ -60,20 +60,3 @@ def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[s
             raise ExperimentError(f"{path} is damaged: it has no '{key}'", hint=again)
     document: dict[str, Any] = content  # else it would have no schema
     return document
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The file of a folder that a document names.
-
-    Raises:
-        ExperimentError: it would lie elsewhere, or is a link.
-    """
-    parts = Path(name).parts
-    path = folder.joinpath(*parts)
-    links = any(folder.joinpath(*parts[: count + 1]).is_symlink() for count in range(len(parts)))
-    if not parts or Path(name).is_absolute() or ".." in parts or links:
-        raise ExperimentError(
-            f"{folder} names a file outside of itself: {name}",
-            hint="do not use this folder; somebody has tampered with it",
-        )
-    return path

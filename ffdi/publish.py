@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+import stat
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ffdi import links
 from ffdi.errors import ExperimentError
 
 BESIDE = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
 """The names that are written under before they are published; safetensors writes under ones of the second kind."""
-OLD = "old"
-"""Where `together` moves what it replaces."""
+NEW, OLD = "new", "old"
+"""Where `together` writes, and where it moves what it replaces."""
 
 
 @contextmanager
@@ -30,6 +33,7 @@ def writing(path: Path) -> Iterator[Path]:
     try:
         with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            create(beside)
             yield beside
             _flush(beside)
             beside.replace(path)
@@ -53,10 +57,15 @@ def together(folder: Path, name: str) -> Iterator[Path]:
         ExperimentError: the disk is full, or the place cannot be written.
     """
     beside = _beside(folder / name)
-    new, old = beside / "new", beside / OLD
+    new, old = beside / NEW, beside / OLD
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        if links.is_link(beside):
+            beside.unlink()
+        beside.mkdir(0o700)
     try:
         with explained(folder):
-            new.mkdir(parents=True)
+            new.mkdir()
             old.mkdir()
         yield new
         with explained(folder):
@@ -73,7 +82,7 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
     names = sorted(path.name for path in new.iterdir())
     try:
         for name in names:
-            if (folder / name).exists():
+            if os.path.lexists(folder / name):
                 (folder / name).rename(old / name)
         for name in names:
             (new / name).rename(folder / name)
@@ -87,27 +96,86 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
 
 def _put_back(folder: Path, old: Path) -> None:
     for path in sorted(old.iterdir()):
-        _remove(folder / path.name)
+        remove(folder / path.name)
         path.rename(folder / path.name)
 
 
-def _remove(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+def remove(path: Path) -> None:
+    """Removes a file, a folder with all that is in it, or a link alone; nothing where nothing is."""
+    if _is_folder(path):
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
-def sweep(folder: Path, name: str = "") -> None:
+def create(path: Path, content: bytes = b"") -> None:
+    """Writes a new file, in place of a file or a link of that name, never through it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    if os.path.lexists(path):
+        path.unlink()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | links.NOFOLLOW, 0o666)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def sweep(folder: Path) -> None:
     """Removes what writers left that were killed, and puts back what they had moved away.
 
     Args:
-        folder: with those below it; whoever calls this holds its lock.
-        name: of the file that was written, where that is the only one that is meant.
+        folder: one of ffdi's own, with those below it; whoever calls this holds its lock.
+
+    Raises:
+        ExperimentError: there is a link in it; nothing was removed.
     """
-    own = rf"\.{re.escape(name)}\.[0-9]+\.tmp" if name else BESIDE
-    for path in sorted(folder.glob("*") if name else folder.rglob("*")) if folder.is_dir() else []:
-        if re.fullmatch(own, path.name):
-            if (path / OLD).is_dir():
+    links.check(folder)
+    for path in sorted(folder.rglob("*")):
+        if BESIDE.fullmatch(path.name):
+            if _is_folder(path / OLD):
                 _put_back(path.parent, path / OLD)
-            _remove(path)
+            remove(path)
+
+
+def sweep_beside(path: Path, names: Collection[str]) -> None:
+    """As `sweep`, for what `together` has left of some files, in a folder that may be anybody's.
+
+    What another user owns stays, and what `together` cannot have left.
+
+    Args:
+        path: the file that `together` was given the name of; whoever calls this holds a lock for it.
+        names: of all the files that are written together.
+    """
+    writers = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.tmp")
+    for beside in sorted(path.parent.iterdir()):
+        if writers.fullmatch(beside.name) and _was_left(beside, names):
+            for old in sorted((beside / OLD).glob("*")):
+                old.replace(path.parent / old.name)
+            remove(beside)
+
+
+def _was_left(beside: Path, names: Collection[str]) -> bool:
+    """Whether `together` can have left this: `new` and `old`, and in them plain files of these names."""
+    rooms = (beside / NEW, beside / OLD)
+
+    def fits(one: Path) -> bool:
+        if one in rooms:
+            return _is_folder(one)
+        unfinished = one.parent == beside / NEW and BESIDE.fullmatch(one.name)
+        return one.parent in rooms and stat.S_ISREG(one.lstat().st_mode) and bool(one.name in names or unfinished)
+
+    return _is_folder(beside) and is_own(beside) and all(is_own(one) and fits(one) for one in beside.rglob("*"))
+
+
+def is_own(path: Path) -> bool:
+    """Whether this user owns a path itself; on Windows, where that takes more to know, any path."""
+    return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether a path is a folder itself, and no link to one."""
+    return path.is_dir() and not links.is_link(path)
 
 
 def check_writable(path: Path) -> None:
@@ -118,11 +186,10 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ExperimentError(f"{path} is a folder", hint="name a file")
-    beside = _beside(path)
     with explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside.touch()
-        beside.unlink()
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
 
 
 @contextmanager

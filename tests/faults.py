@@ -24,7 +24,7 @@ from ffdi import documents
 from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
-LIMIT = 120.0
+LIMIT = 600.0
 """Seconds after which a verb counts as hanging."""
 CLOCKS = ["images_per_second", "seconds"]
 """Columns of history.csv that no two runs have alike."""
@@ -72,13 +72,18 @@ def serve() -> int:
     return forkserver._forkserver._forkserver_pid
 
 
-def run(words: Sequence[str], root: Path, fault: Fault | None = None) -> Ended:
-    """Calls `invoke WORDS` on a workspace, with a fault."""
+def run(
+    words: Sequence[str],
+    root: Path,
+    fault: Fault | None = None,
+    before: Callable[[Path], None] | None = None,
+) -> Ended:
+    """Calls `invoke WORDS` on a workspace, with a fault; in the process is first called what is to come `before`."""
     serve()
     said, calls = root.with_name(f"{root.name}.said"), root.with_name(f"{root.name}.calls")
     for path in (said, calls):
         path.write_text("")
-    process = CONTEXT.Process(target=_verb, args=(list(words), root, said, calls, fault))
+    process = CONTEXT.Process(target=_verb, args=(list(words), root, said, calls, fault, before))
     started = time.monotonic()
     process.start()
     if fault is not None and fault.call is None and fault.kind.startswith("SIG"):
@@ -126,9 +131,13 @@ LASTING: dict[str, Callable[[Path], object]] = {
 """How files are read in which clocks or places stand."""
 
 
-def _verb(words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None) -> None:
+def _verb(
+    words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None, before: Callable[[Path], None] | None
+) -> None:
     """In the process."""
     descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+    if before is not None:
+        before(root)
     _watch(root, calls, fault)
     if fault is not None and fault.kind == "full":
         resource.setrlimit(resource.RLIMIT_FSIZE, (fault.size, fault.size))

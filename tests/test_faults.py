@@ -65,7 +65,7 @@ def calls(unbroken: Ended, share: int, of: int) -> list[int]:
 def test_a_run_that_is_killed_at_a_call_goes_on_to_the_same_bytes(
     share: int, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
 ) -> None:
-    some = calls(unbroken[1], share * 8, 32)
+    some = calls(unbroken[1], share * 9, 36)
     assert some
     for call in some:
         root = workspace(tmp_path / f"root{call}")
@@ -79,7 +79,7 @@ def test_what_cannot_be_written_is_said_and_nothing_is_lost(
     share: int, unbroken: tuple[Path, Ended], competition: Path, tmp_path: Path
 ) -> None:
     kinds = ("ENOSPC", "EIO", "EACCES")
-    for call in calls(unbroken[1], 4 + share * 8, 32):
+    for call in calls(unbroken[1], 4 + share * 9, 36):
         root = workspace(tmp_path / f"root{call}")
         kind = kinds[call % len(kinds)]
         ended = train(root, competition, Fault(kind, call))

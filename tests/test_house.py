@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "hints": 0,
     "memory": 1,
+    "links": 1,
     "publish": 1,
     "hashes": 1,
     "documents": 2,

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi import publish
+from ffdi import links, publish
 from ffdi.data.dataset import Dataset
 from ffdi.data.fingerprint import BYTES
 from ffdi.data.images import DECODE, Framing
@@ -66,12 +66,12 @@ class Store:
     @property
     def index_path(self) -> Path:
         """The records, one after the other."""
-        return self.folder / INDEX
+        return links.below(self.folder, INDEX)
 
     @property
     def pack_path(self) -> Path:
         """The images that the records point at."""
-        return self.folder / PACK
+        return links.below(self.folder, PACK)
 
     def __getstate__(self) -> tuple[Path, Framing | None, object]:
         return self.folder, self.framing, self._identity
@@ -167,7 +167,7 @@ def discard(folder: Path) -> None:
     """Removes what is packed in a folder; who reads it goes on with what it has opened."""
     with publish.explained(folder):
         for name in (INDEX, PACK):
-            (folder / name).unlink(missing_ok=True)
+            links.below(folder, name).unlink(missing_ok=True)
 
 
 def attach(found: Dataset, store: Store) -> Dataset:

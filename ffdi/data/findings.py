@@ -10,9 +10,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
+from ffdi import links
 from ffdi.data import fingerprint, images
 from ffdi.errors import DataError, ExperimentError
 
+BESIDE = ("-journal", "-wal", "-shm")
+"""Endings of the files that SQLite writes beside its own."""
 VERSION = 3
 """Of what a finding holds and how it is found; a store of another version is begun anew."""
 LAYOUT = (
@@ -62,8 +65,11 @@ class Findings:
         """Opens the store, or begins it.
 
         Raises:
-            ExperimentError: the place cannot be written, or the file is no such store.
+            ExperimentError: the place cannot be written, or the file is no such store, or it or what SQLite writes
+                beside it is a link.
         """
+        for ending in ("", *BESIDE):
+            links.below(path.parent, f"{path.name}{ending}")
         self._path, self._lock = path, Lock()
         self._hashes: set[bytes] | None = None
         with self._explained():

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, Self
 
 import numpy as np
 
-from ffdi import publish
+from ffdi import links, publish
 from ffdi.data import cache, images, survey
 from ffdi.data.cache import Store
 from ffdi.data.findings import Finding, Findings
@@ -163,7 +163,7 @@ def _opened(path: Path, end: int) -> BinaryIO:
     """A file to go on with behind `end`; what a killed writer left there is cut off."""
     with publish.explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | links.NOFOLLOW, 0o666)
         os.ftruncate(descriptor, end)
         os.lseek(descriptor, end, os.SEEK_SET)
         return os.fdopen(descriptor, "wb")

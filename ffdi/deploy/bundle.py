@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ffdi import __version__, documents, hashes
+from ffdi import __version__, documents, hashes, links
 from ffdi.data import images
 from ffdi.data.images import Framing
 from ffdi.errors import ExperimentError
@@ -88,7 +88,7 @@ def read(export: ExportFolder) -> dict[str, Any]:
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
     content = documents.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
     for name, expected in content["files"].items():
-        hashes.check(documents.inside(export.folder, name), expected, export.bundle_path, again)
+        hashes.check(links.below(export.folder, name), expected, export.bundle_path, again)
     if not _usable(export, content):
         raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
     resize = images.RESIZES.get(str(content["input"]["framing"]), "another way")

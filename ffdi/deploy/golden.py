@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi import publish
+from ffdi import links, publish
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
 from ffdi.deploy.runtime import Run
@@ -67,7 +67,7 @@ def read(path: Path, framing: Framing, count: int) -> Golden:
     rows = list(_rows(path))[:count]
     if foreign := [name for name, _ in rows if Path(name).name != name]:
         raise DataError(f"{path} names a file outside of its folder: {foreign[0]}")
-    pixels = [framing.load(path.with_name(name)) for name, _ in rows]
+    pixels = [framing.load(links.below(path.parent, name)) for name, _ in rows]
     return Golden([name for name, _ in rows], np.stack(pixels), np.array([score for _, score in rows], np.float32))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from ffdi import links
 from ffdi.deploy.runtime import Load, OpenGraph, Run, Runtime, padded
 from ffdi.errors import DeviceError
 
@@ -82,7 +83,7 @@ def _cuda(tf32: bool, index: int, _model: Path) -> list[Provider]:
 
 
 def _tensorrt(index: int, model: Path) -> list[Provider]:
-    cache = str(model.parent / ".tensorrt")  # an engine takes minutes to build
+    cache = str(links.below(model.parent, ".tensorrt"))  # an engine takes minutes to build
     options: dict[str, Any] = {"device_id": index, "trt_engine_cache_enable": True, "trt_engine_cache_path": cache}
     return [(TENSORRT, {**options, "trt_timing_cache_enable": True}), *_cuda(True, index, model)]
 

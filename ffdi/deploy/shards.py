@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from ffdi import documents, publish
+from ffdi import documents, links, publish
 from ffdi.data.table import Table
 from ffdi.deploy.infer import Part, Score
 from ffdi.errors import ExperimentError
@@ -42,7 +42,7 @@ class Shards:
 
     def begin(self, runtime: str) -> None:
         """Writes down which runtime the shards are scored by."""
-        publish.text(self.folder / RUNTIME, runtime)
+        publish.text(links.below(self.folder, RUNTIME), runtime)
 
     def score(self, score: Score) -> Iterator[Part]:
         """Scores what is missing, and publishes each shard as soon as it is whole.
@@ -77,7 +77,8 @@ class Shards:
 
     def remove(self) -> None:
         """Removes all shards."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):
+            publish.remove(self.folder)
 
     def _missing(self) -> Iterator[range]:
         """The rows of each shard that no earlier run has left; asked for when they are to be scored."""
@@ -113,15 +114,15 @@ class Shards:
                 said.update(f"{path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
             except OSError:
                 said.update(f"{path}\0missing\n".encode())
-        return self.folder / f"{rows.start:09d}-{said.hexdigest()[:16]}.json"
+        return links.below(self.folder, f"{rows.start:09d}-{said.hexdigest()[:16]}.json")
 
 
 def parts_of(output: Path) -> Path:
     """The folder beside a CSV in which its shards lie."""
-    return output.with_name(f"{output.name}.parts")
+    return links.below(output.parent, f"{output.name}.parts")
 
 
 def begun(output: Path) -> str | None:
     """The runtime of a run that was begun and not ended; None where there is none."""
-    path = parts_of(output) / RUNTIME
+    path = links.below(parts_of(output), RUNTIME)
     return path.read_text(encoding="utf-8") if path.is_file() else None

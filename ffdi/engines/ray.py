@@ -18,7 +18,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ffdi import console, stopping
+from ffdi import console, links, stopping
 from ffdi.engines import process
 from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
 from ffdi.engines.parcel import Data, File, Order, Sent
@@ -84,7 +84,7 @@ class _Task:
         old = set(self.folder.going())
         self.folder.put(going.files)
         for name in sorted(old - set(going.files)):  # records before their tensors
-            (self.folder.folder / name).unlink(missing_ok=True)
+            links.below(self.folder.folder, name).unlink(missing_ok=True)
         self.losses = 0
 
     def lost(self, error: RayError) -> Lost:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ffdi import config, console, publish, variants
+from ffdi import config, console, links, publish, variants
 from ffdi.deploy import bundle
 from ffdi.kaggle import notebook, wheels
 from ffdi.pipeline import lists, screens
@@ -42,12 +42,12 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
     with export.locked(), export.publishing(export.kaggle_folder.name) as new:
         folder = new.kaggle_folder
         folder.mkdir()
-        if (named := export.kaggle_folder / NAMED).is_file():
+        if (named := links.below(export.kaggle_folder, NAMED)).is_file():
             shutil.copy(named, folder / NAMED)
-        wheels.build(workspace.project, folder)
-        shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         for one in experiments:
             _experiment(one, workspace.root, folder)
+        wheels.build(workspace.project, folder)
+        shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         names_there = [one.name for one in experiments]
         (folder / "train.ipynb").write_text(notebook.training(export.name, names_there, MAX_TIME), encoding="utf-8")
         exported = _export(export, folder)
@@ -89,7 +89,7 @@ def _export(export: ExportFolder, folder: Path) -> bool:
     if not export.bundle_path.is_file():
         return False
     described = bundle.read(export)
-    for path in [export.bundle_path, *(export.folder / name for name in described["files"])]:
+    for path in [export.bundle_path, *(links.below(export.folder, name) for name in described["files"])]:
         copied = folder / "export" / path.relative_to(export.folder)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -38,16 +39,16 @@ DETAILS = ("folds", "oof_interval", "gap_interval")
 
 def run(workspace: Workspace) -> None:
     """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown."""
-    experiments = workspace.experiments()
+    experiments, places = workspace.experiments(), [workspace.leaderboard_path(ending) for ending in ("csv", "md")]
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
     shown = console.fitting(COLUMNS, DETAILS, WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for line in _twins(experiments):
         console.say(line)
-    publish.text(workspace.leaderboard_path("csv"), _csv(rows))
-    publish.text(workspace.leaderboard_path("md"), _markdown(rows))
-    console.written(workspace.leaderboard_path("csv"), workspace.leaderboard_path("md"))
+    for place, content in zip(places, (_csv(rows), _markdown(rows)), strict=True):
+        publish.text(place, content)
+    console.written(*places)
     if rows and rows[0]["oof_auc"] is not None:
         console.advise(f"invoke report --experiment {rows[0]['experiment']}")
 
@@ -123,10 +124,11 @@ def _twins(experiments: Sequence[Experiment]) -> list[str]:
     """What experiments lose when folds hold out clusters, where there is a twin with random folds."""
     by_recipe: dict[str, dict[str, Experiment]] = {}
     for experiment in experiments:
-        if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
-            begun = documents.read(experiment.resolved_path)
-            scheme = begun["config"]["folds"].pop("scheme")
-            by_recipe.setdefault(hashes.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
+        with suppress(FFDIError):  # which its row has said
+            if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
+                begun = documents.read(experiment.resolved_path)
+                scheme = begun["config"]["folds"].pop("scheme")
+                by_recipe.setdefault(hashes.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
     return [_comparison(**twins) for twins in by_recipe.values() if len(twins) == 2]
 
 

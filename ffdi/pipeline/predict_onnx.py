@@ -8,8 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ffdi import __version__, console, documents, hashes, machine, publish
-from ffdi.errors import ConfigError, DataError, ParityError
+from ffdi import __version__, console, documents, hashes, links, machine, publish
+from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.pipeline.engines import Engine
 from ffdi.scoring import scorecard
@@ -47,16 +47,17 @@ def run(
     described = scorers.described(workspace, export)
     model = described["files"][export.model_path.name]
     table = sources.images(workspace, names, images, data, split)
-    path = Path(output) if output else export.scores_path
+    path = _place(Path(output)) if output else export.scores_path
     record_path = _record_path(path)
     publish.check_writable(path)
+    _check_own(shards.parts_of(path))
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     task = Task(export.model_path, serving.proof(export, described, scorers.PROVEN), bundle.framing(described), table)
     with scorers.opened(engine, task, serving.resumed(device, shards.begun(path))) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
         pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
         with lock.held(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
-            publish.sweep(path.parent, path.name)
+            publish.sweep_beside(path, (path.name, record_path.name))
             pieces.begin(scorer.runtime)
             faults = _score(pieces, scorer.score, len(table))
             _check(faults, table, substitute)
@@ -101,11 +102,27 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
         raise ParityError("no runtime that was asked gives this export's scores here", hint="export again here")
 
 
+def _place(output: Path) -> Path:
+    """Where scores are written to: the folder may be reached through links, the file is none."""
+    return links.root(output) if output.is_dir() else links.below(links.root(output.parent), output.name)
+
+
+def _check_own(folder: Path) -> None:
+    """Refuses what is kept of an earlier run where another user may have made it.
+
+    Raises:
+        ExperimentError: the folder is not this user's, or holds a link.
+    """
+    if folder.exists() and not publish.is_own(folder):
+        raise ExperimentError(f"{folder} belongs to another user", hint="remove it, or pass another --output")
+    links.check(folder)
+
+
 def _record_path(path: Path) -> Path:
     """Where it is written down what really ran."""
     if path.suffix == ".json":
         raise ConfigError(f"--output {path}: scores are a CSV", hint="pass --output scores.csv")
-    return path.with_suffix(".json")
+    return links.below(path.parent, path.with_suffix(".json").name)
 
 
 def _substitute(on_error: str) -> float | None:

@@ -34,14 +34,15 @@ def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
         return Path(flag)
     if settings.data.root is None:
         raise ConfigError("no data: config.toml has no data.root", hint="pass --data FOLDER")
-    root = workspace.root / settings.data.root
     if settings.data.root == DEMO:
         from ffdi.forge import demo
 
+        root = workspace.demo_folder
         if not demo.is_made(root):
             console.say(f"making the demonstration competition in {root}")
             demo.make(root)
-    return root
+        return root
+    return workspace.root / settings.data.root
 
 
 def found(workspace: Workspace, settings: Config, root: Path) -> Dataset:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi import documents, hashes
+from ffdi import documents, hashes, links
 from ffdi.errors import ExperimentError
 
 
@@ -18,9 +18,13 @@ class Checked(NamedTuple):
 
 
 def folder(root: Path) -> Iterator[Checked]:
-    """Checks each document below a folder, and each file that one lists, against its hash."""
+    """Checks each document below a folder, and each file that one lists, against its hash; no link may be there."""
+    if links.is_link(root):
+        yield Checked(root, _linked(root))
+        return
+    yield from (Checked(path, _linked(path)) for path in links.found(root))
     for path in sorted(root.rglob("*.json")):
-        if any(part.startswith(".") for part in path.relative_to(root).parts):
+        if links.is_link(path) or any(part.startswith(".") for part in path.relative_to(root).parts):
             continue
         try:
             content = documents.read(path)
@@ -36,9 +40,13 @@ def folder(root: Path) -> Iterator[Checked]:
         yield from (_checked(path, name, expected) for name, expected in listed)
 
 
+def _linked(path: Path) -> str:
+    return f"{path} is a link to {links.target(path)}: what it leads to is not checked"
+
+
 def _checked(record: Path, name: str, expected: str) -> Checked:
     try:
-        path = documents.inside(record.parent, name)
+        path = links.below(record.parent, name)
         hashes.check(path, expected, record, hint="")
     except ExperimentError as error:
         return Checked(record.parent / name, error.what)

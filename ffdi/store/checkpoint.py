@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi import documents, hashes, publish
+from ffdi import documents, hashes, links, publish
 from ffdi.errors import ExperimentError
 
 KEPT = 2
@@ -44,10 +44,11 @@ class Checkpoints:
         Raises:
             ExperimentError: it cannot be written; those before it stand as they were.
         """
-        path = self.folder / f"checkpoint-{done:09d}.safetensors"
+        path = links.below(self.folder, f"checkpoint-{done:09d}.safetensors")
         with publish.writing(path) as beside:
             save(beside)
-        documents.write(path.with_suffix(".json"), {**self.owner, "sha256": hashes.sha256(path), "state": record})
+        record_path = links.below(self.folder, f"{path.stem}.json")
+        documents.write(record_path, {**self.owner, "sha256": hashes.sha256(path), "state": record})
         kept = {path for one in self._records()[:KEPT] for path in (one, one.with_suffix(".safetensors"))}
         self._remove_but(kept)
 
@@ -61,7 +62,7 @@ class Checkpoints:
             ExperimentError: it belongs to another run.
         """
         for path in self._records():
-            tensors = path.with_suffix(".safetensors")
+            tensors = links.below(self.folder, f"{path.stem}.safetensors")
             try:
                 record = documents.read(path, {"sha256": str, "state": dict})
                 hashes.check(tensors, record["sha256"], path, hint="")
@@ -82,8 +83,8 @@ class Checkpoints:
 
     def _records(self) -> list[Path]:
         """The last one first."""
-        return sorted(self.folder.glob("checkpoint-*.json"), reverse=True)
+        return links.matching(self.folder, "checkpoint-*.json")[::-1]
 
     def _remove_but(self, kept: set[Path]) -> None:
-        for path in sorted(set(self.folder.glob("checkpoint-*")) - kept):  # records before their tensors
+        for path in sorted(set(links.matching(self.folder, "checkpoint-*")) - kept):  # records before their tensors
             path.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ffdi import config as configs
-from ffdi import documents, hashes, publish
+from ffdi import documents, hashes, links, publish
 from ffdi.config import Config, differences
 from ffdi.errors import ExperimentError
 from ffdi.store import lock
@@ -32,71 +31,71 @@ class Experiment:
     @property
     def config_path(self) -> Path:
         """What a person has chosen."""
-        return self.folder / "config.toml"
+        return links.below(self.folder, "config.toml")
 
     @property
     def resolved_path(self) -> Path:
         """The identity that the experiment was begun with, and the hash of folds.csv."""
-        return self.folder / "resolved.json"
+        return links.below(self.folder, "resolved.json")
 
     @property
     def provenance_path(self) -> Path:
         """Where, when and with what it was trained the last time."""
-        return self.folder / "provenance.json"
+        return links.below(self.folder, "provenance.json")
 
     @property
     def folds_path(self) -> Path:
         """Which fold holds each training image out."""
-        return self.folder / "folds.csv"
+        return links.below(self.folder, "folds.csv")
 
     @property
     def roster_path(self) -> Path:
         """The images that the experiment was begun with."""
-        return self.folder / "images.csv"
+        return links.below(self.folder, "images.csv")
 
     @property
     def oof_path(self) -> Path:
         """The folds' out-of-fold predictions, joined."""
-        return self.folder / "oof.csv"
+        return links.below(self.folder, "oof.csv")
 
     @property
     def trace_path(self) -> Path:
         """What a profiler saw of a training."""
-        return self.folder / "trace.json"
+        return links.below(self.folder, "trace.json")
 
     @property
     def doctor_path(self) -> Path:
         """What `doctor` found in the images."""
-        return self.folder / "doctor.json"
+        return links.below(self.folder, "doctor.json")
 
     @property
     def stress_path(self) -> Path:
         """How the AUC holds on damaged images."""
-        return self.folder / "stress.json"
+        return links.below(self.folder, "stress.json")
 
     @property
     def shift_path(self) -> Path:
         """Whether the splits can be told apart, and the AUC by kind of image."""
-        return self.folder / "shift.json"
+        return links.below(self.folder, "shift.json")
 
     @property
     def sweep_path(self) -> Path:
         """The trials of the last sweep."""
-        return self.folder / "sweep.csv"
+        return links.below(self.folder, "sweep.csv")
 
     @property
     def rates_path(self) -> Path:
         """The losses at growing learning rates; a picture stands beside it."""
-        return self.folder / "find_lr.csv"
+        return links.below(self.folder, "find_lr.csv")
 
     @property
     def metrics_path(self) -> Path:
         """The scores, drawn up from oof.csv."""
-        return self.folder / "metrics.json"
+        return links.below(self.folder, "metrics.json")
 
     def fold(self, fold: int) -> FoldFolder:
         """The directory of one fold."""
-        return FoldFolder(self.folder / f"fold_{fold}", fold)
+        return FoldFolder(links.below(self.folder, f"fold_{fold}"), fold)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -112,8 +111,8 @@ class Experiment:
 
     def discard(self) -> None:
         """Removes what was trained, with its scores; config.toml stays, and what other verbs have found out."""
-        for path in self.folder.glob("fold_*"):
-            shutil.rmtree(path)
+        for path in links.matching(self.folder, "fold_*"):
+            publish.remove(path)
         begun = (self.resolved_path, self.provenance_path, self.folds_path, self.roster_path)
         for path in (*begun, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)

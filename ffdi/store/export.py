@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import publish
+from ffdi import links, publish
 from ffdi.store import lock
 
 
@@ -49,49 +49,49 @@ class ExportFolder:
     @property
     def model_path(self) -> Path:
         """The graph with all folds."""
-        return self.folder / "model.onnx"
+        return links.below(self.folder, "model.onnx")
 
     @property
     def bundle_path(self) -> Path:
         """What a server needs to know of the graph, and the hashes of the files beside it."""
-        return self.folder / "bundle.json"
+        return links.below(self.folder, "bundle.json")
 
     @property
     def golden_path(self) -> Path:
         """Scores of the images beside it, which the graph must give wherever it is served."""
-        return self.folder / "golden" / "golden.csv"
+        return links.below(self.folder, "golden", "golden.csv")
 
     @property
     def script_path(self) -> Path:
         """What scores an image without ffdi."""
-        return self.folder / "predict.py"
+        return links.below(self.folder, "predict.py")
 
     @property
     def submission_path(self) -> Path:
         """y_pred of each image, in the template's order."""
-        return self.folder / "submission.csv"
+        return links.below(self.folder, "submission.csv")
 
     @property
     def submission_record_path(self) -> Path:
         """How the submission was made, and its scores where labels are known."""
-        return self.folder / "submission.json"
+        return links.below(self.folder, "submission.json")
 
     @property
     def sent_path(self) -> Path:
         """What was sent to a competition, and what it answered."""
-        return self.folder / "sent.json"
+        return links.below(self.folder, "sent.json")
 
     @property
     def kaggle_folder(self) -> Path:
         """What goes to Kaggle as a dataset."""
-        return self.folder / "kaggle"
+        return links.below(self.folder, "kaggle")
 
     @property
     def scores_path(self) -> Path:
         """What the graph said of images, unless another place was asked for."""
-        return self.folder / "onnx_scores.csv"
+        return links.below(self.folder, "onnx_scores.csv")
 
     @property
     def report_path(self) -> Path:
         """What a person looks at."""
-        return self.folder / "report.html"
+        return links.below(self.folder, "report.html")

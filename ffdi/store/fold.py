@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ffdi import documents, hashes, publish
+from ffdi import documents, hashes, links, publish
 from ffdi.errors import ExperimentError
 from ffdi.store.checkpoint import Checkpoints
 from ffdi.store.identity import Identity
@@ -23,32 +23,32 @@ class FoldFolder:
     @property
     def history_path(self) -> Path:
         """The training's epochs, a row each."""
-        return self.folder / "history.csv"
+        return links.below(self.folder, "history.csv")
 
     @property
     def board_folder(self) -> Path:
         """Curves for TensorBoard, where they were asked for."""
-        return self.folder / "tensorboard"
+        return links.below(self.folder, "tensorboard")
 
     @property
     def weights_path(self) -> Path:
         """The network's weights."""
-        return self.folder / "weights.safetensors"
+        return links.below(self.folder, "weights.safetensors")
 
     @property
     def oof_path(self) -> Path:
         """The network's predictions for the images that the fold holds out."""
-        return self.folder / "oof.csv"
+        return links.below(self.folder, "oof.csv")
 
     @property
     def val_path(self) -> Path:
         """The fold's predictions for the labelled validation split, where there is one."""
-        return self.folder / "val.csv"
+        return links.below(self.folder, "val.csv")
 
     @property
     def manifest_path(self) -> Path:
         """Whose the artefacts are, and their hashes."""
-        return self.folder / "manifest.json"
+        return links.below(self.folder, "manifest.json")
 
     def seal(self, identity: Identity, folds_digest: str, parameters: int, symptoms: list[str]) -> None:
         """Writes the manifest over the artefacts: from now on the fold counts as finished.
@@ -84,7 +84,7 @@ class FoldFolder:
             )
         for name, expected in manifest["files"].items():
             hint = f"remove the fold and train it again: rm -r {self.folder}"
-            hashes.check(documents.inside(self.folder, name), expected, self.manifest_path, hint)
+            hashes.check(links.below(self.folder, name), expected, self.manifest_path, hint)
         return True
 
     def checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
@@ -103,17 +103,17 @@ class FoldFolder:
 
     def last_checkpoint(self) -> str | None:
         """The name of the last one's record."""
-        return max((path.name for path in self.folder.glob("checkpoint-*.json")), default=None)
+        return max((path.name for path in links.matching(self.folder, "checkpoint-*.json")), default=None)
 
     def done(self) -> dict[str, bytes]:
         """The files of a finished fold, to be put into a folder elsewhere."""
         names = documents.read(self.manifest_path, {"files": dict})["files"]
-        return self._content(*(documents.inside(self.folder, name) for name in names), self.manifest_path)
+        return self._content(*(links.below(self.folder, name) for name in names), self.manifest_path)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Publishes what `going` or `done` gave elsewhere, in its order: what names the others is the last."""
         for name, content in files.items():
-            with publish.writing(documents.inside(self.folder, name)) as beside:
+            with publish.writing(links.below(self.folder, name)) as beside:
                 beside.write_bytes(content)
 
     def _content(self, *paths: Path) -> dict[str, bytes]:

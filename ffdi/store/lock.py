@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ffdi import publish
+from ffdi import links, publish
 from ffdi.errors import ExperimentError
 
 
@@ -25,20 +25,21 @@ def held(folder: Path, what: str, hint: str) -> Iterator[None]:
     Raises:
         ExperimentError: another process holds it; its number is named.
     """
-    lock, holder = FileLock(folder / ".lock"), folder / ".lock.pid"
-    with publish.explained(folder / ".lock"):
+    lock, holder = links.below(folder, ".lock"), links.below(folder, ".lock.pid")
+    with publish.explained(lock):
         folder.mkdir(parents=True, exist_ok=True)
-        free = _acquired(lock)
+        file_lock = FileLock(lock)
+        free = _acquired(file_lock)
     if not free:
         pid = holder.read_text(encoding="ascii") if holder.is_file() else "unknown"
         raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint)
     try:
         with publish.explained(holder):
-            holder.write_text(str(os.getpid()), encoding="ascii")
+            publish.create(holder, str(os.getpid()).encode())
         yield
     finally:
         holder.unlink(missing_ok=True)
-        lock.release()
+        file_lock.release()
 
 
 def _acquired(lock: FileLock) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import hashes, publish, variants
+from ffdi import hashes, links, publish, variants
 from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
@@ -32,21 +32,31 @@ class Workspace:
     def of(cls, project: Path) -> Workspace:
         """The workspace that $FFDI_ROOT names, else the project itself."""
         root = os.environ.get("FFDI_ROOT")
-        return cls(Path(root).expanduser().resolve() if root else project, project)
+        return cls(links.root(Path(root).expanduser()) if root else project, project)
+
+    @property
+    def data_folder(self) -> Path:
+        """What is known of images, and the demonstration competition; a root of its own."""
+        return links.root(self.root / "data")
+
+    @property
+    def demo_folder(self) -> Path:
+        """The demonstration competition."""
+        return links.below(self.data_folder, "quickstart")
 
     @property
     def findings_path(self) -> Path:
         """What was found in images, by their hash; it can be made again."""
-        return self.root / "data" / "findings.sqlite"
+        return links.below(self.data_folder, "findings.sqlite")
 
     def vetted_path(self, sha256: str) -> Path:
         """Stands where a graph of that hash was made or looked at here."""
-        return self.root / "data" / "vetted" / sha256
+        return links.below(self.data_folder, "vetted", sha256)
 
     def cache_folder(self, data: Path, kind: str) -> Path:
         """Where the images of a data folder are packed, as what `kind` says."""
         place = str(data.resolve())
-        return self.root / "data" / "cache" / f"{Path(place).name}-{hashes.of_text(place)[:8]}" / kind
+        return links.below(self.data_folder, "cache", f"{Path(place).name}-{hashes.of_text(place)[:8]}", kind)
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name under experiments/, or in the folder that `name` is a path to.
@@ -55,13 +65,17 @@ class Workspace:
 
         Raises:
             ConfigError: there is no such experiment.
+            ExperimentError: it is a link, or there is one in it.
         """
         if (own := self._own(name)) is not None:
+            links.check(own.folder)
             return own
-        here = self.root / "experiments" / name
         if (shipped := self._shipped(name)) is not None:
-            publish.text(here / "config.toml", shipped.config_path.read_text(encoding="utf-8"))
-            return Experiment(here)
+            given = Experiment(links.below(self.experiments_folder, name))
+            links.check(given.folder)
+            publish.text(given.config_path, shipped.config_path.read_text(encoding="utf-8"))
+            return given
+        here = self.root / "experiments" / name
         raise ConfigError(
             f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
             hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._names())}",
@@ -82,7 +96,7 @@ class Workspace:
             return base
         name = variants.name(base.name, keys)
         content = variants.text(base.name, base.config_path.read_text(encoding="utf-8"), keys)
-        made = Experiment(self.root / "experiments" / name)
+        made = Experiment(links.below(self.experiments_folder, name))
         if not made.config_path.is_file():
             publish.text(made.config_path, content)
         elif made.config_path.read_text(encoding="utf-8") != content:
@@ -94,24 +108,25 @@ class Workspace:
 
     @property
     def experiments_folder(self) -> Path:
-        """Where experiments lie."""
-        return self.root / "experiments"
+        """Where experiments lie; a root of its own."""
+        return links.root(self.root / "experiments")
 
     def experiments(self) -> list[Experiment]:
-        """Every experiment of the workspace, by name."""
+        """Every experiment of the workspace, by name; one that is a link refuses every path that it is asked for."""
         return [Experiment(path.parent) for path in sorted(self.experiments_folder.glob("*/config.toml"))]
 
     def leaderboard_path(self, ending: str) -> Path:
         """The table of all experiments."""
-        return self.root / "experiments" / f"leaderboard.{ending}"
+        return links.below(self.experiments_folder, f"leaderboard.{ending}")
 
     def export(self, experiments: Sequence[str], name: str | None = None) -> ExportFolder:
         """The folder exports/<name>, named after the experiments, joined by '+', where there is no name.
 
         Raises:
             ConfigError: the name is no plain folder name.
+            ExperimentError: the folder is a link, or there is one in it.
         """
-        joined = name or "+".join(Path(experiment).resolve().name for experiment in experiments)
+        joined = name or "+".join(links.root(Path(experiment)).name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
         if len(joined.encode()) > LONGEST:
@@ -119,19 +134,33 @@ class Workspace:
                 f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
                 hint="pass a shorter one with --name",
             )
-        return ExportFolder(self.root / "exports" / joined)
+        folder = links.below(self.exports_folder, joined)
+        links.check(folder)
+        return ExportFolder(folder)
+
+    @property
+    def exports_folder(self) -> Path:
+        """Where exports lie; a root of its own."""
+        return links.root(self.root / "exports")
 
     def exports(self) -> list[Path]:
-        """Every folder under exports/, by name."""
-        return sorted(path for path in (self.root / "exports").glob("*") if path.is_dir())
+        """Every folder under exports/, and every link to one, by name."""
+        return sorted(path for path in self.exports_folder.glob("*") if path.is_dir())
 
     def _own(self, name: str) -> Experiment | None:
-        places = (self.root / "experiments" / name, Path(name))
-        return next((Experiment(place.resolve()) for place in places if (place / "config.toml").is_file()), None)
+        if links.is_inside(name):
+            place = self.experiments_folder / name
+            hint = f"pass --experiment {links.root(place)}, or remove the link: rm {place}"
+            here = Experiment(links.below(self.experiments_folder, name, hint=hint))
+            if here.config_path.is_file():
+                return here
+        return Experiment(links.root(Path(name))) if (Path(name) / "config.toml").is_file() else None
 
     def _shipped(self, name: str) -> Experiment | None:
-        place = self.project / "experiments" / name
-        return Experiment(place) if (place / "config.toml").is_file() else None
+        if not links.is_inside(name):
+            return None
+        here = Experiment(links.below(links.root(self.project / "experiments"), name))
+        return here if here.config_path.is_file() else None
 
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}

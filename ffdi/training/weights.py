@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 HUB_SECONDS = 5
 """How long the hub may take to answer at all."""
+EMPTY = "there is no tensor in it"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -50,7 +51,7 @@ def find(config: ModelConfig, root: Path) -> Path | None:
         None where the experiment starts from random weights.
 
     Raises:
-        ConfigError: the file is missing, or the hub cannot be reached; both ways out are named.
+        ConfigError: the file is missing or holds no weights, or the hub cannot be reached; the ways out are named.
     """
     check_name(config.backbone)
     if config.weights_file is None:
@@ -58,6 +59,7 @@ def find(config: ModelConfig, root: Path) -> Path | None:
     path = root / config.weights_file
     if not path.is_file():
         raise ConfigError(f"model.weights_file names {path}, which does not exist", hint="correct it in config.toml")
+    _safe(path)  # whoever asks may copy, hash or send it: a config from elsewhere must not name just any file
     return path
 
 
@@ -148,8 +150,8 @@ def _safe(weights: Path) -> Path:
 
 def _unreadable(weights: Path) -> str:
     try:
-        with safetensors.safe_open(weights, "pt"):
-            return ""
+        with safetensors.safe_open(weights, "pt") as file:
+            return "" if file.keys() else EMPTY
     except (safetensors.SafetensorError, OSError) as error:
         return first_line(error)
 
@@ -160,7 +162,7 @@ def _converted(weights: Path, _changed: int) -> tuple[Path, str]:
     folder = tempfile.TemporaryDirectory(prefix="ffdi-")
     atexit.register(folder.cleanup)
     converted = Path(folder.name) / "weights.safetensors"
-    return converted, unpickle.convert(weights, converted)
+    return converted, unpickle.convert(weights, converted) or _unreadable(converted)
 
 
 def _misfit(weights: Path, backbone: str, reason: str) -> ConfigError:
