@@ -11,7 +11,9 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ffdi"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LEVELS = {
+    "names": 0,
     "errors": 0,
+    "csvs": 1,
     "publish": 1,
     "hashes": 1,
     "documents": 2,

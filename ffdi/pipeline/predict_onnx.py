@@ -149,4 +149,4 @@ def _check(faults: list[str], table: Table, substitute: float | None) -> None:
             hint=f"replace these files or take them out of {table.source}, and run the same command again; or add "
             "--on-error score=0.5",
         )
-    console.warn("\n  ".join([f"{what} and were given {substitute:g}:", *faults]))
+    console.warn(f"{what} and were given {substitute:g}:", faults)

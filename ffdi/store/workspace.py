@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import hashes, publish, variants
+from ffdi import hashes, names, publish, variants
 from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
@@ -30,9 +31,16 @@ class Workspace:
 
     @classmethod
     def of(cls, project: Path) -> Workspace:
-        """The workspace that $FFDI_ROOT names, else the project itself."""
+        """The workspace that $FFDI_ROOT names, else the project itself.
+
+        Raises:
+            ConfigError: its path is no UTF-8; ffdi writes paths down.
+        """
         root = os.environ.get("FFDI_ROOT")
-        return cls(Path(root).expanduser().resolve() if root else project, project)
+        found = Path(root).expanduser().resolve() if root else project
+        if not names.is_text(str(found)):
+            raise ConfigError(f"the workspace {found} is no UTF-8", hint="rename that folder, or set FFDI_ROOT")
+        return cls(found, project)
 
     @property
     def findings_path(self) -> Path:
@@ -44,8 +52,14 @@ class Workspace:
         return self.root / "data" / "vetted" / sha256
 
     def cache_folder(self, data: Path, kind: str) -> Path:
-        """Where the images of a data folder are packed, as what `kind` says."""
+        """Where the images of a data folder are packed, as what `kind` says.
+
+        Raises:
+            ConfigError: the folder's path is no UTF-8.
+        """
         place = str(data.resolve())
+        if not names.is_text(place):
+            raise ConfigError(f"the data folder {place} is no UTF-8", hint="rename that folder")
         return self.root / "data" / "cache" / f"{Path(place).name}-{hashes.of_text(place)[:8]}" / kind
 
     def experiment(self, name: str) -> Experiment:
@@ -54,7 +68,7 @@ class Workspace:
         An experiment that only the project has is given to the workspace: its config.toml is copied.
 
         Raises:
-            ConfigError: there is no such experiment.
+            ConfigError: there is no such experiment, or its name is refused (`names.fault`).
         """
         if (own := self._own(name)) is not None:
             return own
@@ -88,7 +102,7 @@ class Workspace:
         elif made.config_path.read_text(encoding="utf-8") != content:
             raise ConfigError(
                 f"{made.config_path} is not what {base.name} with these keys would be: one of the two was changed",
-                hint=f"undo the change, or remove the variant: rm -r {made.folder}",
+                hint=f"undo the change, or remove the variant: rm -r {shlex.quote(str(made.folder))}",
             )
         return made
 
@@ -114,6 +128,8 @@ class Workspace:
         joined = name or "+".join(Path(experiment).resolve().name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
+        if fault := names.fault(joined):
+            raise ConfigError(f"the name of this export {fault}: {joined}", hint="pass another one with --name")
         if len(joined.encode()) > LONGEST:
             raise ConfigError(
                 f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
@@ -127,12 +143,19 @@ class Workspace:
 
     def _own(self, name: str) -> Experiment | None:
         places = (self.root / "experiments" / name, Path(name))
-        return next((Experiment(place.resolve()) for place in places if (place / "config.toml").is_file()), None)
+        return next((_fit(place.resolve()) for place in places if (place / "config.toml").is_file()), None)
 
     def _shipped(self, name: str) -> Experiment | None:
         place = self.project / "experiments" / name
-        return Experiment(place) if (place / "config.toml").is_file() else None
+        return _fit(place) if (place / "config.toml").is_file() else None
 
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})
+
+
+def _fit(folder: Path) -> Experiment:
+    """An experiment whose name can stand in tables and commands."""
+    if fault := names.fault(folder.name):
+        raise ConfigError(f"the name of the experiment {folder} {fault}", hint="rename this folder")
+    return Experiment(folder)
