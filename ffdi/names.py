@@ -13,14 +13,13 @@ BLANKS = " \t"
 UNFIT = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff]"
+    r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
 )
 """Characters that end a line, steer a terminal, hide or reorder text (Unicode's Cc, Cs, Zl, Zp and most of Cf).
 
-Of Cf may stay what is seen (Arabic number signs, Egyptian joiners) and the joiners U+200C and U+200D, which Persian,
-Indic scripts and emoji need.
+Of Cf may stay what is seen (Arabic number signs, Egyptian joiners), and the joiners U+200C and U+200D between two
+characters beyond ASCII, where Persian, Indic scripts and emoji need them; elsewhere they join nothing.
 """
-STRAY_JOINER = re.compile(r"(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])")
-"""A joiner that does not stand between two characters beyond ASCII: it joins nothing and is not seen."""
 FORMULA = re.compile(r"(?:^|;)\s*(?:[=+@-].*[(|!]|=.*#)", re.DOTALL)
 """A cell that spreadsheets compute, and that calls a function, a program (DDE) or another file.
 
@@ -42,7 +41,7 @@ def fault(name: str) -> str:
     """
     if SIMPLE.fullmatch(name):
         return ""
-    if found := UNFIT.search(name) or STRAY_JOINER.search(name):
+    if found := UNFIT.search(name):
         kinds = {"Cs": "is no UTF-8", "Cc": "has a control character", "Zl": LINE, "Zp": LINE}
         what = kinds.get(unicodedata.category(found[0]), "has a character that hides or reorders text")
         return what if what == kinds["Cs"] else f"{what}: U+{ord(found[0]):04X}"
