@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ffdi import __version__, console, documents, hashes, machine, publish
 from ffdi.errors import ConfigError, DataError, ParityError
+from ffdi.names import fault
 from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.pipeline.engines import Engine
 from ffdi.scoring import scorecard
@@ -105,6 +106,8 @@ def _record_path(path: Path) -> Path:
     """Where it is written down what really ran."""
     if path.suffix == ".json":
         raise ConfigError(f"--output {path}: scores are a CSV", hint="pass --output scores.csv")
+    if said := fault(path.name):
+        raise ConfigError(f"--output {path}: its name {said}", hint="pass --output scores.csv")
     return path.with_suffix(".json")
 
 
