@@ -68,7 +68,7 @@ def training(name: str, names: Sequence[str], max_time: str) -> str:
             SETUP,
             f'{DATA.text} = "/kaggle/input/FOLDER"  # with the label files\n\n{GOES_ON}',
             _run("invoke", "train-folds", *named, "--data", DATA, "--max-time", max_time),
-            "\n".join([*then, f"shutil.copy(WORK / {f'exports/{name}/submission.csv'!r}, {OUTPUT.text})"]),
+            "\n".join([*then, f"shutil.copy(WORK / {_literal(f'exports/{name}/submission.csv')}, {OUTPUT.text})"]),
         ]
     )
 
@@ -84,7 +84,7 @@ def inference(name: str) -> str:
             f"# {in_markdown(name)}: scoring\nAttach this bundle and the images, and set `IMAGES`.",
             SETUP,
             f'{IMAGES.text} = "/kaggle/input/FOLDER"  # a folder, or a CSV with a column img_name\n\n'
-            f'bring(BUNDLE / "export", WORK / {f"exports/{name}"!r})\n'
+            f'bring(BUNDLE / "export", WORK / {_literal(f"exports/{name}")})\n'
             + _run("invoke", "predict-onnx", "--experiment", name, "--images", IMAGES, "--output", OUTPUT),
         ]
     )
@@ -92,7 +92,12 @@ def inference(name: str) -> str:
 
 def _run(*words: str | Code) -> str:
     """A cell's call of a verb."""
-    return f"run({', '.join(word.text if isinstance(word, Code) else repr(word) for word in words)})"
+    return f"run({', '.join(word.text if isinstance(word, Code) else _literal(word) for word in words)})"
+
+
+def _literal(word: str) -> str:
+    """A word as Python has it; JSON's own escapes of letters beyond U+FFFF mean something else there."""
+    return json.dumps(word, ensure_ascii=False)
 
 
 def _notebook(texts: Sequence[str]) -> str:

@@ -34,6 +34,8 @@ SPOT = 12.0
 """Points in diameter of a bin that holds all images."""
 STYLE: dict[RcKeyType, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 """Words stay words, also those with a dollar sign."""
+TAG = re.compile("<[^>]*>")
+"""Of an SVG by matplotlib, which escapes '<' and '>' wherever else they stand: what is between tags are names."""
 NAMED = "="
 """Stands before a name until the legend is made: matplotlib leaves out what begins with '_'."""
 
@@ -161,10 +163,6 @@ def _themed(document: str, label: str) -> str:
     opening, _, rest = drawn.partition(">")
     opening = re.sub(r' (width|height)="[^"]*"', "", opening)
     return opening.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1) + ">" + rest
-
-
-TAG = re.compile("<[^>]*>")
-"""Of an SVG by matplotlib, which escapes '<' and '>' wherever else they stand: what is between tags are names."""
 
 
 def _themed_tag(tag: str, used: Set[str]) -> str:
