@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -160,11 +161,17 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     sheet = Table(header_style="bold")
     for number, column in enumerate(columns):
         side: Literal["left", "right"] = "right" if number else "left"
-        sheet.add_column(names.shown(column), justify=side, no_wrap=not number, overflow="fold")
+        sheet.add_column(_word(column), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
-        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else names.shown(str(cell)) for cell in row))
+        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _word(cell) for cell in row))
     _console().print(Text(names.shown(heading), style="bold"))  # its own title is broken at the table's width
     _console().print(sheet)
+
+
+def _word(cell: object) -> str:
+    """A cell as a terminal shows it; rich leaves out what has no width, such as a lone accent."""
+    shown = names.shown(str(cell))
+    return shown if cell_len(shown) else ascii(shown)[1:-1]
 
 
 def _plain(cell: object) -> object:

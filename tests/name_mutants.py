@@ -711,7 +711,9 @@ def _said(name: str) -> str:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "")
     shown = console.names.shown(name)
     lines = 2 + 2 + 1 + 2 + 1 + 5  # say and title, a warning of two, a file, two above a bar, a table's
-    if unsafe(text) or text.count(shown) < 10 or (shown and text.strip("\n").count("\n") > lines):
+    escaped = ascii(shown)[1:-1]  # in a table, of what has no width
+    there = text.count(shown) + (text.count(escaped) if escaped != shown else 0)
+    if unsafe(text) or there < 10 or (shown and text.strip("\n").count("\n") > lines):
         return repr(text)
     return ""
 
