@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,9 +58,13 @@ def verb(
     def made(body: Callable[..., None]) -> Task[Any]:
         @wraps(body)
         def spoken(_context: Context, quiet: bool, json: bool, **flags: Any) -> None:
+            def checked() -> None:
+                _check_text(flags)
+                body(**flags)
+
             name = body.__name__.replace("_", "-")
             with hints.carry_data(flags.get("data", ""), TAKE_DATA):
-                _listen(name, json, lambda: body(**flags)) if quiet or json else _speak(lambda: body(**flags))
+                _listen(name, json, checked) if quiet or json else _speak(checked)
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
         context = inspect.Parameter("_context", kind)
@@ -509,6 +514,18 @@ def _engine(engine: str, address: str, jobs: str, ranks: str) -> Engine:
     return Engine(engine, address or None, _count("jobs", jobs, 1), _count("ranks", ranks, 1) or 1)
 
 
+def _check_text(flags: Mapping[str, Any]) -> None:
+    """Refuses flags that no file of ffdi could hold; Linux lets any bytes be words of a command."""
+    from ffdi import names
+    from ffdi.errors import ConfigError
+
+    for name, value in flags.items():
+        for word in value if isinstance(value, list) else [value]:
+            if isinstance(word, str) and not names.is_text(word):
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{flag} {word}: no UTF-8", hint="rename what it names; ffdi writes names as UTF-8")
+
+
 def _count(flag: str, value: str, least: int = 0) -> int | None:
     """invoke would print a traceback for a bad number, so flags that count are read as words."""
     from ffdi.errors import ConfigError
@@ -531,6 +548,8 @@ class Ending(NamedTuple):
 
 def _speak(body: Callable[[], None]) -> None:
     """Runs a verb for a person."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # not every terminal knows every letter of a name
     if ending := _ended(body):
         raise Exit(ending.words, code=ending.code)
 
@@ -542,6 +561,8 @@ def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
     with console.listening() as heard:
         ending = _ended(body)
     if json:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
         print(heard.json(verb=name, error=ending.error if ending else None), flush=True)
     else:
         print("".join(f"warning: {what}\n" for what in heard.warnings), end="", file=sys.stderr)
@@ -562,9 +583,7 @@ def _ended(body: Callable[[], None]) -> Ending | None:
         return _refused(error)
     except OSError as error:
         what = f"{error.filename}: " if error.filename else ""
-        what += str(error.strerror or error)
-        hint = f"mend that; {GOES_ON}"
-        return Ending(f"error: {what}\nnext: {hint}", {"what": what, "problems": [], "next": hint}, 1)
+        return _refused(FFDIError(f"{what}{error.strerror or error}", hint=f"mend that; {GOES_ON}"))
     except KeyboardInterrupt:
         return _ending(f"stopped: {GOES_ON}", 130)
     except Exception as error:

@@ -12,8 +12,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -29,12 +30,14 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ffdi import hints
+from ffdi import hints, names
 
 PLAIN_WIDTH = 120
 """Columns of a table where no terminal says how many there are."""
 ENDLESS = 10_000
 """Columns for a program, to which every column of a table is told."""
+LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+"""Words are shown as they are: a folder may be called '[bold]' or ':smile:'."""
 
 
 @dataclass
@@ -56,8 +59,8 @@ class Heard:
     tables: list[dict[str, Any]] = field(default_factory=list)
 
     def json(self, **more: object) -> str:
-        """All of it in one line; what is no number (NaN) is null."""
-        return json.dumps({**more, **asdict(self)}, ensure_ascii=False, allow_nan=False)
+        """All of it in one line, names as they are; what is no number (NaN) is null."""
+        return names.in_json(json.dumps({**more, **asdict(self)}, ensure_ascii=False, allow_nan=False))
 
 
 _heard: Heard | None = None
@@ -77,9 +80,9 @@ def listening() -> Iterator[Heard]:
 
 def _console() -> Console:
     if _heard is not None:
-        return Console(quiet=True, width=ENDLESS)
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH, no_color=True)
+        return Console(**LITERAL, quiet=True, width=ENDLESS)
+    console = Console(**LITERAL)
+    return console if console.is_terminal else Console(**LITERAL, width=PLAIN_WIDTH, no_color=True)
 
 
 def say(line: str, *, style: str = "") -> None:
@@ -94,11 +97,14 @@ def title(line: str) -> None:
     say(line, style="bold")
 
 
-def warn(what: str) -> None:
-    """Prints what is not as it should be."""
+def warn(what: str, problems: Sequence[str] = ()) -> None:
+    """Prints what is not as it should be, with a line for each problem."""
+    lines = [names.shown(line) for line in (what, *problems)]
     if _heard is not None:
-        _heard.warnings.append(what)
-    _print(f"warning: {what}")
+        _heard.warnings.append("\n  ".join(lines))
+    _print(f"warning: {lines[0]}")
+    for line in lines[1:]:
+        _print(f"  {line}")
 
 
 def written(*paths: Path, about: str = "") -> None:
@@ -122,7 +128,7 @@ def answers() -> bool:
 
 
 def _print(line: str, style: str = "") -> None:
-    _console().print(line, style=style or None, markup=False, soft_wrap=True)
+    _console().print(names.shown(line), style=style or None, soft_wrap=True)
 
 
 @contextmanager
@@ -155,11 +161,18 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
         _heard.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
     sheet = Table(header_style="bold")
     for number, column in enumerate(columns):
-        sheet.add_column(column, justify="right" if number else "left", no_wrap=not number, overflow="fold")
+        side: Literal["left", "right"] = "right" if number else "left"
+        sheet.add_column(_word(column), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
-        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in row))
-    _console().print(Text(heading, style="bold"))  # a table's own title is broken at the table's width
+        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _word(cell) for cell in row))
+    _console().print(Text(names.shown(heading), style="bold"))  # its own title is broken at the table's width
     _console().print(sheet)
+
+
+def _word(cell: object) -> str:
+    """A cell as a terminal shows it; rich leaves out what has no width, such as a lone accent."""
+    shown = names.shown(str(cell))
+    return shown if cell_len(shown) else ascii(shown)[1:-1]
 
 
 def _plain(cell: object) -> object:
@@ -181,7 +194,7 @@ class Bar:
 
     def at(self, done: float, label: str) -> None:
         """So much is done, and this is what is being done."""
-        self._progress.update(self._task, completed=done, description=label)
+        self._progress.update(self._task, completed=done, description=names.shown(label))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
@@ -192,11 +205,11 @@ class Bar:
     def warn(self, line: str) -> None:
         """Prints a line above the bar that says what is not as it should be."""
         if _heard is not None:
-            _heard.warnings.append(line)
+            _heard.warnings.append(names.shown(line))
         self._print(line)
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(line, markup=False, soft_wrap=True, highlight=False)
+        self._progress.console.print(names.shown(line), soft_wrap=True)
 
 
 class _Speed(ProgressColumn):
@@ -220,9 +233,13 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
         counted: whether '12/40' says more than the bar does.
         unit: of what so many a second are told; nothing is where it is empty.
     """
-    columns = [TextColumn("{task.description}"), BarColumn(), *([MofNCompleteColumn()] if counted else [])]
+    columns = [
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        *([MofNCompleteColumn()] if counted else []),
+    ]
     columns += [_Speed(unit)] if unit else []
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(label, total=total))
+        yield Bar(progress, progress.add_task(names.shown(label), total=total))

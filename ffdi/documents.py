@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -36,7 +37,7 @@ def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[s
     Raises:
         ExperimentError: missing, damaged, or written by an older or a newer ffdi.
     """
-    again = f"remove it and run again: rm {path}"
+    again = f"remove it and run again: rm {shlex.quote(str(path))}"
     try:
         written = path.read_bytes().decode("utf-8")
         content = json.loads(written)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
+from ffdi import names
+
 SHOWN_PROBLEMS = 100
 """Problems printed one by one; the rest are counted."""
 
 
 class FFDIError(Exception):
-    """An error that a person can act on.
+    """An error that a person can act on; its text is fit for a terminal, whatever names stand in it.
 
     Args:
         what: one sentence that says what is wrong, naming the file, option or image.
@@ -23,11 +25,11 @@ class FFDIError(Exception):
         super().__init__(what, self.problems, hint)
 
     def __str__(self) -> str:
-        lines = [self.what, *(f"  {problem}" for problem in self.problems[:SHOWN_PROBLEMS])]
+        lines = [names.shown(self.what), *(f"  {names.shown(one)}" for one in self.problems[:SHOWN_PROBLEMS])]
         if len(self.problems) > SHOWN_PROBLEMS:
             lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
         if self.hint:
-            lines.append(f"next: {self.hint}")
+            lines.append(f"next: {names.shown(self.hint)}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:

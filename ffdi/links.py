@@ -7,6 +7,7 @@ folder of an --output. A root may be reached through links, and is resolved once
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
@@ -30,7 +31,7 @@ def root(path: Path) -> Path:
     except (OSError, RuntimeError):  # of a circle; what becomes of it hangs on Python's version
         resolved = path
     if is_link(resolved):
-        raise ExperimentError(f"{path} is a link that leads to itself", hint=f"rm {path}")
+        raise ExperimentError(f"{path} is a link that leads to itself", hint=f"rm {shlex.quote(str(path))}")
     return resolved
 
 
@@ -93,14 +94,13 @@ def refuse(path: Path, hint: str = "") -> None:
     if is_link(path):
         raise ExperimentError(
             f"{path} is a link to {target(path)}; ffdi follows none here",
-            hint=hint or f"put what it leads to in its place, or remove it: rm {path}",
+            hint=hint or f"put what it leads to in its place, or remove it: rm {shlex.quote(str(path))}",
         )
 
 
 def target(path: Path) -> str:
-    """Where a link leads, as it says itself; what a terminal must not be given is escaped."""
-    said = str(path.readlink())
-    return said if said.isprintable() else ascii(said)
+    """Where a link leads, as it says itself."""
+    return str(path.readlink())
 
 
 def is_link(path: Path) -> bool:

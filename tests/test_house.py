@@ -11,10 +11,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "ffdi"
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LEVELS = {
+    "names": 0,
     "errors": 0,
     "hints": 0,
     "memory": 1,
     "links": 1,
+    "csvs": 1,
     "publish": 1,
     "hashes": 1,
     "documents": 2,

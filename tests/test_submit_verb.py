@@ -72,7 +72,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
     ]
     path = str(exports / "submission.csv")
     assert heard(kaggle) == [
-        ["competitions", "submit", "faces", "-f", path, "-m", message, "--wait", "300"],
+        ["competitions", "submit", "faces", "-f", path, f"--message={message}", "--wait", "300"],
         ["competitions", "submissions", "faces", "--csv", "--quiet"],
     ]
     (sent,) = documents.read(exports / "sent.json")["sent"]
@@ -91,7 +91,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
     )
     assert len(heard(kaggle)) == 2
     assert invoke(*SUBMIT, "--again", "--wait", "0", "--message", "second").code == 0
-    assert heard(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "-m", "second"]
+    assert heard(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "--message=second"]
     assert [one["message"] for one in documents.read(exports / "sent.json")["sent"]] == [message, "second"]
     assert invoke("verify", "--experiment", "tiny").code == 0
 

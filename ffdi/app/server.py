@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from ffdi import names
 from ffdi.app.judge import Judge
 from ffdi.errors import ConfigError, DataError
 from ffdi.pages import template
@@ -57,7 +58,8 @@ def app(judge: Judge, limits: Limits) -> Starlette:
     """What answers: GET / (the page), POST /score and POST /look, each with one encoded image as its body.
 
     Both take `?img_name=`, which errors name. /score gives {"img_name", "y_pred"}; /look also pictures and what the
-    score rests on. What cannot be used gives {"error"} with status 400, or 413 where it is too large.
+    score rests on. What cannot be used gives {"error"} with status 400, or 413 where it is too large; a name that
+    could not stand in a CSV is refused as well.
     """
 
     async def page(_request: Request) -> Response:
@@ -69,6 +71,8 @@ def app(judge: Judge, limits: Limits) -> Starlette:
         async def answer(request: Request) -> Response:
             content = await _body(request, limits.bytes)
             name = request.query_params.get("img_name", "the image")
+            if fault := names.fault(name):
+                return _refused(f"the image name {names.quoted(name)} {fault}", 400)
             if content is None:
                 return _refused(f"{name} has more than {limits.bytes / 1e6:g} MB, the limit", 413)
             try:

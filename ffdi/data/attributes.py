@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ffdi import names
 from ffdi.config import DataConfig
 from ffdi.data import columns
-from ffdi.data.table import Table
+from ffdi.data.table import MEND, Table
+from ffdi.errors import DataError
 
 FILES = ("families.csv", "attributes.csv")
 """Beside the label files, with a column of image names."""
@@ -22,8 +24,9 @@ def read(root: Path, table: Table, config: DataConfig) -> dict[str, np.ndarray]:
     A column that is the same everywhere, or that has more than `MOST_VALUES` values, is left out.
 
     Raises:
-        DataError: a file cannot be read.
+        DataError: a file cannot be read; or rows are refused, all at once.
     """
+    problems: list[str] = []
     files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
     found: dict[str, np.ndarray] = {}
     for path in files:
@@ -32,7 +35,23 @@ def read(root: Path, table: Table, config: DataConfig) -> dict[str, np.ndarray]:
             continue
         known = {config.image_column, config.target_column, config.group_column}
         for column in [name for name in header if name and name not in known and header.count(name) == 1]:
-            rows = columns.read(path, config, (config.image_column, column), problems=[])
-            value = {image: value for _, (image, value) in rows}
-            found[column] = np.array([value.get(name, "") for name in table.img_name.tolist()], dtype=str)
-    return {name: values for name, values in found.items() if 1 < len(np.unique(values)) <= MOST_VALUES}
+            values = _values(path, column, config, table.img_name.tolist(), problems)
+            if 1 < len(set(values)) <= MOST_VALUES:
+                found[column] = np.array(values, dtype=str)
+    if problems:
+        raise DataError(f"bad rows in {root}: {len(problems)}", problems=list(dict.fromkeys(problems)), hint=MEND)
+    return found
+
+
+def _values(path: Path, column: str, config: DataConfig, images: list[str], problems: list[str]) -> list[str]:
+    """One column's value of each image; what is wrong with a column that sorts them goes to `problems`."""
+    known, value, faults = set(images), dict[str, str](), list[str]()
+    for line, (field, said) in columns.read(path, config, (config.image_column, column), problems):
+        image = columns.image(field, known)
+        if fault := names.fault(said):
+            faults.append(f"{path.name} line {line}: the {column} {names.quoted(said)} {fault}")
+        if value.setdefault(image, said) != said:
+            faults.append(f"{path.name} line {line}: {names.quoted(image)} has another {column} already")
+    if len(set(value.values())) <= MOST_VALUES:
+        problems += faults
+    return [value.get(image, "") for image in images]

@@ -8,6 +8,7 @@ more. Each image is proven by its checksum whenever it is read.
 from __future__ import annotations
 
 import os
+import shlex
 import zlib
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -230,4 +231,6 @@ def _mapped(path: Path, kind: np.dtype) -> np.ndarray:
     except FileNotFoundError:
         return np.empty(0, kind)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", hint=f"remove the cache: rm {path}") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", hint=f"remove the cache: rm {shlex.quote(str(path))}"
+        ) from None

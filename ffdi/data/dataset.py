@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffdi import names
 from ffdi.config import DataConfig, SplitFiles
 from ffdi.data import columns, landmarks
 from ffdi.data.table import CLASSES, MEND, Table, class_folders, in_folder, labelled
@@ -187,12 +188,21 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
     if train.group is not None:
         return train
     wanted = (config.image_column, config.group_column or "group")
-    group: dict[str, str] = {}
-    for line, (image, name) in columns.read(path, config, wanted, problems):
-        if group.setdefault(image, name) != name:
-            problems.append(f"{path.name} line {line}: {image} is in group {group[image]} already")
+    images, group = set(train.img_name.tolist()), dict[str, str]()
+    for line, (field, name) in columns.read(path, config, wanted, problems):
+        image = columns.image(field, images)
+        if fault := names.fault(name):
+            problems.append(f"{path.name} line {line}: the group {names.quoted(name)} {fault}")
+        elif group.setdefault(image, name) != name:
+            problems.append(
+                f"{path.name} line {line}: {names.quoted(image)} is in group {names.quoted(group[image])} already"
+            )
     missing = [image for image in train.img_name.tolist() if not group.get(image)]
-    problems += [f"{path.name}: no group for {image} of {train.source.name}" for image in missing]
+    known = names.composed(group if missing else ())
+    problems += [
+        f"{path.name}: no group for {names.quoted(image)} of {train.source.name}{names.twin(image, known)}"
+        for image in missing
+    ]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))
 
 

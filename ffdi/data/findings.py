@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -150,7 +151,8 @@ class Findings:
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise ExperimentError(
                 f"{self._path}, the store of what was found in images, cannot be used: {error}",
-                hint=f"free the disk; if the file is damaged, remove it, for it can be made again: rm {self._path}",
+                hint="free the disk; if the file is damaged, remove it, for it can be made again: "
+                f"rm {shlex.quote(str(self._path))}",
             ) from None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
 
 import numpy as np
 
+from ffdi import csvs
 from ffdi.data.table import Table
 from ffdi.errors import DataError, ExperimentError
 
@@ -128,11 +127,8 @@ def to_csv(table: Table, fold: np.ndarray) -> str:
     """The content of folds.csv: one row for each training image, in the label file's order."""
     assert table.target is not None
     group = np.full(len(table), "") if table.group is None else table.group
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(zip(table.img_name.tolist(), fold.tolist(), table.target.tolist(), group.tolist(), strict=True))
-    return file.getvalue()
+    columns = (table.img_name, fold, table.target, group)
+    return csvs.text([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
 
 
 def read(path: Path, table: Table, k: int) -> np.ndarray:
@@ -175,12 +171,12 @@ def recorded(path: Path) -> Deal:
     """
     rows, problems = _rows(path)
     for name, row in rows.items():
-        if not (row["fold"] or "").isdecimal() or row["target"] not in ("0", "1"):
+        if not row["fold"].isdecimal() or row["target"] not in ("0", "1"):
             problems.append(f"{name} has fold '{row['fold']}' and label '{row['target']}'")
     if problems or not rows:
         raise ExperimentError(f"{path} is no deal of folds", problems=problems, hint=_RESTORE)
     fold, target = (np.array([int(row[key]) for row in rows.values()]) for key in ("fold", "target"))
-    group = np.array([row["group"] or "" for row in rows.values()], dtype=str)
+    group = np.array([row["group"] for row in rows.values()], dtype=str)
     return Deal(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
 
 
@@ -191,16 +187,16 @@ def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The rows by image name, and what is wrong with them whatever the images are."""
     rows: dict[str, dict[str, str]] = {}
     problems = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            if tuple(reader.fieldnames or ()) != COLUMNS:
-                raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
-            for row in reader:
-                if rows.setdefault(row["img_name"], row) is not row:
-                    problems.append(f"{row['img_name']} stands there twice")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ExperimentError(f"{path} cannot be read: {error}", hint=_RESTORE) from None
+    lines = csvs.rows(path, ExperimentError, _RESTORE)
+    if tuple(next(lines, (1, []))[1]) != COLUMNS:
+        raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
+    for line, fields in lines:
+        if len(fields) != len(COLUMNS):
+            problems.append(f"line {line} has {len(fields)} fields")
+        elif fields[0] in rows:
+            problems.append(f"{fields[0]} stands there twice")
+        else:
+            rows[fields[0]] = dict(zip(COLUMNS, fields, strict=True))
     return rows, problems
 
 

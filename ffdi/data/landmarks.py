@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ffdi import names
 from ffdi.config import DataConfig
 from ffdi.data import columns
 
@@ -38,7 +39,8 @@ def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[st
     place = {name: row for row, name in enumerate(img_name.tolist())}
     found = np.full((len(img_name), len(wanted)), np.nan, np.float32)
     seen: set[str] = set()
-    for line, (name, *values) in columns.read(path, config, (config.image_column, *wanted), problems):
+    for line, (field, *values) in columns.read(path, config, (config.image_column, *wanted), problems):
+        name = columns.image(field, place)
         if fault := _fault(name, values, seen):
             problems.append(f"{path.name} line {line}: {fault}")
         elif name in place:
@@ -51,7 +53,7 @@ def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[st
 
 def _fault(name: str, values: list[str], seen: set[str]) -> str:
     if name in seen:
-        return f"{name} stands twice"
+        return f"{names.quoted(name)} stands twice"
     for value in values:
         try:
             if not -BEYOND <= float(value) <= 1 + BEYOND:

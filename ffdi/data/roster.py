@@ -7,6 +7,8 @@ import io
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from ffdi import csvs
+
 if TYPE_CHECKING:
     from ffdi.data.survey import Survey
 
@@ -29,12 +31,8 @@ def of(survey: Survey, landmarks: bool = False) -> str:
     columns = [table.img_name.tolist(), target, group, hashes]
     if landmarks and table.landmarks is not None:
         columns.append([sha256(points.tobytes()).hexdigest() for points in table.landmarks])
-    rows = zip(*columns, strict=True)
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*COLUMNS, LANDMARKS][: len(columns)])
-    writer.writerows(sorted(row for row, usable in zip(rows, survey.usable.tolist(), strict=True) if usable))
-    return file.getvalue()
+    rows = zip(zip(*columns, strict=True), survey.usable.tolist(), strict=True)
+    return csvs.text([[*COLUMNS, LANDMARKS][: len(columns)], *sorted(row for row, usable in rows if usable)])
 
 
 def differences(old: str, new: str) -> list[str]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffdi import names
 from ffdi.config import DataConfig
-from ffdi.data import columns, names
+from ffdi.data import columns
 from ffdi.errors import DataError
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def listed(file: Path, column: str = "img_name") -> Table:
     rows = list(columns.read(file, config, (column,), problems))
     folders = [file.parent, *(folder for folder in beside if folder.is_dir())]
     first = [name for _, (name,) in rows[:50]]
-    folder = max(folders, key=lambda place: sum(map(_Present(place).__contains__, first)))
-    table = _table("images", folder, file, [(line, name, None, None) for line, (name,) in rows], problems)
+    folder = max(map(_Present, folders), key=lambda place: sum(columns.image(name, place) in place for name in first))
+    table = _table("images", folder.folder, file, [(line, name, None, None) for line, (name,) in rows], problems)
     if problems:
         raise DataError(f"bad rows in {file}: {len(problems)}", problems=problems, hint=MEND)
     return table
@@ -106,9 +107,7 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     )
     if not found:
         raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    problems = [f"{name!r} is no UTF-8 or has a control character" for name in found if names.is_unwritable(name)]
-    problems += [f"{name} is a formula to a spreadsheet" for name in found if names.is_formula(name)]
-    if problems:
+    if problems := [f"{names.quoted(name)} {fault}" for name in found if (fault := names.fault(name))]:
         raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
     return Table(split, folder, np.array(found), None, None, folder)
 
@@ -149,7 +148,8 @@ def _table(name: str, folder: Path, source: Path, rows: list[Row], problems: lis
     first_line: dict[str, int] = {}
     present = _Present(folder)
     good = []
-    for line, image, target, group in rows:
+    for line, field, target, group in rows:
+        image = columns.image(field, present)
         plain = names.plain(image)
         fault = _fault(image, target, group, first_line.get(plain), present)
         if fault:
@@ -174,20 +174,20 @@ def _fault(image: str, target: str | None, group: str | None, before: int | None
     """What is wrong with a row whose image stands on line `before` already; empty where nothing is."""
     if not image:
         return "the image name is empty"
-    if names.is_unwritable(image):
-        return f"the image name {image!r} has a control character"
-    if names.is_formula(image):
-        return f"the image name {image} is a formula to a spreadsheet"
+    if fault := names.fault(image):
+        return f"the image name {names.quoted(image)} {fault}"
     if before is not None:
-        return f"{image} stands on line {before} already"
+        return f"{names.quoted(image)} stands on line {before} already"
     if target is not None and target not in ("0", "1"):
-        return f"label '{target}' of {image} is neither 0 nor 1"
+        return f"label '{target}' of {names.quoted(image)} is neither 0 nor 1"
     if group == "":
-        return f"{image} has no group"
+        return f"{names.quoted(image)} has no group"
+    if group is not None and (fault := names.fault(group)):
+        return f"the group {names.quoted(group)} of {names.quoted(image)} {fault}"
     if names.leaves(image):
-        return f"{image} leaves the folder {present.folder.name}/"
+        return f"{names.quoted(image)} leaves the folder {present.folder.name}/"
     if image not in present:
-        return f"{image} is not in {present.folder.name}/"
+        return f"{names.quoted(image)} is not in {present.folder.name}/{present.twin(image)}"
     return ""
 
 
@@ -197,12 +197,20 @@ class _Present:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._names: dict[str, set[str]] = {}
+        self._composed: dict[str, set[str]] = {}
 
-    def __contains__(self, image: str) -> bool:
-        parent, _, name = image.rpartition("/")
+    def __contains__(self, image: object) -> bool:
+        parent, _, name = str(image).rpartition("/")
         if parent not in self._names:
             self._names[parent] = self._files(self.folder / parent)
         return name in self._names[parent]
+
+    def twin(self, image: str) -> str:
+        """What `names.twin` says of an image that was looked for."""
+        parent, _, name = image.rpartition("/")
+        if parent not in self._composed:
+            self._composed[parent] = names.composed(self._names[parent])
+        return names.twin(name, self._composed[parent])
 
     def _files(self, place: Path) -> set[str]:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ def read(export: ExportFolder) -> dict[str, Any]:
         ExperimentError: nothing was exported, a file is not the one described, or the graph wants images prepared in
             a way that this version does not.
     """
-    again = f"invoke export-onnx --experiment {export.name.replace('+', ' --experiment ')}"
+    again = "invoke export-onnx" + "".join(f" --experiment {shlex.quote(one)}" for one in export.name.split("+"))
     if not export.bundle_path.is_file():
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
     content = documents.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from ffdi import documents, links, publish
+from ffdi import csvs, documents, links, publish
 from ffdi.data.table import Table
 from ffdi.deploy.infer import Part, Score
 from ffdi.errors import ExperimentError
@@ -68,11 +70,11 @@ class Shards:
         """Makes the CSV of all shards, and gives y_pred, float32 [N]."""
         y_pred = []
         with publish.writing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(",".join(scores.COLUMNS) + "\n")
+            file.write(csvs.text([scores.COLUMNS]))
             for path in self._paths.values():
                 text = documents.read(path)["csv"]
                 file.write(text)
-                y_pred += [float(line.rpartition(",")[2]) for line in text.splitlines()]
+                y_pred += [float(score) for _, score in csv.reader(io.StringIO(text, newline=""))]
         return np.array(y_pred, np.float32)
 
     def remove(self) -> None:

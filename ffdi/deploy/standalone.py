@@ -5,12 +5,21 @@
 Needs numpy, opencv-python-headless (5 or later) and onnxruntime (or onnxruntime-gpu), and nothing else.
 """
 
+import csv
+import re
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnxruntime
+
+UNFIT = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff]"
+    r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
+)
+"""Characters that end a line, steer a terminal, hide or reorder text, or are no UTF-8: no line of a CSV has them."""
 
 
 def load(path: str, size: int, framing: str) -> np.ndarray:
@@ -68,7 +77,7 @@ FRAMINGS = {"squash": squash, "crop": crop, "pad": pad}
 
 
 def main(paths: list[str]) -> int:
-    """Prints `path,y_pred` for each image, and what is wrong with the others to stderr; 1 if there are any, else 0."""
+    """Prints `path,y_pred` for each image, as CSV, and what is wrong with the others to stderr; 1 if there are any."""
     session = onnxruntime.InferenceSession(
         str(Path(__file__).resolve().parent / "model.onnx"),
         providers=["CPUExecutionProvider"],
@@ -76,16 +85,19 @@ def main(paths: list[str]) -> int:
     )
     given = session.get_inputs()[0]
     framing = session.get_modelmeta().custom_metadata_map["framing"]
+    lines = csv.writer(sys.stdout, lineterminator="\n")
     failed = 0
     for path in paths:
         try:
+            if UNFIT.search(path):
+                raise ValueError("a name with a character that cannot stand in a line of CSV: rename this file")
             image = load(path, given.shape[1], framing)
         except (OSError, ValueError, cv2.error) as error:
-            print(f"{path}: {error}", file=sys.stderr)
+            print(UNFIT.sub(lambda found: ascii(found[0])[1:-1], f"{path}: {error}"), file=sys.stderr)
             failed = 1
             continue
         (y_pred,) = session.run(None, {given.name: image[None]})
-        print(f"{path},{y_pred[0]:.9g}")
+        lines.writerow((path, f"{y_pred[0]:.9g}"))
     return failed
 
 

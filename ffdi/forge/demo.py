@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffdi import documents, hashes, publish
+from ffdi import csvs, documents, hashes, publish
 from ffdi.errors import ExperimentError
 from ffdi.forge import portraits
 from ffdi.forge.manipulations import MANIPULATIONS
@@ -66,8 +66,8 @@ def make(folder: Path, seed: int = 0) -> None:
         samples = _samples(seed)
         for split in COUNTS:
             _write(beside, split, [one for one in samples if one.split == split])
-        rows = [f"{one.img_name},{one.split},{one.family}" for one in samples]
-        publish.text(beside / "families.csv", "\n".join(["img_name,split,family", *rows]) + "\n")
+        rows = [(one.img_name, one.split, one.family) for one in samples]
+        publish.text(beside / "families.csv", csvs.text([("img_name", "split", "family"), *rows]))
         contents = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
         manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": hashes.digest(contents)}
         documents.write(beside / "manifest.json", manifest)
@@ -78,8 +78,8 @@ def _write(root: Path, split: str, samples: list[Sample]) -> None:
     folder.mkdir()
     for one in samples:
         (folder / one.img_name).write_bytes(one.content)
-    rows = [f"{one.img_name},{one.target}" for one in samples]
-    publish.text(root / f"{split}set_label.txt", "\n".join(["img_name,target", *rows]) + "\n")
+    rows = [(one.img_name, one.target) for one in samples]
+    publish.text(root / f"{split}set_label.txt", csvs.text([("img_name", "target"), *rows]))
 
 
 def _samples(seed: int) -> list[Sample]:

@@ -11,11 +11,13 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from ffdi import names
 from ffdi.errors import ConfigError
 
 PATIENCE = 600.0
 """Seconds for the upload, and for the answer to a question, beside what a person wants to wait for."""
 REF = re.compile(r"Submission ref: ([0-9]+)")
+COMPETITION = re.compile(r"\w[\w.-]*", re.ASCII)
 FAILED = "ERROR"
 """The status of what could not be scored."""
 
@@ -60,6 +62,21 @@ def program() -> str:
     return found
 
 
+def check(competition: str, message: str) -> None:
+    """Refuses what Kaggle's command line would take for something else.
+
+    Raises:
+        ConfigError: the competition's name is none, or the message is not one line of text.
+    """
+    if not COMPETITION.fullmatch(competition):
+        raise ConfigError(
+            f"--competition {names.quoted(competition)}: Kaggle has none of that name",
+            hint="pass --competition, as in its address on Kaggle",
+        )
+    if names.UNFIT.search(message):
+        raise ConfigError(f"--message {names.quoted(message)} {names.fault(message)}", hint="pass one line of text")
+
+
 def submit(competition: str, path: Path, message: str, wait: int) -> Answer:
     """Sends a file, and waits for its score.
 
@@ -69,7 +86,7 @@ def submit(competition: str, path: Path, message: str, wait: int) -> Answer:
         message: what Kaggle shows beside it.
         wait: seconds to wait for the score; 0 does not wait.
     """
-    words = ["competitions", "submit", competition, "-f", str(path), "-m", message]
+    words = ["competitions", "submit", competition, "-f", str(path), f"--message={message}"]  # it may begin with '-'
     done = _asked([*words, "--wait", str(wait)] if wait else words, PATIENCE + wait)
     said = _lines(done.stdout) + (_lines(done.stderr) if done.returncode else [])
     ref = REF.search(done.stdout)

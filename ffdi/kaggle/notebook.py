@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+from ffdi.names import in_markdown
 
 SETUP = """import os, shutil, subprocess, sys
 from pathlib import Path
@@ -30,8 +32,15 @@ wheels = BUNDLE / "wheels"
 if wheels.is_dir():
     run("pip", "install", "--no-index", "--find-links", str(wheels), "-r", str(wheels / "requirements.txt"))
 run("pip", "install", "--no-index", "--no-deps", str(next(BUNDLE.glob("ffdi-*.whl"))))"""
-DATA, IMAGES, OUTPUT = "DATA", "IMAGES", 'str(WORK / "submission.csv")'
-"""What stands in a cell as it is, not as a word."""
+
+
+class Code(NamedTuple):
+    """What stands in a cell as it is; all else, names among it, stands there as a literal."""
+
+    text: str
+
+
+DATA, IMAGES, OUTPUT = Code("DATA"), Code("IMAGES"), Code('str(WORK / "submission.csv")')
 GOES_ON = """# what earlier sessions have trained: attach their output as another input
 for earlier in sorted(INPUT.rglob("*/experiments")):
     bring(earlier, WORK / earlier.name)
@@ -53,12 +62,13 @@ def training(name: str, names: Sequence[str], max_time: str) -> str:
     ]
     return _notebook(
         [
-            f"# {name}: training\nAttach this bundle and the competition's data, set `DATA`, choose a GPU. Where the "
-            "time is over before all is trained, attach this session's output as a further input and run again.",
+            f"# {in_markdown(name)}: training\n"
+            "Attach this bundle and the competition's data, set `DATA`, choose a GPU. Where the time is over before "
+            "all is trained, attach this session's output as a further input and run again.",
             SETUP,
-            f'{DATA} = "/kaggle/input/FOLDER"  # with the label files\n\n{GOES_ON}',
+            f'{DATA.text} = "/kaggle/input/FOLDER"  # with the label files\n\n{GOES_ON}',
             _run("invoke", "train-folds", *named, "--data", DATA, "--max-time", max_time),
-            "\n".join([*then, f"shutil.copy(WORK / {json.dumps(f'exports/{name}/submission.csv')}, {OUTPUT})"]),
+            "\n".join([*then, f"shutil.copy(WORK / {_literal(f'exports/{name}/submission.csv')}, {OUTPUT.text})"]),
         ]
     )
 
@@ -71,18 +81,23 @@ def inference(name: str) -> str:
     """
     return _notebook(
         [
-            f"# {name}: scoring\nAttach this bundle and the images, and set `IMAGES`.",
+            f"# {in_markdown(name)}: scoring\nAttach this bundle and the images, and set `IMAGES`.",
             SETUP,
-            f'{IMAGES} = "/kaggle/input/FOLDER"  # a folder, or a CSV with a column img_name\n\n'
-            f'bring(BUNDLE / "export", WORK / {json.dumps(f"exports/{name}")})\n'
+            f'{IMAGES.text} = "/kaggle/input/FOLDER"  # a folder, or a CSV with a column img_name\n\n'
+            f'bring(BUNDLE / "export", WORK / {_literal(f"exports/{name}")})\n'
             + _run("invoke", "predict-onnx", "--experiment", name, "--images", IMAGES, "--output", OUTPUT),
         ]
     )
 
 
-def _run(*words: str) -> str:
+def _run(*words: str | Code) -> str:
     """A cell's call of a verb."""
-    return f"run({', '.join(word if word in (DATA, IMAGES, OUTPUT) else json.dumps(word) for word in words)})"
+    return f"run({', '.join(word.text if isinstance(word, Code) else _literal(word) for word in words)})"
+
+
+def _literal(word: str) -> str:
+    """A word as Python has it; JSON's own escapes of letters beyond U+FFFF mean something else there."""
+    return json.dumps(word, ensure_ascii=False)
 
 
 def _notebook(texts: Sequence[str]) -> str:
@@ -97,5 +112,5 @@ def _notebook(texts: Sequence[str]) -> str:
 
 
 def _lines(text: str) -> list[str]:
-    lines = text.splitlines()
+    lines = text.split("\n")
     return [f"{line}\n" for line, _ in pairwise(lines)] + lines[-1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 
 import numpy as np
@@ -40,8 +41,8 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
     _show(found)
     if left := _left(found):
         images = "1 image" if left == 1 else f"{left} images"
-        console.say(f"{images} cannot be packed: invoke doctor --experiment {name} says why")
-    console.advise(f"invoke train-folds --experiment {name}")
+        console.say(f"{images} cannot be packed: invoke doctor --experiment {shlex.quote(name)} says why")
+    console.advise(f"invoke train-folds --experiment {shlex.quote(name)}")
 
 
 def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None
     _show(diagnosis)
     console.written(experiment.doctor_path)
     diagnosis.check(accepted)
-    console.advise(f"invoke train-folds --experiment {name}")
+    console.advise(f"invoke train-folds --experiment {shlex.quote(name)}")
 
 
 def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Diagnosis:

@@ -38,7 +38,8 @@ def run(
     blend = Blend.of([workspace.experiment(one) for one in members])
     found = sources.of_blend(workspace, blend, data)
     asked = sources.predicted_split(found, split)
-    template = submission.read_template(found.template) if found.template else asked.img_name.tolist()
+    images = asked.img_name.tolist()
+    template = submission.read_template(found.template, images) if found.template else images
     where = devices.choose(device, None, workers)
     publish.check_writable(export.submission_path)
     console.title(f"ensemble-submit {export.name}: {len(blend.members)} networks, {len(asked)} {asked.split} images")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,11 +61,11 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
     if not exported:
         console.say(f"without a graph to score with: invoke export-onnx{screens.again(names, name)} makes one")
     if (export.kaggle_folder / NAMED).is_file():
-        console.advise(f"kaggle datasets version -p {export.kaggle_folder} -r zip -m MESSAGE")
+        console.advise(f"kaggle datasets version -p {shlex.quote(str(export.kaggle_folder))} -r zip -m MESSAGE")
     else:
         console.advise(
-            f"kaggle datasets init -p {export.kaggle_folder}; name it in {NAMED} there; then "
-            f"kaggle datasets create -p {export.kaggle_folder} -r zip"
+            f"kaggle datasets init -p {shlex.quote(str(export.kaggle_folder))}; name it in {NAMED} there; then "
+            f"kaggle datasets create -p {shlex.quote(str(export.kaggle_folder))} -r zip"
         )
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 import pandas as pd
 
-from ffdi import config, console, documents, hashes, publish
+from ffdi import config, console, csvs, documents, hashes, names, publish
 from ffdi.config import Config
 from ffdi.errors import ExperimentError, FFDIError
 from ffdi.scoring import intervals
@@ -39,7 +38,8 @@ DETAILS = ("folds", "oof_interval", "gap_interval")
 
 def run(workspace: Workspace) -> None:
     """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown."""
-    experiments, places = workspace.experiments(), [workspace.leaderboard_path(ending) for ending in ("csv", "md")]
+    experiments = _named(workspace)
+    places = [workspace.leaderboard_path(ending) for ending in ("csv", "md")]
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
     shown = console.fitting(COLUMNS, DETAILS, WIDE)
@@ -50,7 +50,16 @@ def run(workspace: Workspace) -> None:
         publish.text(place, content)
     console.written(*places)
     if rows and rows[0]["oof_auc"] is not None:
-        console.advise(f"invoke report --experiment {rows[0]['experiment']}")
+        console.advise(f"invoke report --experiment {shlex.quote(rows[0]['experiment'])}")
+
+
+def _named(workspace: Workspace) -> list[Experiment]:
+    """The experiments whose names can stand in a table; of the others a person is told."""
+    found = workspace.experiments()
+    for one in found:
+        if fault := names.fault(one.name):
+            console.warn(f"{one.folder} is left out: its name {fault}; rename this folder")
+    return [one for one in found if not names.fault(one.name)]
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:
@@ -65,7 +74,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         row.update(_trained(experiment, settings))
         row.update(_scores(experiment))
     except FFDIError as error:
-        row["state"] = error.what
+        row["state"] = names.shown(error.what).replace(";", ",")  # a spreadsheet may begin a cell behind it
     return row
 
 
@@ -163,14 +172,9 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    names = [name for column in COLUMNS for name in _parts(column)]
-    writer.writerow(names)
-    for row in rows:
-        values = [part for column in COLUMNS for part in _values(column, row[column])]
-        writer.writerow(values)
-    return file.getvalue()
+    header = [name for column in COLUMNS for name in _parts(column)]
+    values = [[part for column in COLUMNS for part in _values(column, row[column])] for row in rows]
+    return csvs.text([header, *values])
 
 
 def _parts(column: str) -> list[str]:
@@ -186,4 +190,4 @@ def _values(column: str, value: Any) -> list[Any]:
 
 def _markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS), *map(_cells, rows)]
-    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(map(names.in_markdown, line))} |\n" for line in lines)

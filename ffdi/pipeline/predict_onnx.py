@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ffdi import __version__, console, documents, hashes, links, machine, publish
 from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
+from ffdi.names import fault
 from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.pipeline.engines import Engine
 from ffdi.scoring import scorecard
@@ -122,6 +123,8 @@ def _record_path(path: Path) -> Path:
     """Where it is written down what really ran."""
     if path.suffix == ".json":
         raise ConfigError(f"--output {path}: scores are a CSV", hint="pass --output scores.csv")
+    if said := fault(path.name):
+        raise ConfigError(f"--output {path}: its name {said}", hint="pass --output scores.csv")
     return links.below(path.parent, path.with_suffix(".json").name)
 
 
@@ -166,4 +169,4 @@ def _check(faults: list[str], table: Table, substitute: float | None) -> None:
             hint=f"replace these files or take them out of {table.source}, and run the same command again; or add "
             "--on-error score=0.5",
         )
-    console.warn("\n  ".join([f"{what} and were given {substitute:g}:", *faults]))
+    console.warn(f"{what} and were given {substitute:g}:", faults)

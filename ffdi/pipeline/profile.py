@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def run(workspace: Workspace, experiment: Experiment, flags: Flags) -> None:
     _show("operators that take the device most of it", seen.operators, whole)
     console.say(f"{seen.images_per_second:.1f} images/s while nobody watched closely")
     console.written(experiment.trace_path, about=", to be opened in chrome://tracing or Perfetto")
-    console.advise(f"invoke train-folds --experiment {experiment.name}")
+    console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
 
 
 def _show(heading: str, parts: Sequence[Part], whole: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def run(
             from ffdi.pipeline import shift  # scikit-learn takes seconds
 
             shift.run(workspace, experiment, data=data, device=device, workers=workers)
-    console.advise(f"invoke report --experiment {name}")
+    console.advise(f"invoke report --experiment {shlex.quote(name)}")
 
 
 def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:

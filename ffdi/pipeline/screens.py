@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -69,5 +70,5 @@ def remarks(event: object) -> list[str]:
 
 def again(names: Sequence[str], name: str | None) -> str:
     """The flags that name the same experiments, and the same export if `name` is given, with a space before them."""
-    flags = "".join(f" --experiment {one}" for one in names)
-    return f"{flags} --name {name}" if name else flags
+    flags = "".join(f" --experiment {shlex.quote(one)}" for one in names)
+    return f"{flags} --name {shlex.quote(name)}" if name else flags

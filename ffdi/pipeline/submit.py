@@ -41,6 +41,7 @@ def run(
     """
     if not competition:
         raise ConfigError("no competition is named", hint="pass --competition, as in its address on Kaggle")
+    command.check(competition, message or "")
     members, name = lists.spread(workspace, names, name)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -288,4 +289,4 @@ def _show(base: Experiment, trials: Sequence[Trial], steps: Sequence[int]) -> No
     if ranked[0].failed:
         console.advise(f"lower train.lr in {base.config_path}: every trial has failed")
     else:
-        console.advise(f"invoke train-folds --experiment {ranked[0].experiment.name}")
+        console.advise(f"invoke train-folds --experiment {shlex.quote(ranked[0].experiment.name)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -199,5 +200,5 @@ def _gather(experiment: Experiment, plan: Plan) -> bool:
     publish.text(experiment.oof_path, oof.to_csv())
     score.publish_scores(experiment, oof, plan.train.group)
     console.written(experiment.oof_path, experiment.metrics_path)
-    console.advise(f"invoke ensemble-submit --experiment {experiment.name}")
+    console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import matplotlib
@@ -34,6 +34,10 @@ SPOT = 12.0
 """Points in diameter of a bin that holds all images."""
 STYLE: dict[RcKeyType, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 """Words stay words, also those with a dollar sign."""
+TAG = re.compile("<[^>]*>")
+"""Of an SVG by matplotlib, which escapes '<' and '>' wherever else they stand: what is between tags are names."""
+NAMED = "="
+"""Stands before a name until the legend is made: matplotlib leaves out what begins with '_'."""
 
 Scored = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """By name: labels int [N], 1 = fake, and y_pred float [N]."""
@@ -45,8 +49,8 @@ def curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     for number, (name, epochs) in enumerate(history.items()):
         colour = _colour(number)
         losses.plot(epochs["epoch"], epochs["train_loss"], color=colour, linestyle=":", linewidth=1.2)
-        losses.plot(epochs["epoch"], epochs["val_loss"], color=colour, label=name)
-        areas.plot(epochs["epoch"], epochs["val_auc"], color=colour, label=name)
+        losses.plot(epochs["epoch"], epochs["val_loss"], color=colour, label=f"{NAMED}{name}")
+        areas.plot(epochs["epoch"], epochs["val_auc"], color=colour, label=f"{NAMED}{name}")
     losses.set(xlabel="epoch", ylabel="loss (dotted: training)")
     areas.set(xlabel="epoch", ylabel="held-out AUC")
     folds = ", ".join(history)
@@ -96,7 +100,9 @@ def calibration(scored: Scored) -> str:
         images = np.bincount(bins, minlength=ECE_BINS)
         held = images > 0
         score, share = (np.bincount(bins, values, ECE_BINS)[held] / images[held] for values in (y_pred, target))
-        axes.scatter(score, share, s=SPOT**2 * images[held] / len(target) + 6, color=_colour(number), label=name)
+        axes.scatter(
+            score, share, s=SPOT**2 * images[held] / len(target) + 6, color=_colour(number), label=f"{NAMED}{name}"
+        )
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
     axes.set(xlabel="y_pred, mean of a bin", ylabel="share of fakes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     return _svg(axes, f"Calibration of {', '.join(scored)}: share of fakes over y_pred")
@@ -129,7 +135,7 @@ def _line(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, name: str, step
     kept = np.append(True, (np.diff(places) != 0).any(0)) | (np.arange(len(x)) == len(x) - 1)
     style = DASHES[number // len(SERIES) % len(DASHES)]
     drawn = "steps-post" if steps else "default"
-    axes.plot(x[kept], y[kept], color=_colour(number), linestyle=style, drawstyle=drawn, label=name)
+    axes.plot(x[kept], y[kept], color=_colour(number), linestyle=style, drawstyle=drawn, label=f"{NAMED}{name}")
 
 
 def _svg(axes: Axes, label: str) -> str:
@@ -143,7 +149,8 @@ def _svg(axes: Axes, label: str) -> str:
     assert isinstance(axes.figure, Figure)
     with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
         if len(axes.get_legend_handles_labels()[0]) > 1:
-            axes.legend(frameon=False, fontsize=LETTERS, labelcolor=INK)
+            for text in axes.legend(frameon=False, fontsize=LETTERS, labelcolor=INK).get_texts():
+                text.set_text(text.get_text().removeprefix(NAMED))
         axes.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return _themed(file.getvalue(), label)
 
@@ -151,13 +158,18 @@ def _svg(axes: Axes, label: str) -> str:
 def _themed(document: str, label: str) -> str:
     drawn = document[document.index("<svg") :]
     drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.DOTALL)
-    names = {INK: "ink", FAINT: "faint", **{colour: f"series-{number}" for number, colour in enumerate(SERIES)}}
-    for colour, name in names.items():
-        drawn = drawn.replace(colour, f"var(--{name})")
-    used = set(re.findall(r'#(\w+)["\)]', drawn))
-    drawn = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", drawn)  # one page has many
-    drawn = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", drawn)
-    drawn = re.sub(r"font-family: [^;\"]+;?", "", drawn)
+    used = {one for tag in TAG.findall(drawn) for one in re.findall(r'#(\w+)["\)]', tag)}
+    drawn = TAG.sub(lambda tag: _themed_tag(tag[0], used), drawn)
     opening, _, rest = drawn.partition(">")
     opening = re.sub(r' (width|height)="[^"]*"', "", opening)
     return opening.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1) + ">" + rest
+
+
+def _themed_tag(tag: str, used: Set[str]) -> str:
+    """A tag in the page's colours and letters, with its id if that is used."""
+    names = {INK: "ink", FAINT: "faint", **{colour: f"series-{number}" for number, colour in enumerate(SERIES)}}
+    for colour, name in names.items():
+        tag = tag.replace(colour, f"var(--{name})")
+    tag = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", tag)  # one page has many
+    tag = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", tag)
+    return re.sub(r"font-family: [^;\"]+;?", "", tag)

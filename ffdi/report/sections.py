@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -109,14 +110,16 @@ def kinds(experiments: Sequence[Experiment]) -> Section:
         flags = [flag for flag, path in (("shift", one.shift_path), ("stress", one.stress_path)) if not path.is_file()]
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
-            lacking.append(f"Not looked at: invoke score --experiment {one.name} {words}, then this report again.")
+            lacking.append(
+                f"Not looked at: invoke score --experiment {shlex.quote(one.name)} {words}, then this report again."
+            )
     return Section("Kinds of images", lacking, sheets=sheets)
 
 
 def findings(experiment: Experiment) -> Section:
     """What the doctor found in the images."""
     if not experiment.doctor_path.is_file():
-        look = f"Not looked at: invoke doctor --experiment {experiment.name}, then this report again."
+        look = f"Not looked at: invoke doctor --experiment {shlex.quote(experiment.name)}, then this report again."
         return Section("Data", [look])
     found = documents.read(experiment.doctor_path)
     lines = [f"{fault['what']}: {'; '.join(fault['where'][:3])}" for fault in found["faults"]]

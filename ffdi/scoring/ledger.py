@@ -72,7 +72,9 @@ def read(path: Path) -> Ledger:
         frame = pd.read_csv(path, dtype=types, keep_default_na=False)  # an image may be called NA
         return Ledger(*(frame[name].to_numpy() for name in types))
     except (OSError, ValueError, KeyError, OverflowError) as error:
-        raise ExperimentError(f"{path} is no ledger of out-of-fold predictions: {error}", hint=ANEW) from None
+        raise ExperimentError(
+            f"{path} is no ledger of out-of-fold predictions: {str(error).strip()}", hint=ANEW
+        ) from None
 
 
 def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray) -> Ledger:

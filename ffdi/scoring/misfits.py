@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 import numpy as np
 
+from ffdi import names
 from ffdi.errors import SubmissionError
+from ffdi.names import shortened
 from ffdi.scoring.scores import FLOAT
 
-SHOWN_LETTERS = 100
-"""Of a name or field in an error; a stray quote can make half a file into one field."""
-UNWRITABLE = re.compile("[\0\r\ud800-\udfff]")
-"""In a name: readers end there, or begin a row, or it is no UTF-8."""
 OF_NAMES = "nothing was written; check the list of test images and the template under the data folder"
 
 
@@ -55,22 +52,26 @@ def kind(values: np.ndarray) -> str:
 
 def _names(expected: list[str], scored: list[str]) -> list[str]:
     wanted, given = Counter(expected), Counter(scored)
+    missing, extra = (
+        [name for name in these if name not in those] for these, those in ((wanted, given), (given, wanted))
+    )
+    twins = names.composed(extra)
     return (
         ([] if expected else ["no image is wanted: the template is empty"])
-        + [f"{shown(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
-        + [f"{shown(name)} is scored {count} times" for name, count in given.items() if count > 1]
-        + [f"{shown(name)} is missing" for name in wanted if name not in given]
-        + [f"{shown(name)} is not wanted" for name in given if name not in wanted]
-        + [f"{shown(name)} cannot stand in a CSV" for name in wanted if UNWRITABLE.search(name)]
+        + [f"{shortened(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
+        + [f"{shortened(name)} is scored {count} times" for name, count in given.items() if count > 1]
+        + [f"{shortened(name)} is missing{names.twin(name, twins)}" for name in missing]
+        + [f"{shortened(name)} is not wanted" for name in extra]
+        + [f"{shortened(name)} {fault}" for name in wanted if (fault := names.fault(name))]
     )
 
 
 def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
     finite = np.isfinite(y_pred)
     outside = finite & ((y_pred < 0) | (y_pred > 1))
-    problems = [f"{shown(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
+    problems = [f"{shortened(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
     problems += [
-        f"{shown(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
+        f"{shortened(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
     ]
     written = set(as_written(y_pred))  # what differs less is the same in the file
     if not problems and len(y_pred) > 1 and len(written) == 1:
@@ -81,10 +82,3 @@ def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
 def as_written(y_pred: np.ndarray) -> list[float]:
     """The scores as the file has them: nine digits."""
     return [float(FLOAT % score) for score in y_pred.tolist()]
-
-
-def shown(name: str) -> str:
-    """A name in an error: as it is, or with quotes and escapes where a person could not see what it is."""
-    plain = name.isprintable() and name == name.strip() and name
-    short = name if len(name) <= SHOWN_LETTERS else name[:SHOWN_LETTERS] + "..."
-    return str(short) if plain else repr(str(short))

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ffdi.errors import SubmissionError
+from ffdi.names import shortened
 from ffdi.scoring import misfits
 from ffdi.scoring.scores import FLOAT
 
@@ -42,10 +43,10 @@ def check(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.nd
     rows, problems = _rows(content.removeprefix("\ufeff"))
     header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
     if tuple(header) != HEADER:
-        problems.append((1, f"the header is {misfits.shown(','.join(header))}, not {','.join(HEADER)}"))
+        problems.append((1, f"the header is {shortened(','.join(header))}, not {','.join(HEADER)}"))
     problems += _row_faults(rows, written)
     named = {fields[0] for _, fields in rows}
-    missing = [f"{misfits.shown(name)} is missing" for name in expected if name not in named]
+    missing = [f"{shortened(name)} is missing" for name in expected if name not in named]
     problems += [] if problems or missing else _misplaced(rows, expected)
     if problems or missing:
         lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
@@ -86,7 +87,7 @@ def _row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
     faults: Faults = []
     first_line: dict[str, int] = {}
     for line, (name, *scores) in rows:
-        shown = misfits.shown(name)
+        shown = shortened(name)
         if name not in written:
             faults.append((line, f"{shown} is not wanted"))
         elif name in first_line:
@@ -95,15 +96,15 @@ def _row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
         if len(scores) != 1:
             faults.append((line, f"{shown} has {len(scores) + 1} fields, not 2"))
         elif not NUMBER.fullmatch(scores[0]):
-            faults.append((line, f"{shown} has the score {misfits.shown(scores[0])}, which is no number"))
+            faults.append((line, f"{shown} has the score {shortened(scores[0])}, which is no number"))
         elif name in written and float(scores[0]) != float(written[name]):
-            faults.append((line, f"{shown} has the score {misfits.shown(scores[0])}, not {written[name]}"))
+            faults.append((line, f"{shown} has the score {shortened(scores[0])}, not {written[name]}"))
     return faults
 
 
 def _misplaced(rows: Lines, expected: list[str]) -> Faults:
     return [
-        (line, f"{misfits.shown(name)} stands where {misfits.shown(wanted)} is wanted")
+        (line, f"{shortened(name)} stands where {shortened(wanted)} is wanted")
         for (line, (name, *_)), wanted in zip(rows, expected, strict=True)
         if name != wanted
     ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-
 import numpy as np
+
+from ffdi import csvs
 
 FLOAT = "%.9g"
 """Nine digits bring a float32 back bit for bit."""
@@ -20,9 +19,5 @@ def to_csv(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = True) -> 
         y_pred: float [N].
         header: whether the names of the columns stand in the first line.
     """
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    if header:
-        rows.writerow(COLUMNS)
-    rows.writerows((name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    return text.getvalue()
+    rows = [(name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)]
+    return csvs.text([COLUMNS, *rows] if header else rows)

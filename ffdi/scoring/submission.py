@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ffdi import csvs, names
 from ffdi.errors import SubmissionError
 from ffdi.scoring import misfits, scores
 from ffdi.scoring.direction import Direction, backward, turned
 from ffdi.scoring.readback import check
 
 NAME = "img_name"
+OF_TEMPLATE = "mend the template, or name another one with data.template in config.toml; nothing was written"
 
 TIED_PAIRS = 1e-4
 """A share of pairs of images; with classes of one size, fewer ties move the AUC by no more than half of that."""
@@ -35,22 +37,32 @@ class Submission:
     warnings: tuple[str, ...]
 
 
-def read_template(path: Path) -> list[str]:
+def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
     """The image names of a submission template, in its order.
 
+    Args:
+        path: the template.
+        images: which are scored: blanks around a name belong to it only where one of these is called so.
+
     Raises:
-        SubmissionError: it cannot be read, or has no column img_name.
+        SubmissionError: it cannot be read, has no column img_name, or has rows that are refused, all of them at once.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.reader(file)
-            header = [field.strip() for field in next(rows, [])]
-            if NAME not in header:
-                raise SubmissionError(f"{path} line 1: no column img_name; the header is '{','.join(header)}'")
-            column = header.index(NAME)
-            return [row[column].strip() for row in rows if len(row) > column]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise SubmissionError(f"the template {path} cannot be read: {error}") from None
+    rows = csvs.rows(path, SubmissionError, OF_TEMPLATE)
+    header = [field.strip(names.BLANKS) for field in next(rows, (1, []))[1]]
+    if NAME not in header:
+        raise SubmissionError(
+            f"{path} line 1: no column img_name; the header is '{','.join(header)}'", hint=OF_TEMPLATE
+        )
+    column, known, found, problems = header.index(NAME), set(images), list[str](), list[str]()
+    for line, fields in rows:
+        name = fields[column] if column < len(fields) else ""
+        name = name if name in known else name.strip(names.BLANKS)
+        if fault := names.fault(name) if name else "is empty":
+            problems.append(f"{path.name} line {line}: the image name {names.quoted(name)} {fault}")
+        found.append(name)
+    if problems:
+        raise SubmissionError(f"bad rows in the template {path}: {len(problems)}", problems=problems, hint=OF_TEMPLATE)
+    return found
 
 
 def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class Checkpoints:
             if any(record.get(key) != value for key, value in self.owner.items()):
                 raise ExperimentError(
                     f"{path} belongs to another run: its config, images or folds are not this experiment's",
-                    hint=f"remove the fold and train it again: rm -r {self.folder}",
+                    hint=f"remove the fold and train it again: rm -r {shlex.quote(str(self.folder))}",
                 )
             return Checkpoint(tensors, record["state"])
         return None

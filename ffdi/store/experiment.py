@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -164,7 +165,7 @@ class Experiment:
                 f"experiment {self.name} was begun differently; its folds would not belong together",
                 problems=changed,
                 hint=f"undo the change, copy config.toml to a new folder under experiments/, or throw away "
-                f"what was trained: invoke train-folds --experiment {self.name} --fresh",
+                f"what was trained: invoke train-folds --experiment {shlex.quote(self.name)} --fresh",
             )
 
     def trained(self) -> tuple[Config, Identity]:
@@ -237,4 +238,4 @@ class Experiment:
         return Identity(content["config"], content["data"])
 
     def _train(self) -> str:
-        return f"invoke train-folds --experiment {self.name}"
+        return f"invoke train-folds --experiment {shlex.quote(self.name)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,10 +81,10 @@ class FoldFolder:
         if any(manifest.get(key) != value for key, value in self._owner(identity, folds_digest).items()):
             raise ExperimentError(
                 f"{self.folder} belongs to another run: its config, images or folds are not this experiment's",
-                hint=f"remove it and train it again: rm -r {self.folder}",
+                hint=f"remove it and train it again: rm -r {shlex.quote(str(self.folder))}",
             )
         for name, expected in manifest["files"].items():
-            hint = f"remove the fold and train it again: rm -r {self.folder}"
+            hint = f"remove the fold and train it again: rm -r {shlex.quote(str(self.folder))}"
             hashes.check(links.below(self.folder, name), expected, self.manifest_path, hint)
         return True
 

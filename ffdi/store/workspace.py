@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi import hashes, links, publish, variants
+from ffdi import hashes, links, names, publish, variants
 from ffdi.errors import ConfigError, nearest
 from ffdi.store.experiment import Experiment
 from ffdi.store.export import ExportFolder
@@ -30,9 +31,16 @@ class Workspace:
 
     @classmethod
     def of(cls, project: Path) -> Workspace:
-        """The workspace that $FFDI_ROOT names, else the project itself."""
+        """The workspace that $FFDI_ROOT names, else the project itself.
+
+        Raises:
+            ConfigError: its path is no UTF-8; ffdi writes paths down.
+        """
         root = os.environ.get("FFDI_ROOT")
-        return cls(links.root(Path(root).expanduser()) if root else project, project)
+        found = links.root(Path(root).expanduser()) if root else project
+        if not names.is_text(str(found)):
+            raise ConfigError(f"the workspace {found} is no UTF-8", hint="rename that folder, or set FFDI_ROOT")
+        return cls(found, project)
 
     @property
     def data_folder(self) -> Path:
@@ -54,8 +62,14 @@ class Workspace:
         return links.below(self.data_folder, "vetted", sha256)
 
     def cache_folder(self, data: Path, kind: str) -> Path:
-        """Where the images of a data folder are packed, as what `kind` says."""
+        """Where the images of a data folder are packed, as what `kind` says.
+
+        Raises:
+            ConfigError: the folder's path is no UTF-8.
+        """
         place = str(data.resolve())
+        if not names.is_text(place):
+            raise ConfigError(f"the data folder {place} is no UTF-8", hint="rename that folder")
         return links.below(self.data_folder, "cache", f"{Path(place).name}-{hashes.of_text(place)[:8]}", kind)
 
     def experiment(self, name: str) -> Experiment:
@@ -64,7 +78,7 @@ class Workspace:
         An experiment that only the project has is given to the workspace: its config.toml is copied.
 
         Raises:
-            ConfigError: there is no such experiment.
+            ConfigError: there is no such experiment, or its name is refused (`names.fault`).
             ExperimentError: it is a link, or there is one in it.
         """
         if (own := self._own(name)) is not None:
@@ -102,7 +116,7 @@ class Workspace:
         elif made.config_path.read_text(encoding="utf-8") != content:
             raise ConfigError(
                 f"{made.config_path} is not what {base.name} with these keys would be: one of the two was changed",
-                hint=f"undo the change, or remove the variant: rm -r {made.folder}",
+                hint=f"undo the change, or remove the variant: rm -r {_quoted(made.folder)}",
             )
         return made
 
@@ -129,6 +143,8 @@ class Workspace:
         joined = name or "+".join(links.root(Path(experiment)).name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
+        if fault := names.fault(joined):
+            raise ConfigError(f"the name of this export {fault}: {joined}", hint="pass another one with --name")
         if len(joined.encode()) > LONGEST:
             raise ConfigError(
                 f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
@@ -150,18 +166,30 @@ class Workspace:
     def _own(self, name: str) -> Experiment | None:
         if links.is_inside(name):
             place = self.experiments_folder / name
-            hint = f"pass --experiment {links.root(place)}, or remove the link: rm {place}"
+            hint = f"pass --experiment {_quoted(links.root(place))}, or remove the link: rm {_quoted(place)}"
             here = Experiment(links.below(self.experiments_folder, name, hint=hint))
             if here.config_path.is_file():
-                return here
-        return Experiment(links.root(Path(name))) if (Path(name) / "config.toml").is_file() else None
+                return _fit(here)
+        return _fit(Experiment(links.root(Path(name)))) if (Path(name) / "config.toml").is_file() else None
 
     def _shipped(self, name: str) -> Experiment | None:
         if not links.is_inside(name):
             return None
         here = Experiment(links.below(links.root(self.project / "experiments"), name))
-        return here if here.config_path.is_file() else None
+        return _fit(here) if here.config_path.is_file() else None
 
     def _names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})
+
+
+def _fit(experiment: Experiment) -> Experiment:
+    """An experiment whose name can stand in tables and commands."""
+    if fault := names.fault(experiment.name):
+        raise ConfigError(f"the name of the experiment {experiment.folder} {fault}", hint="rename this folder")
+    return experiment
+
+
+def _quoted(path: Path) -> str:
+    """As a shell takes it for one word."""
+    return shlex.quote(str(path))

@@ -6,6 +6,7 @@ sigmoid(b - a), so z = b - a has the same probability and the same loss (docs/tr
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,7 +209,7 @@ def load(config: ModelConfig, path: Path) -> Detector:
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ExperimentError(
             f"{path} does not hold weights of {config.backbone}: {starting.first_line(error)}",
-            hint=f"remove the fold and train it again: rm -r {path.parent}",
+            hint=f"remove the fold and train it again: rm -r {shlex.quote(str(path.parent))}",
         ) from None
     return detector.eval()
 

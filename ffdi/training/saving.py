@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -71,7 +72,7 @@ class Saving:
             except (KeyError, TypeError, ValueError, RuntimeError, IndexError, safetensors.SafetensorError) as error:
                 raise ExperimentError(
                     f"{found.tensors} is no state of this training: {first_line(error)}",
-                    hint=f"remove the fold and train it again: rm -r {found.tensors.parent}",
+                    hint=f"remove the fold and train it again: rm -r {shlex.quote(str(found.tensors.parent))}",
                 ) from None
             if (before := found.record.get("machine")) != self._machine:
                 warnings.append(

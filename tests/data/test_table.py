@@ -139,7 +139,7 @@ def test_taking_rows_keeps_names_targets_and_groups_together(labels: Callable[..
         ("\\\\server\\share\\x.jpg,0", "\\\\server\\share\\x.jpg leaves the folder trainset/"),
         (f"{'z' * 300}.jpg,0", f"{'z' * 300}.jpg is not in trainset/"),
         (f"{'z' * 300}/a.jpg,0", f"{'z' * 300}/a.jpg is not in trainset/"),
-        ('"a\tb.jpg",0', "the image name 'a\\tb.jpg' has a control character"),
+        ('"a\tb.jpg",0', "the image name 'a\\tb.jpg' has a control character: U+0009"),
     ],
 )
 def test_a_bad_row_is_refused_with_file_line_and_reason(labels: Callable[..., Path], row: str, problem: str) -> None:
@@ -157,7 +157,7 @@ def test_an_image_that_stands_twice_is_refused_however_it_is_written(labels: Cal
 def test_a_name_with_a_line_end_is_refused(put: Put) -> None:
     put("trainset/a\nb.jpg")
     _, problems = read(put("train_label.txt", f'{HEADER}"a\nb.jpg",0\n'))
-    assert problems == ["train_label.txt line 3: the image name 'a\\nb.jpg' has a control character"]
+    assert problems == ["train_label.txt line 3: the image name 'a\\nb.jpg' has a control character: U+000A"]
 
 
 def test_all_bad_rows_are_listed_at_once(labels: Callable[..., Path]) -> None:
@@ -279,8 +279,8 @@ def test_file_names_that_no_csv_can_hold_are_refused(tmp_path: Path) -> None:
         table.in_folder(tmp_path)
     assert str(caught.value) == (
         f"bad file names in {tmp_path}: 2\n"
-        "  'a\\nb.jpg' is no UTF-8 or has a control character\n"
-        "  '\\udce9.jpg' is no UTF-8 or has a control character\n"
+        "  'a\\nb.jpg' has a control character: U+000A\n"
+        "  '\\udce9.jpg' is no UTF-8\n"
         "next: rename these files"
     )
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -97,9 +98,9 @@ def test_a_name_that_no_csv_can_hold_is_refused() -> None:
     names = ["a.jpg", "b\0.jpg", "c\r.jpg", "\udce9.jpg"]
     assert refusal(names, names, [0.1, 0.2, 0.3, 0.4]) == (
         "the submission is refused: 3 faults in 4 scores\n"
-        "  'b\\x00.jpg' cannot stand in a CSV\n"
-        "  'c\\r.jpg' cannot stand in a CSV\n"
-        f"  '\\udce9.jpg' cannot stand in a CSV\n{HINT}"
+        "  'b\\x00.jpg' has a control character: U+0000\n"
+        "  'c\\r.jpg' has a control character: U+000D\n"
+        f"  '\\udce9.jpg' is no UTF-8\n{HINT}"
     )
 
 
@@ -387,13 +388,13 @@ def test_a_template_without_its_header_is_refused(tmp_path: Path, content: bytes
     path.write_bytes(content)
     with pytest.raises(SubmissionError) as caught:
         submission.read_template(path)
-    assert str(caught.value) == f"{path}{reason}"
+    assert str(caught.value) == f"{path}{reason}\nnext: {submission.OF_TEMPLATE}"
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"img_name\n\xe9.jpg\n", "'utf-8' codec can't decode byte 0xe9 in position 9: invalid continuation byte"),
+        (b"img_name\n\xe9.jpg\n", "no UTF-8 text"),
         (b"img_name\n" + b"a" * 200_000, "field larger than field limit (131072)"),
     ],
 )
@@ -402,4 +403,30 @@ def test_a_template_that_is_no_csv_is_refused(tmp_path: Path, content: bytes, re
     path.write_bytes(content)
     with pytest.raises(SubmissionError) as caught:
         submission.read_template(path)
-    assert str(caught.value) == f"the template {path} cannot be read: {reason}"
+    assert str(caught.value) == f"{path} line 2: {reason}\nnext: {submission.OF_TEMPLATE}"
+
+
+def test_a_templates_bad_rows_are_refused_all_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "prediction.csv"
+    path.write_text("y_pred,img_name\n0,a.jpg\n0\n0,\n0,b\u2028.jpg\n0,=cmd|x\n", encoding="utf-8")
+    with pytest.raises(SubmissionError) as caught:
+        submission.read_template(path)
+    assert caught.value.problems == (
+        "prediction.csv line 3: the image name '' is empty",
+        "prediction.csv line 4: the image name '' is empty",
+        "prediction.csv line 5: the image name 'b\\u2028.jpg' has a character that ends a line: U+2028",
+        "prediction.csv line 6: the image name =cmd|x is a formula to a spreadsheet",
+    )
+
+
+def test_blanks_belong_to_a_templates_name_only_where_an_image_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "prediction.csv"
+    path.write_text("img_name\n a.jpg\n b.jpg\n\u3000c.jpg\n", encoding="utf-8")
+    assert submission.read_template(path, [" a.jpg", "b.jpg"]) == [" a.jpg", "b.jpg", "\u3000c.jpg"]
+
+
+def test_a_name_that_differs_in_its_normalisation_alone_is_another_name() -> None:
+    composed, apart = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
+    said = refusal([composed], [apart], [0.5])
+    twin = "one that looks the same is, in another Unicode normalisation (this one is NFC)"
+    assert f"  {composed} is missing; {twin}\n  {apart} is not wanted\n" in said

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from ffdi import names
 from ffdi.errors import SubmissionError
 from ffdi.scoring import readback, submission
 from ffdi.scoring.direction import Direction
@@ -77,8 +78,11 @@ def test_what_may_be_submitted_is_refused_for_its_names_and_direction_only() -> 
         try:
             submission.build(one.expected, one.img_name, one.y_pred, Direction(one.reference, {}))
         except SubmissionError as error:
-            reasons.add((one.kind, error.problems[0].partition("cannot")[2] or error.problems[0].partition(":")[0]))
+            fault = names.fault(one.expected[-1])
+            why = fault if fault and error.problems[0].endswith(fault) else error.problems[0]
+            reasons.add((one.kind, why.partition(":")[0]))
     assert reasons == {
-        ("a name and the template's", " stand in a CSV"),
+        ("a name and the template's", "has a control character"),
+        ("a name and the template's", "has a character that hides or reorders text"),
         ("scores turned around", "the scores are turned around"),
     }
