@@ -108,6 +108,11 @@ def awake() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
+def signal_name(number: int) -> str:
+    """As 'SIGKILL'."""
+    return signal.Signals(number).name
+
+
 def with_parent() -> None:
     """Ends this process the moment its parent dies, whatever it does: what the parent had locked is free then, and
     nobody else may write. torch's own watch in its loader's workers looks every 5 s, and where they come from a

@@ -40,7 +40,7 @@ class Workspace:
         return self.root / "data" / "findings.sqlite"
 
     def vetted_path(self, sha256: str) -> Path:
-        """Stands where a graph of that hash was made or looked at here."""
+        """Stands where a graph of that hash was made or vetted here."""
         return self.root / "data" / "vetted" / sha256
 
     def cache_folder(self, data: Path, kind: str) -> Path:
