@@ -427,7 +427,7 @@ def predict_onnx(
         "name": NAME,
         "device": "as for predict-onnx",
         "host": "the address to listen on (default: 127.0.0.1, for this machine alone)",
-        "port": "0 for one that is free (default: 8000)",
+        "port": "0 for one that is free (default: 8000); --json and --quiet say the address once it is listened on",
         "max_mb": "megabytes of an image (default: 20)",
     },
 )
@@ -527,10 +527,14 @@ def _speak(body: Callable[[], None]) -> None:
 
 
 def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
-    """Runs a verb and says nothing until it has ended: all that it came to in a line, or only what is amiss."""
+    """Runs a verb and says nothing before its end, but for what it announces: all that it came to in a line, or only
+    what is amiss."""
     from ffdi import console
 
-    with console.listening() as heard:
+    def announce(facts: Mapping[str, str]) -> None:
+        print(console.as_json(verb=name, **facts) if json else "\n".join(facts.values()), flush=True)
+
+    with console.listening(announce) as heard:
         ending = _ended(body)
     if json:
         print(heard.json(verb=name, error=ending.error if ending else None), flush=True)

@@ -117,7 +117,7 @@ def _main(seconds: str, memory: str, module: str, *words: str) -> None:
         sys.exit(NO_MEMORY)
     except Exception as error:  # what somebody else made can make its reader fail in any way
         what = (str(error).splitlines() or [""])[0] or type(error).__name__
-        sys.exit(NO_MEMORY if re.search("bad_alloc|bad allocation|allocate|out of memory", what, re.I) else what)
+        sys.exit(NO_MEMORY if re.search("alloc|out of memory", what, re.IGNORECASE) else what)
     sys.stderr.flush()
     os._exit(0)  # to clear away what a library has loaded takes seconds
 

@@ -14,6 +14,7 @@ LEVELS = {
     "errors": 0,
     "publish": 1,
     "hashes": 1,
+    "bounded": 2,
     "documents": 2,
     "config": 2,
     "variants": 2,

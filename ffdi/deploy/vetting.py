@@ -114,9 +114,9 @@ def examine(path: Path) -> None:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except MemoryError:
-        raise
     except Exception as error:  # protobuf's own classes derive from Exception
+        if isinstance(error, MemoryError) or "alloc" in str(error):
+            raise MemoryError from None
         raise ExperimentError(f"is no ONNX graph: {type(error).__name__}") from None
     if model.functions:
         raise ExperimentError("has functions of its own, which no graph of ffdi's has")
