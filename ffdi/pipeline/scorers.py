@@ -29,6 +29,7 @@ def described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
     if not _is_vetted(workspace, export, described):
         from ffdi.deploy import vetting
 
+        console.say(f"{export.model_path} was not made here: opening it in a process of its own first")
         vetting.check(export.model_path, bundle.framing(described).size)
         with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
             mark_vetted(workspace, export, described)

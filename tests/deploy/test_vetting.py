@@ -66,13 +66,11 @@ def endless() -> bytes:
     return graph(filled, *products, *swelling("m200"), shape=np.array([2500, 2500]), axes=AXES)
 
 
-def crowded() -> bytes:
-    """Three million nodes of two bytes: a hundred times as much when they are read."""
-    inside = b"\x0a\x00" * 3_000_000
-    length = len(inside)
-    return (
-        b"\x3a" + bytes([length & 127 | 128, length >> 7 & 127 | 128, length >> 14 & 127 | 128, length >> 21]) + inside
-    )
+def crowded(count: int = 3_000_000) -> bytes:
+    """So many nodes of two bytes each, which take a hundred times as much when they are read."""
+    inside = b"\x0a\x00" * count
+    length = bytes([len(inside) >> 7 * place & 127 | 128 for place in range(4)])
+    return b"\x3a" + length + bytes([len(inside) >> 28]) + inside
 
 
 @pytest.mark.parametrize("make", [folded, for_three, crowded])
