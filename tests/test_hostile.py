@@ -23,7 +23,7 @@ import torch
 from onnx import TensorProto, helper
 
 from ffdi import documents, hashes, publish
-from ffdi.deploy import ort, vetting
+from ffdi.deploy import vetting
 from ffdi.errors import ConfigError, ExperimentError
 from ffdi.training import weights
 from tests.conftest import Invoke, reseal
@@ -255,12 +255,9 @@ def test_graphs_that_do_what_no_graph_of_ffdi_does_are_refused(what: str, secret
         vetting.examine(path)
 
 
-def test_no_verb_opens_a_graph_that_is_refused(
-    exports: Path, secret: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_verb_opens_a_graph_that_is_refused(exports: Path, secret: Path, invoke: Invoke) -> None:
     (exports / "model.onnx").write_bytes(graph(weight=outside(str(secret))).SerializeToString())
     reseal(exports)
-    monkeypatch.setattr(ort, "RUNTIMES", {})
     EVENTS.clear()
     for verb in (["predict-onnx"], ["predict-onnx", "--selftest"], ["serve"], ["predict-onnx", "--engine", "ray"]):
         answer = invoke(*verb, "--experiment", "tiny", "--device", "cpu")

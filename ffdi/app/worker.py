@@ -131,6 +131,7 @@ class Worker:
 
 
 def _leave_at_once() -> None:
+    """By now all has been said and written; only the exit status of a later verb of the same command is lost."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

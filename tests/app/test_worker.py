@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -76,3 +78,19 @@ def test_at_the_end_everything_is_dropped() -> None:
     worker.leave()
     with pytest.raises(Full):
         worker.submit(lambda _check: "never")
+
+
+def test_a_process_ends_however_long_a_library_is_busy() -> None:
+    code = """
+import time
+from ffdi.app.worker import Worker
+worker = Worker(1)
+begun = worker.submit(lambda _check: time.sleep(3600))
+while not begun.result.running():
+    pass
+worker.end()
+worker.leave()
+print("the last line")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the last line\n", "")
