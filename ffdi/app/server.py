@@ -50,7 +50,7 @@ IDLE = 10.0
 """Seconds that a connection may be open without a request."""
 EXCHANGE = 900.0
 """Seconds from a request to the end of its answer."""
-ENDING = 0.5
+ENDING = 0.2
 """Seconds that answers may take once the server ends."""
 POLICY = (
     "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'unsafe-inline'; img-src data: blob:; "

@@ -15,7 +15,7 @@ from typing import Any
 Check = Callable[[], None]
 """Raises Dropped where nobody waits for the work any more; to be called between its parts."""
 Work = Callable[[Check], Any]
-LEAVING = 0.5
+LEAVING = 0.2
 """Seconds that the piece which is being done has at the end."""
 
 
