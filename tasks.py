@@ -441,7 +441,7 @@ def predict_onnx(
         "name": NAME,
         "device": "as for predict-onnx",
         "host": "the address to listen on (default: 127.0.0.1, for this machine alone)",
-        "port": "0 for one that is free (default: 8000)",
+        "port": "0 for one that is free (default: 8000); --json and --quiet say the address once it is listened on",
         "max_mb": "megabytes of an image (default: 20)",
     },
 )
@@ -555,14 +555,18 @@ def _speak(body: Callable[[], None]) -> None:
 
 
 def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
-    """Runs a verb and says nothing until it has ended: all that it came to in a line, or only what is amiss."""
+    """Runs a verb and says nothing before its end, but for what it announces: all that it came to in a line, or only
+    what is amiss."""
     from ffdi import console
 
-    with console.listening() as heard:
+    def announce(facts: Mapping[str, str]) -> None:
+        print(console.as_json(verb=name, **facts) if json else "\n".join(facts.values()), flush=True)
+
+    if json and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
+    with console.listening(announce) as heard:
         ending = _ended(body)
     if json:
-        if isinstance(sys.stdout, TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
         print(heard.json(verb=name, error=ending.error if ending else None), flush=True)
     else:
         print("".join(f"warning: {what}\n" for what in heard.warnings), end="", file=sys.stderr)

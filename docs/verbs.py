@@ -17,12 +17,16 @@ Written by `python docs/verbs.py` from `tasks.py`; a test compares the two. Each
 value`, several can stand in one command (`invoke train-folds ensemble-submit`), and `invoke --help VERB` says the same.
 
 Every verb ends with exit code 0; with 1 and an error that says what is wrong, where, and the next command; with 130
-after Ctrl-C, 143 after SIGTERM, and 75 when the time of `--max-time` is over. Every verb takes these two as well:
+after Ctrl-C, 143 after SIGTERM, and 75 when the time of `--max-time` is over. (`serve` runs until it is stopped: with 0
+after either signal.) Every verb takes these two as well:
 
 - `--quiet` says nothing but warnings and errors;
 - `--json` says all in one line of JSON, whatever happens: `verb`, `error` (null, or `what`, `problems` and `next`),
   `written` (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), whose numbers are not
   rounded.
+
+`serve` alone says something before its end, which is where it listens: a line of JSON with `verb` and `url`, or with
+`--quiet` the address alone.
 """
 
 

@@ -23,6 +23,8 @@ class Section(BaseModel):
 
 SMALLEST = 32
 """Pixels of an image's edge: of fewer a backbone's last map is one point."""
+LARGEST = 2048
+"""Pixels of an image's edge."""
 
 
 class SplitFiles(Section):
@@ -61,7 +63,7 @@ class ModelConfig(Section):
     backbone: str = "resnet18"
     pretrained: bool = True
     weights_file: str | None = None
-    size: int = Field(256, ge=SMALLEST, le=2048)
+    size: int = Field(256, ge=SMALLEST, le=LARGEST)
     resize: Literal["squash", "crop", "pad"] = "squash"
     residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)

@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -40,6 +40,11 @@ LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Words are shown as they are: a folder may be called '[bold]' or ':smile:'."""
 
 
+def as_json(**facts: object) -> str:
+    """One line of JSON, which a terminal shows as it is; ValueError for what is no number (NaN)."""
+    return names.in_json(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+
+
 @dataclass
 class Heard:
     """What a verb has said, where it is not printed as it is said.
@@ -60,22 +65,26 @@ class Heard:
 
     def json(self, **more: object) -> str:
         """All of it in one line, names as they are; what is no number (NaN) is null."""
-        return names.in_json(json.dumps({**more, **asdict(self)}, ensure_ascii=False, allow_nan=False))
+        return as_json(**more, **asdict(self))
 
 
+Announce = Callable[[Mapping[str, str]], None]
+"""Prints at once what is announced, by name, where all else is kept."""
 _heard: Heard | None = None
 """Where nothing is printed, what was to be."""
+_announce: Announce | None = None
 
 
 @contextmanager
-def listening() -> Iterator[Heard]:
-    """Inside, nothing is printed; what is said is kept."""
-    global _heard
-    before, _heard = _heard, Heard()
+def listening(announce: Announce | None = None) -> Iterator[Heard]:
+    """Inside, nothing is printed but what is announced; what is said is kept."""
+    global _heard, _announce
+    before = _heard, _announce
+    _heard, _announce = Heard(), announce
     try:
         yield _heard
     finally:
-        _heard = before
+        _heard, _announce = before
 
 
 def _console() -> Console:
@@ -95,6 +104,13 @@ def say(line: str, *, style: str = "") -> None:
 def title(line: str) -> None:
     """Prints the line that opens a verb."""
     say(line, style="bold")
+
+
+def announce(line: str, **facts: str) -> None:
+    """Prints one line; where a program listens, it is given the facts now and not at the end."""
+    if _announce is not None:
+        _announce(facts)
+    say(line)
 
 
 def warn(what: str, problems: Sequence[str] = ()) -> None:

@@ -90,6 +90,16 @@ def listening(end: float | None = None, *, interrupts: bool = True) -> Iterator[
 
 
 @contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Inside, SIGTERM raises KeyboardInterrupt as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def deaf(*, at_first: bool = False) -> Iterator[None]:
     """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides.
     `at_first` SIGTERM waits too, in them and in those that they begin, each until it is `awake`."""
@@ -106,6 +116,11 @@ def deaf(*, at_first: bool = False) -> Iterator[None]:
 def awake() -> None:
     """This process hears SIGTERM from now on, also one that has waited."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+
+
+def signal_name(number: int) -> str:
+    """As 'SIGKILL'."""
+    return signal.Signals(number).name
 
 
 def with_parent() -> None:

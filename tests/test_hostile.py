@@ -353,16 +353,35 @@ def graph(*nodes: onnx.NodeProto, weight: TensorProto | None = None, domain: str
     return helper.make_model(drawn, opset_imports=opsets)
 
 
-def inner(location: str) -> onnx.NodeProto:
-    """An If with weights of its own."""
-    out = helper.make_tensor_value_info("out", TensorProto.FLOAT, [4])
-    branch = helper.make_graph([helper.make_node("Identity", ["w"], ["out"])], "then", [], [out], [outside(location)])
-    return helper.make_node("If", ["cond"], ["weight"], then_branch=branch, else_branch=branch)
-
-
 def constant(location: str) -> onnx.NodeProto:
     """Weights in a node."""
     return helper.make_node("Constant", [], ["weight"], value=outside(location))
+
+
+def with_inner(kind: str, depth: int = 1) -> onnx.ModelProto:
+    """A node with a graph inside of it, in which is another one, and so on."""
+    out = helper.make_tensor_value_info("weight", TensorProto.FLOAT, ["batch"])
+    own = helper.make_node("Identity", ["images"], ["weight"])
+    for _ in range(depth):
+        branch = helper.make_graph([own], "inner", [], [out])
+        names = ("then_branch", "else_branch") if kind == "If" else ("body",)
+        own = helper.make_node(kind, ["images"], ["weight"], **dict.fromkeys(names, branch))
+    return graph(own)
+
+
+def nested(depth: int) -> bytes:
+    """A graph in a node of a graph, and so on, as protobuf writes it."""
+
+    def field(number: int, content: bytes) -> bytes:
+        size, length = len(content), b""
+        while size > 127:
+            length, size = length + bytes([size & 127 | 128]), size >> 7
+        return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+    inside = b""
+    for _ in range(depth):
+        inside = field(1, field(4, b"Loop") + field(5, field(6, inside)))  # node, its operator, its attribute
+    return field(7, inside)
 
 
 def with_function(domain: str) -> onnx.ModelProto:
@@ -373,18 +392,44 @@ def with_function(domain: str) -> onnx.ModelProto:
     return model
 
 
-GRAPHS: dict[str, Callable[[Path], bytes]] = {
-    "weights above the folder": lambda _: graph(weight=outside("../../secret.bin")).SerializeToString(),
-    "weights at an absolute place": lambda secret: graph(weight=outside(str(secret))).SerializeToString(),
-    "weights behind a hard link": lambda _: graph(weight=outside("hard.bin")).SerializeToString(),
-    "weights in a node": lambda secret: graph(constant(str(secret))).SerializeToString(),
-    "weights in a branch": lambda secret: graph(inner(str(secret))).SerializeToString(),
-    "operators of somebody's own": lambda _: graph(
-        helper.make_node("Evil", ["images"], ["weight"], domain="evil"), domain="evil"
-    ).SerializeToString(),
-    "a function of somebody's own": lambda _: with_function("evil").SerializeToString(),
-    "noise": lambda _: np.random.default_rng(0).bytes(4096),
-    "a pickle": lambda secret: pickle.dumps(Attack(secret.parent)),
+def sized(kind: str, *given: str) -> onnx.ModelProto:
+    """A node that takes how large its output is from the sum of the pixels, by a way around."""
+    summed = helper.make_node("ReduceSum", ["images"], ["sum"], keepdims=0)
+    whole = helper.make_node("Cast", ["sum"], ["size"], to=TensorProto.INT64)
+    around = helper.make_node("Mul", ["size", "size"], ["more"])
+    return graph(summed, whole, around, helper.make_node(kind, list(given), ["weight"]))
+
+
+GRAPHS: dict[str, tuple[Callable[[Path], bytes | onnx.ModelProto], str]] = {
+    "weights above the folder": (lambda _: graph(weight=outside("../../secret.bin")), "keeps weights in another file"),
+    "weights at an absolute place": (lambda place: graph(weight=outside(str(place))), "keeps weights in another file"),
+    "weights behind a link": (lambda _: graph(weight=outside("link.bin")), "keeps weights in another file: link.bin"),
+    "weights behind a hard link": (lambda _: graph(weight=outside("hard.bin")), "keeps weights in another file"),
+    "weights in a node": (lambda place: graph(constant(str(place))), "keeps weights in another file"),
+    "operators of somebody's own": (
+        lambda _: graph(helper.make_node("Evil", ["images"], ["weight"], domain="evil"), domain="evil"),
+        "wants the operator 'evil.Evil'",
+    ),
+    "an operator that is none": (lambda _: graph(helper.make_node("Evil", ["images"], ["weight"])), "operator 'Evil'"),
+    "a function of somebody's own": (lambda _: with_function("evil"), "has functions of its own"),
+    "a loop": (lambda _: with_inner("Loop"), r"has a graph inside of a node \(Loop\)"),
+    "a scan": (lambda _: with_inner("Scan"), r"has a graph inside of a node \(Scan\)"),
+    "a branch": (lambda _: with_inner("If"), r"has a graph inside of a node \(If\)"),
+    "branches in branches": (lambda _: with_inner("If", 9), r"has a graph inside of a node \(If\)"),
+    "loops without end in each other": (lambda _: nested(1000), "is no ONNX graph: DecodeError"),
+    "a size from the pixels": (lambda _: sized("ConstantOfShape", "more"), r"sizes from the pixels \(ConstantOf"),
+    "repeats from the pixels": (lambda _: sized("Tile", "images", "more"), r"sizes from the pixels \(Tile\)"),
+    "a range from the pixels": (lambda _: sized("Range", "size", "more", "size"), r"the pixels \(Range\)"),
+    "a scale from the pixels": (lambda _: sized("Resize", "images", "", "sum"), r"the pixels \(Resize\)"),
+    "places that are not black": (lambda _: graph(helper.make_node("NonZero", ["images"], ["weight"])), "'NonZero'"),
+    "random numbers": (lambda _: graph(helper.make_node("RandomUniformLike", ["images"], ["weight"])), "'RandomUni"),
+    "a sequence": (lambda _: graph(helper.make_node("SequenceConstruct", ["images"], ["weight"])), "'SequenceCon"),
+    "nodes in another order": (
+        lambda _: graph(helper.make_node("Abs", ["a"], ["weight"]), helper.make_node("Abs", ["images"], ["a"])),
+        "does not have its nodes in order",
+    ),
+    "noise": (lambda _: np.random.default_rng(0).bytes(4096), "is no ONNX graph: DecodeError"),
+    "a pickle": (lambda place: pickle.dumps(Attack(place.parent)), "is no ONNX graph: DecodeError"),
 }
 
 
@@ -397,19 +442,40 @@ def exports(copy: Path, secret: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", GRAPHS)
-def test_graphs_that_reach_outside_are_refused(what: str, exports: Path, secret: Path, invoke: Invoke) -> None:
-    (exports / "model.onnx").write_bytes(GRAPHS[what](secret))
+def test_graphs_that_do_what_no_graph_of_ffdi_does_are_refused(what: str, secret: Path) -> None:
+    make, said = GRAPHS[what]
+    made, path = make(secret), secret.parent / "model.onnx"
+    (secret.parent / "link.bin").symlink_to(secret)
+    (secret.parent / "hard.bin").hardlink_to(secret)
+    path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
+    EVENTS.clear()
+    with pytest.raises(ExperimentError, match=said):
+        vetting.examine(path)
+
+
+def test_no_verb_opens_a_graph_that_is_refused(exports: Path, secret: Path, invoke: Invoke) -> None:
+    (exports / "model.onnx").write_bytes(graph(weight=outside(str(secret))).SerializeToString())
     reseal(exports)
     EVENTS.clear()
-    for flags in ([], ["--selftest"]):
-        answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", *flags)
-        assert answer.code == 1
-        assert answer.err.startswith(f"error: {exports}/model.onnx ")
-        assert "next: do not use this file; export again, or ask whoever gave it to you" in answer.err
+    for verb in (["predict-onnx"], ["predict-onnx", "--selftest"], ["serve"], ["predict-onnx", "--engine", "ray"]):
+        answer = invoke(*verb, "--experiment", "tiny", "--device", "cpu")
+        assert (answer.code, answer.err) == (
+            1,
+            f"error: {exports}/model.onnx keeps weights in another file: {secret}\n"
+            "next: do not use this file; export again, or ask whoever gave it to you\n",
+        )
 
 
-def test_what_ffdi_exports_passes(copy: Path) -> None:
-    vetting.check(copy / "exports" / "tiny" / "model.onnx")
+def test_what_ffdi_exports_passes(copy: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(copy / "data" / "vetted")  # as if it came from elsewhere
+    asked = ("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--selftest")
+    assert invoke(*asked).code == 0
+    (mark,) = (copy / "data" / "vetted").iterdir()
+    monkeypatch.setattr(vetting, "check", lambda *_: pytest.fail("it was vetted before"))
+    assert invoke(*asked).code == 0
+    mark.write_text("")  # of a version that ran nothing
+    with pytest.raises(pytest.fail.Exception):
+        invoke(*asked)
 
 
 def files(name: str) -> Callable[[dict[str, Any]], None]:
@@ -440,6 +506,7 @@ BUNDLES: dict[str, Callable[[dict[str, Any]], None]] = {
     "no runtimes": without("runtimes"),
     "no plain runtime": without("runtimes", "cpu"),
     "no graph among the files": without("files", "model.onnx"),
+    "a size beyond all": lambda content: content["input"].update(shape=["batch", 10**9, 10**9, 3]),
     "a size that is none": lambda content: content["input"].update(shape=["batch", "huge", 1, 3]),
     "a limit that is none": lambda content: content["runtimes"]["cpu"].update(limit="wide"),
 }

@@ -19,6 +19,7 @@ LEVELS = {
     "csvs": 1,
     "publish": 1,
     "hashes": 1,
+    "bounded": 2,
     "documents": 2,
     "config": 2,
     "variants": 2,

@@ -92,6 +92,19 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "again\n"
 
 
+def test_what_is_announced_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    told = list[dict[str, str]]()
+    with console.listening(told.append) as heard:
+        console.announce("open a", url="a")
+        assert told == [{"url": "a"}]
+        with console.listening():
+            console.announce("open b", url="b")
+    assert (told, heard.lines) == ([{"url": "a"}], ["open a"])
+    assert capsys.readouterr().out == ""
+    console.announce("open c", url="c")
+    assert capsys.readouterr().out == "open c\n"
+
+
 def test_nobody_is_asked_where_a_program_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     assert console.answers()

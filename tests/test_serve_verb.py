@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Route
 
 from ffdi.app import occlusion
 from ffdi.app.server import listening
@@ -29,31 +30,45 @@ from tests.conftest import PROJECT, Invoke
 
 @pytest.fixture(scope="module")
 def port(trained: Path) -> Iterator[int]:
-    """Where the tiny export is served, by the verb in a process of its own."""
-    command = [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--device", "cpu"]
+    """Where the tiny export is served, by the verb in a process of its own; it is ended with much to be done."""
+    command = [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--json"]
     server = subprocess.Popen(
-        [*command, "--max-mb", "1"],
+        [*command, "--device", "cpu", "--max-mb", "1"],
         cwd=PROJECT,
-        env={**os.environ, "FFDI_ROOT": str(trained), "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "FFDI_ROOT": str(trained)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert server.stdout is not None
     try:
-        said = [server.stdout.readline() for _ in range(3)]
-        found = re.fullmatch(r"open http://127\.0\.0\.1:(\d+) in a browser; Ctrl-C ends it\n", said[-1])
-        assert found, said
-        assert said[:2] == [
-            "serve tiny: images of 32 px, squash\n",
-            "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 threads)\n",
-        ]
+        told = json.loads(server.stdout.readline())  # while it runs
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)", told["url"])
+        assert found, told
         yield int(found[1])
-        server.send_signal(signal.SIGINT)
+        large, asked = flat(4999, 4999), []
+        for body, length in [*[(large, len(large))] * 8, *[(b"x", 1000)] * 8]:  # images that wait, and uploads
+            asked.append(socket.create_connection(("127.0.0.1", int(found[1]))))
+            asked[-1].sendall(f"POST /look HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
+            asked[-1].sendall(body)
+        server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=30)
-        assert (server.returncode, out, err) == (0, "ended\n", "")
+        assert (server.returncode, err) == (0, "")
+        assert json.loads(out)["lines"] == [
+            "serve tiny: images of 32 px, squash",
+            "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 threads)",
+            f"open {told['url']} in a browser; Ctrl-C ends it",
+            "ended",
+        ]
+        for connection in asked:
+            connection.close()
     finally:
         server.kill()
+
+
+def flat(width: int, height: int) -> bytes:
+    """A PNG of one colour, which is small however large it is."""
+    return cv2.imencode(".png", np.full((height, width, 3), 128, np.uint8))[1].tobytes()
 
 
 def ask(port: int, path: str, body: bytes = b"", method: str = "POST", **headers: str) -> tuple[int, Any]:
@@ -89,6 +104,25 @@ def test_what_cannot_be_used_is_refused_in_words(port: int, competition: Path) -
     assert ask(port, "/score", bytes(1_000_001)) == (413, {"error": "the image has more than 1 MB, the limit"})
     assert ask(port, "/score", method="GET")[0] == 405
     assert ask(port, "/elsewhere", method="GET")[0] == 404
+
+
+def test_pixels_are_limited_and_a_strip_is_looked_at(port: int) -> None:
+    assert ask(port, "/look?img_name=a.png", flat(7071, 7071)) == (
+        400,
+        {"error": "a.png has 7071 x 7071 pixels; the limit is 25000000"},
+    )
+    for width, height in ((30_000, 1), (1, 30_000), (1, 1)):
+        status, looked = ask(port, "/look?img_name=a.png", flat(width, height))
+        assert (status, looked["width"], looked["height"]) == (200, width, height)
+
+
+def test_a_client_that_has_gone_away_does_not_keep_others_waiting(port: int, competition: Path) -> None:
+    whole = next((competition / "testset").iterdir()).read_bytes()
+    for _ in range(20):
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/look", whole)
+        connection.close()
+    assert ask(port, "/score", whole)[0] == 200
 
 
 def test_pages_of_others_may_not_ask(port: int, competition: Path) -> None:
@@ -141,6 +175,36 @@ def test_images_are_dropped_and_looked_at(
     assert [line for line in said if "400 (Bad Request)" not in line] == []  # which the browser says of a refused image
 
 
+def test_a_page_asks_again_where_the_server_is_busy(
+    chromium: Browser, port: int, competition: Path, tmp_path: Path
+) -> None:
+    image, large = next((competition / "testset").iterdir()), tmp_path / "large.jpg"
+    large.write_bytes(bytes(1_000_001))
+    busy = {"error": "the server has too many images waiting; try again"}
+    left = [*range(2)]
+
+    def answer(route: Route) -> None:
+        if "score" not in route.request.url or not left:
+            return route.continue_()
+        left.pop()
+        return route.fulfill(status=503, json=busy, headers={"Retry-After": "0"})
+
+    with browser.opened(chromium, f"http://127.0.0.1:{port}/", browser.WIDTHS[1]) as (page, _):
+        page.route("**/*", answer)
+        page.set_input_files("#files", [image, large])
+        page.wait_for_selector("#picture img")
+        assert left == []
+        assert page.text_content("#said") == "1 of 2 scored, 1 cannot be used"
+        assert page.locator("#rows td").all_text_contents()[1] == "large.jpg has more than 1 MB, the limit"
+        left.extend(range(99))
+        page.set_input_files("#files", image)
+        page.wait_for_selector(f"td:text-is('{busy['error']}')")
+        page.unroute("**/*")
+        page.route("**/*", lambda route: route.abort())
+        page.set_input_files("#files", image)
+        page.wait_for_selector("td:text-is('the server does not answer: it has ended, or refused what was sent')")
+
+
 def test_heat_lies_where_blurring_changes_the_score() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
@@ -151,15 +215,15 @@ def test_heat_lies_where_blurring_changes_the_score() -> None:
         return (1 / (1 + np.exp(-(spread - 40) / 10))).astype(np.float32)
 
     y_pred = float(noisy_corner(pixels[None])[0])
-    found = occlusion.ground(noisy_corner, pixels, y_pred)
+    found = occlusion.ground(noisy_corner, pixels, y_pred, 4)
     row, column = np.unravel_index(found.heat.argmax(), found.heat.shape)
     assert (row >= 40, column < 24) == (True, True)
     assert found.heat[:24, 40:].max() < 0.01
     assert found.change > 1
     assert (found.heat.min(), found.heat.max()) == (0, 1)
-    other = occlusion.ground(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred)
+    other = occlusion.ground(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
     np.testing.assert_allclose(other.heat, found.heat, atol=1e-4)
-    constant = occlusion.ground(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9))
+    constant = occlusion.ground(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
     assert (constant.heat.max(), constant.change) == (0, 0)
 
 

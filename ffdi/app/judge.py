@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from ffdi.app import occlusion
+from ffdi.app.worker import Check
 from ffdi.data import images
 from ffdi.data.images import Framing
 from ffdi.deploy.runtime import OpenGraph
-from ffdi.report import gallery
+from ffdi.report import gallery, looks
 from ffdi.scoring.scores import FLOAT
+
+MAX_PIXELS = 25_000_000
+"""Of an upload: a photograph of 24 megapixels passes, and what decoding it takes stays below 200 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,45 +29,50 @@ class Judge:
         oof_auc: each experiment's out-of-fold AUC.
         graph: what scores.
         framing: how it takes images.
-        turn: one image at a time; each has all cores.
     """
 
     name: str
     oof_auc: Mapping[str, float]
     graph: OpenGraph
     framing: Framing
-    turn: Lock
 
     @property
     def whole(self) -> bool:
         """Whether it sees the whole image in its own place, so that parts of a face can be told by where they lie."""
         return self.framing.resize == "squash"
 
-    def score(self, content: bytes, name: str) -> dict[str, Any]:
+    def score(self, content: bytes, name: str, check: Check) -> dict[str, Any]:
         """The probability that a face is fake, as its nine digits stand in a CSV.
 
         Args:
             content: an encoded image.
             name: what an error calls it.
+            check: called between parts of the work, the longest of which is a batch of the graph.
 
         Raises:
             DataError: it cannot be used.
         """
-        _, y_pred = self._scored(self.framing.frame(images.decode(content, name)))
+        y_pred = self._scored(self.framing.frame(self._decoded(content, name, check)), check)
         return {"img_name": name, "y_pred": FLOAT % y_pred}
 
-    def look(self, content: bytes, name: str) -> dict[str, Any]:
+    def look(self, content: bytes, name: str, check: Check) -> dict[str, Any]:
         """The same, with pictures as data addresses and what the score rests on; all else as for `score`."""
-        pixels = images.decode(content, name)
-        seen, y_pred = self._scored(self.framing.frame(pixels))
-        with self.turn:
-            found = occlusion.ground(self.graph.run, seen, y_pred)
+        pixels = self._decoded(content, name, check)
+        height, width = pixels.shape[:2]
+        seen, pixels = self.framing.frame(pixels), looks.reduced(pixels)
+        y_pred = self._scored(seen, check)
+
+        def run(batch: np.ndarray) -> np.ndarray:
+            check()
+            return self.graph.run(batch)
+
+        found = occlusion.ground(run, seen, y_pred, self.graph.batch)
         shares = occlusion.shares(found.heat) if self.whole and found.change > 0 else {}
         return {
             "img_name": name,
             "y_pred": FLOAT % y_pred,
-            "width": pixels.shape[1],
-            "height": pixels.shape[0],
+            "width": width,
+            "height": height,
             "picture": gallery.picture(pixels if self.whole else seen),
             "heat": gallery.overlay(found.heat),
             "change": found.change,
@@ -72,6 +80,11 @@ class Judge:
             "looks": gallery.looked(pixels),
         }
 
-    def _scored(self, seen: np.ndarray) -> tuple[np.ndarray, float]:
-        with self.turn:
-            return seen, float(self.graph.run(seen[None])[0])
+    def _decoded(self, content: bytes, name: str, check: Check) -> np.ndarray:
+        pixels = images.decode(content, name, MAX_PIXELS)
+        check()
+        return pixels
+
+    def _scored(self, seen: np.ndarray, check: Check) -> float:
+        check()
+        return float(self.graph.run(seen[None])[0])

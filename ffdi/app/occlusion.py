@@ -30,7 +30,7 @@ class Ground(NamedTuple):
     change: float
 
 
-def ground(run: Run, pixels: np.ndarray, y_pred: float) -> Ground:
+def ground(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Ground:
     """Asks a graph for one image with each of 49 windows blurred.
 
     Occlusion as in Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), with a blur
@@ -40,17 +40,22 @@ def ground(run: Run, pixels: np.ndarray, y_pred: float) -> Ground:
         run: the graph.
         pixels: as it takes them, RGB uint8 [S, S, 3], S at least 16.
         y_pred: what it gives for them.
+        batch: windows to ask for at a time.
     """
     edge = len(pixels)
     blurred = cv2.GaussianBlur(pixels, (0, 0), edge * SMOOTH)
     starts = np.linspace(0, edge - window(edge), STEPS).round().astype(int).tolist()
     places = [(top, left) for top in starts for left in starts]
-    asked = np.repeat(pixels[None], len(places), axis=0)
-    for image, (top, left) in zip(asked, places, strict=True):
-        part = np.s_[top : top + window(edge), left : left + window(edge)]
-        image[part] = blurred[part]
+    found = []
+    for start in range(0, len(places), batch):
+        some = places[start : start + batch]
+        asked = np.repeat(pixels[None], len(some), axis=0)
+        for image, (top, left) in zip(asked, some, strict=True):
+            part = np.s_[top : top + window(edge), left : left + window(edge)]
+            image[part] = blurred[part]
+        found.append(run(asked))
     side = 1 if y_pred >= 0.5 else -1
-    falls = side * (_logit(np.array(y_pred)) - _logit(run(asked)))
+    falls = side * (_logit(np.array(y_pred)) - _logit(np.concatenate(found)))
     heat, seen = np.zeros((edge, edge), np.float32), np.zeros((edge, edge), np.float32)
     for fall, (top, left) in zip(falls, places, strict=True):
         part = np.s_[top : top + window(edge), left : left + window(edge)]

@@ -105,7 +105,7 @@ def content(path: Path) -> bytes:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
+def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> np.ndarray:
     """Decodes an encoded image.
 
     EXIF orientation is applied; grey and palette images become RGB; alpha is dropped; CMYK is converted;
@@ -114,6 +114,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Args:
         content: the file's bytes.
         name: what an error calls the image.
+        most: width times height beyond which it is refused.
 
     Returns:
         RGB, uint8 [H, W, 3].
@@ -121,7 +122,7 @@ def decode(content: bytes, name: str) -> np.ndarray:
     Raises:
         DataError: empty, no image, a format that is not decoded, too large, truncated or damaged.
     """
-    header(content, name)
+    header(content, name, most)
     return pixels(content, name)
 
 
@@ -219,7 +220,7 @@ def area(large: int, small: int) -> np.ndarray:
     return (np.maximum(covered, 0) * small / large).astype(np.float32)
 
 
-def header(content: bytes, name: str) -> Header:
+def header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
     """Reads a file's header, and refuses what is not to be decoded.
 
     Raises:
@@ -233,14 +234,14 @@ def header(content: bytes, name: str) -> Header:
     except UnidentifiedImageError:
         raise DataError(f"{name} is no image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{name} has more than {MAX_PIXELS} pixels, the limit") from None
+        raise DataError(f"{name} has more than {most} pixels, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} has a damaged header: {error}") from None
     if image.format in ("JPEG", "MPO") and not jpeg.is_one_picture(content):
         raise DataError(f"{name} is damaged: its JPEG segments do not belong to one picture")
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(f"{name} has {width} x {height} pixels; the limit is {MAX_PIXELS}")
+    if width * height > most:
+        raise DataError(f"{name} has {width} x {height} pixels; the limit is {most}")
     return Header(str(image.format), image.mode, width, height)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__, documents, hashes, links
+from ffdi.config import LARGEST
 from ffdi.data import images
 from ffdi.data.images import Framing
 from ffdi.errors import ExperimentError
@@ -119,4 +120,9 @@ def _usable(export: ExportFolder, content: dict[str, Any]) -> bool:
         told = told and {export.model_path.name, "golden/golden.csv"} <= content["files"].keys()
     except (KeyError, TypeError, IndexError, AttributeError):
         return False
-    return told and isinstance(size, int) and all(limit is None or isinstance(limit, float) for limit in limits)
+    return (
+        told
+        and isinstance(size, int)
+        and 0 < size <= LARGEST
+        and all(limit is None or isinstance(limit, float) for limit in limits)
+    )

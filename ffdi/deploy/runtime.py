@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +47,7 @@ class OpenGraph:
         why: one line for the person who started it.
         batch: how many images it is best asked for at once.
         streams: how many threads may call `run` side by side.
-        run: any number of images in, their scores out.
+        run: any number of images in, their scores out. Memory grows with their number where the batch is not fixed.
     """
 
     runtime: str
@@ -56,6 +56,10 @@ class OpenGraph:
     batch: int
     streams: int
     run: Run
+
+    def score(self, images: np.ndarray) -> np.ndarray:
+        """Any number of images, uint8 [N, S, S, 3], at most `batch` at a time -> their scores."""
+        return np.concatenate([self.run(part) for part in parts(images, self.batch)])
 
 
 @dataclass(frozen=True)
@@ -81,10 +85,14 @@ def padded(run: Run, batch: int) -> Run:
     """Asks a graph of fixed batch for any number of images: the last batch is filled up with black ones."""
 
     def run_all(images: np.ndarray) -> np.ndarray:
-        parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-        return np.concatenate([run(_filled(part, batch))[: len(part)] for part in parts])
+        return np.concatenate([run(_filled(part, batch))[: len(part)] for part in parts(images, batch)])
 
     return run_all
+
+
+def parts(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Views of at most so many images."""
+    return (images[start : start + batch] for start in range(0, len(images), batch))
 
 
 def _filled(part: np.ndarray, batch: int) -> np.ndarray:

@@ -124,7 +124,7 @@ def _unserved(name: str, index: int, proof: Proof) -> str:
 def _check(graph: OpenGraph, proof: Proof) -> float:
     limit = proof.limit(graph.runtime)
     assert limit is not None
-    return proof.golden.check(graph.run, limit, graph.runtime)
+    return proof.golden.check(graph.score, limit, graph.runtime)
 
 
 def _fastest(model: Path, load: Load, proof: Proof) -> OpenGraph:

@@ -2,7 +2,8 @@
 
     python predict.py IMAGE [IMAGE ...]
 
-Needs numpy, opencv-python-headless (5 or later) and onnxruntime (or onnxruntime-gpu), and nothing else.
+Needs numpy, opencv-python-headless (5 or later) and onnxruntime (or onnxruntime-gpu), and nothing else. It trusts the
+graph and the images: nothing here bounds the time and memory that they take.
 """
 
 import csv

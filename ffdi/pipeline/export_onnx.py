@@ -16,7 +16,7 @@ from ffdi.data import source
 from ffdi.data.dataset import Dataset
 from ffdi.data.images import Framing
 from ffdi.data.table import Table
-from ffdi.pipeline import lists, screens, sources
+from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.store.export import ExportFolder
 from ffdi.store.workspace import Workspace
 
@@ -54,7 +54,7 @@ def run(
             kind, records = _write(new, blend, found, jury, precision, soup, asked)
             described = bundle.describe(new, blend, kind, soup, records)
             documents.write(new.bundle_path, described)
-    publish.text(workspace.vetted_path(described["files"][export.model_path.name]), "")
+    scorers.mark_vetted(workspace, export, described)
     _show(export, kind, records)
     console.advise(f"invoke predict-onnx{screens.again(names, name)} --images FOLDER")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi import console, machine, publish
@@ -21,18 +22,43 @@ PROVEN = 4
 
 
 def described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
-    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is looked at first."""
+    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is vetted first."""
     from ffdi.deploy import bundle
 
     described = bundle.read(export)
-    vetted = workspace.vetted_path(described["files"][export.model_path.name])
-    if not vetted.is_file():
+    if not _is_vetted(workspace, export, described):
         from ffdi.deploy import vetting
 
-        vetting.check(export.model_path)
+        console.say(f"{export.model_path} was not made here: opening it in a process of its own first")
+        vetting.check(export.model_path, bundle.framing(described).size)
         with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
-            publish.text(vetted, "")
+            mark_vetted(workspace, export, described)
     return described
+
+
+def mark_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> None:
+    """Notes that a graph, with images of this size, was made here, or opened within bounds.
+
+    Raises:
+        ExperimentError: it cannot be written.
+    """
+    publish.text(*_mark(workspace, export, described))
+
+
+def _is_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> bool:
+    path, words = _mark(workspace, export, described)
+    try:
+        return path.read_text(encoding="utf-8") == words
+    except (OSError, ValueError):
+        return False
+
+
+def _mark(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> tuple[Path, str]:
+    """The file that stands for a graph, and what is in it; earlier versions, which ran nothing, left it empty."""
+    from ffdi.deploy import bundle
+
+    path = workspace.vetted_path(described["files"][export.model_path.name])
+    return path, f"made here or opened within bounds, {bundle.framing(described).size} px\n"
 
 
 def opened(engine: Engine, task: Task, device: str) -> AbstractContextManager[Scorer]:

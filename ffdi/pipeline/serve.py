@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from threading import Lock
 from typing import Any
 
 from ffdi import console, machine
@@ -38,7 +37,7 @@ def run(
     """
     if missing := [one for one in ("starlette", "uvicorn") if find_spec(one) is None]:
         raise ConfigError(f"{missing[0]} is not installed", hint="pip install -e '.[app]'")
-    from ffdi.app import server
+    from ffdi.app import occlusion, server
     from ffdi.app.judge import Judge
 
     export = workspace.export(*lists.spread(workspace, names, name))
@@ -46,7 +45,7 @@ def run(
     framing = bundle.framing(described)
     console.title(f"serve {export.name}: images of {framing.size} px, {framing.resize}")
     found = server.listening(host, PORT if port is None else port)
-    load = Load(64, 1, machine.cores())  # what one image's heat map asks for
+    load = Load(occlusion.STEPS**2, 1, machine.cores())  # what one image's heat map asks for
     graph = serving.open_graph(export.model_path, device, load, serving.proof(export, described, scorers.PROVEN))
     console.say(f"runs on: {graph.provider} ({graph.why})")
     limits = server.Limits(host, (megabytes or MEGABYTES) * 1_000_000)
@@ -54,9 +53,9 @@ def run(
         console.warn(f"whoever can reach {host} can ask; there is no password and nothing is encrypted")
     address, taken = found.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
-    console.say(f"open http://{shown}:{taken} in a browser; Ctrl-C ends it")
-    judge = Judge(export.name, _oof_auc(described), graph, framing, Lock())
-    server.serve(server.app(judge, limits), found)
+    url = f"http://{shown}:{taken}"
+    console.announce(f"open {url} in a browser; Ctrl-C ends it", url=url)
+    server.serve(Judge(export.name, _oof_auc(described), graph, framing), limits, found)
     console.say("ended")
 
 

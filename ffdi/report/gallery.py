@@ -76,9 +76,7 @@ def pick(target: np.ndarray, y_pred: np.ndarray) -> dict[int, list[str]]:
 
 def picture(pixels: np.ndarray) -> str:
     """RGB uint8 [H, W, 3] as the address of a WebP, shrunk where it is larger than a page needs."""
-    if (scale := EDGE / max(pixels.shape[:2])) < 1:
-        pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    return _webp(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    return _webp(cv2.cvtColor(looks.reduced(pixels, EDGE), cv2.COLOR_RGB2BGR))
 
 
 def overlay(heat: np.ndarray) -> str:
@@ -89,6 +87,7 @@ def overlay(heat: np.ndarray) -> str:
 
 def looked(pixels: np.ndarray) -> dict[str, str]:
     """All that the field looks at in RGB uint8 [H, W, 3], by name."""
+    pixels = looks.reduced(pixels)
     return {name: picture(look(pixels)) for name, look in looks.LOOKS.items()}
 
 

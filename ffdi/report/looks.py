@@ -9,6 +9,8 @@ import numpy as np
 
 EDGE = 192
 """Pixels of the longer side of what is shown; details are enlarged to it without smoothing."""
+LARGEST = 1024
+"""Pixels of the longer side beyond which an image is shrunk before it is looked at."""
 EYES = (0.30, 0.58, 0.12, 0.88)
 """Top, bottom, left, right in parts of a face crop: where faces that fill it have their eyes."""
 MOUTH = (0.62, 0.88, 0.24, 0.76)
@@ -19,6 +21,12 @@ GAIN = 8
 FACE = (0.40, 0.54)
 """Half axes of the ellipse that has the face, in parts of width and height."""
 MID = 128
+
+
+def reduced(pixels: np.ndarray, edge: int = LARGEST) -> np.ndarray:
+    """uint8 [H, W, C] -> the same image, shrunk by area where its longer side has more than `edge` pixels."""
+    scale = edge / max(pixels.shape[:2])
+    return pixels if scale >= 1 else cv2.resize(pixels, _scaled(pixels, scale), interpolation=cv2.INTER_AREA)
 
 
 def eyes(pixels: np.ndarray) -> np.ndarray:
@@ -33,6 +41,7 @@ def mouth(pixels: np.ndarray) -> np.ndarray:
 
 def light(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H, W, 3] -> where light falls: its greys blurred and stretched, from violet (dark) to yellow (bright)."""
+    pixels = reduced(pixels, EDGE)  # the blur takes more pixels the larger the image is, and leaves as little of it
     greys = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32)
     broad = cv2.GaussianBlur(greys, (0, 0), max(greys.shape) * BROAD)
     stretched = cv2.normalize(broad, np.empty_like(broad), 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
@@ -83,8 +92,14 @@ def _part(pixels: np.ndarray, box: tuple[float, float, float, float]) -> np.ndar
 def _enlarged(pixels: np.ndarray) -> np.ndarray:
     """Brought to `EDGE`, pixels as squares where it has fewer."""
     scale = EDGE / max(pixels.shape[:2])
-    size = [max(1, round(edge * scale)) for edge in reversed(pixels.shape[:2])]
-    return cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA)
+    how = cv2.INTER_NEAREST if scale > 1 else cv2.INTER_AREA
+    return cv2.resize(pixels, _scaled(pixels, scale), interpolation=how)
+
+
+def _scaled(pixels: np.ndarray, scale: float) -> tuple[int, int]:
+    """Width and height, a pixel at least."""
+    height, width = pixels.shape[:2]
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 LOOKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {

@@ -58,7 +58,7 @@ class Workspace:
         return links.below(self.data_folder, "findings.sqlite")
 
     def vetted_path(self, sha256: str) -> Path:
-        """Stands where a graph of that hash was made or looked at here."""
+        """Stands where a graph of that hash was made or vetted here."""
         return links.below(self.data_folder, "vetted", sha256)
 
     def cache_folder(self, data: Path, kind: str) -> Path:
