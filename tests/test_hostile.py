@@ -25,7 +25,7 @@ from onnx import TensorProto, helper
 
 from ffdi import documents, hashes, publish
 from ffdi.deploy import vetting
-from ffdi.errors import ConfigError
+from ffdi.errors import ConfigError, ExperimentError
 from ffdi.store.workspace import Workspace
 from ffdi.training import weights
 from tests import planting
