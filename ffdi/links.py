@@ -93,7 +93,7 @@ def refuse(path: Path, hint: str = "") -> None:
     """
     if is_link(path):
         raise ExperimentError(
-            f"{path} is a link to {target(path)}; ffdi follows none here",
+            f"{path} is a link to {target(path)}, and ffdi follows no links here",
             hint=hint or f"put what it leads to in its place, or remove it: rm {shlex.quote(str(path))}",
         )
 

@@ -180,7 +180,7 @@ def stand_in(folder: Path, put: Callable[[object, str, object], None]) -> None:
     kaggle.write_text(STAND_IN)
     kaggle.chmod(0o755)
     put(command, "program", lambda: str(kaggle))
-    put(server, "serve", lambda _, found: found.close())
+    put(server, "serve", lambda _judge, _limits, found: found.close())
     put(wheels, "build", _built)
 
 

@@ -263,7 +263,7 @@ def test_an_experiment_that_is_a_link_is_refused_by_its_name_and_taken_by_its_pa
     answer = invoke("score", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
-        f"error: {place} is a link to {target}; ffdi follows none here\n"
+        f"error: {place} is a link to {target}, and ffdi follows no links here\n"
         f"next: pass --experiment {target}, or remove the link: rm {place}\n",
     )
     assert invoke("score", "--experiment", str(target)).code == 0
@@ -276,7 +276,7 @@ def test_lists_name_what_is_a_link_and_go_on(linked: Path, tmp_path: Path, invok
     assert answer.code == 0
     rows = pd.read_csv(linked / "experiments" / "leaderboard.csv").set_index("experiment")["state"]
     assert rows.to_dict() == {
-        "tiny": f"{linked}/experiments/tiny is a link to {tmp_path}/experiments-tiny; ffdi follows none here",
+        "tiny": f"{linked}/experiments/tiny is a link to {tmp_path}/experiments-tiny, and ffdi follows no links here",
         "other": "not trained",
     }
     answer = invoke("verify")

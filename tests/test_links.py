@@ -39,7 +39,7 @@ def test_a_part_that_is_a_link_is_refused(names: tuple[str, ...], leads: str, tm
     with pytest.raises(ExperimentError) as caught:
         links.below(own, *names)
     assert str(caught.value) == (
-        f"{link} is a link to {foreign / leads}; ffdi follows none here\n"
+        f"{link} is a link to {foreign / leads}, and ffdi follows no links here\n"
         f"next: put what it leads to in its place, or remove it: rm {link}"
     )
     with pytest.raises(ExperimentError, match="is a link to"):

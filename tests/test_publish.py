@@ -213,7 +213,7 @@ def test_a_folder_that_holds_a_link_is_not_swept(tmp_path: Path) -> None:
         publish.sweep(own)
     path = own / ".b.csv.1.tmp" / "old"
     assert str(caught.value) == (
-        f"{path} is a link to {foreign}; ffdi follows none here\n"
+        f"{path} is a link to {foreign}, and ffdi follows no links here\n"
         f"next: put what it leads to in its place, or remove it: rm {path}"
     )
     assert files(tmp_path) == before
