@@ -27,6 +27,8 @@ RANDOM = re.compile(r"\.tmp[A-Za-z0-9]{6}|tmp[a-z0-9_]{8}|#[0-9]+")
 """Names that nobody can foresee; who makes them refuses what stands there."""
 LIBRARIES = {f"data/findings.sqlite{ending}" for ending in ("", "-journal", "-wal", "-shm")}
 """Paths that SQLite opens, of which Python's hooks say nothing, and which are gone at the end."""
+LOOKING = ("doctor", "cache", "find-lr", "train-folds", "sweep", "score")
+"""Verbs that look at images, and open that."""
 FOREIGN = (
     "checkpoint-000000009.json",
     "checkpoint-000000009.safetensors",
@@ -231,8 +233,9 @@ def grow(scratch: Path, chain: Sequence[Step]) -> Iterator[Grown]:
         shutil.copytree(root, before)
         ended = faults.run(words(step.words, root), root, before=prepare)
         assert ended.code == 0, ended.said
-        touched = {call.partition(" ")[2] for call in ended.calls}
-        yield Grown(step, before, _paths(touched | _differing(before, root) | LIBRARIES, before, root))
+        touched = {call.partition(" ")[2] for call in ended.calls} | _differing(before, root)
+        touched |= LIBRARIES if step.words[0] in LOOKING else set()
+        yield Grown(step, before, _paths(touched, before, root))
 
 
 def _differing(before: Path, after: Path) -> set[str]:
