@@ -70,8 +70,11 @@ def _show_val(val: dict[str, Any]) -> None:
     screens.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
     gap = val["gap"]
     console.say(
-        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({screens.interval(gap)})"
+        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} "
+        f"({screens.interval(gap, '+.3f')})"
     )
+    if why := gap["no_interval"].get("auc"):
+        console.say(f"no interval of the gap: {why}")
 
 
 def on_val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:
