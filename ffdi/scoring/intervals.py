@@ -11,7 +11,7 @@ from math import ceil, floor, log, log1p, sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import betaincinv, expit, gammaincinv, logit, ndtr, ndtri, owens_t, stdtrit
+from scipy.special import betaincinv, expit, gammaincinv, ndtr, ndtri, owens_t, stdtrit
 
 from ffdi.scoring import metrics, tally
 from ffdi.scoring.tally import Tally
@@ -19,10 +19,15 @@ from ffdi.scoring.tally import Tally
 LEVEL = 0.95
 FEWEST = 10
 """Independent images, or groups of like size, that a class needs for an interval."""
+GROUPS = 30
+"""The same, of groups of both classes together."""
 PASSING = 10
 """The same, of real ones above the threshold of a TPR at FPR."""
 WRONG = 3
 """The same, of images on the wrong side of 0.5: below, a few images carry the losses and the average precision."""
+WEIGHT = {"auc": 2.0, "average_precision": 15.0}
+"""Images of the smaller class. Where all that is ranked wrongly weighs less, outliers that the sample does not show may
+decide, and there is a one-sided bound."""
 EDGE = 0.25
 """How far exact intervals go from Clopper and Pearson's (0) towards Jeffreys' (0.5)."""
 RULES = {
@@ -32,8 +37,9 @@ RULES = {
     "corrected for skewness; by whole groups",
 }
 BIASED = "noise alone raises it"
-CLEAR = "every image is on its side of all others"
-CARRIED = f"fewer than {WRONG} independent images are on the wrong side of 0.5"
+CERTAIN = "scores of exactly 0 or 1 cost 36 nats where they are wrong"
+TIED = "too many images share the score of the threshold"
+CARRIED = "too few independent images are on the wrong side of 0.5"
 
 Interval = tuple[float, float]
 
@@ -46,11 +52,10 @@ class Measured(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """The sampling distribution of an estimate: variance, effective degrees of freedom, skewness."""
+    """The variance of an estimate, and how many degrees of freedom are left to it."""
 
     variance: float
     freedom: float
-    skewness: float
 
 
 class Units:
@@ -77,6 +82,8 @@ class Units:
     @property
     def lacking(self) -> str | None:
         """Why nothing can be said of the sample; None where something can."""
+        if self.grouped and self.freedom(np.ones(2)) + 1 < GROUPS:
+            return f"the images lie in groups that are worth fewer than {GROUPS} of equal size"
         few = [name for name, count in zip(("real", "fake"), self.effective, strict=True) if count < FEWEST]
         if not few:
             return None
@@ -94,33 +101,43 @@ class Units:
         return value - self.of_class(np.bincount(self.fake, value) / self.images)
 
     def totals(self, influence: np.ndarray) -> np.ndarray:
-        """What the units of each class add to an estimate, float [2, units], scaled to unbiased squares."""
+        """What the units of each class add to an estimate, float [2, units], scaled as by a jackknife."""
         units = self.size.shape[1]
         parts = [np.bincount(self.unit[rows], influence[rows], units) for rows in (~self.fake, self.fake)]
         count = (self.size > 0).sum(1, keepdims=True)
-        return np.stack(parts) * np.sqrt(count / np.maximum(count - 1, 1))
+        return np.stack(parts) * (count / np.maximum(count - 1, 1))
 
     def spread(self, influence: np.ndarray) -> Spread:
         """Of an estimate whose error is the sum of the images' influence, float [N], centred within each class."""
         parts = self.totals(influence)
         total = parts.sum(0)
         variance = float((total**2).sum())
-        skewness = float((total**3).sum() / variance**1.5) if variance else 0.0
-        return Spread(variance, self.freedom((parts**2).sum(1)), skewness)
+        return Spread(variance, self.freedom((parts**2).sum(1), influence))
 
-    def largest(self, value: np.ndarray) -> float:
-        """The largest total of a unit, of values [N]."""
-        return float(np.bincount(self.unit, value).max())
+    def largest(self, influence: np.ndarray) -> float:
+        """The largest total that a unit adds to an estimate."""
+        return float(np.bincount(self.unit, influence).max())
 
     def carrying(self, value: np.ndarray) -> float:
         """How many units of equal size would carry a sum of values [N], at least 0, as these do (Kish 1965)."""
         total = np.bincount(self.unit, value)
         return float(total.sum() ** 2 / (total**2).sum()) if total.any() else 0.0
 
-    def freedom(self, variance: np.ndarray) -> float:
-        """Degrees of freedom (Satterthwaite 1946) of variances of the classes, float [2], as the groups share them."""
+    def freedom(self, variance: np.ndarray, influence: np.ndarray | None = None) -> float:
+        """Degrees of freedom (Satterthwaite 1946) of the variance of an estimate.
+
+        Groups whose totals spread more widely than normal ones leave fewer.
+
+        Args:
+            variance: float [2], what each class adds, not both 0; the groups share it by the squares of their sizes.
+            influence: float [N], of which the groups have totals.
+        """
         share = (variance[:, None] * self.size**2 / (self.size**2).sum(1, keepdims=True)).sum(0)
-        return max(1.0, float(share.sum() ** 2 / (share**2).sum() - 1)) if share.any() else 1.0
+        found = float(share.sum() ** 2 / (share**2).sum()) - 1
+        if self.grouped and influence is not None and influence.any():
+            square = self.totals(influence).sum(0) ** 2
+            found = min(found, 3 * float(square.sum() ** 2 / (square**2).sum()) - 1)
+        return max(1.0, found)
 
     def design_effect(self, error: np.ndarray, weight: np.ndarray) -> float:
         """How much larger the variance of a weighted sum of errors is for the groups, at least 1.
@@ -161,17 +178,16 @@ def measure(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) ->
     step = np.finfo(np.float64).eps
     right = np.where(units.fake, np.clip(y_pred, step, 1 - step), 1 - np.clip(y_pred, step, 1 - step))
     wrong = misranked(target, y_pred)
-    area_ = of_area(units, wrong)
     right_side = (y_pred > 0.5) == units.fake
-    few = CARRIED if units.carrying(~right_side * 1.0) < WRONG else None
+    few = CARRIED if units.carrying(~right_side * 1.0) < WRONG * (1 + units.grouped) else None
     found: dict[str, Interval | str] = {
-        "auc": area_,
+        "auc": of_area(units, wrong),
         **{name: _rate_at(units, counts, place, bound) for name, bound in metrics.FPR_BOUNDS.items()},
         "accuracy": share(units, right_side),
-        "log_loss": few or mean(units, -np.log(right)),
+        "log_loss": few or (CERTAIN if np.isin(y_pred, (0, 1)).any() else None) or mean(units, -np.log(right)),
         "brier": few or mean(units, (y_pred - units.fake) ** 2),
         "eer": _equal_error_rate(units, counts, place),
-        "average_precision": _average_precision(units, counts, place, wrong, area_),
+        "average_precision": _average_precision(units, counts, place, wrong),
         "ece": BIASED,
     }
     return Measured(
@@ -200,7 +216,7 @@ def misranked(target: np.ndarray, score: np.ndarray) -> np.ndarray:
     return np.where(target == 1, above[place], below[place])
 
 
-def of_area(units: Units, wrong: np.ndarray) -> Interval:
+def of_area(units: Units, wrong: np.ndarray, networks: int = 1) -> Interval:
     """The interval of an AUC, or of the mean of several on the same images, by inverting a score test.
 
     It has the AUCs from which the measured one lies within t standard errors. The standard error is that of the AUC
@@ -210,15 +226,21 @@ def of_area(units: Units, wrong: np.ndarray) -> Interval:
 
     Args:
         units: nothing `lacking`.
-        wrong: float [N], `misranked`.
+        wrong: float [N], `misranked`, or its mean over networks.
+        networks: how many these are.
     """
     miss = float(wrong[units.fake].mean())
     ratio, least = _ratio(units, wrong), 0.5 / units.images.prod()
     parts = _binormal(np.clip(np.array([miss]), least, 1 - least), ratio, units.images)
     influence = units.centred(wrong) / units.of_class(units.images)
-    widened = max(1.0, float((influence**2).sum() / parts.sum()))
-    widened *= units.design_effect(np.minimum(wrong, 1 - wrong) if miss > 0.5 else wrong, 1 / units.images)
-    reach = _quantile(units.freedom(parts[:, 0])) * sqrt(widened)
+    widened = max(1 / networks, float((influence**2).sum() / parts.sum()))
+    effect = units.design_effect(1 - wrong if miss > 0.5 else wrong, 1 / units.images)
+    freedom = units.freedom(parts[:, 0], influence)
+    worth = units.images.min() / effect * _worth(freedom)
+    if min(miss, 1 - miss) * worth < WEIGHT["auc"]:
+        low, high = _exact(1 - miss, worth)
+        return (low, 1.0) if miss < 0.5 else (0.0, high)
+    reach = _quantile(freedom) * sqrt(widened * effect)
 
     def end(sign: int) -> float:
         near, far = sign * _logit(miss, least), 40.0
@@ -250,7 +272,7 @@ def share(units: Units, right: np.ndarray) -> Interval:
     count = rare.sum()
     stratified = (count * apart / pooled + 1) / (count + 1) if count else 1.0
     effect = stratified * units.design_effect(rare * 1.0, np.ones(2))
-    freedom = units.freedom(units.images * (each * (1 - each) + 1 / images))
+    freedom = units.freedom(units.images * (each * (1 - each) + 1 / images), units.centred(rare * 1.0))
     return _exact(float(right.mean()), images / effect * _worth(freedom))
 
 
@@ -265,18 +287,17 @@ def mean(units: Units, value: np.ndarray) -> Interval:
         value: float [N], not all 0.
     """
     middle = float(value.mean())
-    spread, largest = units.spread(units.centred(value) / len(value)), units.largest(value) / len(value)
-    return _gamma(middle, spread, largest, np.inf)
+    return _gamma(units, middle, units.centred(value) / len(value))
 
 
-def _gamma(middle: float, spread: Spread, largest: float, ceiling: float) -> Interval:
-    """The ends of a gamma interval, given the largest part of the estimate that one unit has."""
+def _gamma(units: Units, middle: float, influence: np.ndarray) -> Interval:
+    spread, largest = units.spread(influence), units.largest(influence)
     variance = spread.variance / _worth(spread.freedom)
     above, more = middle + (1 - EDGE) * largest, variance + (1 - EDGE) * largest**2
     tail = (1 - LEVEL) / 2
     low = gammaincinv(middle**2 / variance, tail) * variance / middle
     high = gammaincinv(above**2 / more, 1 - tail) * more / above
-    return float(low), min(float(high), ceiling)
+    return float(low), float(high)
 
 
 def _rate_at(units: Units, counts: Tally, place: np.ndarray, bound: float) -> Interval | str:
@@ -299,10 +320,13 @@ def _rate_at(units: Units, counts: Tally, place: np.ndarray, bound: float) -> In
     deviation = sqrt(real * bound * (1 - bound) * units.design_effect(passing * 1.0, of_real))
     reach = _quantile(units.freedom(of_real))
     middle = real * bound + (reach**2 - 1) * (1 - 2 * bound) / 6
-    low, high = tpr[step(ceil(middle - reach * deviation) - 1)], tpr[step(floor(middle + reach * deviation))]
+    first, final = step(ceil(middle - reach * deviation) - 1), step(floor(middle + reach * deviation))
     worth = fake / units.design_effect(missed * 1.0, of_fake) * _worth(units.freedom(of_fake))
     rate = float(tpr[last])
-    return _within(combined(rate, [_exact(rate, worth), (float(low), float(high))]))
+    own = _exact(rate, worth)
+    if np.diff(tpr[max(0, first - 1) : final + 2]).max() > (own[1] - own[0]) / 4:
+        return TIED
+    return _within(combined(rate, [own, (float(tpr[first]), float(tpr[final]))]))
 
 
 def _equal_error_rate(units: Units, counts: Tally, place: np.ndarray) -> Interval:
@@ -311,38 +335,46 @@ def _equal_error_rate(units: Units, counts: Tally, place: np.ndarray) -> Interva
     middle = float(metrics.crossing(fpr, tpr))
     threshold = int(np.argmax(1 - tpr - fpr <= 0))
     wrong = (place < threshold) != units.fake
+    together = units.design_effect(wrong * 1.0, 1 / units.images)
     parts = []
     for label, one in enumerate(np.eye(2)):
-        worth = units.images[label] / units.design_effect(wrong * 1.0, one) * _worth(units.freedom(one))
+        effect = max(together, units.design_effect(wrong * 1.0, one))
+        worth = units.images[label] / effect * _worth(units.freedom(one))
         low, high = _wilson((fpr, tpr)[label], worth)
         ends = [metrics.crossing(*((end, tpr) if label == 0 else (fpr, end))) for end in (low, high)]
         parts.append((float(min(ends)), float(max(ends))))
     return _within(combined(middle, parts))
 
 
-def _average_precision(
-    units: Units, counts: Tally, place: np.ndarray, wrong: np.ndarray, area: Interval
-) -> Interval | str:
-    """The interval of the average precision, from that of the AUC.
+def _average_precision(units: Units, counts: Tally, place: np.ndarray, wrong: np.ndarray) -> Interval:
+    """The interval of the average precision: of what it misses to 1, a gamma interval by the precision's derivatives.
 
-    Both suffer from the same images. On the logit scale the ends lie as many standard errors away as those of the AUC,
-    because the average precision's own standard error misses, as DeLong's does, what the sample lacks.
+    Where little is ranked wrongly: 1, and the least average precision that the lower end of the AUC allows.
     """
+    miss = float(wrong[units.fake].mean())
+    worth = units.images.min() / units.design_effect(wrong, 1 / units.images)
+    if miss * worth < WEIGHT["average_precision"]:
+        odds = (1 - _exact(1 - miss, worth)[0]) * units.images[0] / units.images[1]
+        return 1 - _most_missed(odds), 1.0
     caught, passed = counts.fake.cumsum(-1), counts.real.cumsum(-1)
     called = np.maximum(caught + passed, 1)
-    precision = float((counts.fake * caught / called).sum() / counts.fakes[0])
-    auc = 1 - float(wrong[units.fake].mean())
+    lacking = 1 - float((counts.fake * caught / called).sum() / counts.fakes[0])
     weight = counts.fake / counts.fakes / called**2
     of_fake = (1 - caught / called) / counts.fakes - _from_below(weight * passed)
     influence = units.centred(np.where(units.fake, of_fake[place], _from_below(weight * caught)[place]))
-    if not (0 < auc < 1 and influence.any()):
-        return CLEAR
-    own, other = (
-        sqrt(units.spread(one).variance) / (middle * (1 - middle))
-        for one, middle in ((influence, precision), (units.centred(wrong) / units.of_class(units.images), auc))
-    )
-    low, high = (float(expit(logit(precision) + own / other * (logit(end) - logit(auc)))) for end in area)
-    return low, high
+    low, high = _gamma(units, lacking, influence)
+    return max(0.0, 1 - high), 1 - low
+
+
+def _most_missed(odds: float) -> float:
+    """How much real images that outrank some share of the fakes can take from the average precision.
+
+    Args:
+        odds: the images, for each fake, times the share that they outrank, which may be any.
+    """
+    share = np.linspace(0.001, 1, 1000)
+    images = odds / share
+    return float((images * np.log((1 + images) / (1 - share + images))).max())
 
 
 def _from_below(value: np.ndarray) -> np.ndarray:
@@ -365,11 +397,16 @@ def _within(ends: Interval) -> Interval:
 
 
 def _ratio(units: Units, wrong: np.ndarray) -> float:
-    """The real images' share of both classes' variance on the scale where they are normal, from their placements."""
-    least = 0.5 / units.images.min()
+    """The real images' share of both classes' variance on the scale where they are normal.
+
+    There the shares on the wrong side are normal too, of each class by the other's width; the class that is compared
+    with more images shows them finer, and counts more.
+    """
+    others = units.images[::-1]
+    least = units.of_class(0.5 / others)
     normal = ndtri(np.clip(wrong, least, 1 - least))
-    real, fake = (normal[rows].var() + 1e-9 for rows in (~units.fake, units.fake))
-    return float(np.clip(1 / (1 + sqrt(fake / real)), 0.05, 0.95))
+    real, fake = (np.log(normal[rows].var() + 1e-9) for rows in (~units.fake, units.fake))
+    return float(np.clip(expit((others[0] * real - others[1] * fake) / others.sum()), 0.05, 0.95))
 
 
 def _binormal(miss: np.ndarray, ratio: float, images: np.ndarray) -> np.ndarray:

@@ -50,10 +50,10 @@ def glance(target: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
 
 def _on_val(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
     scores = {str(int(one.fold[0])): glance(one.target, one.y_pred) for one in val}
-    return {"folds": scores, "mean": metrics.mean(list(scores.values())), "gap": _gap(oof, group, val)}
+    return {"folds": scores, "mean": metrics.mean(list(scores.values())), "gap": gap(oof, group, val)}
 
 
-def _gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
+def gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
     """The mean over the folds' networks of AUC held out minus AUC on the validation split, each against itself.
 
     Its interval combines those of the held-out folds and that of the networks' mean AUC on the images that they share.
@@ -61,19 +61,19 @@ def _gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, 
     folds = [oof.fold == one.fold[0] for one in val]
     held_out = [_auc(oof.target[rows], oof.logit[rows]) for rows in folds]
     on_val = float(np.mean([_auc(one.target, one.logit) for one in val]))
-    gap = float(np.mean(held_out)) - on_val
+    difference = float(np.mean(held_out)) - on_val
     units = [Units(oof.target[rows], None if group is None else group[rows]) for rows in folds]
     shared = Units(val[0].target, None)
     if reasons := [one.lacking for one in [*units, shared] if one.lacking]:
-        return {"auc": gap, **_given({}, {"auc": reasons[0]})}
+        return {"auc": difference, **_given({}, {"auc": reasons[0]})}
     parts = []
     for auc, rows, one in zip(held_out, folds, units, strict=True):
         low, high = intervals.of_area(one, intervals.misranked(oof.target[rows], oof.logit[rows]))
-        parts.append((gap + (low - auc) / len(val), gap + (high - auc) / len(val)))
+        parts.append((difference + (low - auc) / len(val), difference + (high - auc) / len(val)))
     wrong = np.mean([intervals.misranked(one.target, one.logit) for one in val], axis=0)
-    low, high = intervals.of_area(shared, wrong)
-    parts.append((gap - (high - on_val), gap - (low - on_val)))
-    return {"auc": gap, **_given({"auc": intervals.combined(gap, parts)}, {})}
+    low, high = intervals.of_area(shared, wrong, len(val))
+    parts.append((difference - (high - on_val), difference - (low - on_val)))
+    return {"auc": difference, **_given({"auc": intervals.combined(difference, parts)}, {})}
 
 
 def _auc(target: np.ndarray, score: np.ndarray) -> float:
