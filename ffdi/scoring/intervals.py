@@ -30,12 +30,13 @@ WEIGHT = {"auc": 2.0, "average_precision": 15.0}
 decide, and there is a one-sided bound."""
 EDGE = 0.25
 """How far exact intervals go from Clopper and Pearson's (0) towards Jeffreys' (0.5)."""
-RULES = {
-    "images": "AUC, shares and rates: score and exact intervals; losses and average precision: t intervals that are "
-    "corrected for skewness; by images within each class",
-    "groups": "AUC, shares and rates: score and exact intervals; losses and average precision: t intervals that are "
-    "corrected for skewness; by whole groups",
-}
+_METHODS = (
+    "AUC: score interval, its variance binormal, or DeLong's where that is larger; accuracy: Clopper and Pearson's, a "
+    "little narrower; rates: Newcombe's of their parts; losses and average precision: Fay and Feuer's gamma interval; "
+)
+RULES = {"images": f"{_METHODS}by images within each class", "groups": f"{_METHODS}by whole groups"}
+CONSTANT = "it is the same for all images of a class"
+FEW_GROUPS = f"the images lie in groups worth fewer than {FEWEST} of equal size in a class, or {GROUPS} in all"
 BIASED = "noise alone raises it"
 CERTAIN = "scores of exactly 0 or 1 cost 36 nats where they are wrong"
 TIED = "too many images share the score of the threshold"
@@ -82,15 +83,10 @@ class Units:
     @property
     def lacking(self) -> str | None:
         """Why nothing can be said of the sample; None where something can."""
-        if self.grouped and self.freedom(np.ones(2)) + 1 < GROUPS:
-            return f"the images lie in groups that are worth fewer than {GROUPS} of equal size"
         few = [name for name, count in zip(("real", "fake"), self.effective, strict=True) if count < FEWEST]
-        if not few:
-            return None
-        images = f"{' and '.join(few)} images"
         if self.grouped:
-            return f"the {images} lie in groups that are worth fewer than {FEWEST} of equal size"
-        return f"there are fewer than {FEWEST} {images}"
+            return FEW_GROUPS if few or self.freedom(np.ones(2)) + 1 < GROUPS else None
+        return f"there are fewer than {FEWEST} {' and '.join(few)} images" if few else None
 
     def of_class(self, value: np.ndarray) -> np.ndarray:
         """One value for real and one for fake images, float [2], as the image that it belongs to: float [N]."""
@@ -112,7 +108,7 @@ class Units:
         parts = self.totals(influence)
         total = parts.sum(0)
         variance = float((total**2).sum())
-        return Spread(variance, self.freedom((parts**2).sum(1), influence))
+        return Spread(variance, self.freedom((parts**2).sum(1), influence) if variance else 1.0)
 
     def largest(self, influence: np.ndarray) -> float:
         """The largest total that a unit adds to an estimate."""
@@ -164,7 +160,7 @@ class Units:
 def measure(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) -> Measured:
     """An interval for each metric that has an honest one, and for the others why not.
 
-    The same images in any order give the same numbers.
+    The same images in any order give the same numbers, but for rounding.
 
     Args:
         target: int [N], 1 = fake; both classes occur.
@@ -174,6 +170,7 @@ def measure(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) ->
     units = Units(target, group)
     if units.lacking:
         return Measured({}, dict.fromkeys(metrics.METRICS, units.lacking))
+    y_pred = y_pred.astype(np.float64)
     counts, place = tally.placed(target, y_pred)
     step = np.finfo(np.float64).eps
     right = np.where(units.fake, np.clip(y_pred, step, 1 - step), 1 - np.clip(y_pred, step, 1 - step))
@@ -276,22 +273,23 @@ def share(units: Units, right: np.ndarray) -> Interval:
     return _exact(float(right.mean()), images / effect * _worth(freedom))
 
 
-def mean(units: Units, value: np.ndarray) -> Interval:
+def mean(units: Units, value: np.ndarray) -> Interval | str:
     """The gamma interval of a mean of values that are at least 0 (Fay and Feuer, Statistics in Medicine 1997).
 
     It is that of a sum of rare events of different sizes. Its upper end takes into account that the next event may be
-    as large as the largest yet.
+    as large as the largest yet. A reason instead where the values do not differ.
 
     Args:
         units: nothing `lacking`.
         value: float [N], not all 0.
     """
-    middle = float(value.mean())
-    return _gamma(units, middle, units.centred(value) / len(value))
+    return _gamma(units, float(value.mean()), units.centred(value) / len(value))
 
 
-def _gamma(units: Units, middle: float, influence: np.ndarray) -> Interval:
+def _gamma(units: Units, middle: float, influence: np.ndarray) -> Interval | str:
     spread, largest = units.spread(influence), units.largest(influence)
+    if sqrt(spread.variance) < 1e-12 * middle:  # what rounding leaves
+        return CONSTANT
     variance = spread.variance / _worth(spread.freedom)
     above, more = middle + (1 - EDGE) * largest, variance + (1 - EDGE) * largest**2
     tail = (1 - LEVEL) / 2
@@ -346,7 +344,7 @@ def _equal_error_rate(units: Units, counts: Tally, place: np.ndarray) -> Interva
     return _within(combined(middle, parts))
 
 
-def _average_precision(units: Units, counts: Tally, place: np.ndarray, wrong: np.ndarray) -> Interval:
+def _average_precision(units: Units, counts: Tally, place: np.ndarray, wrong: np.ndarray) -> Interval | str:
     """The interval of the average precision: of what it misses to 1, a gamma interval by the precision's derivatives.
 
     Where little is ranked wrongly: 1, and the least average precision that the lower end of the AUC allows.
@@ -362,8 +360,8 @@ def _average_precision(units: Units, counts: Tally, place: np.ndarray, wrong: np
     weight = counts.fake / counts.fakes / called**2
     of_fake = (1 - caught / called) / counts.fakes - _from_below(weight * passed)
     influence = units.centred(np.where(units.fake, of_fake[place], _from_below(weight * caught)[place]))
-    low, high = _gamma(units, lacking, influence)
-    return max(0.0, 1 - high), 1 - low
+    ends = _gamma(units, lacking, influence)
+    return ends if isinstance(ends, str) else (max(0.0, 1 - ends[1]), 1 - ends[0])
 
 
 def _most_missed(odds: float) -> float:
@@ -423,7 +421,7 @@ def _binormal(miss: np.ndarray, ratio: float, images: np.ndarray) -> np.ndarray:
 
 
 def _exact(middle: float, worth: float) -> Interval:
-    """Clopper and Pearson's interval of a share of so many images, which need be no whole number."""
+    """The interval of a share of so many images, which need be no whole number: Clopper and Pearson's, less `EDGE`."""
     hits, tail = middle * worth, (1 - LEVEL) / 2
     low = float(betaincinv(hits + EDGE, worth - hits + 1 - EDGE, tail)) if middle > 0 else 0.0
     return low, float(betaincinv(hits + 1 - EDGE, worth - hits + EDGE, 1 - tail)) if middle < 1 else 1.0
