@@ -30,6 +30,8 @@ COLUMNS = {
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
+INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap"}
+"""Columns of intervals, each with that of its score."""
 WIDE = 120
 """Letters in a line below which `DETAILS` stand in the files alone."""
 DETAILS = ("folds", "oof_interval", "gap_interval")
@@ -156,6 +158,8 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
         "minutes": lambda minutes: f"{minutes:.1f}",
         "parameters": lambda count: f"{count / 1e6:.1f} M",
     }
+    row = row | {name: "no interval" for name in INTERVALS if row[name] is None and row[INTERVALS[name]] is not None}
+    shown |= {name: str for name in INTERVALS if isinstance(row[name], str)}
     return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in columns]
 
 
