@@ -70,8 +70,7 @@ def _show_val(val: dict[str, Any]) -> None:
     screens.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
     gap = val["gap"]
     console.say(
-        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} "
-        f"({screens.interval(gap, '+.3f')})"
+        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({screens.interval(gap)})"
     )
     if why := gap["no_interval"].get("auc"):
         console.say(f"no interval of the gap: {why}")

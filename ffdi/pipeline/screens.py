@@ -49,9 +49,9 @@ def show_choice(choice: Choice) -> None:
     console.table(heading, ["", "AUC", "difference", "interval"], cells)
 
 
-def interval(score: dict[str, Any], style: str = ".3f") -> str:
+def interval(score: dict[str, Any]) -> str:
     """The AUC's interval as a table shows it; a mean of several networks has none."""
-    return console.interval(score["intervals"].get("auc"), style) if "intervals" in score else ""
+    return console.interval(score["intervals"].get("auc")) if "intervals" in score else ""
 
 
 def remarks(event: object) -> list[str]:
