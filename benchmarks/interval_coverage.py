@@ -1,5 +1,5 @@
-"""Claim: wherever ffdi shows a 95 % interval, it holds the truth in at least 93 % of 1,000 simulated sets, and in at
-most 97 % but where errors are so few that the interval is one-sided or jumps from one whole number to the next.
+"""Claim: a 95 % interval of ffdi holds the truth in at least 93 % of 1,000 simulated sets, wherever one set in twenty
+has one, and in at most 97 % but where errors are so few that it is one-sided or jumps between whole numbers.
 
     python benchmarks/interval_coverage.py [--sets 1000] [--points WORD ...]
 
@@ -10,7 +10,7 @@ as the classes are. A row has, for each metric, how often the interval held the 
 behind a slash the share of sets where it was given if not in all, and the median width. A summary counts the points
 where at least one set in twenty had one; `missed` is the largest share of all sets of a point, those without an
 interval included, in which an interval was given and did not hold. The last rows are of the gap between held-out folds
-and validation split, and of differences of two networks. A point has at most two million images in all its sets.
+and validation split, and of differences of two networks. A point has at most eight million images in all its sets.
 `--points` takes the rows whose name has all of the words.
 """
 
@@ -29,7 +29,7 @@ from ffdi.scoring import differences, intervals, metrics, scorecard, tally
 from ffdi.scoring.ledger import Ledger
 
 QUANTILES = 400_000
-IMAGES = 2_000_000
+IMAGES = 8_000_000
 SHORT = {
     "auc": "auc",
     "tpr_at_fpr_1e-3": "1e-3",
