@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ffdi import console
 from ffdi.blend import Blend
 from ffdi.pipeline import lists
 from ffdi.scoring import differences
@@ -36,7 +37,7 @@ def main(names: list[str]) -> None:
     best = int(np.argmax([member.auc for member in alone]))
     gain = differences.against_first(np.stack([together[best], together[-1]]), *rows, 0.95)[1]
     print(f"{'together, by ' + blend.method:50} {gain.auc:.4f}")
-    print(f"against {members[best]}: {gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
+    print(f"against {members[best]}: {gain.difference:+.4f} ({console.interval(gain.interval, '+.4f')})")
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Trial:
     def slack(self) -> float:
         """Half of the width of the chosen method's interval."""
         row = next(row for row in self.choice.rows if row.chosen)
-        return (row.high - row.low) / 2
+        return 0.0 if row.interval is None else (row.interval[1] - row.interval[0]) / 2
 
 
 def draw(rng: np.random.Generator, signals: list[float], target: np.ndarray) -> np.ndarray:

@@ -183,9 +183,10 @@ def scored(state: State, settings: Config, table: Table, where: Device, distorti
 
 
 def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
-    """AUC with the ends of its 95 % interval."""
+    """AUC with the ends of its 95 % interval, NaN where there is none."""
     assert table.target is not None
-    return float(metrics.auc(tally.count(table.target, y_pred))), *intervals.area(table.target, y_pred, table.group)
+    low, high = intervals.area(table.target, y_pred, table.group) or (np.nan, np.nan)
+    return float(metrics.auc(tally.count(table.target, y_pred))), low, high
 
 
 def show(seed: int, theirs: Result | None, ours: Result) -> None:

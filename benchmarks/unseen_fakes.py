@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import score
 
-from ffdi import machine
+from ffdi import console, machine
 from ffdi.config import Config
 from ffdi.data import dataset
 from ffdi.data.dataset import Dataset
 from ffdi.data.table import Table
-from ffdi.scoring import intervals, metrics, tally
+from ffdi.scoring import differences, intervals, metrics, tally
 
 
 def main() -> None:
@@ -58,16 +58,16 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
     grouped = any(table.group is not None for table in unseen)
     groups = [table.img_name if table.group is None else table.group for table in unseen]
     group = np.concatenate(groups) if grouped else None
-    differences = []
+    wrong = []
     for seed in map(int, asked.seeds.split(",")):
         scores = [y_pred(asked, here, unseen, seed, share) for share in (0.0, asked.share)]
         auc = [metrics.auc(tally.count(target, one)) for one in scores]
         print(f"  seed {seed}: AUC {auc[0]:.4f} without, {auc[1]:.4f} with", flush=True)
-        resampled = [intervals.resampled_auc(target, one, group, 0) for one in scores]
-        differences.append((auc[1] - auc[0], resampled[1] - resampled[0]))
-    mean = np.mean([one for one, _ in differences])
-    low, high = intervals.percentiles(np.mean([resamples for _, resamples in differences], axis=0))
-    print(f"  mean difference {mean:+.4f} ({low:+.4f} to {high:+.4f}), {len(target)} images", flush=True)
+        wrong.append([intervals.misranked(target, one) for one in scores])
+    units = intervals.Units(target, group)
+    found = differences.between([differences.Part(units, np.mean(wrong, axis=0))], 0.95)[1]
+    ends = console.interval(found.interval, "+.4f")
+    print(f"  mean difference {found.difference:+.4f} ({ends}), {len(target)} images", flush=True)
 
 
 def y_pred(asked: argparse.Namespace, here: Dataset, unseen: list[Table], seed: int, share: float) -> np.ndarray:

@@ -165,8 +165,19 @@ class Blend:
 
     def oof_auc(self) -> dict[str, float]:
         """Each experiment's out-of-fold AUC: the mean of its folds', which offsets between them cannot lower."""
-        of_folds = {one.name: documents.read(one.metrics_path)["folds"].values() for one in self.experiments}
-        return {name: float(np.mean([score["auc"] for score in scores])) for name, scores in of_folds.items()}
+        return {one.name: float(np.mean([score["auc"] for score in _folds(one)])) for one in self.experiments}
+
+    def oof_high(self) -> dict[str, float]:
+        """The upper end of the 95 % interval of each `oof_auc`; an experiment with a fold that has none is left out."""
+        found = {}
+        for one in self.experiments:
+            folds = _folds(one)
+            ends = [score["intervals"].get("auc") for score in folds]
+            if all(ends):
+                auc = self.oof_auc()[one.name]
+                above = [(end[1] - score["auc"]) / len(folds) for end, score in zip(ends, folds, strict=True)]
+                found[one.name] = auc + float(np.hypot.reduce(above))
+        return found
 
     def describe(self) -> dict[str, Any]:
         """How what is combined, as a record for a bundle or a submission's file."""
@@ -177,6 +188,10 @@ class Blend:
             "members": [_record(*pair) for pair in zip(self.members, self.weights.tolist(), strict=True)],
             "nested": [asdict(row) for row in self.choice.rows],
         }
+
+
+def _folds(experiment: Experiment) -> list[dict[str, Any]]:
+    return list(documents.read(experiment.metrics_path)["folds"].values())
 
 
 def _record(member: Member, weight: float) -> dict[str, Any]:

@@ -185,6 +185,11 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     _console().print(sheet)
 
 
+def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:
+    """An interval as a table shows it; each end in the format `style`."""
+    return "no interval" if ends is None else f"{ends[0]:{style}} to {ends[1]:{style}}"
+
+
 def _word(cell: object) -> str:
     """A cell as a terminal shows it; rich leaves out what has no width, such as a lone accent."""
     shown = names.shown(str(cell))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
-from ffdi.pipeline import screens, train_folds
+from ffdi.pipeline import leaderboard, screens, train_folds
 from ffdi.training.state import EpochRecord
 
 SCORE = {
@@ -32,6 +34,19 @@ def test_scores_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     assert lines[2] == "┃                        ┃    AUC ┃           95 % ┃ TPR at FPR 1e-3 ┃"
     assert lines[4] == "│ quickstart out of fold │ 0.9059 │ 0.887 to 0.922 │          0.1317 │"
     assert len(lines) == 7
+
+
+def test_a_missing_interval_is_shown_with_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = {**SCORE, "intervals": {}, "no_interval": {"auc": "there are fewer than 10 real images"}}
+    monkeypatch.setattr(sys.modules[__name__], "SCORE", few)
+    lines = shown(80, monkeypatch, capsys)
+    assert lines[4] == "│ quickstart out of fold │ 0.9059 │ no interval │          0.1317 │"
+    assert lines[7] == "no interval of an AUC: there are fewer than 10 real images"
+    row = dict.fromkeys(leaderboard.COLUMNS) | {"experiment": "few", "oof_auc": 0.9, "gap": 0.1}
+    assert leaderboard._cells(row)[2:7] == ["0.9000", "no interval", "", "+0.1000", "no interval"]
+    assert leaderboard._cells(dict.fromkeys(leaderboard.COLUMNS) | {"experiment": "new"})[2:7] == [""] * 5
 
 
 def test_wide_terminals_have_every_score(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -255,14 +255,14 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
     path = copy / "experiments" / "tiny" / "metrics.json"
     scores = json.loads(path.read_text())
     for score in scores["folds"].values():
-        score["auc"] = 0.25
+        score["auc"], score["intervals"]["auc"] = 0.25, [0.1, 0.4]
     documents.write(path, {key: value for key, value in scores.items() if key not in ("schema", documents.TEXT)})
     before = snapshot(copy / "exports")
     answer = invoke("ensemble-submit", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
         "error: the submission is refused: 1 fault in 20 scores\n"
-        "  experiment tiny has the out-of-fold AUC 0.25, below 0.5: it has learned the labels upside down\n"
+        "  experiment tiny has the out-of-fold AUC 0.25, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
         "invoke train-folds --fresh\n",
     )

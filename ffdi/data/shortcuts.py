@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ffdi.data.survey import Survey
+from ffdi.data.table import Table
 from ffdi.scoring import intervals, metrics, tally
 
 LEAK = 0.75
@@ -14,7 +15,7 @@ LEAK = 0.75
 
 
 def measure(survey: Survey) -> dict[str, dict[str, Any]]:
-    """The AUC of each fact about the files as a score, the better of both directions, with its 95 % interval.
+    """The AUC of each fact about the files as a score, the better of both directions, with its 95 % interval or None.
 
     A fact that is the same for all images is left out. A fact that is a word (format, mode) scores each image by the
     share of fakes among the images with that word.
@@ -23,14 +24,14 @@ def measure(survey: Survey) -> dict[str, dict[str, Any]]:
         survey: of a table with usable images of both classes.
     """
     assert survey.table.target is not None
-    target = survey.table.target[survey.usable]
+    table = survey.table.take(np.flatnonzero(survey.usable))
     facts = {name: values[survey.usable] for name, values in _facts(survey).items()}
-    return {name: _area(target, values) for name, values in facts.items() if len(np.unique(values)) > 1}
+    return {name: _area(table, values) for name, values in facts.items() if len(np.unique(values)) > 1}
 
 
 def leaks(area: dict[str, Any]) -> bool:
     """Whether one of `measure`'s results would spoil a run."""
-    return bool(area["interval"][0] > LEAK)
+    return area["interval"] is not None and bool(area["interval"][0] > LEAK)
 
 
 def _facts(survey: Survey) -> dict[str, np.ndarray]:
@@ -50,7 +51,10 @@ def _share_of_fakes(word: np.ndarray, target: np.ndarray) -> np.ndarray:
     return (np.bincount(place, target) / np.bincount(place))[place]
 
 
-def _area(target: np.ndarray, value: np.ndarray) -> dict[str, Any]:
-    auc = float(metrics.auc(tally.count(target, value)))
-    low, high = intervals.area(target, value, None)
-    return {"auc": auc, "interval": [low, high]} if auc >= 0.5 else {"auc": 1 - auc, "interval": [1 - high, 1 - low]}
+def _area(table: Table, value: np.ndarray) -> dict[str, Any]:
+    assert table.target is not None
+    auc = float(metrics.auc(tally.count(table.target, value)))
+    ends = intervals.area(table.target, value, table.group)
+    if auc < 0.5:
+        auc, ends = 1 - auc, ends and (1 - ends[1], 1 - ends[0])
+    return {"auc": auc, "interval": ends and list(ends)}

@@ -102,8 +102,7 @@ def _area(area: dict[str, Any] | None) -> str:
     """The cell of a fact; without one all files of the split are alike in it."""
     if area is None:
         return "-"
-    low, high = area["interval"]
-    return f"{area['auc']:.3f} ({low:.3f} to {high:.3f})"
+    return f"{area['auc']:.3f} ({console.interval(area['interval'])})"
 
 
 def _cell(value: object) -> str:

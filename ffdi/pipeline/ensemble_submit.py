@@ -47,7 +47,7 @@ def run(
 
     screens.show_choice(blend.choice)
     logits = _logits(blend, asked, where)
-    direction = Direction(blend.weights @ logits, blend.oof_auc())
+    direction = Direction(blend.weights @ logits, blend.oof_auc(), blend.oof_high())
     built = submission.build(template, asked.img_name, blend.combine(logits), direction)
     for warning in built.warnings:
         console.warn(warning)

@@ -12,7 +12,6 @@ import pandas as pd
 from ffdi import config, console, csvs, documents, hashes, names, publish
 from ffdi.config import Config
 from ffdi.errors import ExperimentError, FFDIError
-from ffdi.scoring import intervals
 from ffdi.store.experiment import Experiment
 from ffdi.store.fold import FoldFolder
 from ffdi.store.workspace import Workspace
@@ -31,6 +30,8 @@ COLUMNS = {
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
+INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap"}
+"""Columns of intervals, each with that of its score."""
 WIDE = 120
 """Letters in a line below which `DETAILS` stand in the files alone."""
 DETAILS = ("folds", "oof_interval", "gap_interval")
@@ -119,11 +120,11 @@ def _scores(experiment: Experiment) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     if experiment.metrics_path.is_file():
         metrics = documents.read(experiment.metrics_path)
-        scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"]["auc"]
+        scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"].get("auc")
         if "val" in metrics:
             gap = metrics["val"]["gap"]
             scores["val_auc"] = metrics["val"]["mean"]["auc"]
-            scores["gap"], scores["gap_interval"] = gap["auc"], gap["intervals"]["auc"]
+            scores["gap"], scores["gap_interval"] = gap["auc"], gap["intervals"].get("auc")
     if experiment.stress_path.is_file():
         scores["stress_auc"] = documents.read(experiment.stress_path)["mean_auc"]
     return scores
@@ -160,14 +161,16 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
     shown: dict[str, Callable[[Any], str]] = {
         "folds": lambda folds: folds.removesuffix(" stratified"),
         "oof_auc": lambda auc: f"{auc:.4f}",
-        "oof_interval": intervals.words,
+        "oof_interval": console.interval,
         "val_auc": lambda auc: f"{auc:.4f}",
         "gap": lambda gap: f"{gap:+.4f}",
-        "gap_interval": lambda ends: f"{ends[0]:+.3f} to {ends[1]:+.3f}",
+        "gap_interval": lambda ends: console.interval(ends, "+.3f"),
         "stress_auc": lambda auc: f"{auc:.4f}",
         "minutes": lambda minutes: f"{minutes:.1f}",
         "parameters": lambda count: f"{count / 1e6:.1f} M",
     }
+    row = row | {name: "no interval" for name in INTERVALS if row[name] is None and row[INTERVALS[name]] is not None}
+    shown |= {name: str for name in INTERVALS if isinstance(row[name], str)}
     return ["" if row[name] is None else shown.get(name, str)(row[name]) for name in columns]
 
 

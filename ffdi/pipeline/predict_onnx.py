@@ -13,7 +13,6 @@ from ffdi.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.names import fault
 from ffdi.pipeline import lists, scorers, screens, sources
 from ffdi.pipeline.engines import Engine
-from ffdi.scoring import scorecard
 from ffdi.store import lock
 from ffdi.store.workspace import Workspace
 
@@ -76,6 +75,8 @@ def run(
                 documents.write(new / record_path.name, record)
             pieces.remove()
     if table.target is not None and table.both_classes:
+        from ffdi.scoring import scorecard  # which brings scipy
+
         screens.show_scores(
             f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]
         )

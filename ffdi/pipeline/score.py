@@ -73,6 +73,8 @@ def _show_val(val: dict[str, Any]) -> None:
     console.say(
         f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({screens.interval(gap)})"
     )
+    if why := gap["no_interval"].get("auc"):
+        console.say(f"no interval of the gap: {why}")
 
 
 def on_val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:

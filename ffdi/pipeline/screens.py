@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ffdi import console
-from ffdi.scoring import intervals
 
 if TYPE_CHECKING:
     from ffdi.scoring.selection import Choice
@@ -30,6 +29,8 @@ def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> Non
     shown = console.fitting(SCORES, DETAILS, WIDE)
     cells = [(label, one["auc"], interval(one), *(one[key] for key in shown)) for label, one in rows]
     console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
+    for why in dict.fromkeys(one["no_interval"]["auc"] for _, one in rows if "auc" in one.get("no_interval", {})):
+        console.say(f"no interval of an AUC: {why}")
 
 
 def show_choice(choice: Choice) -> None:
@@ -41,7 +42,7 @@ def show_choice(choice: Choice) -> None:
             row.method + (" (taken)" if row.chosen else ""),
             row.auc,
             f"{row.difference:+.4f}",
-            f"{row.low:+.4f} to {row.high:+.4f}",
+            console.interval(row.interval, "+.4f"),
         )
         for row in choice.rows
     ]
@@ -51,7 +52,7 @@ def show_choice(choice: Choice) -> None:
 
 def interval(score: dict[str, Any]) -> str:
     """The AUC's interval as a table shows it; a mean of several networks has none."""
-    return intervals.words(score["intervals"]["auc"]) if "intervals" in score else ""
+    return console.interval(score["intervals"].get("auc")) if "intervals" in score else ""
 
 
 def remarks(event: object) -> list[str]:

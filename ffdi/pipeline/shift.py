@@ -15,7 +15,7 @@ from ffdi.data.doctor import Diagnosis
 from ffdi.data.table import Table
 from ffdi.errors import ExperimentError
 from ffdi.pipeline import doctor, sources
-from ffdi.scoring import adversary, intervals, ledger, slices
+from ffdi.scoring import adversary, ledger, slices
 from ffdi.store.experiment import Experiment
 from ffdi.store.workspace import Workspace
 
@@ -133,14 +133,15 @@ def _kinds(
 
 def _show(content: dict[str, Any]) -> None:
     rows = [
-        (f"{' against '.join(pair['splits'])}", pair["auc"], intervals.words(pair["interval"]))
+        (f"{' against '.join(pair['splits'])}", pair["auc"], console.interval(pair["interval"]))
         for pair in content["splits"]
     ]
     console.table("can a classifier tell the splits apart? (0.5: not at all)", ["", "AUC", "95 %"], rows)
     cells = []
     for name, parts in content["slices"].items():
         for part in parts:
-            spread = "" if part["interval"] is None else intervals.words(part["interval"])
-            auc = "too few" if part["auc"] is None else part["auc"]
+            auc, spread = "too few", ""
+            if part["auc"] is not None:
+                auc, spread = part["auc"], console.interval(part["interval"])
             cells.append((f"{name}: {part['value']}", part["real"], part["fake"], part["against"], auc, spread))
     console.table("out-of-fold AUC by kind of image", ["", "real", "fake", "against", "AUC", "95 %"], cells)

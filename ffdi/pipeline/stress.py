@@ -79,18 +79,17 @@ def _content(images: int, rows: dict[str, differences.Difference]) -> dict[str, 
         "auc": clean.auc,
         "mean_auc": float(np.mean([row.auc for row in others])),
         "distortions": {
-            name: {"auc": row.auc, "difference": row.difference, "interval": [row.low, row.high]}
+            name: {"auc": row.auc, "difference": row.difference, "interval": row.interval}
             for name, row in list(rows.items())[1:]
         },
-        "rule": "AUC within each fold, averaged; intervals of the difference are paired",
+        "rule": "AUC within each fold, averaged; intervals of the difference are paired; null: none",
     }
 
 
 def _show(content: dict[str, Any]) -> None:
     cells: list[tuple[object, ...]] = [("as they are", content["auc"], "", "")]
     for name, row in content["distortions"].items():
-        low, high = row["interval"]
-        cells.append((name, row["auc"], f"{row['difference']:+.4f}", f"{low:+.3f} to {high:+.3f}"))
+        cells.append((name, row["auc"], f"{row['difference']:+.4f}", console.interval(row["interval"], "+.3f")))
     cells.append(("mean of these", content["mean_auc"], f"{content['mean_auc'] - content['auc']:+.4f}", ""))
     console.table(
         f"AUC of {content['images']} images, each by the network that has not seen it",

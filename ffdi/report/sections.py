@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from ffdi import config, documents
+from ffdi import config, console, documents
 from ffdi.blend import Blend
 from ffdi.config import differences
 from ffdi.report import charts
 from ffdi.report.charts import Scored
 from ffdi.report.page import Section, Sheet
-from ffdi.scoring import intervals, scorecard
+from ffdi.scoring import scorecard
 from ffdi.scoring.ensemble import sigmoid
 from ffdi.scoring.ledger import Ledger
 from ffdi.store.experiment import Experiment
@@ -58,6 +58,7 @@ def scores(blend: Blend) -> Section:
         rows.append(_scores(f"{TOGETHER}, by {blend.method}, nested", together))
     rule = documents.read(blend.experiments[0].metrics_path)["interval_rule"]
     lines = ["Every training image by the network that has not seen it.", f"95 % intervals: {rule}."]
+    lines += _without(documents.read(blend.experiments[0].metrics_path)["pooled"])
     return Section("Scores", lines, sheets=[Sheet("Out-of-fold scores", ["", *METRICS.values()], rows)])
 
 
@@ -128,7 +129,7 @@ def findings(experiment: Experiment) -> Section:
     counts = ("images", "real", "fake", "groups", "unusable")
     rows = [[name, *(_count(split[key]) for key in counts)] for name, split in found["splits"].items()]
     facts = [
-        [f"{split}: {fact}", f"{area['auc']:.3f}", intervals.words(area["interval"])]
+        [f"{split}: {fact}", f"{area['auc']:.3f}", console.interval(area["interval"])]
         for split, areas in found["shortcuts"].items()
         for fact, area in areas.items()
     ]
@@ -172,8 +173,17 @@ def _scores(name: str, score: Mapping[str, Any]) -> list[str]:
     return [name, *(f"{score[key]:.4f}" + _bracketed(spread.get(key)) for key in METRICS)]
 
 
+def _without(score: Mapping[str, Any]) -> list[str]:
+    """A line for each reason why metrics have no interval."""
+    reasons: dict[str, list[str]] = {}
+    for key, why in score.get("no_interval", {}).items():
+        if key in METRICS:
+            reasons.setdefault(why, []).append(METRICS[key])
+    return [f"No interval of all images' {', '.join(names)}: {why}." for why, names in reasons.items()]
+
+
 def _bracketed(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" ({intervals.words(ends)})"
+    return "" if ends is None else f" ({console.interval(ends)})"
 
 
 def _correlations(caption: str, names: Sequence[str], logits: np.ndarray) -> Sheet:

@@ -22,12 +22,13 @@ class Verdict:
     """How well two splits are told apart.
 
     Attributes:
-        auc, interval: of the classifier on images that it was not fitted to; 0.5 is not at all.
+        auc, interval: of the classifier on images that it was not fitted to; 0.5 is not at all; no interval where a
+            split has too few images.
         first, second: float64 [N], [M]: how much each image of either split looks like the second one, 0 to 1.
     """
 
     auc: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
     first: np.ndarray
     second: np.ndarray
 

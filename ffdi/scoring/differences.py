@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from statistics import NormalDist
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtrit
 
-from ffdi.scoring import intervals, metrics, tally
+from ffdi.scoring import intervals
+from ffdi.scoring.intervals import Interval, Units
 
-ENOUGH = 10
-"""Images (or groups with some) of each class in each fold; below, an interval promises nothing: -1 to 1."""
+FEWEST = 10
+"""Independent images, or groups, that a difference must rest on to have an interval."""
 RULES = {
-    "images": "paired DeLong within each fold, folds independent",
-    "groups": "paired bootstrap of whole groups within each fold, percentiles",
+    "images": "paired DeLong within each fold, folds independent, Student's t",
+    "groups": "the same by whole groups",
 }
 
 
 class Difference(NamedTuple):
-    """AUC within each fold, averaged; less that of the reference, with the interval of this difference."""
+    """AUC within each fold, averaged; less that of the reference, with the interval of this difference.
+
+    Without an interval, None, it cannot be told whether there is a difference.
+    """
 
     auc: float
     difference: float
-    low: float
-    high: float
+    interval: Interval | None
 
 
 def against_first(
@@ -32,9 +37,12 @@ def against_first(
     """Compares several sets of scores with the first of them.
 
     The AUC is taken within each fold and averaged: networks of different folds are offset against each other, which is
-    no fault of a way to combine experiments. Without groups the variance of a fold's difference is DeLong's (DeLong,
-    DeLong and Clarke-Pearson 1988), that of the mean the sum over the folds / k^2; with groups every set is scored on
-    the same resamples.
+    no fault of a way to combine experiments. The variance of a difference is DeLong's (DeLong, DeLong and
+    Clarke-Pearson 1988), for groups Obuchowski's (Biometrics 1997), that of the mean the sum over the folds / k^2; the
+    quantile is Student's t with Satterthwaite's degrees of freedom.
+
+    There is no interval where a fold has too few images or groups of a class, or where the difference rests on fewer
+    than `FEWEST` of them, as between scores that rank nearly all images alike.
 
     Args:
         y_pred: float [C, N].
@@ -46,51 +54,50 @@ def against_first(
     Returns:
         C of them; the first is 0 from 0 to 0.
     """
-    folds = [fold == number for number in np.unique(fold)]
-    auc = np.array([np.mean([metrics.auc(tally.count(target[rows], row[rows])) for rows in folds]) for row in y_pred])
-    if min(_units(target[rows], None if group is None else group[rows]) for rows in folds) < ENOUGH:
-        low, high = np.full(len(auc), -1.0), np.full(len(auc), 1.0)
-        low[0] = high[0] = 0
-    elif group is None:
-        half = NormalDist().inv_cdf((1 + level) / 2) * np.sqrt(_variance(y_pred, target, folds))
-        low, high = auc - auc[0] - half, auc - auc[0] + half
-    else:
-        low, high = _bootstrap(y_pred, target, folds, group, level)
-    return [Difference(*map(float, row)) for row in zip(auc, auc - auc[0], low, high, strict=True)]
+    return between(
+        [
+            Part(
+                Units(target[rows], None if group is None else group[rows]),
+                np.stack([intervals.misranked(target[rows], row[rows]) for row in y_pred]),
+            )
+            for rows in (fold == number for number in np.unique(fold))
+        ],
+        level,
+    )
 
 
-def _units(target: np.ndarray, group: np.ndarray | None) -> int:
-    """How many independent units the rarer class has."""
-    return min((target == label).sum() if group is None else len(np.unique(group[target == label])) for label in (0, 1))
+@dataclass(frozen=True)
+class Part:
+    """What every set of scores is worth on images that are independent of those of other parts.
+
+    Attributes:
+        units: of N images.
+        wrong: float [C, N], `intervals.misranked`; or its mean over several networks.
+    """
+
+    units: Units
+    wrong: np.ndarray
+
+    def influence(self, row: int) -> np.ndarray:
+        """What each image adds to the error of a difference to the first, float [N]."""
+        return self.units.centred(self.wrong[0] - self.wrong[row]) / self.units.of_class(self.units.images)
 
 
-def _variance(y_pred: np.ndarray, target: np.ndarray, folds: list[np.ndarray]) -> np.ndarray:
-    """DeLong's variance of each difference to the first, float64 [C]."""
-    total = np.zeros(len(y_pred))
-    for rows in folds:
-        value = np.stack([_placements(target[rows], row[rows]) for row in y_pred])
-        value -= value[0].copy()
-        for label in (0, 1):
-            of_class = value[:, target[rows] == label]
-            total += of_class.var(axis=1, ddof=1) / of_class.shape[1]
-    return total / len(folds) ** 2
+def between(parts: Sequence[Part], level: float) -> list[Difference]:
+    """`against_first` of parts."""
+    auc = 1 - np.mean([part.wrong[:, part.units.fake].mean(1) for part in parts], axis=0)
+    ends = [(0.0, 0.0), *(_interval(parts, row, float(auc[row] - auc[0]), level) for row in range(1, len(auc)))]
+    return [Difference(float(one), float(one - auc[0]), pair) for one, pair in zip(auc, ends, strict=True)]
 
 
-def _placements(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """What each image adds to the AUC, float64 [N]."""
-    _, place = tally.index(y_pred)
-    won, lost = intervals.placements(tally.count(target, y_pred))
-    return np.where(target == 1, won[place], lost[place])
-
-
-def _bootstrap(
-    y_pred: np.ndarray, target: np.ndarray, folds: list[np.ndarray], group: np.ndarray, level: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The ends of each interval, float64 [C] twice; each fold has draws of its own."""
-    total = np.zeros((len(y_pred), intervals.RESAMPLES))
-    for seed, rows in enumerate(folds):
-        for row, values in zip(y_pred, total, strict=True):
-            values += intervals.resampled_auc(target[rows], row[rows], group[rows], seed)
-    tail = 100 * (1 - level) / 2
-    low, high = np.nanpercentile((total - total[0]) / len(folds), [tail, 100 - tail], axis=1)
-    return low, high
+def _interval(parts: Sequence[Part], row: int, difference: float, level: float) -> Interval | None:
+    if any(part.units.lacking for part in parts):
+        return None
+    influence = [part.influence(row) for part in parts]
+    spreads = [part.units.spread(values) for part, values in zip(parts, influence, strict=True)]
+    variance = np.array([spread.variance for spread in spreads])
+    if sum(part.units.carrying(abs(values)) for part, values in zip(parts, influence, strict=True)) < FEWEST:
+        return None
+    freedom = variance.sum() ** 2 / sum(spread.variance**2 / spread.freedom for spread in spreads)
+    half = float(stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance.sum()) / len(parts))
+    return difference - half, difference + half

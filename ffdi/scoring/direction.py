@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -24,19 +24,28 @@ class Direction:
         reference: float [N], the members' logits, weighted as they count, for the images that are scored.
         oof_auc: each experiment's out-of-fold AUC, the mean of its folds', by name; pooled, offsets between the folds'
             networks alone could bring it below 0.5.
+        oof_high: the upper end of its 95 % interval, by name; an experiment is missing where it has none.
     """
 
     reference: np.ndarray
     oof_auc: Mapping[str, float]
+    oof_high: Mapping[str, float] = field(default_factory=dict)
 
+    def inverted(self) -> list[str]:
+        """A line for each experiment whose scores fall where fake is more likely, beyond chance."""
+        return [
+            f"experiment {name} has the out-of-fold AUC {auc}, below 0.5 beyond chance: its labels are inverted"
+            for name, auc in self.oof_auc.items()
+            if self.oof_high.get(name, 1.0) < 0.5
+        ]
 
-def backward(oof_auc: Mapping[str, float]) -> list[str]:
-    """A line for each experiment that has learned the labels upside down."""
-    return [
-        f"experiment {name} has the out-of-fold AUC {auc}, below 0.5: it has learned the labels upside down"
-        for name, auc in oof_auc.items()
-        if not auc >= 0.5  # nor is NaN good enough
-    ]
+    def useless(self) -> list[str]:
+        """A line for each other experiment that does no better than chance."""
+        return [
+            f"experiment {name} has the out-of-fold AUC {auc}, no better than chance: it has learned nothing"
+            for name, auc in self.oof_auc.items()
+            if not auc >= 0.5 and not self.oof_high.get(name, 1.0) < 0.5  # nor is NaN good enough
+        ]
 
 
 def turned(y_pred: np.ndarray, reference: np.ndarray) -> list[str]:

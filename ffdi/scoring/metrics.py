@@ -49,7 +49,11 @@ def brier(counts: Tally) -> np.ndarray:
 
 def equal_error_rate(counts: Tally) -> np.ndarray:
     """Where false positive and false negative rate are equal, on straight lines between the points of the ROC."""
-    fpr, tpr = counts.rates()
+    return crossing(*counts.rates())
+
+
+def crossing(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
+    """Where a curve of both rates [..., U + 1], which rise, meets 1 - TPR = FPR; straight between its points."""
     surplus = 1 - tpr - fpr  # falls from 1 to -1
     after = np.argmax(surplus <= 0, axis=-1)[..., None]
     left, right = (np.take_along_axis(surplus, after - back, -1) for back in (1, 0))

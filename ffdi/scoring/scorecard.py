@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffdi.scoring import intervals, metrics, tally
+from ffdi.scoring.intervals import Interval, Units
 
 if TYPE_CHECKING:
     from ffdi.scoring.ledger import Ledger
@@ -21,7 +23,7 @@ def draw_up(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[st
         val: what each fold's network says of the validation split; empty without one.
 
     Returns:
-        `pooled` and each of `folds`: every metric, and `intervals` of those that have one; `rank_normalised`: the AUC
+        `pooled` and each of `folds`: as `score` gives it; `rank_normalised`: the AUC
         of ranks within each fold, which offsets between the folds' networks cannot lower; `val`: each fold's network on
         the validation split, their mean, and the `gap`: how much better they are on their held-out folds.
     """
@@ -36,35 +38,42 @@ def draw_up(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[st
 
 
 def score(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None = None) -> dict[str, Any]:
-    """Every metric, and `intervals`: the 95 % interval of those that have one, as [low, high]."""
-    spread = {name: list(interval) for name, interval in intervals.measure(target, y_pred, group).items()}
-    return {**metrics.evaluate(target, y_pred), "intervals": spread}
+    """Every metric; `intervals`: the 95 % interval of those that have one; `no_interval`: why the others have none."""
+    found = intervals.measure(target, y_pred, group)
+    return {**metrics.evaluate(target, y_pred), **_given(found.intervals, found.reasons)}
 
 
 def glance(target: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
-    """Every metric, and `intervals` of the AUC alone: what a table shows, without a thousand resamples."""
-    return {**metrics.evaluate(target, y_pred), "intervals": {"auc": list(intervals.area(target, y_pred, None))}}
+    """Every metric, and the interval of the AUC alone: what a table shows."""
+    return {**metrics.evaluate(target, y_pred), **_area(target, y_pred, None)}
 
 
 def _on_val(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
     scores = {str(int(one.fold[0])): glance(one.target, one.y_pred) for one in val}
-    return {"folds": scores, "mean": metrics.mean(list(scores.values())), "gap": _gap(oof, group, val)}
+    return {"folds": scores, "mean": metrics.mean(list(scores.values())), "gap": gap(oof, group, val)}
 
 
-def _gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
+def gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
     """The mean over the folds' networks of AUC held out minus AUC on the validation split, each against itself.
 
-    Its interval: held-out folds are resampled apart, validation images together for all networks.
+    Its interval combines those of the held-out folds and that of the networks' mean AUC on the images that they share.
     """
-    differences, resampled = [], []
-    for one in val:
-        rows = oof.fold == one.fold[0]
-        held_out = oof.target[rows], oof.logit[rows]
-        differences.append(_auc(*held_out) - _auc(one.target, one.logit))
-        apart = intervals.resampled_auc(*held_out, None if group is None else group[rows], seed=1 + int(one.fold[0]))
-        resampled.append(apart - intervals.resampled_auc(one.target, one.logit, None, seed=0))
-    spread = intervals.percentiles(np.mean(resampled, axis=0))
-    return {"auc": float(np.mean(differences)), "intervals": {"auc": list(spread)}}
+    folds = [oof.fold == one.fold[0] for one in val]
+    held_out = [_auc(oof.target[rows], oof.logit[rows]) for rows in folds]
+    on_val = float(np.mean([_auc(one.target, one.logit) for one in val]))
+    difference = float(np.mean(held_out)) - on_val
+    units = [Units(oof.target[rows], None if group is None else group[rows]) for rows in folds]
+    shared = Units(val[0].target, None)
+    if reasons := [one.lacking for one in [*units, shared] if one.lacking]:
+        return {"auc": difference, **_given({}, {"auc": reasons[0]})}
+    parts = []
+    for auc, rows, one in zip(held_out, folds, units, strict=True):
+        low, high = intervals.of_area(one, intervals.misranked(oof.target[rows], oof.logit[rows]))
+        parts.append((difference + (low - auc) / len(val), difference + (high - auc) / len(val)))
+    wrong = np.mean([intervals.misranked(one.target, one.logit) for one in val], axis=0)
+    low, high = intervals.of_area(shared, wrong, len(val))
+    parts.append((difference - (high - on_val), difference - (low - on_val)))
+    return {"auc": difference, **_given({"auc": intervals.combined(difference, parts)}, {})}
 
 
 def _auc(target: np.ndarray, score: np.ndarray) -> float:
@@ -76,5 +85,15 @@ def _of_fold(oof: Ledger, group: np.ndarray | None, rows: np.ndarray) -> dict[st
 
 
 def _auc_of_ranks(oof: Ledger, group: np.ndarray | None) -> dict[str, Any]:
-    ranks = oof.ranks
-    return {"auc": _auc(oof.target, ranks), "intervals": {"auc": list(intervals.area(oof.target, ranks, group))}}
+    return {"auc": _auc(oof.target, oof.ranks), **_area(oof.target, oof.ranks, group)}
+
+
+def _area(target: np.ndarray, score: np.ndarray, group: np.ndarray | None) -> dict[str, Any]:
+    units = Units(target, group)
+    if units.lacking:
+        return _given({}, {"auc": units.lacking})
+    return _given({"auc": intervals.of_area(units, intervals.misranked(target, score))}, {})
+
+
+def _given(found: Mapping[str, Interval], reasons: Mapping[str, str]) -> dict[str, Any]:
+    return {"intervals": {name: list(ends) for name, ends in found.items()}, "no_interval": dict(reasons)}

@@ -10,7 +10,7 @@ import numpy as np
 from ffdi.errors import ConfigError, ExperimentError, nearest
 from ffdi.scoring import differences, ensemble, greedy, stacking
 from ffdi.scoring.ensemble import METHODS, Combination
-from ffdi.scoring.intervals import LEVEL
+from ffdi.scoring.intervals import LEVEL, Interval
 from ffdi.scoring.panel import Panel
 
 REFERENCE = "mean"
@@ -19,13 +19,15 @@ Fitter = Callable[[Panel, Sequence[int]], Combination]
 
 @dataclass(frozen=True)
 class Row:
-    """A method's nested score: AUC within each fold, averaged; less the plain mean's, with the interval of that."""
+    """A method's nested score: AUC within each fold, averaged; less the plain mean's, with the interval of that.
+
+    `interval` is None where there is none.
+    """
 
     method: str
     auc: float
     difference: float
-    low: float
-    high: float
+    interval: Interval | None
     chosen: bool
 
 
@@ -57,7 +59,7 @@ def choose(
     """Chooses how E experiments that were trained on the same folds are combined.
 
     Nested: for every fold, a method's weights are fitted on the other folds' images, and score this fold's. The AUC is
-    taken within each fold and averaged. The plain mean stays unless a method's gain over it is beyond its interval;
+    taken within each fold and averaged. The plain mean stays unless a method's gain over it has an interval above 0;
     among those, the best wins. The intervals hold together: with m methods beside the mean each has the level
     1 - 0.05 / m (Bonferroni), because the best of many looks good by luck. Methods that are not pointwise are shown,
     and never chosen.
@@ -147,7 +149,9 @@ def _nested(panel: Panel, name: str) -> np.ndarray:
 
 def _best(names: list[str], found: list[differences.Difference]) -> str:
     passed = [
-        (one.auc, name) for name, one in zip(names, found, strict=True) if METHODS[name].pointwise and one.low > 0
+        (one.auc, name)
+        for name, one in zip(names, found, strict=True)
+        if METHODS[name].pointwise and one.interval is not None and one.interval[0] > 0
     ]
     return max(passed, key=lambda pair: pair[0])[1] if passed else REFERENCE
 

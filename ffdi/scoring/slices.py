@@ -20,7 +20,8 @@ class Slice:
         value: what its images have in common.
         real, fake: how many images of each class it has.
         against: 'itself'; or 'all real', 'all fake' where it has one class only, as a family of fakes does.
-        auc, interval: of its images against those; None where there are too few.
+        auc, interval: of its images against those; None where there are too few, the interval also where these lie
+            in too few groups.
     """
 
     value: str

@@ -12,7 +12,7 @@ import pandas as pd
 from ffdi import csvs, names
 from ffdi.errors import SubmissionError
 from ffdi.scoring import misfits, scores
-from ffdi.scoring.direction import Direction, backward, turned
+from ffdi.scoring.direction import Direction, turned
 from ffdi.scoring.readback import check
 
 NAME = "img_name"
@@ -21,6 +21,7 @@ OF_TEMPLATE = "mend the template, or name another one with data.template in conf
 TIED_PAIRS = 1e-4
 """A share of pairs of images; with classes of one size, fewer ties move the AUC by no more than half of that."""
 OF_LABELS = "nothing was written; make target 1 mean fake in the labels, then train anew: invoke train-folds --fresh"
+OF_CHANCE = "nothing was written; leave it out, or train it until the leaderboard calls it well"
 OF_SCORES = "nothing was written; y_pred must rise with the logits: look at what combines them, ensemble.method first"
 
 
@@ -76,11 +77,11 @@ def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, directi
 
     Raises:
         SubmissionError: lists everything that is wrong: names missing, extra or twice, scores that are not finite,
-            outside [0, 1], all the same, or turned upside down.
+            outside [0, 1], all the same, or turned around; experiments whose AUC lies below 0.5.
     """
-    unfit, upside_down = misfits.find(expected, img_name, y_pred), backward(direction.oof_auc)
-    if problems := unfit + upside_down + turned(y_pred, np.asarray(direction.reference)):
-        hint = misfits.OF_NAMES if unfit else OF_LABELS if upside_down else OF_SCORES
+    unfit, inverted, useless = misfits.find(expected, img_name, y_pred), direction.inverted(), direction.useless()
+    if problems := unfit + inverted + useless + turned(y_pred, np.asarray(direction.reference)):
+        hint = misfits.OF_NAMES if unfit else OF_LABELS if inverted else OF_CHANCE if useless else OF_SCORES
         raise misfits.refusal(img_name.size, problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
     content = scores.to_csv(np.array(expected), np.array([score[name] for name in expected]))

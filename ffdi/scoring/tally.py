@@ -38,8 +38,13 @@ class Tally:
 
 def count(target: np.ndarray, y_pred: np.ndarray) -> Tally:
     """Counts labels int [N] (1 = fake) by score float [N]."""
+    return placed(target, y_pred)[0]
+
+
+def placed(target: np.ndarray, y_pred: np.ndarray) -> tuple[Tally, np.ndarray]:
+    """The counts, and the place of each image's score among the scores, int [N]."""
     score, place = index(y_pred)
-    return Tally(score, *(np.bincount(place[target == label], minlength=len(score)) * 1.0 for label in (0, 1)))
+    return Tally(score, *(np.bincount(place[target == label], minlength=len(score)) * 1.0 for label in (0, 1))), place
 
 
 def index(y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

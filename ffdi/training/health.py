@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.special import stdtrit
 
 from ffdi.config import TrainConfig
 from ffdi.errors import TrainingError
-from ffdi.scoring import intervals, tally
+from ffdi.scoring import intervals
+from ffdi.scoring.intervals import Units
 
 CONSTANT = 1e-3
 """Standard deviation of probabilities below which a network tells nothing apart."""
@@ -65,21 +66,25 @@ def check(
 
 
 def _of_held_out(target: np.ndarray, y_pred: np.ndarray) -> dict[str, str]:
-    """What the scores of images that were not trained on suffer from."""
-    low, high = intervals.delong(tally.count(target, y_pred))
+    """What the scores of images that were not trained on suffer from; nothing where they are too few to tell."""
+    units = Units(target, None)
+    if units.lacking:
+        return {}
+    low, high = intervals.of_area(units, intervals.misranked(target, y_pred))
     if low >= HARDLY:
         return {}
     symptoms = {}
     if low <= 0.5:
         symptoms["no learning"] = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
     most = max(target.mean(), 1 - target.mean())
-    right, least, greatest = _accuracy(target, y_pred)
+    right = (y_pred > 0.5) == target
+    least, greatest = intervals.share(units, right)
     if least <= most:
         symptoms["majority"] = (
-            f"the held-out accuracy {right:.3f} ({least:.3f} to {greatest:.3f}) cannot be told from {most:.3f}, the "
-            "share of the larger class"
+            f"the held-out accuracy {right.mean():.3f} ({least:.3f} to {greatest:.3f}) cannot be told from "
+            f"{most:.3f}, the share of the larger class"
         )
-    loss, surplus = _held_out_loss(target, y_pred)
+    loss, surplus = _held_out_loss(units, y_pred)
     if surplus > 0:
         symptoms["worse than blind"] = (
             f"the held-out loss {loss:.4f} is worse than that of the share of fakes alone, and the AUC hardly better "
@@ -104,20 +109,14 @@ def check_draws(first: np.ndarray, second: np.ndarray) -> None:
         )
 
 
-def _accuracy(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float, float]:
-    """The share on the right side of 0.5, and the ends of its 95 % interval (Wilson 1927)."""
-    right = binomtest(int(((y_pred > 0.5) == target).sum()), len(target))
-    interval = right.proportion_ci(method="wilson")
-    return float(right.statistic), float(interval.low), float(interval.high)
-
-
-def _held_out_loss(target: np.ndarray, y_pred: np.ndarray) -> tuple[float, float]:
+def _held_out_loss(units: Units, y_pred: np.ndarray) -> tuple[float, float]:
     """The mean loss in nats, and the low end of the 95 % interval of how much it exceeds that of the share of fakes."""
     step = np.finfo(np.float64).eps
-    share = np.clip(target.mean(), step, 1 - step)
     loss, blind = (
-        -np.log(np.where(target == 1, one, 1 - one))
-        for one in (np.clip(y_pred, step, 1 - step), np.full(len(target), share))
+        -np.log(np.where(units.fake, one, 1 - one))
+        for one in (np.clip(y_pred, step, 1 - step), np.full(len(y_pred), units.fake.mean()))
     )
     surplus = loss - blind
-    return float(loss.mean()), float(surplus.mean() - 1.96 * surplus.std(ddof=1) / np.sqrt(len(surplus)))
+    spread = units.spread(units.centred(surplus) / len(surplus))
+    reach = stdtrit(spread.freedom, (1 + intervals.LEVEL) / 2)
+    return float(loss.mean()), float(surplus.mean() - reach * np.sqrt(spread.variance))

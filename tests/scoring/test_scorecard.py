@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from ffdi.scoring import scorecard
+from ffdi.scoring import metrics, scorecard
 from ffdi.scoring.ledger import Ledger
 
 
@@ -13,7 +13,9 @@ def test_a_glance_says_what_the_whole_score_says_of_the_auc() -> None:
     y_pred = np.random.default_rng(5).uniform(0.2 * target, 0.8 + 0.2 * target)
     whole, glance = scorecard.score(target, y_pred), scorecard.glance(target, y_pred)
     assert glance["intervals"] == {"auc": whole["intervals"]["auc"]}
-    assert {**glance, "intervals": None} == {**whole, "intervals": None}
+    apart = {"intervals": None, "no_interval": None}
+    assert {**glance, **apart} == {**whole, **apart}
+    assert set(whole["no_interval"]) == set(metrics.METRICS) - set(whole["intervals"])
 
 
 def asked(seed: int, count: int, fold: int, strength: float) -> Ledger:
@@ -50,6 +52,13 @@ def test_the_gaps_interval_holds_the_truth_as_often_as_it_says() -> None:
         low, high = scorecard.draw_up(oof, None, val)["val"]["gap"]["intervals"]["auc"]
         held += low <= 0 <= high
     assert held >= 52  # of 60 at 95 %, fewer than 52 come by chance in 1 of 250
+
+
+def test_a_gap_of_few_images_has_no_interval_and_says_why() -> None:
+    oof = together([asked(fold, 40, fold, 2.0) for fold in (0, 1)])
+    gap = scorecard.gap(oof, None, [asked(9, 18, fold, 1.0) for fold in (0, 1)])
+    assert gap["intervals"] == {}
+    assert gap["no_interval"] == {"auc": "there are fewer than 10 real and fake images"}
 
 
 def test_without_a_validation_split_there_is_no_gap() -> None:

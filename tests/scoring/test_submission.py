@@ -32,10 +32,11 @@ def build(
     scores: list[float] | np.ndarray,
     reference: np.ndarray | None = None,
     oof_auc: Mapping[str, float] | None = None,
+    oof_high: Mapping[str, float] | None = None,
 ) -> Submission:
     """By default nothing is known about the direction."""
     y_pred = np.array(scores)
-    direction = Direction(np.zeros(len(y_pred)) if reference is None else reference, oof_auc or {})
+    direction = Direction(np.zeros(len(y_pred)) if reference is None else reference, oof_auc or {}, oof_high or {})
     return submission.build(expected, np.array(names, dtype=str), y_pred, direction)
 
 
@@ -167,13 +168,24 @@ def test_scores_that_are_turned_around_are_refused() -> None:
     )
 
 
-@pytest.mark.parametrize("auc", [0.25, 0.0, 0.4999999999, np.nan])
-def test_an_experiment_that_learned_the_labels_upside_down_is_refused(auc: float) -> None:
+@pytest.mark.parametrize("high", [{}, {"bad": 0.5}, {"bad": 0.8}])
+@pytest.mark.parametrize("auc", [0.25, 0.4999999999, np.nan])
+def test_an_experiment_at_chance_is_refused_and_not_called_inverted(auc: float, high: dict[str, float]) -> None:
     with pytest.raises(SubmissionError) as caught:
-        build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": auc})
+        build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": auc}, oof_high={"good": 0.6, **high})
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 3 scores\n"
-        f"  experiment bad has the out-of-fold AUC {auc}, below 0.5: it has learned the labels upside down\n"
+        f"  experiment bad has the out-of-fold AUC {auc}, no better than chance: it has learned nothing\n"
+        "next: nothing was written; leave it out, or train it until the leaderboard calls it well"
+    )
+
+
+def test_an_experiment_whose_labels_are_inverted_is_refused() -> None:
+    with pytest.raises(SubmissionError) as caught:
+        build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": 0.3}, oof_high={"bad": 0.4999})
+    assert str(caught.value) == (
+        "the submission is refused: 1 fault in 3 scores\n"
+        "  experiment bad has the out-of-fold AUC 0.3, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
         "invoke train-folds --fresh"
     )
@@ -184,12 +196,12 @@ def test_direction_is_judged_beside_names_and_scores() -> None:
     scores = 1 - ensemble.sigmoid(logits)
     scores[7] = np.nan
     with pytest.raises(SubmissionError) as caught:
-        build([*numbered(39), "new.jpg"], numbered(40), scores, logits, {"bad": 0.4})
+        build([*numbered(39), "new.jpg"], numbered(40), scores, logits, {"bad": 0.4}, {"bad": 0.45})
     assert caught.value.problems == (
         "new.jpg is missing",
         "39.jpg is not wanted",
         "7.jpg has the score nan",
-        "experiment bad has the out-of-fold AUC 0.4, below 0.5: it has learned the labels upside down",
+        "experiment bad has the out-of-fold AUC 0.4, below 0.5 beyond chance: its labels are inverted",
         "the scores are turned around: their rank correlation with the networks' mean logit is -1.000",
     )
     assert f"next: {caught.value.hint}" == HINT
