@@ -29,9 +29,15 @@ def survey(split: str, names: str, target: str | None, group: list[str] | None =
     return made
 
 
-def diagnosed(surveys: list[Survey], cluster: list[int] | None = None, near: set[int] | None = None) -> Diagnosis:
+def diagnosed(
+    surveys: list[Survey],
+    cluster: list[int] | None = None,
+    near: set[int] | None = None,
+    scene: list[int] | None = None,
+) -> Diagnosis:
     total = sum(len(one.table) for one in surveys)
-    twins = Twins(np.arange(total) if cluster is None else np.array(cluster), frozenset(near or ()))
+    copies = np.arange(total) if cluster is None else np.array(cluster)
+    twins = Twins(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
     return doctor.diagnose(Path("/data"), {one.table.split: one for one in surveys}, twins)
 
 
