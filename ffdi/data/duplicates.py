@@ -4,9 +4,9 @@ A copy of an image in another fold or split makes every score look better than i
 taken right after decoding, the search works on them alone, and only the pairs that it gives are decoded again, for
 `ffdi.data.likeness.compare`.
 
-Keypoints of all images are sorted by their codes, and each is compared with the few that follow it: time and memory grow
-with the images, not with their pairs. A bit that a copy has changed tears two codes apart if it is a high one, so the
-codes are sorted several times, each time with another bit as the highest. Eyes and mouths look alike in all aligned
+Keypoints of all images are sorted by their codes, and each is compared with the few that follow it: time and memory
+grow with the images, not with their pairs. A bit that a copy has changed tears two codes apart if it is a high one, so
+the codes are sorted several times, each time with another bit as the highest. Eyes and mouths look alike in all aligned
 faces; two images are a candidate only if several of their keypoints agree, at fitting places.
 """
 

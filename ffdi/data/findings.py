@@ -92,7 +92,7 @@ class Findings:
         self._known().update(row[0] for row in rows)
 
     def pair(self, first: bytes, second: bytes) -> str | None:
-        """How two images were found to be alike: 'exact', 'near', 'scene' or ''; None where nobody has compared them."""
+        """How alike two images are: 'exact', 'near', 'scene' or ''; None where nobody has compared them."""
         row = self._one("SELECT * FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
         return row[2] if row else None
 

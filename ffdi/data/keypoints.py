@@ -1,10 +1,10 @@
-"""Where a picture has detail, and what stands there: what a copy keeps when it is cropped, turned, recoloured or covered.
+"""Where a picture has detail, and what stands there: it stays when a picture is cropped, turned, recoloured or covered.
 
 Blobs are found as extrema of a difference of Gaussians (Lowe, Distinctive Image Features from Scale-Invariant
 Keypoints, 2004), in greys whose local mean and contrast are taken out, so that brightness, contrast, gamma and colour
-change little. The patch around each is described by the signs of its lowest cosine waves, after it was brought to one of
-its eight mirrored and turned forms by its own slopes: a mirrored copy has the same codes. Letterbox bars are cut off
-first. OpenCV's SIFT would take three times as long and does not know mirror images.
+change little. The patch around each is described by the signs of its lowest cosine waves, after it was brought to one
+of its eight mirrored and turned forms by its own slopes: a mirrored copy has the same codes. Letterbox bars are cut
+off first. OpenCV's SIFT would take three times as long and does not know mirror images.
 """
 
 from __future__ import annotations
@@ -60,11 +60,14 @@ def of(grey: np.ndarray) -> np.ndarray:
     """
     small = _reduced(grey)
     even = levelled(_squared(np.ascontiguousarray(small[_inner(small)])))
-    found = [_at(even, sigma, most, scale) for scale, (sigma, most) in enumerate(SCALES)]
-    packed = np.zeros(COUNT, np.uint64)
-    every = np.concatenate(found)
-    packed[: len(every)] = every
-    return packed
+    found = [_at(even, scale) for scale in range(len(SCALES))]
+    x, y, height, waves = (np.concatenate(part) for part in zip(*found, strict=True))
+    waves, turn = _turned(waves * np.sign(height)[:, None])
+    packed = (waves > MEDIANS)[:, TOLD] @ POWERS
+    large = np.repeat(np.arange(len(found)), [len(part[0]) for part in found])
+    for value, first in ((height > 0, BRIGHT), (large, LARGE), (turn, TURN), (x, ACROSS), (y, DOWN)):
+        packed |= value.astype(np.uint64) << np.uint64(first)
+    return np.pad(packed, (0, COUNT - len(packed)))
 
 
 def trimmed(grey: np.ndarray) -> tuple[slice, slice]:
@@ -97,7 +100,7 @@ def upright(packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def forms(packed: np.ndarray) -> np.ndarray:
-    """Which of the eight forms each keypoint was brought to: uint8; 1 left for right, 2 upside down, then 4 transposed."""
+    """The form that each keypoint was brought to: uint8; 1 left for right, 2 upside down, then 4 transposed."""
     return _field(packed, TURN, 3)
 
 
@@ -141,7 +144,7 @@ def _squared(grey: np.ndarray) -> np.ndarray:
 
 def _inner(grey: np.ndarray) -> tuple[slice, slice]:
     down = _without_bars(grey)
-    return down, _without_bars(grey[down].T)
+    return down, _without_bars(cv2.transpose(grey[down]))
 
 
 def _without_bars(grey: np.ndarray) -> slice:
@@ -155,9 +158,9 @@ def _bar(rows: np.ndarray) -> int:
     """How many of the first rows are of the first one's grey."""
     shade: float | None = None
     for count, row in enumerate(rows):
-        mean = float(row.mean())
+        mean, deviation = (float(part[0, 0]) for part in cv2.meanStdDev(row))
         shade = mean if shade is None else shade
-        if abs(mean - shade) > SAME or float(row.std()) > FLAT:
+        if abs(mean - shade) > SAME or deviation > FLAT:
             return count
     return len(rows)
 
@@ -170,23 +173,17 @@ def levelled(grey: np.ndarray) -> np.ndarray:
     return own / np.sqrt(cv2.blur(own * own, window) + least**2)
 
 
-def _at(levelled: np.ndarray, sigma: float, most: int, scale: int) -> np.ndarray:
-    """Keypoints of one scale, packed: uint64 [M], M <= most."""
-    fine = cv2.GaussianBlur(levelled, (0, 0), sigma)
-    blobs = fine - cv2.GaussianBlur(levelled, (0, 0), sigma * WIDER)
+def _at(even: np.ndarray, scale: int) -> tuple[np.ndarray, ...]:
+    """Of the keypoints of one scale x and y, int64 [M], their heights, float32 [M], and waves, float32 [M, B]."""
+    sigma, most = SCALES[scale]
+    fine = cv2.GaussianBlur(even, (0, 0), sigma)
+    blobs = fine - cv2.GaussianBlur(even, (0, 0), sigma * WIDER)
     extreme = (cv2.dilate(blobs, NEIGHBOURS) == blobs) | (cv2.erode(blobs, NEIGHBOURS) == blobs)
-    extreme[[*range(MARGIN), *range(-MARGIN, 0)]] = False
-    extreme[:, [*range(MARGIN), *range(-MARGIN, 0)]] = False
-    places = np.flatnonzero(extreme)
+    places = np.flatnonzero(extreme & INSIDE)
     height = blobs.ravel()[places]
     order = np.argsort(-np.abs(height), kind="stable")[:most]
     (y, x), height = np.divmod(places[order], EDGE), height[order]
-    waves, turn = _turned(_patches(fine, x, y, sigma) @ BASIS * np.sign(height)[:, None])
-    code = (waves > MEDIANS)[:, TOLD] @ POWERS
-    fields = ((height > 0, BRIGHT), (scale, LARGE), (turn, TURN), (x, ACROSS), (y, DOWN))
-    for value, first in fields:
-        code |= np.asarray(value).astype(np.uint64) << np.uint64(first)
-    return code
+    return x, y, height, _patches(fine, x, y, sigma) @ BASIS
 
 
 def _patches(fine: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> np.ndarray:
@@ -195,17 +192,18 @@ def _patches(fine: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> np
     offsets = (np.arange(SAMPLES) - (SAMPLES - 1) / 2) * 2 * radius / SAMPLES
     pad = int(np.ceil(radius))
     padded = cv2.copyMakeBorder(fine, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
-    rows, columns = (np.rint(at[:, None] + offsets).astype(np.int64) + pad for at in (y, x))
+    rows, columns = (at[:, None] + (np.rint(offsets).astype(np.int64) + pad) for at in (y, x))
     return padded[rows[:, :, None], columns[:, None, :]].reshape(len(x), -1)
 
 
 def _turned(waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Waves of patches (float32 [M, B]) after each was brought to its form, of unit length; and which one, int64 [M]."""
+    """Waves of patches, float32 [M, B], each brought to its form and to unit length; and which one, int64 [M]."""
     waves = waves / np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
-    left, up = waves[:, SLOPE_ACROSS] < 0, waves[:, SLOPE_DOWN] < 0
-    waves *= np.where(left[:, None] & ODD_ACROSS, -1, 1) * np.where(up[:, None] & ODD_DOWN, -1, 1)
+    turn = (waves[:, SLOPE_ACROSS] < 0) + 2 * (waves[:, SLOPE_DOWN] < 0)
+    waves *= SIGNS[turn]
     steep = waves[:, SLOPE_ACROSS] < waves[:, SLOPE_DOWN]
-    return np.where(steep[:, None], waves[:, TRANSPOSED], waves), left + 2 * up + 4 * steep
+    waves[steep] = waves[steep][:, TRANSPOSED]
+    return waves, turn + 4 * steep
 
 
 def _field(packed: np.ndarray, first: int, bits: int) -> np.ndarray:
@@ -217,7 +215,7 @@ def _ones(bits: int) -> np.uint64:
 
 
 def _basis() -> tuple[list[tuple[int, int]], np.ndarray]:
-    """Cosine waves down and across under a Gaussian window, low ones first, and float32 [SAMPLES^2, B] of unit length."""
+    """Numbers of the waves down and across, low ones first; the waves under a window, float32 [SAMPLES^2, B]."""
     axis = (np.arange(SAMPLES) + 0.5) / SAMPLES
     waves = [np.cos(np.pi * wave * axis) * np.exp(-(((axis - 0.5) / 0.28) ** 2) / 2) for wave in range(WAVES)]
     numbers = [(down, total - down) for total in range(1, WAVES + 1) for down in range(total + 1)]
@@ -228,13 +226,18 @@ def _basis() -> tuple[list[tuple[int, int]], np.ndarray]:
 
 
 NUMBERS, BASIS = _basis()
-ODD_DOWN, ODD_ACROSS = ((np.array(NUMBERS) % 2 == 1)[:, way] for way in (0, 1))
+SIGNS = np.array(
+    [[(-1) ** ((turn & 1) * across + (turn >> 1) * down) for down, across in NUMBERS] for turn in range(4)]
+)
+SIGNS = SIGNS.astype(np.float32)
+"""What mirroring left and right, upside down or both does to the waves: float32 [4, B]."""
 TRANSPOSED = np.array([NUMBERS.index((across, down)) for down, across in NUMBERS])
 SLOPE_ACROSS, SLOPE_DOWN = NUMBERS.index((0, 1)), NUMBERS.index((1, 0))
 TOLD = np.array([number for number in range(len(NUMBERS)) if number not in (SLOPE_ACROSS, SLOPE_DOWN)])
 """Waves whose signs make a code: all but those that the form has made positive."""
 POWERS = np.uint64(1) << np.arange(len(TOLD) - 1, -1, -1).astype(np.uint64)
 NEIGHBOURS = np.ones((5, 5), np.uint8)
+INSIDE = np.pad(np.ones((EDGE - 2 * MARGIN,) * 2, bool), MARGIN)
 FORMS = tuple(
     np.linalg.matrix_power([[0, 1], [1, 0]], turn >> 2) @ np.diag([1 - 2 * (turn & 1), 1 - (turn & 2)])
     for turn in range(8)

@@ -24,6 +24,8 @@ STEPS = ((64, 5), (EDGE, 3))
 """Edge lengths and the most steps at each."""
 FITS, FEWEST = 0.06, 4
 """Distance, in half edges, up to which keypoints agree with an affine map, and how many have to."""
+LEAST_SEEN = 0.2
+"""Share of the picture that an affine map has to leave in view."""
 BORDER = 0.04
 """What the steps leave out on every side: a crop has nothing there."""
 MARGIN = 6 / EDGE
@@ -120,9 +122,8 @@ def agreement(first: np.ndarray, second: np.ndarray) -> Agreement:
     if not weight.any():
         return NOTHING
     blur = max(BLUR, OWN_BLUR * EDGE / min(moved.edge, fixed.edge))
-    both = [cv2.GaussianBlur(image, (0, 0), blur) for image in (_warped(moved.pixels, place), fixed.pixels)]
-    poorer, richer = sorted(both, key=_colour)
-    blocks = _differences(richer, poorer, weight)
+    one, other = (cv2.GaussianBlur(image, (0, 0), blur) for image in (_warped(moved.pixels, place), fixed.pixels))
+    blocks = _differences(one, other, weight)
     if blocks is None:
         return NOTHING
     limit = RECOLOURED if blocks.recoloured else LIMIT
@@ -187,12 +188,19 @@ def _aligned(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> np.ndar
         one, other = (
             keypoints.levelled(cv2.GaussianBlur(_resized(image, edge), (0, 0), BLUR)) for image in (moved, fixed)
         )
+        place = min((place, np.eye(2, 3)), key=lambda way: _apart(one, other, way))
         for _ in range(steps):
             step = _step(_warped(one, place), other, _covered(place, edge, BORDER))
             place = place @ np.vstack([np.eye(2, 3) + step, [0, 0, 1]])
             if np.abs(step).max() < 0.1 / edge:
                 break
     return place
+
+
+def _apart(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> float:
+    """How far both differ where both are: in few keypoints that agree by chance there may be a wrong map."""
+    inside = _covered(place, len(moved), BORDER)
+    return float(np.median(np.abs(fixed - _warped(moved, place))[inside])) if inside.mean() > LEAST_SEEN else np.inf
 
 
 def _step(moved: np.ndarray, fixed: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -245,21 +253,27 @@ def _colour(image: np.ndarray) -> float:
     return float((image - (image @ GREY)[..., None]).std())
 
 
-def _differences(richer: np.ndarray, poorer: np.ndarray, weight: np.ndarray) -> _Blocks | None:
+def _differences(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> _Blocks | None:
     """How much each block differs; None where there is too little detail to say so."""
-    light = poorer @ GREY
+    poorer, richer = sorted((one, other), key=_colour)
+    blocks = _judged(_brightened(richer, poorer, weight), poorer, weight, recoloured=False)
+    if blocks is None or (blocks.different > LIMIT).mean() <= EVERYWHERE:
+        return blocks
+    # grey cannot be made colour again, nor what is cut off whole: the way on which less is left counts
+    ways = ((richer, poorer), (poorer, richer))
+    found = [_judged(_recoloured(*way, weight), way[1], weight, recoloured=True) for way in ways]
+    return min((way for way in found if way), key=lambda way: float(way.different.mean()), default=None)
+
+
+def _judged(fitted: np.ndarray, fixed: np.ndarray, weight: np.ndarray, *, recoloured: bool) -> _Blocks | None:
+    light = fixed @ GREY
     grain = min(GRAIN, CONTRAST * float(light[weight > 0].std()))
     detail = np.maximum(_mean(light**2, weight) - _mean(light, weight) ** 2, 0)
     judged = _blocks(weight) > 0.5
     detailed = detail[judged] > (grain / 2) ** 2
     if grain < FLAT or not judged.any() or detailed.mean() < DETAILED:
         return None
-    for recoloured in (False, True):
-        fitted = _recoloured(richer, poorer, weight) if recoloured else _brightened(richer, poorer, weight)
-        rest = fitted - poorer
-        different = np.sqrt(_energy(rest, weight) / (detail + grain**2))[judged]
-        if (different > LIMIT).mean() <= EVERYWHERE:
-            break
+    different = np.sqrt(_energy(fitted - fixed, weight) / (detail + grain**2))[judged]
     return _Blocks(different, detailed, recoloured)
 
 
@@ -271,15 +285,19 @@ def _brightened(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.
 
 
 def _recoloured(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`moved` with the colours of `fixed`, by a tone curve and a colour map of the whole picture."""
+    """`moved` with the colours of `fixed`, by tone curves and a colour map of the whole picture."""
     colours = moved / 255
+    curves = [_curve(colours[..., band]) for band in range(3)]
     light = colours @ GREY
-    knots = np.quantile(light[::2, ::2], KNOTS) + np.arange(len(KNOTS)) * 1e-4
-    curve = [np.interp(light, knots, hat).astype(np.float32) for hat in np.eye(len(KNOTS))]
     red, blue = colours[..., 0] - light, colours[..., 2] - light
-    return _fitted(
-        np.stack([*curve, red, blue, red * light, blue * light, red * red, blue * blue, red * blue], 2), fixed, weight
-    )
+    mixed = np.stack([red * light, blue * light, red * red, blue * blue, red * blue], 2)
+    return _fitted(np.concatenate([*curves, mixed], 2), fixed, weight)
+
+
+def _curve(band: np.ndarray) -> np.ndarray:
+    """Columns whose sums are all curves that are straight between the knots: float32 [EDGE, EDGE, 7]."""
+    knots = np.quantile(band[::2, ::2], KNOTS) + np.arange(len(KNOTS)) * 1e-4
+    return np.stack([np.interp(band, knots, hat).astype(np.float32) for hat in np.eye(len(KNOTS))], 2)
 
 
 def _fitted(columns: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
