@@ -8,8 +8,8 @@ of 525,000 images the candidates are found in a minute on two cores, and the tim
 
 FOLDER has the competition's layout; all its splits are pooled. Without it COUNT portraits are drawn. Each kind is
 planted alone: COUNT copies among all images, which are searched as `invoke doctor` does. 'near' copies would be
-refused in another split; 'scene' ones are kept in one fold. The sheet shows the pairs among the images themselves that no
-groups.csv explains, and their difference six times as strong: look at each of them.
+refused in another split; 'scene' ones are kept in one fold. The sheet shows the pairs among the images themselves that
+no groups.csv explains, and their difference six times as strong: look at each of them.
 
 --search measures the search alone. Its images are made of keypoints drawn from different images of FOLDER, with one bit
 in sixteen changed and moved by up to two pixels, so that codes which are common among faces stay common and no image is
@@ -76,7 +76,8 @@ def gamma(power: float) -> Change:
 
 
 def rounded(pixels: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    whole: np.ndarray = np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
+    return whole
 
 
 def grey(pixels: np.ndarray) -> np.ndarray:

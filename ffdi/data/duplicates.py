@@ -38,7 +38,8 @@ TELLING = 7.0
 aligned faces, counts as many times less."""
 AGREEING = 24
 """Keypoints that are enough, however many other images have them: hundreds of copies of one picture."""
-OTHERS = 32
+OTHERS, FEW = 32, 16
+"""How many others are looked at, and which part of the images at most: of few images all pairs can be compared."""
 CHUNK = 1 << 17
 """Codes that are compared at once: they fit into a processor's cache."""
 PARTS = 16
@@ -138,7 +139,7 @@ class _Join:
                 x | y.astype(np.uint32) << 8 | keypoints.forms(part).astype(np.uint32) << 16
             )
         self._spots = self._spot.reshape(-1, COUNT)
-        self._others = np.random.default_rng(0).permutation(len(packed))[:OTHERS]
+        self._others = np.random.default_rng(0).permutation(len(packed))[: min(OTHERS, len(packed) // FEW)]
         self._hits = np.zeros(packed.shape, np.uint8)
         self._bits = BITS if len(self.there) < MANY else BITS_OF_MANY
         self.lots = _lots(len(self.there))

@@ -25,6 +25,8 @@ MARGIN = 5
 """Pixels at the edge where no keypoint lies."""
 AROUND, LEAST = 27, 0.08
 """Edge of the window of the local mean and contrast, and the least contrast in parts of the whole picture's."""
+FAINT = 1e-3
+"""Height of a blob that a wall has of rounding alone."""
 RADIUS, SAMPLES, WAVES = 8.0, 12, 7
 """Half the edge of a patch in parts of its scale, samples and cosine waves along each axis of it."""
 FLAT, SAME, MOST = 2.0, 4.0, 0.45
@@ -179,7 +181,7 @@ def _at(even: np.ndarray, scale: int) -> tuple[np.ndarray, ...]:
     fine = cv2.GaussianBlur(even, (0, 0), sigma)
     blobs = fine - cv2.GaussianBlur(even, (0, 0), sigma * WIDER)
     extreme = (cv2.dilate(blobs, NEIGHBOURS) == blobs) | (cv2.erode(blobs, NEIGHBOURS) == blobs)
-    places = np.flatnonzero(extreme & INSIDE)
+    places = np.flatnonzero(extreme & INSIDE & (np.abs(blobs) > FAINT))
     height = blobs.ravel()[places]
     order = np.argsort(-np.abs(height), kind="stable")[:most]
     (y, x), height = np.divmod(places[order], EDGE), height[order]
@@ -193,7 +195,7 @@ def _patches(fine: np.ndarray, x: np.ndarray, y: np.ndarray, sigma: float) -> np
     pad = int(np.ceil(radius))
     padded = cv2.copyMakeBorder(fine, pad, pad, pad, pad, cv2.BORDER_REFLECT_101)
     rows, columns = (at[:, None] + (np.rint(offsets).astype(np.int64) + pad) for at in (y, x))
-    return padded[rows[:, :, None], columns[:, None, :]].reshape(len(x), -1)
+    return padded[rows[:, :, None], columns[:, None, :]].reshape(len(x), SAMPLES**2)
 
 
 def _turned(waves: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
