@@ -116,14 +116,16 @@ def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
         Their places in the first and in the second picture, from -1 to 1 across and down: float32 [M, 2] each.
     """
     first, second = first[first > 0], second[second > 0]
+    if not (len(first) and len(second)):
+        return np.zeros((0, 2), np.float32), np.zeros((0, 2), np.float32)
     apart = np.bitwise_count(codes(first)[:, None] ^ codes(second)).astype(np.int16)
     symmetry = SYMMETRY[forms(first)[:, None], forms(second)]
     here, there = (np.stack(upright(packed)).astype(np.int16) for packed in (first, second))
     alike = (apart <= HAMMING + 2) & (np.abs(here[:, :, None] - there[:, None]) <= 2 * MOVED).all(0)
     votes = np.bincount(symmetry[alike], minlength=len(FORMS))
     apart[~alike | (symmetry != votes.argmax())] = 99
-    best = apart.argmin(1) if apart.size else np.zeros(0, np.int64)
-    kept = np.flatnonzero((apart.min(1, initial=99) < 99) & (apart.argmin(0)[best] == np.arange(len(best))))
+    best = apart.argmin(1)
+    kept = np.flatnonzero((apart.min(1) < 99) & (apart.argmin(0)[best] == np.arange(len(best))))
     return _centred(first[kept]), _centred(second[best[kept]])
 
 
