@@ -20,6 +20,7 @@ from ffdi import links, publish
 from ffdi.data.dataset import Dataset
 from ffdi.data.fingerprint import BYTES
 from ffdi.data.images import DECODE, Framing
+from ffdi.data.keypoints import COUNT
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 
@@ -36,6 +37,7 @@ RECORD = np.dtype(
         ("width", "<i4"),
         ("height", "<i4"),
         ("fingerprint", "u1", BYTES),
+        ("keypoints", "<u8", COUNT),
         ("seal", "<u4"),
     ]
 )
@@ -45,7 +47,7 @@ SEALED = RECORD.itemsize - 4
 INDEX, PACK = "index", "pack"
 NOWHERE = bytes(16)
 """The key of a file that is not there."""
-VERSION = 1
+VERSION = 2
 """Of the records and of what is packed; a store of another version is another folder."""
 
 

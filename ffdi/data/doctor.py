@@ -26,6 +26,9 @@ FAULTS = {
 """What would spoil a run, and what accepting it means."""
 SHOWN = 20
 """Images or pictures named for one fault where there are more."""
+LARGE, LARGEST = 100, 0.05
+"""A scene of more images than LARGE, and than this share of all, is said to be looked at: a chain of wrong pairs may
+have joined it."""
 COMMON = 8
 """Sizes counted one by one; the rest are added up."""
 
@@ -79,7 +82,7 @@ class Diagnosis:
             )
 
     def usable(self, split: str) -> Table:
-        """The images of a split that can be used; those of one picture, or of one given group, share a group.
+        """The images of a split that can be used; those of one scene, or of one given group, share a group.
 
         `group` is None where every image stands for itself.
         """
@@ -88,18 +91,37 @@ class Diagnosis:
 
     def cluster(self, split: str) -> np.ndarray:
         """int64 [N]: the picture that each image of a split shows."""
+        return self._of(split, self.twins.cluster)
+
+    def _of(self, split: str, values: np.ndarray) -> np.ndarray:
+        """The part of `values`, one for each image of all splits, that belongs to one split."""
         start = 0
         for name, survey in self.surveys.items():
             if name == split:
-                return self.twins.cluster[start : start + len(survey.table)]
+                return values[start : start + len(survey.table)]
             start += len(survey.table)
         raise KeyError(split)
 
     def _group(self, split: str) -> np.ndarray | None:
-        table, cluster = self.surveys[split].table, self.cluster(split)
-        if table.group is None and len(np.unique(cluster)) == len(cluster):
+        table, scene = self.surveys[split].table, self._of(split, self.twins.scene)
+        if table.group is None and len(np.unique(scene)) == len(scene):
             return None
-        return groups.joined(table.img_name if table.group is None else table.group, cluster)
+        return groups.joined(table.img_name if table.group is None else table.group, scene)
+
+    def scenes(self) -> dict[str, Any]:
+        """How many scenes several pictures show, how many images do, and the largest share of all that show one."""
+        pictures_of = Counter(
+            scene for scene, _ in set(zip(self.twins.scene.tolist(), self.twins.cluster.tolist(), strict=True))
+        )
+        images_of = Counter(self.twins.scene.tolist())
+        shared = [images_of[scene] for scene, pictures in pictures_of.items() if pictures > 1]
+        largest = max(shared, default=0)
+        return {
+            "scenes": len(shared),
+            "images": sum(shared),
+            "largest": largest,
+            "suspicious": largest > max(LARGE, LARGEST * len(self.twins.scene)),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """The content of doctor.json."""
@@ -114,6 +136,7 @@ class Diagnosis:
                 "images": sum(len(picture.images) for picture in found),
                 "pictures": [{"kind": picture.kind, "images": picture.names()} for picture in found],
             },
+            "scenes": self.scenes(),
             "shortcuts": self.facts,
             "faults": [{"kind": fault.kind, "what": fault.what, "where": fault.where} for fault in self.faults],
         }

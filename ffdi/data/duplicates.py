@@ -1,63 +1,90 @@
-"""Exact and near duplicates among many images: the pairs that may be one picture, by their fingerprints; clusters.
+"""Exact and near duplicates among many images: the pairs that may be one picture, by their keypoints; clusters.
 
-A copy of an image in another fold or split makes every score look better than it is. The fingerprint is taken right
-after decoding, the search works on fingerprints alone, and only the pairs that it gives are decoded again, for
+A copy of an image in another fold or split makes every score look better than it is. Fingerprint and keypoints are
+taken right after decoding, the search works on them alone, and only the pairs that it gives are decoded again, for
 `ffdi.data.likeness.compare`.
+
+Keypoints of all images are sorted by their codes, and each is compared with the few that follow it: time and memory
+grow with the images, not with their pairs. A bit that a copy has changed tears two codes apart if it is a high one, so
+the codes are sorted several times, each time with another bit as the highest. Eyes and mouths look alike in all aligned
+faces; two images are a candidate only if several of their keypoints agree, at fitting places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-import cv2
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from threadpoolctl import threadpool_limits
 
-from ffdi.data.fingerprint import EDGE
+from ffdi.data import keypoints
+from ffdi.data.keypoints import COUNT
 
-FREQUENCIES = 64
-"""Lowest cosine waves that the search compares; higher ones move too much under a crop of 2 %."""
-SCALE = 2048
-"""Length of a descriptor of whole numbers: every dot product is exact in float32, in whatever order it is summed."""
-SIMILAR = 0.9
-"""Least cosine between two descriptors. Copies cropped by 2 % all around lie above 0.93 in 99 of 100 cases; of the
-2.4 million pairs of 2,200 different faces about fifteen do lie above 0.9 (benchmarks/planted_duplicates.py)."""
-REST = 0.125
-"""Largest rest, in parts of the contrast, that shift, growth and brightness may leave between two fingerprints."""
-BRIGHT = 245
-"""Greys that a change of brightness may have cut off count little there."""
-ROWS = 2048
-"""Fingerprints on each side of one block of the search: 16 MiB of cosines for each thread."""
+TABLES = 8
+"""Times that all codes are sorted."""
+FOLLOWING = 4
+"""Codes behind each that it is compared with."""
+CELL = 0.34
+"""Edge of the places, in parts of the picture, within which codes are compared; each time others."""
+BITS = 4
+"""Bits in which two codes may differ."""
+MANY, BITS_OF_MANY = 1 << 22, 2
+"""Keypoints from which on chance brings so many codes near each other that less may differ."""
+TELLING = 7.0
+"""Keypoints of two images that agree, at least; one that several of a few OTHERS have as well, such as the eyes of
+aligned faces, counts as many times less."""
+AGREEING = 24
+"""Keypoints that are enough, however many other images have them: hundreds of copies of one picture."""
+OTHERS, FEW = 32, 16
+"""How many others are looked at, and which part of the images at most: of few images all pairs can be compared."""
+CHUNK = 1 << 17
+"""Codes that are compared at once: they fit into a processor's cache."""
+PARTS = 16
+"""Pairs are counted in as many parts, by their first image."""
+LOT = 1 << 24
+"""Keypoints up to which all matches are held at once; beyond, those of one lot of the images after the other."""
+PAIRS = 512
+"""Pairs whose keypoints are all compared at once."""
+
+CODE = np.uint64(31)
+"""Bits of a code without polarity and scale, which always have to agree."""
 
 
-def candidates(fingerprints: np.ndarray, threads: int, rows: int = ROWS) -> Iterator[np.ndarray]:
+def steps(images: int) -> int:
+    """How many steps `candidates` takes at most."""
+    return 1 + _lots(images * COUNT) * (TABLES + PARTS)
+
+
+def candidates(fingerprints: np.ndarray, packed: np.ndarray, threads: int) -> Iterator[np.ndarray]:
     """Pairs of images that may be duplicates, to be confirmed on their pixels.
 
-    Every pair of fingerprints is compared, block by block, so that memory grows with the images, not with the pairs.
-    Of equal fingerprints only neighbours are paired, which joins all of them: a thousand black frames give 999 pairs.
+    Of images with equal fingerprints only neighbours are paired, which joins all of them: a thousand black frames give
+    999 pairs, and only the first of them is compared with others.
 
     Args:
         fingerprints: uint8 [N, 256].
-        threads: how many blocks are searched at a time.
-        rows: fingerprints on each side of a block; no result depends on it.
+        packed: uint64 [N, 40], `keypoints.of` each.
+        threads: how many sort and compare at a time.
 
     Yields:
-        int64 [P, 2], first < second, no pair twice; P may be 0.
+        int64 [P, 2], first < second, no pair twice; P may be 0. One for each of at most `steps` steps.
     """
     unlike, equal = _told_apart(fingerprints)
     yield equal
-    waves = _descriptors(fingerprints[unlike])
-    blocks = [(top, left) for top in range(0, len(unlike), rows) for left in range(top, len(unlike), rows)]
+    join = _Join(packed if len(unlike) == len(packed) else packed[unlike])
+    if not len(join.there):
+        return
     with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(blocks), 64):  # bounded: map() would queue all of them at once
-            part = blocks[start : start + 64]
-            with threadpool_limits(1, "blas"):  # else every thread's product asks for all cores: half the speed
-                found = list(pool.map(lambda corner: _similar(waves, corner[0], corner[1], rows), part))
-                pairs = list(pool.map(lambda some: _explained(fingerprints, unlike[some]), found))
-            yield from pairs
+        for lot in range(join.lots):
+            for start in range(0, TABLES, threads):
+                for _ in pool.map(partial(join.table, lot=lot), range(start, min(start + threads, TABLES))):
+                    yield equal[:0]
+                list(pool.map(join.settle, range(PARTS)))
+            for part in pool.map(join.pairs, range(PARTS)):
+                yield unlike[part]
 
 
 def clusters(images: int, pairs: np.ndarray) -> np.ndarray:
@@ -87,63 +114,158 @@ def _told_apart(fingerprints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[first]), np.stack([order[:-1][same], order[1:][same]], 1)
 
 
-def _descriptors(fingerprints: np.ndarray) -> np.ndarray:
-    """The lowest cosine waves, the higher the heavier, as natural pictures have less of them: float32 [N, 64].
+def _lots(points: int) -> int:
+    return 1 + points // LOT
 
-    Whole numbers; zeros where a picture has no contrast.
+
+class _Join:
+    """Which keypoints of different images agree.
+
+    A match is one number: from its highest bit on the first image, the second, their symmetry (3 bits), and which
+    keypoint of either (6 bits each).
     """
-    basis = cv2.dct(np.eye(EDGE), flags=cv2.DCT_ROWS).T
-    down, across = np.mgrid[:EDGE, :EDGE]
-    frequency = np.hypot(down, across).ravel()
-    lowest = np.argsort(frequency, kind="stable")[1 : FREQUENCIES + 1]
-    waves = (np.kron(basis, basis)[lowest] * frequency[lowest, None]).T
-    descriptors = np.empty((len(fingerprints), FREQUENCIES), np.float32)
-    for start in range(0, len(fingerprints), ROWS):
-        strength = fingerprints[start : start + ROWS] @ waves
-        length = np.linalg.norm(strength, axis=1, keepdims=True)
-        descriptors[start : start + ROWS] = np.rint(strength * np.where(length > 1, SCALE / np.maximum(length, 1), 0))
-    return descriptors
+
+    def __init__(self, packed: np.ndarray) -> None:
+        self._packed = packed
+        self._flat = packed.ravel()
+        self.there = np.flatnonzero(self._flat).astype(np.uint32)
+        self._numbers = np.uint64(max(self._flat.size - 1, 1).bit_length())
+        self._images = np.uint64(max(len(packed) - 1, 1).bit_length())
+        self._spot = np.zeros(self._flat.size, np.uint32)
+        for start in range(0, self._flat.size, CHUNK):
+            part = self._flat[start : start + CHUNK]
+            x, y = keypoints.upright(part)
+            self._spot[start : start + CHUNK] = (
+                x | y.astype(np.uint32) << 8 | keypoints.forms(part).astype(np.uint32) << 16
+            )
+        self._spots = self._spot.reshape(-1, COUNT)
+        self._others = np.random.default_rng(0).permutation(len(packed))[: min(OTHERS, len(packed) // FEW)]
+        self._hits = np.zeros(packed.shape, np.uint8)
+        self._bits = BITS if len(self.there) < MANY else BITS_OF_MANY
+        self.lots = _lots(len(self.there))
+        self._found: list[list[np.ndarray]] = [[] for _ in range(PARTS)]
+
+    def table(self, number: int, lot: int) -> None:
+        """Finds the matches of one order of the codes, those of one lot of the images."""
+        keys = self._keys(number)
+        keys.sort()
+        for start in range(0, len(keys), CHUNK):
+            matches = self._neighbours(keys[start : start + CHUNK + FOLLOWING], lot)
+            part = (matches >> (self._images + np.uint64(15))) // np.uint64(self.lots) % np.uint64(PARTS)
+            order = np.argsort(part.astype(np.uint8), kind="stable")
+            for found, some in zip(
+                self._found, np.split(matches[order], np.cumsum(np.bincount(part, minlength=PARTS))[:-1]), strict=True
+            ):
+                found.append(some)
+
+    def settle(self, part: int) -> None:
+        """Leaves each match of a part once."""
+        matches = np.concatenate([np.zeros(0, np.uint64), *self._found[part]])
+        matches.sort()
+        self._found[part] = [matches[_begins(matches)]]
+
+    def pairs(self, part: int) -> np.ndarray:
+        """int64 [P, 2]: pairs of images of which enough keypoints agree."""
+        (matches,) = self._found[part]
+        self._found[part] = []
+        pair = matches >> np.uint64(12)
+        start = np.flatnonzero(_begins(pair))
+        count = np.diff(np.append(start, len(pair)))
+        likely = pair[start[count > 1]]
+        both = np.stack([likely >> (self._images + np.uint64(3)), likely >> np.uint64(3) & _ones(self._images)], 1)
+        symmetry = (likely & np.uint64(7)).astype(np.uint8)
+        both = both.astype(np.int64)
+        self._count_hits(np.unique(both[:, 0]))
+        kept = [self._alike(both[at : at + PAIRS], symmetry[at : at + PAIRS]) for at in range(0, len(both), PAIRS)]
+        found = both[np.concatenate([np.zeros(0, bool), *kept])]
+        return np.unique(found, axis=0)  # a pair may agree in two symmetries
+
+    def _keys(self, number: int) -> np.ndarray:
+        """What keypoints are sorted by, uint64 [K]: polarity and scale, cell, turned code, and which keypoint it is."""
+        turn = np.uint64(number * int(CODE) // TABLES)
+        offset = np.random.default_rng(number).random(2) * CELL
+        across, down = (np.floor((np.arange(128) / keypoints.EDGE + by) / CELL).astype(np.uint64) for by in offset)
+        keys = np.empty(len(self.there), np.uint64)
+        for start in range(0, len(keys), CHUNK):
+            there = self.there[start : start + CHUNK]
+            code = keypoints.codes(self._flat[there])
+            spot = self._spot[there]
+            cell = across[spot & 127] << np.uint64(2) | down[spot >> 8 & 127]
+            top = (code >> CODE) << np.uint64(4) | cell
+            code &= _ones(CODE)
+            code = (code << turn | code >> (CODE - turn)) & _ones(CODE)
+            keys[start : start + CHUNK] = (top << CODE | code) << self._numbers | there
+        return keys
+
+    def _neighbours(self, keys: np.ndarray, lot: int) -> np.ndarray:
+        """The matches among sorted keys and those that follow each: uint64 [M]."""
+        code = keys >> self._numbers
+        number = (keys & _ones(self._numbers)).astype(np.int64)
+        image, own = (part.astype(np.uint64) for part in np.divmod(number, COUNT))
+        spot = self._spot[number]
+        x, y = (spot & 127).astype(np.int8), (spot >> 8 & 127).astype(np.int8)
+        near = []
+        for distance in range(1, FOLLOWING + 1):
+            here, there = slice(None, -distance), slice(distance, None)
+            apart = code[there] ^ code[here]
+            close = (np.bitwise_count(apart) <= self._bits) & (apart < np.uint64(1) << CODE)
+            close &= (np.abs(x[there] - x[here]) <= keypoints.MOVED) & (np.abs(y[there] - y[here]) <= keypoints.MOVED)
+            close &= image[there] != image[here]
+            at = np.flatnonzero(close)
+            near.append(np.stack([at, at + distance]))
+        first, second = np.concatenate(near, 1)
+        swapped = image[first] > image[second]
+        first, second = np.where(swapped, second, first), np.where(swapped, first, second)
+        if self.lots > 1:
+            mine = image[first] % np.uint64(self.lots) == lot
+            first, second = first[mine], second[mine]
+        form = (spot >> 16).astype(np.uint8)
+        symmetry = keypoints.SYMMETRY.ravel()[form[first] * 8 + form[second]].astype(np.uint64)
+        earlier = image << (self._images + np.uint64(15)) | own << np.uint64(6)
+        return earlier[first] | (image << np.uint64(15) | own)[second] | symmetry << np.uint64(12)
+
+    def _alike(self, pairs: np.ndarray, symmetry: np.ndarray) -> np.ndarray:
+        """bool [P]: whether enough keypoints of both images agree, in that symmetry."""
+        one, other = (self._packed[pairs[:, side]] for side in (0, 1))
+        at, first, second = np.nonzero(_close(one[:, :, None], other[:, None, :]))
+        here, there = self._spots[pairs[at, 0], first], self._spots[pairs[at, 1], second]
+        near = _nearby(here, there) & (keypoints.SYMMETRY[here >> 16, there >> 16] == symmetry[at])
+        hits = np.unique(at[near] * COUNT + first[near])
+        pair, first = np.divmod(hits, COUNT)
+        telling = 1 / np.maximum(self._hits[pairs[pair, 0], first], 1)
+        count = np.bincount(pair, minlength=len(pairs))
+        return (count >= AGREEING) | (np.bincount(pair, telling, len(pairs)) >= TELLING)
+
+    def _count_hits(self, images: np.ndarray) -> None:
+        """Notes for each keypoint of some images how many of a few others have one like it, at its place."""
+        others = self._packed[self._others].ravel()
+        spots = self._spots[self._others].ravel()
+        for start in range(0, len(images), 32):
+            some = images[start : start + 32]
+            at, own, other = np.nonzero(_close(self._packed[some][:, :, None], others))
+            near = _nearby(self._spots[some[at], own], spots[other])
+            hits = np.unique((at[near] * COUNT + own[near]) * OTHERS + other[near] // COUNT)
+            self._hits[some] = np.bincount(hits // OTHERS, minlength=len(some) * COUNT).reshape(-1, COUNT)
 
 
-def _similar(waves: np.ndarray, top: int, left: int, rows: int) -> np.ndarray:
-    """Pairs first < second of one block of the search: int64 [P, 2]."""
-    cosines = waves[top : top + rows] @ waves[left : left + rows].T
-    flat = np.flatnonzero(cosines > SIMILAR * SCALE**2)
-    pairs = np.stack(np.divmod(flat, cosines.shape[1]), 1) + np.array([top, left])
-    return pairs[pairs[:, 0] < pairs[:, 1]]
+def _close(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Whether the codes of keypoints are alike; those that are missing are like none."""
+    apart = np.bitwise_count(keypoints.codes(one) ^ keypoints.codes(other))
+    return (apart <= keypoints.HAMMING) & (one > 0) & (other > 0)
 
 
-def _explained(fingerprints: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Those of the pairs between whose fingerprints a crop and a change of brightness leave little."""
-    parts = [pairs[start : start + ROWS] for start in range(0, len(pairs), ROWS)]
-    kept = [part[_rest(*(fingerprints[part[:, side]] for side in (0, 1))) <= REST] for part in parts]
-    return np.concatenate([pairs[:0], *kept])
+def _nearby(here: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Whether keypoints lie near each other, each in its own form."""
+    across, down = ((here >> shift & 127).astype(np.int64) - (there >> shift & 127) for shift in (0, 8))
+    return np.maximum(np.abs(across), np.abs(down)) <= keypoints.MOVED
 
 
-def _rest(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """What a small shift, growth, brightness and contrast do not explain, in parts of the contrast: float64 [P].
-
-    One step of least squares; the slopes are those of the mean of both, where the second order falls out.
-    """
-    one, other = (_standard(greys) for greys in (first, second))
-    slopes = np.gradient((one + other) / 2, axis=(2, 1))
-    axis = (np.arange(EDGE) + 0.5) / EDGE * 2 - 1
-    columns = [*slopes, slopes[0] * axis, slopes[1] * axis[:, None], one, np.ones_like(one)]
-    matrix = np.stack([_inner(column) for column in columns], 2)
-    weight = np.where(_inner(np.maximum(first, second).reshape(one.shape)) > BRIGHT, 0.03, 1.0)
-    weighted = (matrix * weight[..., None]).transpose(0, 2, 1)
-    wanted = _inner(other)[..., None]
-    answer = np.linalg.solve(weighted @ matrix + 1e-4 * np.eye(len(columns)), weighted @ wanted)
-    return np.sqrt(np.mean((weight * (wanted - matrix @ answer)[..., 0]) ** 2, 1))
+def _begins(values: np.ndarray) -> np.ndarray:
+    """bool [M]: where another value begins in a sorted array."""
+    first = np.ones(len(values), bool)
+    first[1:] = values[1:] != values[:-1]
+    return first
 
 
-def _standard(greys: np.ndarray) -> np.ndarray:
-    """Mean 0 and deviation 1; a picture without contrast is not blown up. float64 [P, EDGE, EDGE]."""
-    greys = greys.astype(np.float64)
-    greys -= greys.mean(1, keepdims=True)
-    return (greys / np.maximum(greys.std(1, keepdims=True), 4)).reshape(-1, EDGE, EDGE)
-
-
-def _inner(values: np.ndarray) -> np.ndarray:
-    """All but the outermost cells, where a crop leaves nothing to compare: [P, (EDGE - 2)^2]."""
-    return values[:, 1:-1, 1:-1].reshape(len(values), -1)
+def _ones(bits: np.uint64) -> np.uint64:
+    return (np.uint64(1) << bits) - np.uint64(1)

@@ -12,21 +12,21 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from ffdi import links
-from ffdi.data import fingerprint, images
+from ffdi.data import fingerprint, images, keypoints
 from ffdi.errors import DataError, ExperimentError
 
 BESIDE = ("-journal", "-wal", "-shm")
 """Endings of the files that SQLite writes beside its own."""
-VERSION = 3
+VERSION = 4
 """Of what a finding holds and how it is found; a store of another version is begun anew."""
 LAYOUT = (
     "DROP TABLE IF EXISTS image",
     "DROP TABLE IF EXISTS pair",
     "DROP TABLE IF EXISTS twins",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
-    "fingerprint BLOB, seal BLOB) WITHOUT ROWID",
+    "fingerprint BLOB, keypoints BLOB, seal BLOB) WITHOUT ROWID",
     "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, seal BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
-    "CREATE TABLE twins (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, seal BLOB)",
+    "CREATE TABLE twins (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, scene BLOB, seal BLOB)",
 )
 
 
@@ -38,6 +38,7 @@ class Finding(NamedTuple):
         format, mode: Pillow's names ('JPEG', 'RGB').
         width, height: in pixels, as the header has them.
         fingerprint: `fingerprint.of` of the decoded greys.
+        keypoints: `keypoints.of` of them.
     """
 
     fault: str = ""
@@ -46,6 +47,7 @@ class Finding(NamedTuple):
     width: int = 0
     height: int = 0
     fingerprint: bytes = b""
+    keypoints: bytes = b""
 
 
 def look(content: bytes) -> Finding:
@@ -55,8 +57,8 @@ def look(content: bytes) -> Finding:
         grey = images.grey(content, "")
     except DataError as error:
         return Finding(fault=error.what.strip())
-    print_ = fingerprint.of(grey).tobytes()
-    return Finding("", header.format, header.mode, header.width, header.height, print_)
+    print_, points = fingerprint.of(grey).tobytes(), keypoints.of(grey).tobytes()
+    return Finding("", header.format, header.mode, header.width, header.height, print_, points)
 
 
 class Findings:
@@ -93,11 +95,11 @@ class Findings:
     def keep_images(self, found: Iterable[tuple[bytes, Finding]]) -> None:
         """Keeps what was found in the bytes of each hash."""
         rows = [(sha256, *finding) for sha256, finding in found]
-        self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._known().update(row[0] for row in rows)
 
     def pair(self, first: bytes, second: bytes) -> str | None:
-        """How two images were found to be alike: 'exact', 'near' or ''; None where nobody has compared them."""
+        """How alike two images are: 'exact', 'near', 'scene' or ''; None where nobody has compared them."""
         row = self._one("SELECT * FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
         return row[2] if row else None
 
@@ -106,14 +108,14 @@ class Findings:
         rows = [(*sorted((first, second)), kind) for first, second, kind in found]
         self._insert("INSERT OR REPLACE INTO pair VALUES (?, ?, ?, ?)", rows)
 
-    def twins(self, images: bytes) -> tuple[bytes, bytes] | None:
+    def twins(self, images: bytes) -> tuple[bytes, bytes, bytes] | None:
         """What `keep_twins` was given for images of that digest; None where nobody has compared just these."""
         row = self._one("SELECT * FROM twins WHERE images = ?", (images,))
-        return (row[1], row[2]) if row else None
+        return (row[1], row[2], row[3]) if row else None
 
-    def keep_twins(self, images: bytes, cluster: bytes, near: bytes) -> None:
-        """Keeps which of many images show the same picture, and which of these pictures are only nearly the same."""
-        self._insert("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?)", [(images, cluster, near)])
+    def keep_twins(self, images: bytes, cluster: bytes, near: bytes, scene: bytes) -> None:
+        """Keeps which of many images show the same picture, nearly the same, and the same scene."""
+        self._insert("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?, ?)", [(images, cluster, near, scene)])
 
     def _known(self) -> set[bytes]:
         """Hashes of the images that had been looked at; read when the first one is asked for."""

@@ -75,6 +75,7 @@ class Writer:
             "width": finding.width,
             "height": finding.height,
             "fingerprint": np.frombuffer(finding.fingerprint, np.uint8),
+            "keypoints": np.frombuffer(finding.keypoints, np.uint64),
         }
         for name, value in values.items():
             record[name] = value

@@ -15,6 +15,7 @@ from ffdi.data import cache, images
 from ffdi.data.cache import Cached
 from ffdi.data.findings import Finding, Findings, look
 from ffdi.data.fingerprint import BYTES
+from ffdi.data.keypoints import COUNT
 from ffdi.data.table import Table
 from ffdi.errors import DataError
 
@@ -45,6 +46,7 @@ class Survey:
         format, mode: str [N], Pillow's names.
         width, height: int32 [N], pixels.
         fingerprint: uint8 [N, `BYTES`].
+        keypoints: uint64 [N, `COUNT`], of images that are not packed.
         faults: why an image cannot be used, by its row.
     """
 
@@ -56,6 +58,7 @@ class Survey:
     width: np.ndarray = field(init=False)
     height: np.ndarray = field(init=False)
     fingerprint: np.ndarray = field(init=False)
+    keypoints: np.ndarray = field(init=False)
     faults: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +68,7 @@ class Survey:
         self.format, self.mode = np.zeros(count, "U8"), np.zeros(count, "U8")
         self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
         self.fingerprint = np.zeros((count, BYTES), np.uint8)
+        self.keypoints = np.zeros((count, COUNT), np.uint64)
         if self.table.cached is not None:
             self._recall(self.table.cached)
 
@@ -80,10 +84,19 @@ class Survey:
             self.faults[row] = found.fault
         else:
             self.fingerprint[row] = np.frombuffer(found.fingerprint, np.uint8)
+            self.keypoints[row] = np.frombuffer(found.keypoints, np.uint64)
         self.sha256[row] = np.frombuffer(seen.sha256, np.uint8)
         self.size[row] = seen.size
         self.format[row], self.mode[row] = found.format, found.mode
         self.width[row], self.height[row] = found.width, found.height
+
+    def all_keypoints(self) -> np.ndarray:
+        """uint64 [N, `COUNT`]; those of packed images are read for it, as only a search for copies needs them."""
+        if self.table.cached is None:
+            return self.keypoints
+        whole, rows = self.keypoints.copy(), np.flatnonzero(self.table.cached.number >= 0)
+        whole[rows] = self.table.cached.seen("keypoints", rows)
+        return whole
 
     @property
     def brightness(self) -> np.ndarray:

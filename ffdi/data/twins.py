@@ -14,6 +14,8 @@ from ffdi.data import duplicates, images, likeness
 from ffdi.data.findings import Findings
 from ffdi.data.survey import Survey
 
+COPIES = ("exact", "near")
+"""Pairs that show one picture; those of kind 'scene' only belong into one fold."""
 AT_ONCE = 256
 """Pairs that are compared between two looks at what belongs together already."""
 
@@ -24,11 +26,14 @@ class Twins:
 
     Attributes:
         cluster: int64 [N]: images of one number show the same picture.
-        near: numbers of clusters that hold more than equal pixels: another crop, size, brightness or compression.
+        near: numbers of clusters that hold more than equal pixels: another crop, size, colour or compression.
+        scene: int64 [N]: images of one number show one scene, a picture's copies among them; whatever is joined by a
+            chain of such pairs has one number.
     """
 
     cluster: np.ndarray
     near: frozenset[int]
+    scene: np.ndarray
 
 
 def remembered(surveys: Sequence[Survey], findings: Findings) -> Twins | None:
@@ -36,8 +41,8 @@ def remembered(surveys: Sequence[Survey], findings: Findings) -> Twins | None:
     known = findings.twins(_digest(surveys))
     if known is None:
         return None
-    cluster, near = (np.frombuffer(part, np.int64) for part in known)
-    return Twins(cluster, frozenset(near.tolist()))
+    cluster, near, scene = (np.frombuffer(part, np.int64) for part in known)
+    return Twins(cluster, frozenset(near.tolist()), scene)
 
 
 def _digest(surveys: Sequence[Survey]) -> bytes:
@@ -50,7 +55,7 @@ def _digest(surveys: Sequence[Survey]) -> bytes:
 
 @dataclass
 class Search:
-    """Looks for twins among the images of some surveys: first by fingerprint, then by a close look at each pair."""
+    """Looks for twins among the images of some surveys: first by keypoints, then by a close look at each pair."""
 
     surveys: Sequence[Survey]
     findings: Findings
@@ -71,14 +76,14 @@ class Search:
     @property
     def steps(self) -> int:
         """How many steps `candidates` takes at most."""
-        rows = -(-self.files // duplicates.ROWS)
-        return 1 + rows * (rows + 1) // 2
+        return duplicates.steps(self.files)
 
     def candidates(self) -> Iterator[int | np.ndarray]:
-        """Compares fingerprints: yields how many steps are done after each, and the pairs int64 [P, 2] last."""
+        """Compares keypoints: yields how many steps are done after each, and the pairs int64 [P, 2] last."""
         prints = np.concatenate([survey.fingerprint for survey in self.surveys])[self._first]
+        points = np.concatenate([survey.all_keypoints() for survey in self.surveys])[self._first]
         pairs = [np.empty((0, 2), np.int64)]
-        for found in duplicates.candidates(prints, self.threads):
+        for found in duplicates.candidates(prints, points, self.threads):
             pairs.append(found)
             yield len(pairs) - 1
         yield np.concatenate(pairs)
@@ -94,15 +99,15 @@ class Search:
                 looked = [(*pair, kind) for pair, kind in zip(apart, pool.map(self._kind, apart), strict=True)]
                 self.findings.keep_pairs((self._hash(one), self._hash(two), kind) for one, two, kind in looked)
                 found += [pair for pair in looked if pair[2]]
-                root = duplicates.clusters(self.files, np.array([pair[:2] for pair in found], np.int64))
+                root = self._joined(found, COPIES)
                 yield start + len(helping)
-        twins = self._twins(root, found)
+        twins = self._twins(found)
         near = np.array(sorted(twins.near), np.int64)
-        self.findings.keep_twins(_digest(self.surveys), twins.cluster.tobytes(), near.tobytes())
+        self.findings.keep_twins(_digest(self.surveys), twins.cluster.tobytes(), near.tobytes(), twins.scene.tobytes())
         yield twins
 
     def _kind(self, pair: list[int]) -> str:
-        """'exact', 'near', or '' for two files."""
+        """'exact', 'near', 'scene', or '' for two files."""
         known = self.findings.pair(self._hash(pair[0]), self._hash(pair[1]))
         return likeness.compare(*(images.read(self._path(file)) for file in pair)) or "" if known is None else known
 
@@ -117,8 +122,19 @@ class Search:
             row -= len(survey.table)
         raise IndexError(file)
 
-    def _twins(self, root: np.ndarray, found: list[tuple[int, int, str]]) -> Twins:
+    def _joined(self, found: list[tuple[int, int, str]], kinds: tuple[str, ...]) -> np.ndarray:
+        """int64 [files]: the clusters that pairs of these kinds make."""
+        pairs = [pair[:2] for pair in found if pair[2] in kinds]
+        return duplicates.clusters(self.files, np.array(pairs, np.int64))
+
+    def _twins(self, found: list[tuple[int, int, str]]) -> Twins:
+        root = self._joined(found, COPIES)
+        near = frozenset(int(root[one]) for one, _, kind in found if kind == "near")
+        return Twins(self._spread(root), near, self._spread(self._joined(found, (*COPIES, "scene"))))
+
+    def _spread(self, root: np.ndarray) -> np.ndarray:
+        """int64 [N]: a number of each file given to all images that have it."""
         total = sum(len(survey.table) for survey in self.surveys)
-        cluster = np.arange(self.files, self.files + total)  # what cannot be used is like nothing else
-        cluster[self._usable] = root[self._file]
-        return Twins(cluster, frozenset(int(root[one]) for one, _, kind in found if kind == "near"))
+        spread = np.arange(self.files, self.files + total)  # what cannot be used is like nothing else
+        spread[self._usable] = root[self._file]
+        return spread

@@ -57,8 +57,8 @@ def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
     if (known := twins.remembered(surveys, findings)) is not None:
         return known
     search = Search(surveys, findings, threads)
-    with console.bar("comparing fingerprints", search.steps, counted=False) as bar:
-        pairs = _last(search.candidates(), bar, "comparing fingerprints")
+    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
+        pairs = _last(search.candidates(), bar, "comparing keypoints")
     with console.bar("comparing pictures", len(pairs)) as bar:
         return _last(search.twins(pairs), bar, "comparing pictures")
 
@@ -84,12 +84,26 @@ def _show(diagnosis: Diagnosis) -> None:
         if copies["pictures"]
         else "no two images show the same picture"
     )
+    _show_scenes(content["scenes"])
     for picture in copies["pictures"][:NAMED]:
         console.say(f"  {picture['kind']}: {' = '.join(picture['images'])}")
     if len(copies["pictures"]) > NAMED:
         console.say(f"  ... and {len(copies['pictures']) - NAMED} more in doctor.json")
     if any(content["shortcuts"].values()):
         _show_shortcuts(content["shortcuts"])
+
+
+def _show_scenes(scenes: dict[str, Any]) -> None:
+    if scenes["scenes"]:
+        console.say(
+            f"scenes that several pictures show (covered in part, neighbouring frames, a frame and its fake): "
+            f"{scenes['scenes']}, with {scenes['images']} images; they are no fault, and stay in one fold"
+        )
+    if scenes["suspicious"]:
+        console.warn(
+            f"one of these scenes has {scenes['largest']} images, which all stand in one fold; if they do not "
+            "belong together, name your own groups in groups.csv"
+        )
 
 
 def _show_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> None:

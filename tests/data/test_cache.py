@@ -214,4 +214,4 @@ def test_batches_are_the_same_from_cache_and_files(
 def test_kinds_of_caches_lie_in_folders_of_their_own() -> None:
     kinds = {cache.kind(one) for one in (None, Framing(16), Framing(32), Framing(16, "pad"))}
     assert len(kinds) == 4
-    assert "bytes-1" in kinds
+    assert "bytes-2" in kinds

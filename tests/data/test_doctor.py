@@ -29,9 +29,15 @@ def survey(split: str, names: str, target: str | None, group: list[str] | None =
     return made
 
 
-def diagnosed(surveys: list[Survey], cluster: list[int] | None = None, near: set[int] | None = None) -> Diagnosis:
+def diagnosed(
+    surveys: list[Survey],
+    cluster: list[int] | None = None,
+    near: set[int] | None = None,
+    scene: list[int] | None = None,
+) -> Diagnosis:
     total = sum(len(one.table) for one in surveys)
-    twins = Twins(np.arange(total) if cluster is None else np.array(cluster), frozenset(near or ()))
+    copies = np.arange(total) if cluster is None else np.array(cluster)
+    twins = Twins(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
     return doctor.diagnose(Path("/data"), {one.table.split: one for one in surveys}, twins)
 
 
@@ -107,6 +113,22 @@ def test_copies_with_one_label_in_one_split_are_no_fault_but_a_group() -> None:
     assert group is not None
     assert group.tolist() == ["a", "b", "a", "d", "e", "b"]
     assert diagnosis.usable("train").target is not None
+
+
+def test_a_scene_in_two_splits_and_with_both_labels_is_no_fault_but_a_group() -> None:
+    surveys = [survey("train", "abcd", "0101"), survey("test", "ef", None)]
+    diagnosis = diagnosed(surveys, [0, 1, 2, 3, 4, 5], scene=[0, 0, 2, 3, 0, 5])
+    diagnosis.check([])
+    group = diagnosis.usable("train").group
+    assert group is not None
+    assert group.tolist() == ["a", "a", "c", "d"]
+    assert diagnosis.to_json()["scenes"] == {"scenes": 1, "images": 3, "largest": 3, "suspicious": False}
+
+
+def test_a_scene_of_very_many_images_is_suspicious() -> None:
+    names = "".join(chr(0x4E00 + row) for row in range(doctor.LARGE + 1))
+    scenes = diagnosed([survey("train", names, "01" * 50 + "0")], scene=[0] * len(names)).scenes()
+    assert (scenes["largest"], scenes["suspicious"]) == (len(names), True)
 
 
 def test_given_groups_that_share_a_picture_become_one() -> None:

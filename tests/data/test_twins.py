@@ -67,6 +67,18 @@ def test_copies_are_found_across_tables_and_encodings(tmp_path: Path, findings: 
     assert result.near == {int(result.cluster[0])}
 
 
+def test_a_scene_is_no_copy_and_has_a_number_of_its_own(tmp_path: Path, findings: Findings) -> None:
+    covered = portrait(0).copy()
+    covered[:60, :60] = (200, 40, 90)
+    table = folder(tmp_path / "train", {"0.png": portrait(0), "1.png": covered, "2.png": jpeg(portrait(0), 80)})
+    result = searched([table], findings)
+    assert together(result, 0) == [0, 2]
+    assert len(set(result.scene.tolist())) == 1
+    again = twins.remembered([survey_of(table, findings)], findings)
+    assert again is not None
+    assert again.scene.tolist() == result.scene.tolist()
+
+
 def test_what_cannot_be_used_is_like_nothing(tmp_path: Path, findings: Findings) -> None:
     table = folder(tmp_path / "train", {"0.png": portrait(0), "1.png": portrait(1)})
     for name in ("2.png", "3.png"):
