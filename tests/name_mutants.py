@@ -30,6 +30,7 @@ from markdown_it import MarkdownIt
 
 from ffdi import console
 from ffdi.app import server
+from ffdi.app.worker import Worker
 from ffdi.config import DataConfig
 from ffdi.data import attributes, columns, dataset, folds, landmarks, roster, table
 from ffdi.data.table import Table
@@ -732,8 +733,8 @@ def _say(name: str) -> None:
 
 def served(names: Sequence[str]) -> list[Result]:
     """As the img_name of a request."""
-    judge = SimpleNamespace(score=lambda _, name: {"img_name": name, "y_pred": "0.5"}, look=None)
-    app = server.app(judge, server.Limits("127.0.0.1", 100))  # type: ignore[arg-type]
+    judge = SimpleNamespace(score=lambda _content, name, _check: {"img_name": name, "y_pred": "0.5"}, look=None)
+    app = server.app(judge, server.Limits("127.0.0.1", 100), Worker(1))  # type: ignore[arg-type]
 
     def ask(name: str) -> str:
         status, content = asyncio.run(_post(app, f"img_name={quote(name, safe='')}"))
@@ -760,7 +761,9 @@ async def _post(app: Any, query: str) -> tuple[int, str]:
     given = iter([{"type": "http.request", "body": b"x", "more_body": False}])
 
     async def receive() -> Any:
-        return next(given, {"type": "http.disconnect"})
+        if (message := next(given, None)) is None:
+            await asyncio.Event().wait()  # who asks stays until the answer has come
+        return message
 
     async def send(message: Any) -> None:
         sent.append(message)
