@@ -617,7 +617,7 @@ def on_serve(names: list[str]) -> list[str]:
 
 def offered(names: list[str]) -> str:
     judge = SimpleNamespace(name=", ".join(names), oof_auc=dict.fromkeys(names, 0.5))
-    return template.render("serve.html.j2", judge=judge, nonce="n", megabytes=1.0)
+    return template.render("serve.html.j2", judge=judge, nonce="n", bytes=10**6, pixels=10**6)
 
 
 def on_chart(names: list[str]) -> list[str]:
