@@ -98,7 +98,7 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
         assert pair.fold.nunique() == 1
         assert pair.group.nunique() == 1
     scores = json.loads((workspace / "experiments" / "tiny" / "metrics.json").read_text())
-    assert scores["interval_rule"].startswith("bootstrap of whole groups")
+    assert scores["interval_rule"].endswith("by whole groups")
     parted = (workspace / "experiments" / "tiny" / "folds.csv").read_text().replace(f"{real[0]},0", f"{real[0]},9")
     parted = parted.replace(f"{real[0]},1", f"{real[0]},0").replace(f"{real[0]},9", f"{real[0]},1")
     path = workspace / "experiments" / "tiny" / "folds.csv"

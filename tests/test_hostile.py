@@ -24,6 +24,7 @@ import torch
 from onnx import TensorProto, helper
 
 from ffdi import documents, hashes, publish
+from ffdi.data import cache as caches
 from ffdi.deploy import vetting
 from ffdi.errors import ConfigError, ExperimentError
 from ffdi.store.workspace import Workspace
@@ -186,9 +187,9 @@ VERBS = {
 }
 UNWRITTEN = {
     "data/cache": True,
-    "data/cache/{cache}/bytes-1/.lock": False,
-    "data/cache/{cache}/bytes-1/index": False,
-    "data/cache/{cache}/bytes-1/pack": False,
+    "data/cache/{cache}/.lock": False,
+    "data/cache/{cache}/index": False,
+    "data/cache/{cache}/pack": False,
     "data/findings.sqlite-journal": False,
     "experiments/leaderboard.csv": False,
     "experiments/leaderboard.md": False,
@@ -227,7 +228,8 @@ def test_a_link_leads_no_verb_to_files_of_others(
     verb: str, trained: Path, competition: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planting.stand_in(tmp_path, monkeypatch.setattr)
-    cache = Workspace(tmp_path, tmp_path).cache_folder(competition, "bytes-1").parent.name
+    packed = Workspace(tmp_path, tmp_path).cache_folder(competition, caches.kind(None))
+    cache = f"{packed.parent.name}/{packed.name}"
     there = {path: path.is_dir() for room in planting.ROOTS for path in (trained / room).rglob("*")}
     paths = {path.relative_to(trained).as_posix(): folder for path, folder in there.items()}
     paths |= {path.replace("{cache}", cache): folder for path, folder in UNWRITTEN.items()}

@@ -52,7 +52,7 @@ def test_a_folder_that_is_a_link_itself_is_refused_unless_it_is_a_root(tmp_path:
     (tmp_path / "folder").mkdir()
     link = tmp_path / "link"
     link.symlink_to("folder")
-    with pytest.raises(ExperimentError, match="is a link to folder;"):
+    with pytest.raises(ExperimentError, match="is a link to folder,"):
         links.below(link, "a")
     assert links.below(links.root(link), "a") == tmp_path / "folder" / "a"
     (tmp_path / "circle").symlink_to("circle")
@@ -63,4 +63,6 @@ def test_a_folder_that_is_a_link_itself_is_refused_unless_it_is_a_root(tmp_path:
 def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(b"\xff\x1b[2J".decode(errors="surrogateescape"))
-    assert links.target(link) == "'\\udcff\\x1b[2J'"
+    with pytest.raises(ExperimentError) as caught:
+        links.refuse(link)
+    assert str(caught.value).splitlines()[0] == (f"{link} is a link to \\udcff\\x1b[2J, and ffdi follows no links here")

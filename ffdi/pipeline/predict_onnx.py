@@ -47,8 +47,9 @@ def run(
     described = scorers.described(workspace, export)
     model = described["files"][export.model_path.name]
     table = sources.images(workspace, names, images, data, split)
+    _check_name(output)
     path = _place(Path(output)) if output else export.scores_path
-    record_path = _record_path(path)
+    record_path = links.below(path.parent, path.with_suffix(".json").name)
     publish.check_writable(path)
     _check_own(shards.parts_of(path))
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
@@ -120,13 +121,14 @@ def _check_own(folder: Path) -> None:
     links.check(folder)
 
 
-def _record_path(path: Path) -> Path:
-    """Where it is written down what really ran."""
-    if path.suffix == ".json":
-        raise ConfigError(f"--output {path}: scores are a CSV", hint="pass --output scores.csv")
-    if said := fault(path.name):
-        raise ConfigError(f"--output {path}: its name {said}", hint="pass --output scores.csv")
-    return links.below(path.parent, path.with_suffix(".json").name)
+def _check_name(output: str | None) -> None:
+    """Refuses an --output whose name is not that of a CSV; beside it a .json says what really ran."""
+    if output is None:
+        return
+    if Path(output).suffix == ".json":
+        raise ConfigError(f"--output {output}: scores are a CSV", hint="pass --output scores.csv")
+    if said := fault(Path(output).name):
+        raise ConfigError(f"--output {output}: its name {said}", hint="pass --output scores.csv")
 
 
 def _substitute(on_error: str) -> float | None:

