@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from ffdi import memory
+from ffdi.pipeline import leaderboard
+from tests.conftest import Invoke
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,3 +46,29 @@ def test_a_limit_that_torch_does_not_fit_in_is_named() -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("error: memory is short: ")
     assert "this process may take 879 MiB of address space\nnext: raise the limit: ulimit -v unlimited" in done.stderr
+
+
+def test_a_library_that_cannot_be_loaded_is_named(
+    workspace: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_workspace: object) -> None:
+        raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")
+
+    monkeypatch.setattr(leaderboard, "run", fail)
+    answer = invoke("leaderboard")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: a library cannot be loaded: libGL.so.1: cannot open shared object file\n"
+        "next: install it again in this environment: pip install -e .\n",
+    )
+    assert workspace.is_dir()
+
+
+def test_a_fault_of_ours_keeps_its_traceback(workspace: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_workspace: object) -> None:
+        raise ImportError("cannot import name 'x' from 'ffdi.data'", name="ffdi.data")
+
+    monkeypatch.setattr(leaderboard, "run", fail)
+    with pytest.raises(ImportError):
+        invoke("leaderboard")
+    assert workspace.is_dir()
