@@ -1,4 +1,4 @@
-"""Claim: the doctor looks at images at 90 % of the rate at which all cores can read and decode them, or more, and its
+"""Claim: the doctor looks at images at 40 % of the rate at which all cores can read and decode them, or more, and its
 memory does not grow by more than 2 kB an image.
 
     python benchmarks/doctor_rate.py [--files 150000] [--kinds 300]
