@@ -641,7 +641,7 @@ def executed(text: str) -> list[tuple[Any, ...]]:
         "run": lambda *words: calls.append(words),
         "bring": lambda *paths: calls.append(paths),
         "shutil": SimpleNamespace(copy=lambda *paths: calls.append(paths)),
-        **{"WORK": PurePosixPath("/work"), "BUNDLE": PurePosixPath("/bundle")},
+        **{"WORK": PurePosixPath("/kaggle/working"), "BUNDLE": PurePosixPath("/bundle")},
         "INPUT": SimpleNamespace(rglob=lambda _: []),
     }
     for number, cell in enumerate(cells[1:]):
@@ -656,7 +656,7 @@ def in_training(name: str) -> str:
     calls = executed(notebook.training(name, [name, "other"], "11h"))
     flags = ("--experiment", name, "--experiment", "other")
     data = "/kaggle/input/FOLDER"
-    work = PurePosixPath("/work")
+    work = PurePosixPath("/kaggle/working")
     expected: list[tuple[Any, ...]] = [
         (PurePosixPath("/bundle/weights"), work / "weights"),
         ("invoke", "train-folds", *flags, "--data", data, "--max-time", "11h"),
@@ -664,7 +664,7 @@ def in_training(name: str) -> str:
             ("invoke", verb, *flags, "--name", name, "--data", data)
             for verb in ("ensemble-submit", "export-onnx", "report")
         ),
-        (work / f"exports/{name}/submission.csv", "/work/submission.csv"),
+        (work / f"exports/{name}/submission.csv", "/kaggle/working/submission.csv"),
     ]
     return name if calls == expected else repr(calls)
 
@@ -672,9 +672,9 @@ def in_training(name: str) -> str:
 def in_inference(name: str) -> str:
     """What a notebook scores with."""
     calls = executed(notebook.inference(name))
-    images, output = "/kaggle/input/FOLDER", "/work/submission.csv"
+    images, output = "/kaggle/input/FOLDER", "/kaggle/working/submission.csv"
     expected: list[tuple[Any, ...]] = [
-        (PurePosixPath("/bundle/export"), PurePosixPath("/work") / f"exports/{name}"),
+        (PurePosixPath("/bundle/export"), PurePosixPath("/kaggle/working") / f"exports/{name}"),
         ("invoke", "predict-onnx", "--experiment", name, "--images", images, "--output", output),
     ]
     return name if calls == expected else repr(calls)

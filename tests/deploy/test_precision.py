@@ -31,6 +31,12 @@ def converted(name: str, model: onnx.ModelProto, folder: Path) -> Path:
     return path
 
 
+def has_vnni() -> bool:
+    """Whether this CPU adds products of 8 bits in 32; assumed where nobody says what it has."""
+    known = Path("/proc/cpuinfo")
+    return not known.is_file() or "vnni" in known.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "apart", "smaller"), [("fp16", 0.01, 1.7), ("int8", 0.2, 2.5), ("int8+fp32", 0.15, 2.5)]
 )
@@ -42,7 +48,8 @@ def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
     batch = images(40, seed=9, size=40)
     before, after = (serving.RUNTIMES[runtime].open(path, 0, Load(40, 1, 1)).run(batch) for path in (whole, less))
     assert 0 < np.abs(before - after).max() < apart
-    assert np.corrcoef(before, after)[0, 1] > 0.9  # 0.97 where the CPU has VNNI; else sums of 8-bit products saturate
+    saturates = name == "int8" and not has_vnni()  # sums of 8-bit products, where a CPU adds them in 16 bits
+    assert np.corrcoef(before, after)[0, 1] > (0.9 if saturates else 0.97)
     assert whole.stat().st_size > smaller * less.stat().st_size
 
 
