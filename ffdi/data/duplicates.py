@@ -44,7 +44,7 @@ CHUNK = 1 << 17
 """Codes that are compared at once: they fit into a processor's cache."""
 PARTS = 16
 """Pairs are counted in as many parts, by their first image."""
-LOT = 1 << 24
+LOT = 1 << 25
 """Keypoints up to which all matches are held at once; beyond, those of one lot of the images after the other."""
 PAIRS = 512
 """Pairs whose keypoints are all compared at once."""
