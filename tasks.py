@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from invoke import Context, Task, task
 from invoke.exceptions import Exit
 
-from ffdi import hints, memory
+from ffdi.core import hints, memory
 
 if TYPE_CHECKING:
-    from ffdi.errors import FFDIError
-    from ffdi.pipeline.engines import Engine
-    from ffdi.store.workspace import Workspace
+    from ffdi.commands.shared.engines import Engine
+    from ffdi.core.errors import FFDIError
+    from ffdi.experiments.workspace import Workspace
 
 DEFAULT = "quickstart"
 EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
@@ -84,7 +84,7 @@ def verb(
 @verb(help={"experiment": EXPERIMENT, "data": DATA, "accept": ACCEPT})
 def doctor(experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
     """Look at every image for what would spoil a run."""
-    from ffdi.pipeline import doctor
+    from ffdi.commands import doctor
 
     doctor.run(_workspace(), experiment, data=data or None, accept=accept or None)
 
@@ -99,7 +99,7 @@ def doctor(experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
 )
 def cache(experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: bool = False) -> None:
     """Pack all images into one file, which is faster to read."""
-    from ffdi.pipeline import cache
+    from ffdi.commands import cache
 
     cache.run(_workspace(), experiment, data=data or None, yes=yes, fresh=fresh)
 
@@ -137,7 +137,7 @@ def train_folds(
     max_time: str = "",
 ) -> None:
     """Train k folds and score every image out of fold."""
-    from ffdi.pipeline import train_folds
+    from ffdi.commands import train_folds
 
     train_folds.run(
         _workspace(),
@@ -174,8 +174,8 @@ def find_lr(
     accept: str = "",
 ) -> None:
     """Find a learning rate, with a picture of the losses."""
-    from ffdi.pipeline import find_lr
-    from ffdi.pipeline.planning import Flags
+    from ffdi.commands import find_lr
+    from ffdi.commands.shared.planning import Flags
 
     find_lr.run(
         _workspace(),
@@ -218,8 +218,8 @@ def sweep(
     max_time: str = "",
 ) -> None:
     """Search a few keys on one fold; losing trials end early."""
-    from ffdi.pipeline import sweep
-    from ffdi.pipeline.planning import Flags
+    from ffdi.commands import sweep
+    from ffdi.commands.shared.planning import Flags
 
     sweep.run(
         _workspace(),
@@ -253,7 +253,7 @@ def score(
     workers: str = "",
 ) -> None:
     """Score the out-of-fold predictions again."""
-    from ffdi.pipeline import score
+    from ffdi.commands import score
 
     score.run(
         _workspace(),
@@ -277,7 +277,7 @@ def report(
     name: str = "",
 ) -> None:
     """Write one page of scores, charts and telling images."""
-    from ffdi.pipeline import report
+    from ffdi.commands import report
 
     report.run(_workspace(), experiment or [DEFAULT], data=data or None, device=device, name=name or None)
 
@@ -302,7 +302,7 @@ def ensemble_submit(
     name: str = "",
 ) -> None:
     """Average all folds into a submission CSV."""
-    from ffdi.pipeline import ensemble_submit
+    from ffdi.commands import ensemble_submit
 
     ensemble_submit.run(
         _workspace(),
@@ -337,7 +337,7 @@ def submit(
     dry_run: bool = False,
 ) -> None:
     """Send a submission to Kaggle, through the gate."""
-    from ffdi.pipeline import submit
+    from ffdi.commands import submit
 
     submit.run(
         _workspace(),
@@ -371,7 +371,7 @@ def export_onnx(
     runtimes: str = "",
 ) -> None:
     """Put all folds into one ONNX graph, proven equal."""
-    from ffdi.pipeline import export_onnx
+    from ffdi.commands import export_onnx
 
     export_onnx.run(
         _workspace(),
@@ -415,7 +415,7 @@ def predict_onnx(
     selftest: bool = False,
 ) -> None:
     """Score images with the ONNX graph, without torch."""
-    from ffdi.pipeline import predict_onnx
+    from ffdi.commands import predict_onnx
 
     if selftest:
         predict_onnx.selftest(_workspace(), experiment or [DEFAULT], device=device, name=name or None)
@@ -454,7 +454,7 @@ def serve(
     max_mb: str = "",
 ) -> None:
     """Show scores and heat maps in a browser."""
-    from ffdi.pipeline import serve
+    from ffdi.commands import serve
 
     serve.run(
         _workspace(),
@@ -477,7 +477,7 @@ def serve(
 )
 def kaggle_bundle(experiment: list[str] | None = None, name: str = "", wheels: bool = False) -> None:
     """Make one folder for offline Kaggle notebooks."""
-    from ffdi.pipeline import kaggle_bundle
+    from ffdi.commands import kaggle_bundle
 
     kaggle_bundle.run(_workspace(), experiment or [DEFAULT], name=name or None, with_wheels=wheels)
 
@@ -485,7 +485,7 @@ def kaggle_bundle(experiment: list[str] | None = None, name: str = "", wheels: b
 @verb()
 def leaderboard() -> None:
     """Show all experiments beside each other."""
-    from ffdi.pipeline import leaderboard
+    from ffdi.commands import leaderboard
 
     leaderboard.run(_workspace())
 
@@ -496,28 +496,28 @@ def leaderboard() -> None:
 )
 def verify(experiment: list[str] | None = None, name: str = "") -> None:
     """Check every file against the hash it was written with."""
-    from ffdi.pipeline import verify
+    from ffdi.commands import verify
 
     verify.run(_workspace(), experiment or [], name=name or None)
 
 
 def _workspace() -> Workspace:
-    from ffdi.store.workspace import Workspace
+    from ffdi.experiments.workspace import Workspace
 
     return Workspace.of(Path(__file__).resolve().parent)
 
 
 def _engine(engine: str, address: str, jobs: str, ranks: str) -> Engine:
     """Where folds are trained, as the flags of ENGINE have it."""
-    from ffdi.pipeline.engines import Engine
+    from ffdi.commands.shared.engines import Engine
 
     return Engine(engine, address or None, _count("jobs", jobs, 1), _count("ranks", ranks, 1) or 1)
 
 
 def _check_text(flags: Mapping[str, Any]) -> None:
     """Refuses flags that no file of ffdi could hold; Linux lets any bytes be words of a command."""
-    from ffdi import names
-    from ffdi.errors import ConfigError
+    from ffdi.core import names
+    from ffdi.core.errors import ConfigError
 
     for name, value in flags.items():
         for word in value if isinstance(value, list) else [value]:
@@ -528,7 +528,7 @@ def _check_text(flags: Mapping[str, Any]) -> None:
 
 def _count(flag: str, value: str, least: int = 0) -> int | None:
     """invoke would print a traceback for a bad number, so flags that count are read as words."""
-    from ffdi.errors import ConfigError
+    from ffdi.core.errors import ConfigError
 
     if not value:
         return None
@@ -557,7 +557,7 @@ def _speak(body: Callable[[], None]) -> None:
 def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
     """Runs a verb and says nothing before its end, but for what it announces: all that it came to in a line, or only
     what is amiss."""
-    from ffdi import console
+    from ffdi.core import console
 
     def announce(facts: Mapping[str, str]) -> None:
         print(console.as_json(verb=name, **facts) if json else "\n".join(facts.values()), flush=True)
@@ -576,8 +576,8 @@ def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
 
 def _ended(body: Callable[[], None]) -> Ending | None:
     """Why a verb could not go on, where a person can do something about it; a fault of ours keeps its traceback."""
-    from ffdi.errors import ConfigError, FFDIError
-    from ffdi.stopping import Stopped
+    from ffdi.core.errors import ConfigError, FFDIError
+    from ffdi.core.signals import Stopped
 
     try:
         body()

@@ -23,13 +23,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi import config as configs
-from ffdi.config import Config
-from ffdi.data import dataset, loader
-from ffdi.store.checkpoint import Checkpoints
-from ffdi.training import detector, device, fold
-from ffdi.training.fit import Step, fit
-from ffdi.training.saving import Saving
+from ffdi.config import schema as configs
+from ffdi.config.schema import Config
+from ffdi.data.labels import layout
+from ffdi.data.loading import loader
+from ffdi.experiments.checkpoint import Checkpoints
+from ffdi.models import detector
+from ffdi.training import fold
+from ffdi.training.checkpointing import Saving
+from ffdi.training.loop import Step, fit
+from ffdi.training.runtime import device
 from ffdi.training.state import State
 
 IMAGES = 320
@@ -63,7 +66,7 @@ class Timed(Saving):
 def cost(root: Path, config: Config, seconds: float) -> None:
     """Trains for so long and prints what went into checkpoints."""
     where = device.choose("auto", config.train.precision, 0)
-    table = dataset.find(root / "data", config.data).split("train")
+    table = layout.find(root / "data", config.data).split("train")
     state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
     batches, reading = (
         loader.training(table, config, fold=0, supply=loader.Supply()),

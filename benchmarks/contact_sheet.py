@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ffdi.data.images import Framing
-from ffdi.forge import portraits
-from ffdi.forge.fakes import KINDS
-from ffdi.forge.manipulations import MANIPULATIONS
-from ffdi.store.workspace import Workspace
+from ffdi.data.images.decode import Framing
+from ffdi.demo import portraits
+from ffdi.experiments.workspace import Workspace
+from ffdi.synthetic.fakes import KINDS
+from ffdi.synthetic.manipulations import MANIPULATIONS
 
 PROJECT = Path(__file__).resolve().parent.parent
 FOLDER = Workspace.of(PROJECT).root / "data" / "quickstart"

@@ -24,12 +24,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ffdi import machine
-from ffdi.data import images, survey
-from ffdi.data import table as tables
-from ffdi.data.findings import Findings
-from ffdi.data.table import Table
-from ffdi.forge import portraits
+from ffdi.core import machine
+from ffdi.data.images import decode
+from ffdi.data.inspection import scan
+from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.labels import table as tables
+from ffdi.data.labels.table import Table
+from ffdi.demo import portraits
 
 HELPING = 4096
 CONFIG = '[data]\nroot = "links"\n[model]\nbackbone = "test_resnet"\npretrained = false\n'
@@ -94,16 +95,16 @@ def turns(table: Table, root: Path, helpings: int = 12) -> None:
 
 def decoded(table: Table, threads: int) -> None:
     """Reads and decodes all images, and forgets them."""
-    handfuls = [range(first, first + survey.HANDFUL) for first in range(0, len(table), survey.HANDFUL)]
+    handfuls = [range(first, first + scan.HANDFUL) for first in range(0, len(table), scan.HANDFUL)]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda rows: [images.read(table.path(row)).shape for row in rows], handfuls):
+        for _ in pool.map(lambda rows: [decode.read(table.path(row)).shape for row in rows], handfuls):
             pass
 
 
 def looked_at(table: Table, findings: Findings, threads: int) -> None:
     """The doctor's look at all images, as its verb takes it."""
-    looked = survey.Survey(table)
-    for seen in survey.examine(table, findings, threads):
+    looked = scan.Survey(table)
+    for seen in scan.examine(table, findings, threads):
         looked.record(seen)
 
 

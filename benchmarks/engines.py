@@ -26,8 +26,8 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from ffdi import hashes
-from ffdi import machine as machines
+from ffdi.core import hashes
+from ffdi.core import machine as machines
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi import console
-from ffdi.blend import Blend
-from ffdi.pipeline import lists
-from ffdi.scoring import differences
-from ffdi.scoring.ensemble import sigmoid
-from ffdi.store.workspace import Workspace
+from ffdi.commands.shared import lists
+from ffdi.core import console
+from ffdi.ensemble.combine import sigmoid
+from ffdi.ensemble.group import Blend
+from ffdi.evaluation import differences
+from ffdi.experiments.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parent.parent
 

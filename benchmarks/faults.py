@@ -36,8 +36,8 @@ import numpy as np
 os.environ["OMP_NUM_THREADS"] = "1"  # two verbs side by side
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
-from ffdi.errors import ExperimentError
-from ffdi.store.experiment import Experiment
+from ffdi.core.errors import ExperimentError
+from ffdi.experiments.experiment import Experiment
 from tests import conftest, faults, planting, test_faults, test_flips
 from tests.faults import Ended, Fault
 

@@ -22,9 +22,9 @@ from typing import Any
 
 import onnx
 
-from ffdi.deploy import vetting
-from ffdi.errors import ExperimentError
-from tests.deploy.test_vetting import SIZE, crowded, endless, folded, for_three
+from ffdi.core.errors import ExperimentError
+from ffdi.inference import onnx_safety
+from tests.inference.test_onnx_safety import SIZE, crowded, endless, folded, for_three
 
 HOSTILE = {"folded": folded, "for three": for_three, "crowded": lambda: crowded(60_000_000), "endless": endless}
 ONE = "--one"
@@ -38,12 +38,12 @@ def vetted(path: Path) -> dict[str, Any]:
         size = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[1].dim_value
     before, start, said = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), "passed"
     try:
-        vetting.check(path, size)
+        onnx_safety.check(path, size)
     except ExperimentError as error:
         said = error.what.removeprefix(f"{path} ")
     seconds = time.perf_counter() - start
     own, child = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    bounds = vetting.bounds(path.stat().st_size, size)
+    bounds = onnx_safety.bounds(path.stat().st_size, size)
     return {
         "said": said,
         "seconds": seconds,

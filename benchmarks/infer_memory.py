@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.deploy import shards
+from ffdi.inference import shards
 
 KINDS = 300
 

@@ -38,18 +38,19 @@ from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ffdi import machine
-from ffdi.config import Config
-from ffdi.data import table as tables
-from ffdi.data.images import Framing
-from ffdi.data.table import Table
-from ffdi.deploy import export, infer, precision, serving
-from ffdi.deploy.runtime import Load, OpenGraph
-from ffdi.forge import portraits
-from ffdi.scoring import ensemble
-from ffdi.scoring.calibration import Calibration
-from ffdi.training import detector
-from ffdi.training.detector import Scorer
+from ffdi.config.schema import Config
+from ffdi.core import machine
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels import table as tables
+from ffdi.data.labels.table import Table
+from ffdi.demo import portraits
+from ffdi.ensemble import combine
+from ffdi.ensemble.calibration import Calibration
+from ffdi.export import onnx, quantize
+from ffdi.inference import predict, select
+from ffdi.inference.backend import Load, OpenGraph
+from ffdi.models import detector
+from ffdi.models.detector import Scorer
 
 CORES = machine.cores()
 LONGER = 4
@@ -116,14 +117,14 @@ def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]
     """One graph of all folds in fp32, and one in int8."""
     members = {f"fold_{fold}": one for fold, one in enumerate(networks)}
     weights = np.full(len(members), 1 / len(members))
-    graph = export.Graph(members, weights, ensemble.equal("mean", 1), Calibration("none")).eval()
+    graph = onnx.Graph(members, weights, combine.equal("mean", 1), Calibration("none")).eval()
     started = time.perf_counter()
-    model = export.to_onnx(graph, size)
+    model = onnx.to_onnx(graph, size)
     drawn = np.stack([cv2.resize(draw(number, 256), (size, size)) for number in range(32)])
     paths = {}
     for name in ("fp32", "int8"):
         paths[name] = root / f"{name}.onnx"
-        export.save(precision.convert(name, model, lambda: drawn), paths[name], {})
+        onnx.save(quantize.convert(name, model, lambda: drawn), paths[name], {})
         print(f"graph in {name}: {time.perf_counter() - started:.1f} s")
     return paths
 
@@ -163,7 +164,7 @@ def throughput(
     for kind, path in models.items():
         table = few if kind == "fp32" else many
         pixels = np.stack([Framing(size).load(table.path(row)) for row in range(len(table))])
-        for name, runtime in serving.RUNTIMES.items():
+        for name, runtime in select.RUNTIMES.items():
             if not runtime.offered or runtime.missing(0):
                 continue
             graph = runtime.open(path, 0, Load(MANY, CORES, 1))
@@ -191,7 +192,7 @@ def alone(graph: OpenGraph, pixels: np.ndarray) -> None:
 
 def ffdi(graph: OpenGraph, table: Table, size: int) -> None:
     """What predict-onnx does between opening and writing."""
-    for _ in infer.scores(table, [range(len(table))], Framing(size), graph, CORES):
+    for _ in predict.scores(table, [range(len(table))], Framing(size), graph, CORES):
         pass
 
 
@@ -292,7 +293,7 @@ def latency(networks: Sequence[Scorer], models: dict[str, Path], size: int, repe
 
     ways = {"torch": Way(1, eager)}
     for kind, path in models.items():
-        for name, runtime in serving.RUNTIMES.items():
+        for name, runtime in select.RUNTIMES.items():
             if runtime.offered and not runtime.missing(0):
                 graph = runtime.open(path, 0, Load(1, 1, CORES))
                 ways[f"{name} {kind}"] = Way(1, partial(graph.run, image))

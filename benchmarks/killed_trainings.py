@@ -35,7 +35,7 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"  # two trials side by side
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
-from ffdi import hashes
+from ffdi.core import hashes
 from tests import conftest, faults
 
 WEIGHTS = ("state_dict", "model")

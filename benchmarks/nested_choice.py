@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffdi.scoring import ensemble, metrics, selection, tally
-from ffdi.scoring.selection import Choice
+from ffdi.ensemble import combine, selection
+from ffdi.ensemble.selection import Choice
+from ffdi.evaluation import metrics, score_counts
 
 TRIALS = 200
 IMAGES = 1500
@@ -70,11 +71,11 @@ def trial(rng: np.random.Generator, signals: list[float], images: int = IMAGES, 
     logits = (draw(rng, signals, target) + offset).reshape(-1, fresh)
     folds = [FOLDS] * len(signals)
     chosen = choice.combination.combine(logits, folds)
-    return Trial(choice, _auc(target, chosen) - _auc(target, ensemble.equal("mean", len(folds)).combine(logits, folds)))
+    return Trial(choice, _auc(target, chosen) - _auc(target, combine.equal("mean", len(folds)).combine(logits, folds)))
 
 
 def _auc(target: np.ndarray, y_pred: np.ndarray) -> float:
-    return float(metrics.auc(tally.count(target, y_pred)))
+    return float(metrics.auc(score_counts.count(target, y_pred)))
 
 
 def main() -> None:

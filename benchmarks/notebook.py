@@ -15,7 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from ffdi.data.table import Table
+from ffdi.data.labels.table import Table
 
 EPOCHS, BATCH, RATE, SIZE, WORKERS = 2, 40, 3e-3, 256, 4
 NORMALISE = transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

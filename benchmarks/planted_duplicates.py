@@ -30,10 +30,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffdi.config import DataConfig
-from ffdi.data import dataset, duplicates, fingerprint, images, keypoints, likeness
-from ffdi.data.images import Framing
-from ffdi.forge import portraits
+from ffdi.config.schema import DataConfig
+from ffdi.data.images import decode, fingerprint, keypoints
+from ffdi.data.images.decode import Framing
+from ffdi.data.inspection import likeness, near_duplicates
+from ffdi.data.labels import layout
+from ffdi.demo import portraits
 
 Change = Callable[[np.ndarray], np.ndarray]
 THREADS = os.cpu_count() or 1
@@ -55,7 +57,7 @@ def jpeg(quality: int) -> Change:
 
 
 def decoded(content: np.ndarray) -> np.ndarray:
-    return images.decode(content.tobytes(), "a planted copy")
+    return decode.decode(content.tobytes(), "a planted copy")
 
 
 def scaled(factor: float) -> Change:
@@ -237,9 +239,9 @@ def gathered(folder: Path | None, count: int) -> tuple[list[np.ndarray], np.ndar
     if folder is None:
         drawn = [portraits.draw(np.random.default_rng([7, index]), 224) for index in range(count)]
         return drawn, np.full(count, -1), np.full(count, "")
-    splits = dataset.find(folder, DataConfig()).splits.values()
+    splits = layout.find(folder, DataConfig()).splits.values()
     targets = [np.full(len(one), -1) if one.target is None else one.target for one in splits]
-    pictures = [images.read(one.path(index)) for one in splits for index in range(len(one))]
+    pictures = [decode.read(one.path(index)) for one in splits for index in range(len(one))]
     names = np.concatenate([one.img_name for one in splits])
     listed = folder / "groups.csv"
     rows = dict(line.split(",")[:2] for line in listed.read_text().splitlines()[1:]) if listed.is_file() else {}
@@ -254,7 +256,7 @@ def looked_at(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 def searched(prints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
     """The candidates."""
-    pairs = np.concatenate(list(duplicates.candidates(prints, points, THREADS)))
+    pairs = np.concatenate(list(near_duplicates.candidates(prints, points, THREADS)))
     return [(int(first), int(second)) for first, second in pairs]
 
 
@@ -276,7 +278,7 @@ def originals(
             f"{involved} images, {involved / len(pictures):.2%}"
         )
     joined = [found[at] for at, verdict in enumerate(verdicts) if verdict]
-    sizes = np.unique(duplicates.clusters(len(pictures), np.array(joined, np.int64)), return_counts=True)[1]
+    sizes = np.unique(near_duplicates.clusters(len(pictures), np.array(joined, np.int64)), return_counts=True)[1]
     print(f"  the largest scene: {sizes.max()} images")
     shown = [found[at] for at, verdict in enumerate(verdicts) if verdict and other[at]]
     if shown and sheet is not None:

@@ -20,13 +20,14 @@ import numpy as np
 import torch
 from scipy.stats import binomtest
 
-from ffdi.data import images
-from ffdi.data.images import Framing
-from ffdi.forge.manipulations import MANIPULATIONS
-from ffdi.pipeline import sources
-from ffdi.store.workspace import Workspace
-from ffdi.training import detector, explain
-from ffdi.training import device as devices
+from ffdi.commands.shared import sources
+from ffdi.data.images import decode
+from ffdi.data.images.decode import Framing
+from ffdi.experiments.workspace import Workspace
+from ffdi.models import detector
+from ffdi.synthetic.manipulations import MANIPULATIONS
+from ffdi.training.runtime import device as devices
+from ffdi.training.tools import gradcam
 
 PROJECT = Path(__file__).resolve().parent.parent
 QUALITY = 92
@@ -44,7 +45,7 @@ def main() -> None:
     val = sources.of_experiment(workspace, experiment, asked.data).split("val")
     assert val.target is not None
     framing = Framing.of(config.model)
-    real = [images.read(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
+    real = [decode.read(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
     device = devices.choose("cpu", None, 0)
     networks = [
         device.prepare(detector.load(config.model, folder.weights_path))
@@ -70,8 +71,8 @@ def forged(family: str, real: list[np.ndarray], framing: Framing) -> tuple[np.nd
     for number, pixels in enumerate(real):
         fake, mask = MANIPULATIONS[family](pixels, real[number - 1], rng)
         content = cv2.imencode(".jpg", fake[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-        fakes.append(framing.frame(images.decode(content, family)))
-        masks.append(cv2.resize(mask, (explain.EDGE, explain.EDGE), interpolation=cv2.INTER_AREA) > 0.5)
+        fakes.append(framing.frame(decode.decode(content, family)))
+        masks.append(cv2.resize(mask, (gradcam.EDGE, gradcam.EDGE), interpolation=cv2.INTER_AREA) > 0.5)
     return np.stack(fakes), np.stack(masks)
 
 
@@ -81,7 +82,7 @@ def play(
     """Heat maps float32 [n, 56, 56] of the fakes that a network calls so, and their masks."""
     with torch.inference_mode():
         called = network(torch.from_numpy(fakes)).numpy() > 0
-    return explain.heat(network, fakes[called], device), masks[called]
+    return gradcam.heat(network, fakes[called], device), masks[called]
 
 
 if __name__ == "__main__":

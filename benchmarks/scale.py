@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-    from ffdi.config import Config
-    from ffdi.data.loader import Batch
-    from ffdi.training.device import Device
-    from ffdi.training.recipe import Loss
+    from ffdi.config.schema import Config
+    from ffdi.data.loading.loader import Batch
+    from ffdi.training.optim import Loss
+    from ffdi.training.runtime.device import Device
     from ffdi.training.state import State
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -89,10 +89,10 @@ def make(root: Path, rows: int, links: Path | None) -> None:
                 list(pool.map(draw, [(str(folder), part.tolist()) for part in np.array_split(names, 1 + count // 500)]))
             targets = [int(row % 5 > 0) for row in range(count)]
         else:
-            from ffdi.config import Config
-            from ffdi.data import dataset
+            from ffdi.config.schema import Config
+            from ffdi.data.labels import layout
 
-            table = dataset.find(links, Config().data).split(split)
+            table = layout.find(links, Config().data).split(split)
             assert table.target is not None
             targets = [int(table.target[row]) for row in islice(cycle(range(len(table))), count)]
             for name, row in zip(names, cycle(range(len(table))), strict=False):
@@ -136,13 +136,13 @@ def first_step(root: Path, steps: int) -> str:
 
 def train(root: str, steps: int) -> None:
     """The verb in this process, with an eye on its steps."""
-    from ffdi.pipeline import train_folds
-    from ffdi.pipeline.engines import Engine
-    from ffdi.store.workspace import Workspace
-    from ffdi.training import fit
+    from ffdi.commands import train_folds
+    from ffdi.commands.shared.engines import Engine
+    from ffdi.experiments.workspace import Workspace
+    from ffdi.training import loop
 
     times, early = [], 0.0
-    step = fit.step
+    step = loop.step
 
     def watched(network: Module, state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> Tensor:
         nonlocal early
@@ -156,7 +156,7 @@ def train(root: str, steps: int) -> None:
             os._exit(0)
         return step(network, state, batch, criterion, config, device)
 
-    fit.step = watched
+    loop.step = watched
     train_folds.run(
         Workspace.of(PROJECT),
         ["scale"],

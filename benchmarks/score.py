@@ -31,17 +31,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import notebook
 
-from ffdi import config as configs
-from ffdi import machine, variants
-from ffdi.config import Config
-from ffdi.data import dataset, loader
-from ffdi.data.dataset import Dataset
-from ffdi.data.table import Table
-from ffdi.scoring import intervals, metrics, tally
-from ffdi.scoring.ensemble import sigmoid
-from ffdi.training import detector, device, fold, predict
-from ffdi.training.device import Device
-from ffdi.training.fit import Step, fit
+from ffdi.config import schema as configs
+from ffdi.config import variants
+from ffdi.config.schema import Config
+from ffdi.core import machine
+from ffdi.data.labels import layout
+from ffdi.data.labels.layout import Dataset
+from ffdi.data.labels.table import Table
+from ffdi.data.loading import loader
+from ffdi.ensemble.combine import sigmoid
+from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.models import detector
+from ffdi.training import fold, predict
+from ffdi.training.loop import Step, fit
+from ffdi.training.runtime import device
+from ffdi.training.runtime.device import Device
 from ffdi.training.state import State
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -80,7 +84,7 @@ def main() -> None:
     asked.experiment = asked.experiment or ("resnet18-fast" if asked.weights else "resnet18-scratch")
     torch.set_num_threads(machine.cores())
     for folder in asked.data:
-        found = dataset.find(folder, Config().data)
+        found = layout.find(folder, Config().data)
         print(
             f"{folder}: {len(found.split('train'))} training, {len(found.split('val'))} validation images", flush=True
         )
@@ -117,7 +121,7 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float)
     auc, *others = (judged(val, scored(state, settings, val, where, way)) for way in (None, *DISTORTIONS))
     elsewhere = float("nan")
     if asked.other:
-        other = dataset.find(asked.other, settings.data).split("val")
+        other = layout.find(asked.other, settings.data).split("val")
         elsewhere = judged(other, scored(state, settings, other, where, None))[0]
     return Result(*auc, seconds, epochs, tuple(one[0] for one in others), elsewhere)
 
@@ -186,7 +190,7 @@ def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
     """AUC with the ends of its 95 % interval, NaN where there is none."""
     assert table.target is not None
     low, high = intervals.area(table.target, y_pred, table.group) or (np.nan, np.nan)
-    return float(metrics.auc(tally.count(table.target, y_pred))), low, high
+    return float(metrics.auc(score_counts.count(table.target, y_pred))), low, high
 
 
 def show(seed: int, theirs: Result | None, ours: Result) -> None:

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.scoring import ensemble, metrics, stacking, tally
-from ffdi.scoring.ensemble import Combination
-from ffdi.scoring.panel import Panel
+from ffdi.ensemble import combine, stacking
+from ffdi.ensemble.combine import Combination
+from ffdi.ensemble.oof_matrix import Panel
+from ffdi.evaluation import metrics, score_counts
 
 TRIALS = 40
 FOLDS = 5
@@ -52,9 +53,9 @@ def trial(rng: np.random.Generator, signals: np.ndarray, world: str, images: int
     panel = Panel(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
     target = np.arange(FRESH) % 2
     logits = (draw(rng, signals, target, world, fresh=True) + offset).reshape(-1, FRESH)
-    ways = (ensemble.equal("mean", len(signals)), any_sign(panel), stacking.fit(panel, panel.folds))
+    ways = (combine.equal("mean", len(signals)), any_sign(panel), stacking.fit(panel, panel.folds))
     plain, free, bound = (
-        float(metrics.auc(tally.count(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
+        float(metrics.auc(score_counts.count(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
     )
     return [free - plain, bound - plain]
 

@@ -18,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
-from ffdi.errors import SubmissionError
-from ffdi.scoring import readback, submission
-from ffdi.scoring.direction import Direction
-from tests.scoring import mutants
+from ffdi.core.errors import SubmissionError
+from ffdi.submission import gate, readback
+from ffdi.submission.direction import Direction
+from tests.submission import mutants
 
 OUTCOMES = ("let through", "refused", "of these the same to others", "SLIPPED THROUGH")
 
@@ -44,7 +44,7 @@ def arrays(seed: int) -> Iterator[tuple[str, str]]:
         same = mutants.lawful(one)
         try:
             direction = Direction(one.reference, {})
-            content = submission.build(one.expected, one.img_name, one.y_pred, direction).content
+            content = gate.build(one.expected, one.img_name, one.y_pred, direction).content
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:

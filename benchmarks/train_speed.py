@@ -34,11 +34,11 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from ffdi.config import Config
-    from ffdi.data.loader import Batch
-    from ffdi.data.table import Table
-    from ffdi.training.device import Device
-    from ffdi.training.recipe import Loss
+    from ffdi.config.schema import Config
+    from ffdi.data.labels.table import Table
+    from ffdi.data.loading.loader import Batch
+    from ffdi.training.optim import Loss
+    from ffdi.training.runtime.device import Device
     from ffdi.training.state import State
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -76,13 +76,14 @@ def main() -> None:
 
 def write(source: Path, root: Path, edge: int) -> None:
     """The training images as JPEGs of one size, and a cache of them, files and pixels."""
-    from ffdi.config import Config
-    from ffdi.data import dataset, packing
-    from ffdi.data.cache import Store
-    from ffdi.data.findings import Findings
-    from ffdi.data.images import Framing
+    from ffdi.config.schema import Config
+    from ffdi.data.images.cache import Store
+    from ffdi.data.images.decode import Framing
+    from ffdi.data.inspection import packing
+    from ffdi.data.inspection.scan_store import Findings
+    from ffdi.data.labels import layout
 
-    table = dataset.find(source, Config().data).split("train")
+    table = layout.find(source, Config().data).split("train")
     assert table.target is not None
     folder = root / "set" / "trainset"
     folder.mkdir(parents=True)
@@ -96,7 +97,7 @@ def write(source: Path, root: Path, edge: int) -> None:
     rows = zip(table.img_name.tolist(), table.target.tolist(), strict=True)
     lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
-    found = dataset.find(folder.parent, Config().data).split("train")
+    found = layout.find(folder.parent, Config().data).split("train")
     findings = Findings(root / "findings.sqlite")
     for framing in (None, Framing(SIZE)):
         store = Store(root / f"cache-{framing}", framing)
@@ -184,9 +185,9 @@ def ours(cache: str | None) -> Callable[[argparse.Namespace], Iterator[int]]:
     """ffdi's steps, from files or from a cache of files or of pixels."""
 
     def steps(asked: argparse.Namespace) -> Iterator[int]:
-        from ffdi.data import loader
-        from ffdi.data.cache import Store
-        from ffdi.data.images import Framing
+        from ffdi.data.images.cache import Store
+        from ffdi.data.images.decode import Framing
+        from ffdi.data.loading import loader
 
         config, state, criterion, device = _training(asked, pixels=cache == "pixels")
         table = _table(asked.data)
@@ -206,7 +207,7 @@ def limit(asked: argparse.Namespace) -> Iterator[int]:
     """ffdi's steps on a batch that is there already."""
     import torch
 
-    from ffdi.data.loader import Batch
+    from ffdi.data.loading.loader import Batch
 
     config, state, criterion, device = _training(asked, pixels=False)
     images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8))
@@ -218,8 +219,10 @@ def limit(asked: argparse.Namespace) -> Iterator[int]:
 
 def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, Loss, Device]:
     """A config, a training that has not begun, its loss, and the device."""
-    from ffdi.config import Config
-    from ffdi.training import detector, device, recipe
+    from ffdi.config.schema import Config
+    from ffdi.models import detector
+    from ffdi.training import optim
+    from ffdi.training.runtime import device
     from ffdi.training.state import State
 
     config = Config.model_validate(
@@ -233,12 +236,12 @@ def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, L
     where = dataclasses.replace(device.choose("cpu", "auto", None), threads=asked.threads)
     network = where.prepare(detector.start(config, None))
     network.train()
-    return config, State.of(network, config.train, where), recipe.loss(config.train, 0.5), where
+    return config, State.of(network, config.train, where), optim.loss(config.train, 0.5), where
 
 
 def _step(state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> None:
     """All that a step of a training does."""
-    from ffdi.training.fit import step
+    from ffdi.training.loop import step
 
     step(state.detector, state, batch, criterion, config, device)
     assert state.average is not None
@@ -247,10 +250,10 @@ def _step(state: State, batch: Batch, criterion: Loss, config: Config, device: D
 
 
 def _table(root: Path) -> Table:
-    from ffdi.config import Config
-    from ffdi.data import dataset
+    from ffdi.config.schema import Config
+    from ffdi.data.labels import layout
 
-    return dataset.find(root / "set", Config().data).split("train")
+    return layout.find(root / "set", Config().data).split("train")
 
 
 def timms(script: Path, root: Path) -> float:

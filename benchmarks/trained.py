@@ -12,7 +12,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ffdi.forge import portraits
+from ffdi.demo import portraits
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAME = "five"

@@ -24,12 +24,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import score
 
-from ffdi import console, machine
-from ffdi.config import Config
-from ffdi.data import dataset
-from ffdi.data.dataset import Dataset
-from ffdi.data.table import Table
-from ffdi.scoring import differences, intervals, metrics, tally
+from ffdi.config.schema import Config
+from ffdi.core import console, machine
+from ffdi.data.labels import layout
+from ffdi.data.labels.layout import Dataset
+from ffdi.data.labels.table import Table
+from ffdi.evaluation import differences, intervals, metrics, score_counts
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
     torch.set_num_threads(machine.cores())
     for here, there in list(itertools.permutations(asked.data, 2))[: 1 if asked.one_way else None]:
         print(f"trained on {here}, scored on {there}", flush=True)
-        compare(asked, dataset.find(here, Config().data), dataset.find(there, Config().data))
+        compare(asked, layout.find(here, Config().data), layout.find(there, Config().data))
 
 
 def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
@@ -61,7 +61,7 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
     wrong = []
     for seed in map(int, asked.seeds.split(",")):
         scores = [y_pred(asked, here, unseen, seed, share) for share in (0.0, asked.share)]
-        auc = [metrics.auc(tally.count(target, one)) for one in scores]
+        auc = [metrics.auc(score_counts.count(target, one)) for one in scores]
         print(f"  seed {seed}: AUC {auc[0]:.4f} without, {auc[1]:.4f} with", flush=True)
         wrong.append([intervals.misranked(target, one) for one in scores])
     units = intervals.Units(target, group)

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from invoke import Program
 
-from ffdi import documents, hashes
+from ffdi.core import hashes, manifests
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -185,11 +185,11 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
     """Writes an export's bundle.json anew, so that it fits whatever stands there; `change` forges it further."""
     path = exports / "bundle.json"
     content = json.loads(path.read_text())
-    for key in ("schema", documents.TEXT):
+    for key in ("schema", manifests.TEXT):
         del content[key]
     content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
     change(content)
-    documents.write(path, content)
+    manifests.write(path, content)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ffdi import documents
+from ffdi.core import manifests
 from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -112,14 +112,14 @@ def _history(path: Path) -> str:
 def _manifest(path: Path) -> dict[str, Any]:
     """Without the hash of a history, which has clocks in it."""
     content: dict[str, Any] = json.loads(path.read_text())
-    del content[documents.TEXT], content["files"]["history.csv"]
+    del content[manifests.TEXT], content["files"]["history.csv"]
     return content
 
 
 def _doctor(path: Path) -> dict[str, Any]:
     """Without the place of the data, which may lie in the workspace itself."""
     content: dict[str, Any] = json.loads(path.read_text())
-    del content[documents.TEXT], content["data_root"]
+    del content[manifests.TEXT], content["data_root"]
     return content
 
 

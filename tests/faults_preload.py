@@ -2,28 +2,28 @@
 
 import sklearn.model_selection  # noqa: F401
 
-import ffdi.app.judge
-import ffdi.app.server
-import ffdi.deploy.export
-import ffdi.deploy.proving
+import ffdi.commands.cache
+import ffdi.commands.doctor
+import ffdi.commands.ensemble_submit
+import ffdi.commands.export_onnx
+import ffdi.commands.find_lr
+import ffdi.commands.kaggle_bundle
+import ffdi.commands.leaderboard
+import ffdi.commands.predict_onnx
+import ffdi.commands.report
+import ffdi.commands.serve
+import ffdi.commands.shared.shift
+import ffdi.commands.submit
+import ffdi.commands.sweep
+import ffdi.commands.train_folds
+import ffdi.commands.verify
 import ffdi.engines.local
-import ffdi.pipeline.cache
-import ffdi.pipeline.doctor
-import ffdi.pipeline.ensemble_submit
-import ffdi.pipeline.export_onnx
-import ffdi.pipeline.find_lr
-import ffdi.pipeline.kaggle_bundle
-import ffdi.pipeline.leaderboard
-import ffdi.pipeline.predict_onnx
-import ffdi.pipeline.report
-import ffdi.pipeline.serve
-import ffdi.pipeline.shift
-import ffdi.pipeline.submit
-import ffdi.pipeline.sweep
-import ffdi.pipeline.train_folds
-import ffdi.pipeline.verify
+import ffdi.export.onnx
+import ffdi.export.verify
+import ffdi.inference.judge
+import ffdi.inference.server
 import ffdi.report.plots
 import ffdi.training.fold
-import ffdi.training.profile
-import ffdi.training.range_test  # noqa: F401
+import ffdi.training.tools.lr_finder
+import ffdi.training.tools.profiler  # noqa: F401
 import tests.faults  # noqa: F401

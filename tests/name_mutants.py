@@ -28,26 +28,30 @@ import numpy as np
 import pandas as pd
 from markdown_it import MarkdownIt
 
-from ffdi import console
-from ffdi.app import server
-from ffdi.app.worker import Worker
-from ffdi.config import DataConfig
-from ffdi.data import attributes, columns, dataset, folds, landmarks, roster, table
-from ffdi.data.table import Table
-from ffdi.deploy import golden, standalone
-from ffdi.deploy.infer import Part
-from ffdi.deploy.shards import Shards
-from ffdi.errors import ConfigError, DataError, FFDIError
-from ffdi.kaggle import command, notebook
+from ffdi.commands import leaderboard, sweep
+from ffdi.commands.shared import screens
+from ffdi.config.schema import DataConfig
+from ffdi.core import console
+from ffdi.core.errors import ConfigError, DataError, FFDIError
+from ffdi.data.labels import attributes, columns, landmarks, layout, table
+from ffdi.data.labels.table import Table
+from ffdi.data.splits import folds, image_list
+from ffdi.evaluation import predictions, slices
+from ffdi.evaluation.predictions import Ledger
+from ffdi.experiments.experiment import Experiment
+from ffdi.experiments.workspace import Workspace
+from ffdi.export import standalone
+from ffdi.inference import golden, server
+from ffdi.inference.predict import Part
+from ffdi.inference.shards import Shards
+from ffdi.inference.worker import Worker
+from ffdi.kaggle import notebook
 from ffdi.pages import template
-from ffdi.pipeline import leaderboard, screens, sweep
 from ffdi.report import charts
 from ffdi.report.page import Page, Section, Sheet
-from ffdi.scoring import ledger, slices, submission
-from ffdi.scoring.direction import Direction
-from ffdi.scoring.ledger import Ledger
-from ffdi.store.experiment import Experiment
-from ffdi.store.workspace import Workspace
+from ffdi.submission import gate as submission
+from ffdi.submission import kaggle
+from ffdi.submission.direction import Direction
 
 ACCEPTED, REFUSED = "accepted", "refused"
 CHANGED, DROPPED, TRACEBACK = "CHANGED", "DROPPED", "TRACEBACK"
@@ -338,13 +342,13 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     assert folds.read(path, data, 2).tolist() == fold.tolist()
 
     survey: Any = SimpleNamespace(table=data, sha256=np.zeros((count, 32), np.uint8), usable=np.full(count, True))
-    text = roster.of(survey)
+    text = image_list.of(survey)
     yield from both("images.csv", sorted(names), text)
-    other = roster.of(SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=survey.usable))  # type: ignore[arg-type]
+    other = image_list.of(SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=survey.usable))  # type: ignore[arg-type]
     yield from compared(
         "images.csv",
         sorted(names),
-        lambda: [one.removesuffix(" other bytes") for one in roster.differences(text, other)],
+        lambda: [one.removesuffix(" other bytes") for one in image_list.differences(text, other)],
     )
 
     logit = np.linspace(-3, 3, count).astype(np.float32)
@@ -353,7 +357,7 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     path.write_bytes(text.encode())
     yield from both("oof.csv", names, text)
     deal = data.img_name, fold, target
-    yield from compared("oof.csv", names, lambda: ledger.merge([ledger.read(path)], *deal).img_name.tolist())
+    yield from compared("oof.csv", names, lambda: predictions.merge([predictions.read(path)], *deal).img_name.tolist())
 
     y_pred = 1 / (1 + np.exp(-logit.astype(np.float64)))
     gate = submission.build(names, data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9}))
@@ -443,7 +447,7 @@ def groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     names = [name for name in names if name.strip(" \t") == name and name]  # blanks around a field are no part of it
 
     def found(column: str | None = None) -> list[str]:
-        train = dataset.find(folder, DataConfig(group_column=column)).split("train")
+        train = layout.find(folder, DataConfig(group_column=column)).split("train")
         assert train.group is not None
         return train.group.tolist()
 
@@ -776,14 +780,14 @@ def competitions(names: Sequence[str]) -> Iterator[Result]:
     """As what Kaggle's command line is given: nothing may be taken for a flag or end a line."""
     for name in names:
         try:
-            command.check(name, "")
+            kaggle.check(name, "")
         except ConfigError as error:
             yield Result("--competition", name, REFUSED if not unsafe(str(error)) else DROPPED, str(error))
         else:
             fine = re.fullmatch(r"[A-Za-z0-9_.-]+", name) and not name.startswith("-")
             yield Result("--competition", name, ACCEPTED if fine else LET_IN)
         try:
-            command.check("faces", name)
+            kaggle.check("faces", name)
         except ConfigError as error:
             yield judged("--message", name, REFUSED if not unsafe(str(error)) else DROPPED, str(error))
         else:

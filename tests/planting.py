@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ffdi import hashes
+from ffdi.core import hashes
 from tests import faults
 from tests.conftest import TINY
 from tests.faults import Ended, Fault
@@ -175,8 +175,9 @@ def prepare(root: Path, plant: Plant | None = None) -> None:
 
 def stand_in(folder: Path, put: Callable[[object, str, object], None]) -> None:
     """Puts stand-ins where a verb would ask Kaggle, wait for a browser, or build a wheel for seconds."""
-    from ffdi.app import server
-    from ffdi.kaggle import command, wheels
+    from ffdi.inference import server
+    from ffdi.kaggle import wheels
+    from ffdi.submission import kaggle as command
 
     kaggle = folder / "kaggle"
     kaggle.write_text(STAND_IN)

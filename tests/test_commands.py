@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.app import server
-from ffdi.kaggle import command, wheels
-from ffdi.kaggle.command import Answer, Verdict
+from ffdi.inference import server
+from ffdi.kaggle import wheels
+from ffdi.submission import kaggle
+from ffdi.submission.kaggle import Answer, Verdict
 from tests.conftest import PROJECT, Invoke
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -66,9 +67,9 @@ def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFac
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What would leave this machine, or not end by itself."""
     monkeypatch.setattr(server, "serve", lambda *_: None)
-    monkeypatch.setattr(command, "program", lambda: "kaggle")
-    monkeypatch.setattr(command, "submit", lambda *_: Answer(0, "Submission ref: 1", "1"))
-    monkeypatch.setattr(command, "verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
+    monkeypatch.setattr(kaggle, "program", lambda: "kaggle")
+    monkeypatch.setattr(kaggle, "submit", lambda *_: Answer(0, "Submission ref: 1", "1"))
+    monkeypatch.setattr(kaggle, "verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
     monkeypatch.setattr(wheels, "download", lambda *_: 0)
     return
 

@@ -60,11 +60,14 @@ def test_every_verb_and_flag_in_the_readme_exists() -> None:
     assert {flag for flag in flags if not any(f"{flag}" in text for text in help_texts)} == set()
 
 
-def test_every_room_stands_in_the_readmes_map() -> None:
-    house = README[README.index("## The house") :]
-    rooms = {path.name for path in (PROJECT / "ffdi").glob("*.py")} - {"__init__.py"}
-    folders = {f"{path.name}/" for path in (PROJECT / "ffdi").iterdir() if (path / "__init__.py").is_file()}
-    assert {name for name in rooms | folders if name not in house} == set()
+def test_the_map_of_the_code_names_every_module_and_no_other() -> None:
+    rows = re.findall(
+        r"^\| `(\S+)/` \|.*\| (`.+`) \|$", (PROJECT / "docs" / "architecture.md").read_text(), re.MULTILINE
+    )
+    named = {f"{folder}/{module}.py" for folder, modules in rows for module in re.findall(r"`(\w+)`", modules)}
+    package = PROJECT / "ffdi"
+    files = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"}
+    assert named == files
 
 
 def test_who_cites_it_cites_this_version() -> None:
@@ -101,17 +104,17 @@ def test_the_image_of_an_export_has_what_its_script_needs(trained: Path, competi
 def test_the_loss_that_the_docs_write_is_one() -> None:
     import torch
 
-    from ffdi.config import TrainConfig
-    from ffdi.training import recipe
+    from ffdi.config.schema import TrainConfig
+    from ffdi.training import optim
 
     (code,) = re.findall(r"```python\n(.+?)```", (PROJECT / "docs" / "extending.md").read_text(), flags=re.DOTALL)
     config = TrainConfig(loss="poly1")
     try:
-        exec(code, vars(recipe))
-        recipe.check(config)
-        right, wrong = (recipe.loss(config, 0.5)(torch.full((4,), z), torch.ones(4)).item() for z in (3.0, -3.0))
+        exec(code, vars(optim))
+        optim.check(config)
+        right, wrong = (optim.loss(config, 0.5)(torch.full((4,), z), torch.ones(4)).item() for z in (3.0, -3.0))
     finally:
-        recipe.LOSSES.pop("poly1", None)
+        optim.LOSSES.pop("poly1", None)
     assert right < 0.1 < 3.9 < wrong
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi import documents
-from ffdi.store import audit
+from ffdi.core import manifests
+from ffdi.experiments import audit
 from tests import faults
 from tests.conftest import TINY, Invoke
 
@@ -105,8 +105,8 @@ def test_verify_says_where_there_is_nothing(workspace: Path, invoke: Invoke) -> 
 
 
 def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:
-    documents.write(tmp_path / "manifest.json", {"fold": 0})
-    documents.write(tmp_path / "bundle.json", {"files": "all"})
+    manifests.write(tmp_path / "manifest.json", {"fold": 0})
+    manifests.write(tmp_path / "bundle.json", {"files": "all"})
     assert [one.fault for one in audit.folder(tmp_path)] == [
         f"{tmp_path}/{name} is damaged: it does not list its files" for name in ("bundle.json", "manifest.json")
     ]

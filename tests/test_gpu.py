@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ffdi.deploy import serving
+from ffdi.inference import select
 from tests.conftest import Invoke
 
 pytestmark = pytest.mark.gpu
@@ -49,7 +49,7 @@ def test_the_selftest_passes_and_auto_takes_a_runtime(invoke: Invoke) -> None:
 
 @pytest.mark.usefixtures("exported")
 def test_tensorrt_serves_where_it_was_proven(invoke: Invoke) -> None:
-    if reason := serving.RUNTIMES["tensorrt"].missing(0):
+    if reason := select.RUNTIMES["tensorrt"].missing(0):
         pytest.skip(reason)
     answer = invoke("export-onnx", "--experiment", "tiny", "--runtimes", "cpu,tensorrt")
     assert answer.code == 0, answer.err

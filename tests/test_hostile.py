@@ -23,12 +23,13 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from ffdi import documents, hashes, publish
-from ffdi.data import cache as caches
-from ffdi.deploy import vetting
-from ffdi.errors import ConfigError, ExperimentError
-from ffdi.store.workspace import Workspace
-from ffdi.training import weights
+from ffdi.core import files as publish
+from ffdi.core import hashes, manifests
+from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.data.images import cache as caches
+from ffdi.experiments.workspace import Workspace
+from ffdi.inference import onnx_safety
+from ffdi.models import weights
 from tests import planting
 from tests.conftest import Invoke, reseal
 
@@ -452,7 +453,7 @@ def test_graphs_that_do_what_no_graph_of_ffdi_does_are_refused(what: str, secret
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     EVENTS.clear()
     with pytest.raises(ExperimentError, match=said):
-        vetting.examine(path)
+        onnx_safety.examine(path)
 
 
 def test_no_verb_opens_a_graph_that_is_refused(exports: Path, secret: Path, invoke: Invoke) -> None:
@@ -473,7 +474,7 @@ def test_what_ffdi_exports_passes(copy: Path, invoke: Invoke, monkeypatch: pytes
     asked = ("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--selftest")
     assert invoke(*asked).code == 0
     (mark,) = (copy / "data" / "vetted").iterdir()
-    monkeypatch.setattr(vetting, "check", lambda *_: pytest.fail("it was vetted before"))
+    monkeypatch.setattr(onnx_safety, "check", lambda *_: pytest.fail("it was vetted before"))
     assert invoke(*asked).code == 0
     mark.write_text("")  # of a version that ran nothing
     with pytest.raises(pytest.fail.Exception):
@@ -670,14 +671,14 @@ def test_a_checkpoint_of_something_else_is_refused(copy: Path, competition: Path
     tensors.write_bytes((folder / "weights.safetensors").read_bytes())
     owner = {key: manifest[key] for key in ("fold", "identity", "folds")}
     record = {**owner, "sha256": hashes.sha256(tensors), "state": {}}
-    documents.write(tensors.with_suffix(".json"), record)
+    manifests.write(tensors.with_suffix(".json"), record)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
     assert answer.err.startswith(f"error: {tensors} is no state of this training: ")
 
 
 def test_nothing_in_the_package_reads_a_pickle() -> None:
-    package = Path(publish.__file__).parent
+    package = Path(publish.__file__).parents[1]
     words = ("import pickle", "import dill", "joblib", "read_pickle", "allow_pickle", "torch.load(", "eval(", "exec(")
     found = {
         (path.relative_to(package).as_posix(), word)
@@ -685,7 +686,7 @@ def test_nothing_in_the_package_reads_a_pickle() -> None:
         for word in words
         if word in path.read_text().replace(".eval(", "")
     }
-    assert found == {("training/unpickle.py", "torch.load(")}
+    assert found == {("models/unpickle.py", "torch.load(")}
 
 
 def test_a_store_of_findings_that_is_none_is_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:

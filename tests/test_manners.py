@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ffdi import console
-from ffdi.console import Heard
-from ffdi.pipeline import leaderboard
+from ffdi.commands import leaderboard
+from ffdi.core import console
+from ffdi.core.console import Heard
 from tests.conftest import Invoke, write_split
 
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from ffdi.pipeline import leaderboard, screens, train_folds
+from ffdi.commands import leaderboard, train_folds
+from ffdi.commands.shared import screens
 from ffdi.training.state import EpochRecord
 
 SCORE = {

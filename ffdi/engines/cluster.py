@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from ffdi import __version__, console, machine
-from ffdi.errors import ConfigError
+from ffdi import __version__
+from ffdi.core import console, machine
+from ffdi.core.errors import ConfigError
 
 try:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

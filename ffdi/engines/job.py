@@ -6,8 +6,8 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ffdi.errors import FFDIError
-from ffdi.store.fold import FoldFolder
+from ffdi.core.errors import FFDIError
+from ffdi.experiments.fold import FoldFolder
 from ffdi.training import fold
 
 

@@ -8,13 +8,13 @@ from contextlib import ExitStack
 from dataclasses import replace
 from multiprocessing import connection
 
-from ffdi import stopping
+from ffdi.core import signals
+from ffdi.core.errors import FFDIError
 from ffdi.engines import process
 from ffdi.engines.job import Ask, Ended, Failed, Hearing
 from ffdi.engines.process import Training
-from ffdi.errors import FFDIError
 from ffdi.training import fold
-from ffdi.training.device import Device
+from ffdi.training.runtime.device import Device
 
 LOOK = 0.5
 """Seconds between two looks whether this process is to end."""
@@ -53,7 +53,7 @@ def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Hearing:
                 running.append((process.start(job, given), free.pop(0)))
             if not running:
                 return
-            stopping.check()
+            signals.check()
             heard = {pipe: one for one in running for pipe in one[0].pipes}
             for pipe in process.speaking(heard, LOOK):
                 training, its_devices = one = heard[pipe]

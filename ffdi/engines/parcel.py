@@ -11,13 +11,13 @@ import numpy as np
 import ray
 
 from ffdi import __version__
-from ffdi.config import Config
-from ffdi.data.cache import Store
-from ffdi.data.images import Framing
-from ffdi.data.table import Table
+from ffdi.config.schema import Config
+from ffdi.data.images.cache import Store
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.table import Table
 from ffdi.engines import cluster
 from ffdi.engines.job import Job
-from ffdi.store.identity import Identity
+from ffdi.experiments.identity import Identity
 from ffdi.training.fold import Plan
 
 

@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import NamedTuple
 
-from ffdi import console, memory, stopping
+from ffdi.core import console, memory, signals
+from ffdi.core.errors import FFDIError, TrainingError
+from ffdi.core.signals import Stopped
 from ffdi.engines.job import Job
-from ffdi.errors import FFDIError, TrainingError
-from ffdi.stopping import Stopped
-from ffdi.training import fold, ranks
-from ffdi.training.device import Device
-from ffdi.training.fit import Step
+from ffdi.training import fold
+from ffdi.training.loop import Step
+from ffdi.training.runtime import distributed
+from ffdi.training.runtime.device import Device
 
 EVERY = 0.2
 """Seconds between two steps that are told: a bar shows no more, and a pipe is no place for thousands."""
@@ -44,7 +45,7 @@ class Company(NamedTuple):
 
     def joined(self, rank: int, device: Device) -> AbstractContextManager[None]:
         """Inside, a process is one of them."""
-        return nullcontext() if self.count == 1 else ranks.joined(rank, self.count, self.meeting, device)
+        return nullcontext() if self.count == 1 else distributed.joined(rank, self.count, self.meeting, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,9 +143,9 @@ def begin() -> None:
     """Begins the server, where there is none yet, which imports once what takes each process seconds; a fork of this
     one would inherit locks of threads that it does not have."""
     if SERVED:
-        forkserver.set_forkserver_preload(["ffdi.engines.nursery"])
+        forkserver.set_forkserver_preload(["ffdi.engines.forkserver_preload"])
         resource_tracker.ensure_running()  # which a server has too; its beginning would let SIGTERM through
-        with _no_program(), stopping.deaf(at_first=True):
+        with _no_program(), signals.deaf(at_first=True):
             forkserver.ensure_running()
 
 
@@ -158,7 +159,7 @@ def start(job: Job, devices: Sequence[Device]) -> Training:
         ours, theirs = context.Pipe(duplex=False)
         name, given = f"fold {job.folder.fold}, rank {rank}", (theirs, job, device, company, rank, dict(os.environ))
         training.processes[ours] = process = context.Process(target=_train, args=given, name=name)
-        with _no_program(), nullcontext() if SERVED else stopping.deaf():
+        with _no_program(), nullcontext() if SERVED else signals.deaf():
             process.start()
         training.pipes.append(ours)
         theirs.close()
@@ -180,13 +181,13 @@ def _train(
     pipe: Connection, job: Job, device: Device, company: Company, rank: int, environment: Mapping[str, str]
 ) -> None:
     """All of another process."""
-    stopping.with_parent()
+    signals.with_parent()
     os.environ.update(environment)  # a server has that of its first process: Ray gives each task other GPUs
     told = 0.0
     try:
-        with stopping.listening(interrupts=False), console.hushed(), company.joined(rank, device):
+        with signals.listening(interrupts=False), console.hushed(), company.joined(rank, device):
             if SERVED:
-                stopping.awake()
+                signals.awake()
             for event in fold.train(job.plan, job.folder, device, job.until):
                 if rank == 0 and _worth_telling(event, told):
                     pipe.send(event)

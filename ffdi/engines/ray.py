@@ -18,17 +18,17 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ffdi import console, links, stopping
+from ffdi.core import console, links, signals
+from ffdi.core.errors import FFDIError, TrainingError
+from ffdi.core.signals import Stopped
 from ffdi.engines import process
 from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
 from ffdi.engines.parcel import Data, File, Order, Sent
 from ffdi.engines.request import Request
-from ffdi.errors import FFDIError, TrainingError
-from ffdi.stopping import Stopped
-from ffdi.store.fold import FoldFolder
+from ffdi.experiments.fold import FoldFolder
 from ffdi.training import fold
-from ffdi.training.fit import Step
-from ffdi.training.saving import Lost
+from ffdi.training.checkpointing import Lost
+from ffdi.training.loop import Step
 
 LOOK = 0.5
 """Seconds between two looks whether this process, or on the other side the whole training, is to end."""
@@ -132,7 +132,7 @@ def run(ask: Ask, request: Request) -> Hearing:
                 tasks.append(_Task(job, begun(job)))
             if not tasks:
                 return
-            stopping.check()
+            signals.check()
             for task in _speaking(tasks):
                 event = _heard(task)
                 if isinstance(event, Ended | Failed):

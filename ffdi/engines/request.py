@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ffdi.core.errors import DeviceError
 from ffdi.engines import cluster
-from ffdi.errors import DeviceError
-from ffdi.training import detector, fold
-from ffdi.training import device as devices
-from ffdi.training.device import Device
+from ffdi.models import detector
+from ffdi.training import fold
+from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 
 WORKERS = 3
 """Loader processes beside a GPU, where nobody says otherwise."""

@@ -18,13 +18,13 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
-from ffdi.deploy import scorer, serving
-from ffdi.deploy.infer import Part, Score
-from ffdi.deploy.runtime import Load
-from ffdi.deploy.scorer import Scorer, Task
+from ffdi.core.errors import DataError, DeviceError, FFDIError
 from ffdi.engines import cluster, parcel
 from ffdi.engines.cluster import Machine
-from ffdi.errors import DataError, DeviceError, FFDIError
+from ffdi.inference import scorer, select
+from ffdi.inference.backend import Load
+from ffdi.inference.predict import Part, Score
+from ffdi.inference.scorer import Scorer, Task
 
 LOOK = 0.5
 """Seconds between two looks at the servers while none has anything to say."""
@@ -113,7 +113,7 @@ def opened(task: Task, asked: str) -> Scorer:
     bare = replace(task, model=Path(), table=parcel.bare(task.table))
     given = ray.put(task.model.read_bytes()), ray.put(bare), __version__
     servers = deque(_begun(seat, given, len(task.table) // len(seats)) for seat in seats)
-    name = asked if asked == "auto" else serving.named(asked)[0]
+    name = asked if asked == "auto" else select.named(asked)[0]
     while servers and (said := servers[0].said(servers[0].actor.open.remote(name))) is None:
         servers.popleft()
     if said is None:
@@ -131,7 +131,7 @@ def _seats(asked: str) -> list[_Seat]:
         DeviceError: nowhere.
     """
     there = cluster.machines()
-    numbered = asked != "auto" and serving.RUNTIMES[serving.named(asked)[0]].numbered
+    numbered = asked != "auto" and select.RUNTIMES[select.named(asked)[0]].numbered
     if numbered or (asked == "auto" and cluster.kind() == "gpu"):
         seats = [_Seat(one, one.cpus // one.gpus, 1) for one in there if one.gpus for _ in range(one.gpus)]
     else:

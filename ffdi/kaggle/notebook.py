@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-from ffdi.names import in_markdown
+from ffdi.core.names import in_markdown
 
 SETUP = """import os, shutil, subprocess, sys
 from pathlib import Path

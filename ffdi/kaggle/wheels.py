@@ -10,7 +10,7 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-from ffdi.errors import ExperimentError
+from ffdi.core.errors import ExperimentError
 
 THERE = ("torch", "torchvision", "timm")
 """What a notebook on Kaggle has, built for its own GPU; five gigabytes."""

@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
-from ffdi.scoring import metrics, tally
-from ffdi.scoring.metrics import ECE_BINS
+from ffdi.evaluation import metrics, score_counts
+from ffdi.evaluation.metrics import ECE_BINS
 
 INK, FAINT = "#010101", "#020202"
 SERIES = ("#030301", "#030302", "#030303", "#030304", "#030305", "#030306", "#030307")
@@ -64,7 +64,7 @@ def roc(scored: Scored) -> list[str]:
     """The step ROC, whole, and its corner of few false positives on a logarithmic axis."""
     whole, corner = _axes(), _axes()
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
-        fpr, tpr = tally.count(target, y_pred).rates()
+        fpr, tpr = score_counts.count(target, y_pred).rates()
         _line(whole, fpr, tpr, number, name, steps=True)
         shown = fpr >= CORNER
         powers, caught = np.log10(np.append(CORNER, fpr[shown])), np.append(tpr[~shown][-1], tpr[shown])
@@ -85,7 +85,7 @@ def precision_recall(scored: Scored) -> str:
     """Precision over recall, nothing interpolated."""
     axes = _axes()
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
-        counts = tally.count(target, y_pred)
+        counts = score_counts.count(target, y_pred)
         caught, passed = counts.fake.cumsum(), counts.real.cumsum()
         _line(axes, caught / counts.fakes, caught / (caught + passed), number, name)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(None, 1.01))

@@ -11,7 +11,7 @@ matplotlib.use("agg")  # before pyplot: a picture needs no window
 
 from matplotlib import pyplot
 
-from ffdi import publish
+from ffdi.core import files
 
 INK, ACCENT = "#333333", "#c0392b"
 
@@ -24,6 +24,6 @@ def learning_rates(path: Path, lr: Sequence[float], loss: Sequence[float], chose
     axes.annotate(f" train.lr = {chosen:g}", (chosen, max(loss)), color=ACCENT, va="top")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)")
     axes.spines[["top", "right"]].set_visible(False)
-    with publish.writing(path) as beside:
+    with files.writing(path) as beside:
         figure.savefig(beside, format="png", dpi=120)
     pyplot.close(figure)

@@ -10,16 +10,17 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from ffdi import config, console, documents
-from ffdi.blend import Blend
-from ffdi.config import differences
+from ffdi.config import schema
+from ffdi.config.schema import differences
+from ffdi.core import console, manifests
+from ffdi.ensemble.combine import sigmoid
+from ffdi.ensemble.group import Blend
+from ffdi.evaluation import scorecard
+from ffdi.evaluation.predictions import Ledger
+from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
 from ffdi.report.charts import Scored
 from ffdi.report.page import Section, Sheet
-from ffdi.scoring import scorecard
-from ffdi.scoring.ensemble import sigmoid
-from ffdi.scoring.ledger import Ledger
-from ffdi.store.experiment import Experiment
 
 METRICS = {
     "auc": "AUC",
@@ -48,7 +49,7 @@ def scores(blend: Blend) -> Section:
     """Every metric of every experiment and its folds, with intervals."""
     rows = []
     for one in blend.experiments:
-        found = documents.read(one.metrics_path)
+        found = manifests.read(one.metrics_path)
         rows.append(_scores(one.name, found["pooled"]))
         rows += [_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
@@ -56,9 +57,9 @@ def scores(blend: Blend) -> Section:
     if len(blend.experiments) > 1:
         together = scorecard.score(blend.deal.target, blend.choice.y_pred, blend.deal.group)
         rows.append(_scores(f"{TOGETHER}, by {blend.method}, nested", together))
-    rule = documents.read(blend.experiments[0].metrics_path)["interval_rule"]
+    rule = manifests.read(blend.experiments[0].metrics_path)["interval_rule"]
     lines = ["Every training image by the network that has not seen it.", f"95 % intervals: {rule}."]
-    lines += _without(documents.read(blend.experiments[0].metrics_path)["pooled"])
+    lines += _without(manifests.read(blend.experiments[0].metrics_path)["pooled"])
     return Section("Scores", lines, sheets=[Sheet("Out-of-fold scores", ["", *METRICS.values()], rows)])
 
 
@@ -105,9 +106,9 @@ def kinds(experiments: Sequence[Experiment]) -> Section:
     sheets, lacking = [], []
     for one in experiments:
         if one.shift_path.is_file():
-            sheets.append(_parts(one.name, documents.read(one.shift_path)["slices"]))
+            sheets.append(_parts(one.name, manifests.read(one.shift_path)["slices"]))
         if one.stress_path.is_file():
-            sheets.append(_stress(one.name, documents.read(one.stress_path)))
+            sheets.append(_stress(one.name, manifests.read(one.stress_path)))
         flags = [flag for flag, path in (("shift", one.shift_path), ("stress", one.stress_path)) if not path.is_file()]
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
@@ -122,7 +123,7 @@ def findings(experiment: Experiment) -> Section:
     if not experiment.doctor_path.is_file():
         look = f"Not looked at: invoke doctor --experiment {shlex.quote(experiment.name)}, then this report again."
         return Section("Data", [look])
-    found = documents.read(experiment.doctor_path)
+    found = manifests.read(experiment.doctor_path)
     lines = [f"{fault['what']}: {'; '.join(fault['where'][:3])}" for fault in found["faults"]]
     copies = found["duplicates"]
     lines.append(f"Copies of a picture: {copies['exact']} exact, {copies['near']} near, {copies['images']} images.")
@@ -141,12 +142,12 @@ def findings(experiment: Experiment) -> Section:
 
 def origin(experiments: Sequence[Experiment]) -> Section:
     """What was set differently, on what it was trained, and the hashes."""
-    configs = [config.load(one.config_path).model_dump() for one in experiments]
+    configs = [schema.load(one.config_path).model_dump() for one in experiments]
     keys = [line for other in configs[1:] for line in differences(configs[0], other)]
     lines = [f"Against {experiments[0].name}: {line}" for line in dict.fromkeys(keys)]
     rows = []
     for one in experiments:
-        record = documents.read(one.provenance_path)
+        record = manifests.read(one.provenance_path)
         libraries = ", ".join(f"{name} {version}" for name, version in record["libraries"].items())
         rows += [
             [one.name, f"ffdi {record['version']}, Python {record['python']}, {record['platform']}"],
@@ -154,7 +155,7 @@ def origin(experiments: Sequence[Experiment]) -> Section:
             ["commit", record["commit"] or "none"],
             ["data", f"{record['data_root']}, roster {one.data()}"],
             ["folds.csv", one.folds_digest()],
-            ["oof.csv", documents.read(one.metrics_path)["oof_sha256"]],
+            ["oof.csv", manifests.read(one.metrics_path)["oof_sha256"]],
         ]
     return Section("Origin", lines, sheets=[Sheet("Where and on what it was trained", ["", ""], rows)])
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ffdi.errors import ConfigError, nearest
+from ffdi.config.variants import Keys
+from ffdi.core.errors import ConfigError, nearest
 from ffdi.search.space import Range, Space
-from ffdi.variants import Keys
 
 if TYPE_CHECKING:
     import optuna

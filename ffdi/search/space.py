@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ffdi import variants
-from ffdi.errors import ConfigError
-from ffdi.variants import Keys
+from ffdi.config import variants
+from ffdi.config.variants import Keys
+from ffdi.core.errors import ConfigError
 
 WIDE = 10
 """A range whose ends are so many times apart is searched by factors, not by steps."""

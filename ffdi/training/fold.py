@@ -10,21 +10,23 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ffdi import hashes, publish
-from ffdi.config import Config
-from ffdi.data import augment, images, loader
-from ffdi.data.table import Table
-from ffdi.scoring.ledger import HASH_DIGITS, Ledger
-from ffdi.scoring.scores import FLOAT
-from ffdi.store.fold import FoldFolder
-from ffdi.store.identity import Identity
-from ffdi.training import detector as detectors
-from ffdi.training import health, mishap, predict, ranks
-from ffdi.training.detector import Scorer
-from ffdi.training.device import Device
-from ffdi.training.fit import Step, fit
+from ffdi.config.schema import Config
+from ffdi.core import files, hashes
+from ffdi.data.images import decode as images
+from ffdi.data.labels.table import Table
+from ffdi.data.loading import augment, loader
+from ffdi.evaluation.predictions import HASH_DIGITS, Ledger
+from ffdi.evaluation.score_table import FLOAT
+from ffdi.experiments.fold import FoldFolder
+from ffdi.experiments.identity import Identity
+from ffdi.models import detector as detectors
+from ffdi.models.detector import Scorer
+from ffdi.training import health, predict
+from ffdi.training.checkpointing import Lost, Resumed, Saving
 from ffdi.training.health import Unhealthy
-from ffdi.training.saving import Lost, Resumed, Saving
+from ffdi.training.loop import Step, fit
+from ffdi.training.runtime import distributed, oom
+from ffdi.training.runtime.device import Device
 from ffdi.training.state import EpochRecord, State
 
 
@@ -69,10 +71,10 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
     held_out = _part(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
     torch.manual_seed(seed)
-    network = ranks.prepared(device.prepare(detectors.build(config.model, plan.weights)), device)
+    network = distributed.prepared(device.prepare(detectors.build(config.model, plan.weights)), device)
     state = State.of(network, config.train, device)
     batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
-    machine = device.machine if ranks.count() == 1 else f"{device.machine}, {ranks.count()} ranks"
+    machine = device.machine if distributed.count() == 1 else f"{device.machine}, {distributed.count()} ranks"
     saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, machine)
     if (resumed := saving.resume(state)) is not None:
         yield resumed
@@ -80,7 +82,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
     if plan.val is not None:
         val = _part(plan.val)
         scored[folder.val_path] = (val, reader(val, config, device))
-    with mishap.explained(config, device), saving.at_the_end(state):
+    with oom.explained(config, device), saving.at_the_end(state):
         for event in fit(state, batches, reading, config, device, seed):
             if isinstance(event, Step):
                 saving.save_if_due(state)
@@ -89,14 +91,14 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
                 saving.save(state)
                 return
         saving.save_if_due(state)
-        if ranks.leads():
+        if distributed.leads():
             _publish(folder, state)
         scorer = Scorer(state.kept.eval(), config.predict.tta)
         for path, (table, images) in scored.items():
             ledger = _score(scorer, table, images, folder, device)
-            if ranks.leads():
-                publish.text(path, ledger.to_csv())
-    if ranks.leads():
+            if distributed.leads():
+                files.text(path, ledger.to_csv())
+    if distributed.leads():
         parameters = sum(one.numel() for one in state.kept.parameters())
         folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
         saving.checkpoints.clear()
@@ -104,12 +106,12 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
 
 def _part(table: Table) -> Table:
     """The rows of a table that this process looks at."""
-    return table.take(ranks.part(len(table)))
+    return table.take(distributed.part(len(table)))
 
 
 def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
     """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply, share=ranks.share())
+    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply, share=distributed.share())
     if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
     return batches
@@ -135,7 +137,7 @@ def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFo
     """The predictions of a fold whose weights are published; each process makes those of its part of the rows."""
     logit = predict.logits([scorer], batches, device)[0]
     assert table.target is not None
-    name, target, logit = map(ranks.gathered, (table.img_name, table.target, logit))
+    name, target, logit = map(distributed.gathered, (table.img_name, table.target, logit))
     weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]
     return Ledger(name, np.full(len(name), folder.fold), target, logit, np.full(len(name), weights))
 
@@ -143,5 +145,5 @@ def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFo
 def _publish(folder: FoldFolder, state: State) -> None:
     frame = pd.DataFrame([asdict(record) for record in state.history])
     frame["epoch"] += 1
-    publish.text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+    files.text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
     detectors.save(state.kept, folder.weights_path)

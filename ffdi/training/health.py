@@ -8,10 +8,10 @@ from math import ceil
 import numpy as np
 from scipy.special import stdtrit
 
-from ffdi.config import TrainConfig
-from ffdi.errors import TrainingError
-from ffdi.scoring import intervals
-from ffdi.scoring.intervals import Units
+from ffdi.config.schema import TrainConfig
+from ffdi.core.errors import TrainingError
+from ffdi.evaluation import intervals
+from ffdi.evaluation.intervals import Units
 
 CONSTANT = 1e-3
 """Standard deviation of probabilities below which a network tells nothing apart."""

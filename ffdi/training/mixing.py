@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torchvision.transforms import v2
 
-from ffdi.config import AugmentConfig
+from ffdi.config.schema import AugmentConfig
 
 
 def mix(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:

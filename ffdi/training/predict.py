@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from ffdi import stopping
-from ffdi.data.loader import Batch, Batches
-from ffdi.training import device as devices
-from ffdi.training.detector import Detector
-from ffdi.training.device import Device
+from ffdi.core import signals
+from ffdi.data.loading.loader import Batch, Batches
+from ffdi.models.detector import Detector
+from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 
 Advance = Callable[[int], None]
 """Is called after each batch with the number of its images."""
@@ -77,7 +77,7 @@ def _evaluate(batches: Batches) -> Iterator[tuple[slice, Batch]]:
     start = 0
     with torch.inference_mode(), devices.exact():
         for batch in batches:
-            stopping.check()
+            signals.check()
             stop = start + len(batch.images)
             yield slice(start, stop), batch
             start = stop

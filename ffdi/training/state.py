@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from timm.utils import ModelEmaV3
 
-from ffdi.config import TrainConfig
-from ffdi.training import recipe
-from ffdi.training.detector import Detector
-from ffdi.training.device import Device
+from ffdi.config.schema import TrainConfig
+from ffdi.models.detector import Detector
+from ffdi.training import optim
+from ffdi.training.runtime.device import Device
 
 Tensors = dict[str, torch.Tensor]
 
@@ -92,7 +92,7 @@ class State:
     @classmethod
     def of(cls, detector: Detector, config: TrainConfig, device: Device) -> State:
         """A training that has not begun."""
-        optimizer, average = recipe.optimizer(config, detector.backbone), recipe.average(config, detector)
+        optimizer, average = optim.optimizer(config, detector.backbone), optim.average(config, detector)
         return cls(detector, optimizer, average, device.scaler())
 
     @property

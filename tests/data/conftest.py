@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data import survey as surveys
-from ffdi.data.findings import Findings
-from ffdi.data.survey import Survey
-from ffdi.data.table import Table
+from ffdi.data.inspection import scan as surveys
+from ffdi.data.inspection.scan import Survey
+from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.labels.table import Table
 
 Put = Callable[..., Path]
 Gallery = Callable[..., Table]

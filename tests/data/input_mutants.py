@@ -21,10 +21,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps
 
-from ffdi import config
-from ffdi.config import Config, DataConfig
-from ffdi.data import images, table
-from ffdi.errors import ConfigError, DataError
+from ffdi.config import schema
+from ffdi.config.schema import Config, DataConfig
+from ffdi.core.errors import ConfigError, DataError
+from ffdi.data.images import decode
+from ffdi.data.labels import table
 from tests.conftest import draw_face
 
 SECONDS = 60
@@ -340,8 +341,8 @@ def pictures() -> dict[str, bytes]:
 
 def read_picture(one: Mutant) -> np.ndarray:
     """What ffdi takes an image for; every one of its ways to read it must agree."""
-    pixels = images.decode(one.content, one.base)
-    grey = images.grey(one.content, one.base)
+    pixels = decode.decode(one.content, one.base)
+    grey = decode.grey(one.content, one.base)
     assert grey.shape == pixels.shape[:2], "the doctor and the training do not see the same picture"
     return pixels
 
@@ -451,7 +452,7 @@ def read_config(one: Mutant, folder: Path) -> Config:
     """What ffdi takes a config for."""
     path = folder / "config.toml"
     path.write_bytes(one.content)
-    return config.load(path)
+    return schema.load(path)
 
 
 def meant_by_config(one: Mutant) -> dict[tuple[str, ...], Any] | None:

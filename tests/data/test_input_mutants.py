@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.errors import DataError
+from ffdi.core.errors import DataError
 from tests.data import input_mutants
 from tests.data.input_mutants import LET_THROUGH, REFUSED, Mutant
 

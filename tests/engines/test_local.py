@@ -12,7 +12,7 @@ import pytest
 
 from ffdi.engines import process
 from ffdi.engines.job import Job
-from ffdi.store.fold import FoldFolder
+from ffdi.experiments.fold import FoldFolder
 from tests.conftest import TINY, Invoke
 from tests.engines.conftest import CONFIG, begin, ended, folds, lives, server, typed, until_both_train
 

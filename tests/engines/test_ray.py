@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ffdi.errors import ConfigError
+from ffdi.core.errors import ConfigError
 from tests.conftest import Invoke
 from tests.engines.conftest import CONFIG, begin, ended, folds, until_both_train
 

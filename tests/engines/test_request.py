@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from ffdi.core.errors import DeviceError
 from ffdi.engines import cluster
 from ffdi.engines.cluster import Machine
 from ffdi.engines.request import Request
-from ffdi.errors import DeviceError
 
 
 def there(monkeypatch: pytest.MonkeyPatch, *machines: tuple[int, int]) -> None:

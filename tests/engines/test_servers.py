@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ffdi.deploy import shards
-from ffdi.deploy.shards import Shards
+from ffdi.inference import shards
+from ffdi.inference.shards import Shards
 from tests.conftest import Invoke
 from tests.engines.conftest import begun_by, lives
 

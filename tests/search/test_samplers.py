@@ -7,11 +7,11 @@ import sys
 import numpy as np
 import pytest
 
-from ffdi.errors import ConfigError
+from ffdi.config.variants import Keys
+from ffdi.core.errors import ConfigError
 from ffdi.search import samplers
 from ffdi.search.samplers import Sampler
 from ffdi.search.space import Range, Space
-from ffdi.variants import Keys
 
 SPACE = Space.of(["train.lr=1e-5..1e-2", "augment.recipe=light,strong", "train.batch_size=8..64", "train.ema=0..0.5"])
 

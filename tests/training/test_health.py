@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.config import TrainConfig
-from ffdi.errors import TrainingError
+from ffdi.config.schema import TrainConfig
+from ffdi.core.errors import TrainingError
 from ffdi.training import health
 
 TARGET = np.arange(200) % 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ffdi.config import AugmentConfig
+from ffdi.config.schema import AugmentConfig
 from ffdi.training import mixing
 
 LEVELS = torch.tensor([0, 255] * 8, dtype=torch.uint8)

@@ -12,16 +12,16 @@ import pytest
 import safetensors.torch
 import torch
 
-from ffdi import stopping
-from ffdi.config import AugmentConfig, Config, ModelConfig
-from ffdi.data.loader import Batch
-from ffdi.errors import DataError, ExperimentError, TrainingError
-from ffdi.stopping import Stopped
-from ffdi.store.checkpoint import Checkpoints
-from ffdi.training import detector as detectors
-from ffdi.training import device as devices
-from ffdi.training.fit import Step, fit
-from ffdi.training.saving import Resumed, Saving
+from ffdi.config.schema import AugmentConfig, Config, ModelConfig
+from ffdi.core import signals
+from ffdi.core.errors import DataError, ExperimentError, TrainingError
+from ffdi.core.signals import Stopped
+from ffdi.data.loading.loader import Batch
+from ffdi.experiments.checkpoint import Checkpoints
+from ffdi.models import detector as detectors
+from ffdi.training.checkpointing import Resumed, Saving
+from ffdi.training.loop import Step, fit
+from ffdi.training.runtime import device as devices
 from ffdi.training.state import State
 
 STEPS = 4
@@ -142,7 +142,7 @@ def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> N
     config, where = trained(2), device("fp32")
     expected = end(begun(config, where), config, where)
     state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
-    with stopping.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_the_end(state):
+    with signals.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_the_end(state):
         list(events(state, config, where))
     assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
     again = begun(config, where)

@@ -1,0 +1,186 @@
+"""Puts all folds into one proven ONNX graph."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ffdi.commands.shared import lists, scorers, screens, sources
+from ffdi.core import console, files, machine, manifests
+from ffdi.data.images import source
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.layout import Dataset
+from ffdi.data.labels.table import Table
+from ffdi.ensemble.group import Blend
+from ffdi.experiments.export import ExportFolder
+from ffdi.experiments.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ffdi.export.equivalence import Jury
+    from ffdi.export.onnx import Graph
+
+
+def run(
+    workspace: Workspace,
+    names: Sequence[str],
+    *,
+    data: str | None,
+    name: str | None,
+    precision: str,
+    soup: bool,
+    runtimes: str | None,
+) -> None:
+    """Puts all folds into one ONNX graph, and keeps it only if it gives the networks' answers on real images."""
+    from ffdi.export import equivalence, verify
+    from ffdi.export import quantize as precisions
+    from ffdi.inference import bundle
+
+    members, name = lists.spread(workspace, names, name)
+    lists.make(workspace, names)
+    export = workspace.export(members, name)
+    precisions.check(precision)
+    asked = verify.here(runtimes)
+    blend = Blend.of([workspace.experiment(one) for one in members])
+    blend.check_exportable()
+    found = sources.of_blend(workspace, blend, data)
+    jury = equivalence.jury(blend, found, soup=soup)
+    with export.locked():
+        console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
+        with export.publishing(export.model_path.name) as new:
+            kind, records = _write(new, blend, found, jury, precision, soup, asked)
+            described = bundle.describe(new, blend, kind, soup, records)
+            manifests.write(new.bundle_path, described)
+    scorers.mark_vetted(workspace, export, described)
+    _show(export, kind, records)
+    console.advise(f"invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+
+
+def _write(
+    export: ExportFolder,
+    blend: Blend,
+    found: Dataset,
+    jury: Jury,
+    precision: str,
+    soup: bool,
+    asked: Sequence[str],
+) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Writes the graph and what travels with it; gives what it multiplies in, and what each runtime has shown."""
+    from ffdi.export import equivalence, verify
+    from ffdi.export import onnx as exporter
+    from ffdi.export import quantize as precisions
+    from ffdi.inference import bundle, golden
+
+    networks = _networks(blend)
+    some = jury.table.take(equivalence.spread(len(jury.table), golden.COUNT))
+    real = _pixels(some, blend.framing)
+    expected = networks.score(real)
+    exact = precision == "fp32" and not soup and not blend.resizes
+    trial = verify.Trial(blend.framing, exact, real, expected, jury, machine.cores())
+    model = exporter.to_onnx(_soup(blend, found) if soup else networks, blend.framing.size)
+
+    def attempt(kind: str, path: Path, folder: Path) -> verify.Candidate:
+        converted = precisions.convert(kind, model, lambda: _calibrating(found, blend.framing))
+        exporter.save(converted, path, bundle.metadata(blend, kind, soup))
+        if jury.output == bundle.OUTPUT:
+            return verify.Candidate(kind, path, path)
+        exporter.save(converted, judged := folder / "judged.onnx", {}, output=jury.output)
+        return verify.Candidate(kind, path, judged)
+
+    with files.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
+        attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in precisions.PRECISIONS[precision]]
+        chosen, records = verify.prove_first(trial, attempts, asked)
+    golden.write(export.golden_path, some, expected)
+    files.text(export.script_path, _script())
+    return chosen.kind, records
+
+
+def _title(blend: Blend, precision: str, soup: bool) -> str:
+    folds = f"{len(blend.members)} networks as {len(blend.experiments)}" if soup else f"{len(blend.members)} networks"
+    return f"{folds} in one graph of {precision}, {blend.framing.size} px"
+
+
+def _networks(blend: Blend) -> Graph:
+    """All folds' networks in fp32, as they were trained."""
+    from ffdi.export.onnx import Graph
+    from ffdi.models import detector
+
+    members = {
+        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, blend.framing.size)
+        for member in blend.members
+    }
+    return Graph(members, blend.weights, blend.choice.combination, blend.calibration).eval()
+
+
+def _soup(blend: Blend, found: Dataset) -> Graph:
+    """One network for each experiment: the mean of its folds."""
+    from ffdi.export.onnx import Graph
+    from ffdi.models import detector
+    from ffdi.training import fold
+    from ffdi.training.runtime import device
+    from ffdi.training.tools import soup
+
+    where = device.choose("auto", None, 0)
+    members = {}
+    for experiment in blend.experiments:
+        folds = [member for member in blend.members if member.experiment == experiment]
+        config = folds[0].config
+        detectors = [detector.load(config.model, member.folder.weights_path) for member in folds]
+        batches = fold.reader(_some_training(found, soup.IMAGES), config, where)
+        average = soup.average(detectors, batches, where)
+        members[f"{experiment.name}.soup"] = detector.asked(average, config, blend.framing.size)
+    weights = blend.choice.combination.spread([1] * len(members))
+    return Graph(members, weights, blend.choice.combination, blend.calibration).eval()
+
+
+def _some_training(found: Dataset, most: int) -> Table:
+    from ffdi.export import equivalence
+
+    train = found.split("train")
+    return train.take(equivalence.spread(len(train), most))
+
+
+def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
+    """Training images that int8 learns the activations of, uint8 [N, S, S, 3]."""
+    from ffdi.export import quantize as precision
+
+    return _pixels(_some_training(found, precision.CALIBRATION_IMAGES), framing)
+
+
+def _pixels(table: Table, framing: Framing) -> np.ndarray:
+    """uint8 [N, S, S, 3]."""
+    return np.stack([source.framed(table, row, framing) for row in range(len(table))])
+
+
+def _script() -> str:
+    from ffdi.export import standalone
+
+    return Path(standalone.__file__).read_text(encoding="utf-8")
+
+
+def _show(export: ExportFolder, kind: str, records: dict[str, dict[str, Any]]) -> None:
+    for name, record in records.items():
+        if "refused" in record:
+            console.say(f"{name}: refused: {record['refused']}")
+            for line in record["why"]:
+                console.say(f"  {line}")
+            continue
+        worst = max(record["largest_difference"].values())
+        console.say(f"{name}: largest difference of y_pred from torch {worst:.1e}{_worth(record.get('gate'))}")
+    console.written(export.model_path, about=f" ({kind}, {export.model_path.stat().st_size / 2**20:.1f} MiB)")
+    console.written(export.script_path, about=" (one image in, one score out, without ffdi)")
+
+
+def _worth(record: dict[str, Any] | None) -> str:
+    """What a graph that is not exact is worth."""
+    if record is None:
+        return ""
+    auc, tpr = record["auc"], record["tpr_at_fpr_1e-3"]
+    return (
+        f"; on {record['images']} {record['split']} images AUC {auc['fp32']:.4f} -> {auc['here']:.4f}, "
+        f"TPR at FPR 1e-3 {tpr['fp32']:.3f} -> {tpr['here']:.3f}"
+    )

@@ -1,0 +1,140 @@
+"""A small competition made on the spot, for people who have no data yet: real portraits, and fakes of four families."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ffdi.core import csvs, files, hashes, manifests
+from ffdi.core.errors import ExperimentError
+from ffdi.demo import portraits
+from ffdi.synthetic.manipulations import MANIPULATIONS
+
+VERSION = 1
+"""Raised with any change of the images: an older competition is then made anew."""
+COUNTS = {"train": 1200, "val": 200, "test": 200}
+"""Images of each split; half of them are fake, and every family has as many."""
+SIZE = 80
+QUALITIES = (75, 96)
+"""JPEG quality of the camera."""
+BYTES = (3150, 4000)
+"""Size of the published file: drawn first, and met by the quality, so that a fake's lattice cannot be weighed."""
+
+PROCESSES = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of the competition."""
+
+    img_name: str
+    split: str
+    family: str
+    content: bytes
+
+    @property
+    def target(self) -> int:
+        """1 for a fake, 0 for a real portrait."""
+        return int(self.family != "real")
+
+
+def is_made(folder: Path, seed: int = 0) -> bool:
+    """Whether the competition of this version and seed stands there, complete."""
+    try:
+        manifest = manifests.read(folder / "manifest.json")
+    except ExperimentError:
+        return False
+    return (manifest.get("version"), manifest.get("seed")) == (VERSION, seed)
+
+
+def make(folder: Path, seed: int = 0) -> None:
+    """Writes the competition in the competition's layout; the folder appears when it is complete.
+
+    Args:
+        folder: gets `trainset/`, `trainset_label.txt` and so on for val and test, `families.csv` (img_name, split,
+            family) and `manifest.json`. What stood there is replaced.
+        seed: decides every pixel.
+    """
+    with files.writing_folder(folder) as beside:
+        samples = _samples(seed)
+        for split in COUNTS:
+            _write(beside, split, [one for one in samples if one.split == split])
+        rows = [(one.img_name, one.split, one.family) for one in samples]
+        files.text(beside / "families.csv", csvs.text([("img_name", "split", "family"), *rows]))
+        contents = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
+        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": hashes.digest(contents)}
+        manifests.write(beside / "manifest.json", manifest)
+
+
+def _write(root: Path, split: str, samples: list[Sample]) -> None:
+    folder = root / f"{split}set"
+    folder.mkdir()
+    for one in samples:
+        (folder / one.img_name).write_bytes(one.content)
+    rows = [(one.img_name, one.target) for one in samples]
+    files.text(root / f"{split}set_label.txt", csvs.text([("img_name", "target"), *rows]))
+
+
+def _samples(seed: int) -> list[Sample]:
+    """All samples, each split sorted by name; each depends on its (seed, split, index), not on who draws it."""
+    keys = [(split, seed, index) for split in COUNTS for index in range(COUNTS[split])]
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:  # a fork would copy torch's threads
+        samples = list(pool.map(_sample, keys, chunksize=25))
+    return sorted(samples, key=lambda one: (list(COUNTS).index(one.split), one.img_name))
+
+
+def _sample(key: tuple[str, int, int]) -> Sample:
+    split, seed, index = key
+    place = [seed, list(COUNTS).index(split)]
+    rng = np.random.default_rng([*place, index])
+    pair = np.random.default_rng([*place, index // 2, 0])  # a real image and the fake after it aim at one size
+    families = list(MANIPULATIONS)
+    family = "real" if index % 2 == 0 else families[index // 2 % len(families)]
+    name = hashlib.md5(f"{seed}/{split}/{index}".encode()).hexdigest()
+    return Sample(f"{name}.jpg", split, family, _published(_picture(family, rng), int(pair.integers(*BYTES))))
+
+
+def _picture(family: str, rng: np.random.Generator) -> np.ndarray:
+    """uint8 RGB [SIZE, SIZE, 3]; every picture has people of its own."""
+    photograph = _photographed(rng)
+    if family == "real":
+        return photograph
+    fake, _ = MANIPULATIONS[family](photograph, _photographed(rng), rng)
+    return fake
+
+
+def _photographed(rng: np.random.Generator) -> np.ndarray:
+    """A portrait as its camera compressed it."""
+    quality = int(rng.integers(*QUALITIES))
+    return _decoded(_encoded(portraits.draw(rng, SIZE), quality))
+
+
+def _published(picture: np.ndarray, wanted: int) -> bytes:
+    """JPEG bytes of the quality that comes nearest to the wanted size."""
+    low, high = 20, 100
+    while low < high:
+        quality = (low + high) // 2
+        if len(_encoded(picture, quality)) < wanted:
+            low = quality + 1
+        else:
+            high = quality
+    return min((_encoded(picture, low - 1), _encoded(picture, low)), key=lambda content: abs(len(content) - wanted))
+
+
+def _encoded(picture: np.ndarray, quality: int) -> bytes:
+    done, content = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert done
+    return content.tobytes()
+
+
+def _decoded(content: bytes) -> np.ndarray:
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded

@@ -1,0 +1,121 @@
+"""How good scores are. Every metric takes a Tally, and gives a number for each of its resamples: float64 [...]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from ffdi.evaluation import score_counts
+from ffdi.evaluation.score_counts import Tally
+
+Metric = Callable[[Tally], np.ndarray]
+ECE_BINS = 15
+
+
+def auc(counts: Tally) -> np.ndarray:
+    """Area under the ROC curve, ties counted half: the competition's measure."""
+    above = counts.fake.cumsum(-1) - counts.fake / 2
+    return (counts.real * above).sum(-1) / (counts.reals * counts.fakes)[..., 0]
+
+
+def tpr_at_fpr(counts: Tally, bound: float) -> np.ndarray:
+    """The largest true positive rate at a threshold whose false positive rate is within `bound`.
+
+    On the step ROC, nothing interpolated (scikit-learn's curve is often read with interpolation, which gives more):
+    with fewer than 1 / bound real images no real image may pass.
+    """
+    fpr, tpr = counts.rates()
+    return np.where(fpr <= bound, tpr, 0).max(-1)
+
+
+def accuracy(counts: Tally) -> np.ndarray:
+    """The share of images on the right side of 0.5; 0.5 itself counts as real, as argmax of two equal classes."""
+    return _mean(counts, np.where(counts.score > 0.5, 0.0, 1.0), np.where(counts.score > 0.5, 1.0, 0.0))
+
+
+def log_loss(counts: Tally) -> np.ndarray:
+    """Mean cross entropy in nats, of probabilities kept one float64 step from 0 and 1."""
+    step = np.finfo(np.float64).eps
+    y_pred = np.clip(counts.score, step, 1 - step)
+    return _mean(counts, -np.log1p(-y_pred), -np.log(y_pred))
+
+
+def brier(counts: Tally) -> np.ndarray:
+    """Mean squared error of the probability (Brier 1950)."""
+    return _mean(counts, counts.score**2, (1 - counts.score) ** 2)
+
+
+def equal_error_rate(counts: Tally) -> np.ndarray:
+    """Where false positive and false negative rate are equal, on straight lines between the points of the ROC."""
+    return crossing(*counts.rates())
+
+
+def crossing(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
+    """Where a curve of both rates [..., U + 1], which rise, meets 1 - TPR = FPR; straight between its points."""
+    surplus = 1 - tpr - fpr  # falls from 1 to -1
+    after = np.argmax(surplus <= 0, axis=-1)[..., None]
+    left, right = (np.take_along_axis(surplus, after - back, -1) for back in (1, 0))
+    start, end = (np.take_along_axis(fpr, after - back, -1) for back in (1, 0))
+    return (start + (end - start) * left / (left - right))[..., 0]
+
+
+def average_precision(counts: Tally) -> np.ndarray:
+    """Precision at each score, weighted by the share of fakes that it adds; nothing interpolated."""
+    caught = counts.fake.cumsum(-1)
+    called = caught + counts.real.cumsum(-1)
+    return (counts.fake * caught / np.maximum(called, 1)).sum(-1) / counts.fakes[..., 0]
+
+
+def calibration_error(counts: Tally) -> np.ndarray:
+    """Expected calibration error over `ECE_BINS` bins of equal width, as a share (Naeini et al., AAAI 2015).
+
+    A bin holds its lower edge; its error is |share of fakes - mean score|, weighted by its images.
+    """
+    bins = calibration_bin(counts.score)
+    starts = np.flatnonzero(np.diff(bins, prepend=-1))
+    images = counts.real + counts.fake
+    surplus = np.add.reduceat(counts.fake - images * counts.score, starts, axis=-1)
+    return np.abs(surplus).sum(-1) / images.sum(-1)
+
+
+def calibration_bin(score: np.ndarray) -> np.ndarray:
+    """Which of the `ECE_BINS` bins of equal width each score in [0, 1] falls into: int, of the shape of `score`."""
+    return np.minimum((score * ECE_BINS).astype(int), ECE_BINS - 1)
+
+
+def evaluate(target: np.ndarray, y_pred: np.ndarray) -> dict[str, float | int]:
+    """Every metric of `METRICS`, with the counts of both classes.
+
+    Args:
+        target: int [N], 1 = fake; both classes occur.
+        y_pred: float [N] in [0, 1].
+    """
+    counts = score_counts.count(target, y_pred)
+    scores = {name: float(metric(counts)) for name, metric in METRICS.items()}
+    return {"real": int(counts.reals[0]), "fake": int(counts.fakes[0]), **scores}
+
+
+def mean(scores: list[dict[str, float | int]]) -> dict[str, float]:
+    """The mean of each metric over several evaluations."""
+    return {name: float(np.mean([score[name] for score in scores])) for name in METRICS}
+
+
+def _mean(counts: Tally, of_real: np.ndarray, of_fake: np.ndarray) -> np.ndarray:
+    """The mean over all images of a value that follows from score and label."""
+    total = (counts.real * of_real + counts.fake * of_fake).sum(-1)
+    return total / (counts.reals + counts.fakes)[..., 0]
+
+
+FPR_BOUNDS = {"tpr_at_fpr_1e-3": 1e-3, "tpr_at_fpr_1e-2": 1e-2, "tpr_at_fpr_1e-1": 1e-1}
+METRICS: dict[str, Metric] = {
+    "auc": auc,
+    **{name: partial(tpr_at_fpr, bound=bound) for name, bound in FPR_BOUNDS.items()},
+    "accuracy": accuracy,
+    "log_loss": log_loss,
+    "brier": brier,
+    "eer": equal_error_rate,
+    "average_precision": average_precision,
+    "ece": calibration_error,
+}

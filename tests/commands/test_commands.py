@@ -1,0 +1,360 @@
+"""The whole way, as a person types it: four verbs on a small competition, then again, then wrongly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from ffdi.core import manifests
+from tests.conftest import TINY, Invoke
+
+Snapshot = Callable[[Path], dict[str, bytes]]
+
+
+def test_every_file_of_the_house_is_there(trained: Path) -> None:
+    folder = trained / "experiments" / "tiny"
+    fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json"}
+    assert {path.name for path in (folder / "fold_0").iterdir()} == fold
+    assert {path.name for path in (folder / "fold_1").iterdir()} == fold
+    top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "images.csv", "oof.csv", "metrics.json"}
+    top |= {"doctor.json"}
+    assert {path.name for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")} == top
+    assert {path.name for path in (trained / "exports" / "tiny").iterdir()} - {".lock"} == {
+        "model.onnx",
+        "bundle.json",
+        "submission.csv",
+        "submission.json",
+        "onnx_scores.csv",
+        "onnx_scores.json",
+        "predict.py",
+        "golden",
+    }
+
+
+def test_oof_has_exactly_one_row_for_each_training_image(trained: Path, competition: Path) -> None:
+    oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
+    labels = pd.read_csv(competition / "trainset_label.txt")
+    assert list(oof.columns) == ["img_name", "fold", "target", "logit", "y_pred", "weights"]
+    assert oof[["img_name", "target"]].equals(labels)
+    assert np.allclose(oof.y_pred, 1 / (1 + np.exp(-oof.logit)), atol=1e-8)
+    folds = pd.read_csv(trained / "experiments" / "tiny" / "folds.csv")
+    assert oof.fold.equals(folds.fold)
+
+
+def test_metrics_can_be_computed_again_from_the_ledger(trained: Path) -> None:
+    oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    fake, real = oof.y_pred[oof.target == 1].to_numpy(), oof.y_pred[oof.target == 0].to_numpy()
+    wins = (fake[:, None] > real).mean() + 0.5 * (fake[:, None] == real).mean()
+    assert metrics["pooled"]["auc"] == pytest.approx(wins, abs=1e-12)
+    assert metrics["pooled"]["accuracy"] == pytest.approx(((oof.y_pred > 0.5) == oof.target).mean(), abs=1e-12)
+    assert set(metrics["folds"]) == {"0", "1"}
+
+
+def test_scoring_anew_gives_the_same_bytes_and_needs_no_images(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "metrics.json"
+    before = path.read_bytes()
+    path.unlink()
+    (copy / "experiments" / "tiny" / "provenance.json").unlink()
+    answer = invoke("score", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (0, "")
+    assert path.read_bytes() == before
+    scores = json.loads(before)
+    assert f"AUC of ranks within each fold: {scores['rank_normalised']['auc']:.4f}" in answer.out
+    for one in (scores["pooled"], *scores["folds"].values()):
+        assert all(low <= one[name] <= high for name, (low, high) in one["intervals"].items())
+
+
+def test_a_ledger_that_was_changed_is_not_scored(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    path = copy / "experiments" / "tiny" / "oof.csv"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n")
+    before = snapshot(copy)
+    answer = invoke("score", "--experiment", "tiny")
+    assert answer.code == 1
+    assert answer.err == (
+        f"error: {path} is damaged: its hash is not the one in metrics.json\n"
+        "next: join it anew from its finished folds: invoke train-folds --experiment tiny\n"
+    )
+    assert snapshot(copy) == before
+    (path.parent / "metrics.json").unlink()
+    answer = invoke("score", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: the folds' predictions do not cover the 64 training images once each\n"
+        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n",
+    )
+
+
+def test_what_was_never_trained_is_not_scored(workspace: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    before = snapshot(workspace)
+    answer = invoke("score", "--experiment", "tiny")
+    assert answer.code == 1
+    assert answer.err == (
+        "error: experiment tiny has no out-of-fold scores yet\nnext: invoke train-folds --experiment tiny\n"
+    )
+    assert snapshot(workspace) == before
+
+
+def test_the_network_learned_what_the_images_show(trained: Path) -> None:
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    assert min(score["auc"] for score in metrics["folds"].values()) > 0.8
+
+
+def test_the_submission_has_the_listed_images_in_the_lists_order(trained: Path, competition: Path) -> None:
+    submission = pd.read_csv(trained / "exports" / "tiny" / "submission.csv")
+    wanted = pd.read_csv(competition / "testset_nolabel.txt")
+    assert list(submission.columns) == ["img_name", "y_pred"]
+    assert submission.img_name.equals(wanted.img_name)
+    assert submission.y_pred.between(0, 1).all()
+
+
+def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trained: Path) -> None:
+    said = (trained / "said.txt").read_text()
+    record = json.loads((trained / "exports" / "tiny" / "submission.json").read_text())
+    metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
+    assert "exact score on the val split" in said
+    assert f"│ ensemble          │ {record['scores']['val']['ensemble']['auc']:.4f} │" in said
+    assert f"│ tiny out of fold  │ {metrics['pooled']['auc']:.4f} │" in said
+
+
+def test_plain_output_has_no_escape_codes(trained: Path) -> None:
+    assert "\x1b" not in (trained / "said.txt").read_text()
+
+
+def test_training_again_with_two_workers_gives_the_same_bytes(
+    trained: Path, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--workers", "2")
+    assert answer.code == 0, answer.err
+    for name in ("oof.csv", "folds.csv", "metrics.json", "fold_0/weights.safetensors", "fold_1/oof.csv"):
+        again = (workspace / "experiments" / "tiny" / name).read_bytes()
+        assert again == (trained / "experiments" / "tiny" / name).read_bytes(), name
+
+
+def test_a_fold_trained_alone_gives_the_same_bytes(
+    trained: Path, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "1")
+    assert answer.code == 0, answer.err
+    assert "still to train: fold 0; out-of-fold scores need all 2" in answer.out
+    folder = workspace / "experiments" / "tiny"
+    assert not (folder / "oof.csv").exists()
+    alone = (folder / "fold_1" / "oof.csv").read_bytes()
+    assert alone == (trained / "experiments" / "tiny" / "fold_1" / "oof.csv").read_bytes()
+    answer = invoke("ensemble-submit", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny is not complete: fold 0 of 2 is not trained\n"
+        "next: invoke train-folds --experiment tiny\n",
+    )
+
+
+def test_finished_folds_are_kept(copy: Path, competition: Path, invoke: Invoke) -> None:
+    weights = copy / "experiments" / "tiny" / "fold_0" / "weights.safetensors"
+    before = weights.stat().st_mtime_ns
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    assert "fold 0: finished before, kept\nfold 1: finished before, kept" in answer.out
+    assert weights.stat().st_mtime_ns == before
+
+
+def test_a_changed_config_is_refused_and_fresh_begins_anew(copy: Path, competition: Path, invoke: Invoke) -> None:
+    folder = copy / "experiments" / "tiny"
+    (folder / "config.toml").write_text(TINY.replace("lr = 3e-3", "lr = 1e-3").replace("epochs = 3", "epochs = 1"))
+    words = ["train-folds", "--experiment", "tiny", "--data", str(competition)]
+    answer = invoke(*words)
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        "  train.epochs: 3 -> 1\n"
+        "  train.lr: 0.003 -> 0.001\n"
+        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
+        f"trained: invoke train-folds --experiment tiny --fresh --data {competition}\n",
+    )
+    without = answer.err.replace(f" --data {competition}", "")
+    assert invoke("ensemble-submit", "--experiment", "tiny").err == without
+    assert invoke(*words, "--fresh").code == 0
+    assert len(pd.read_csv(folder / "fold_0" / "history.csv")) == 1
+
+
+def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Path, invoke: Invoke) -> None:
+    data = tmp_path / "changed"
+    shutil.copytree(competition, data)
+    first, second = sorted((data / "trainset").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
+    assert (answer.code, answer.err) == (
+        1,
+        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        f"  {first.name} other bytes\n"
+        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
+        f"trained: invoke train-folds --experiment tiny --fresh --data {data}\n",
+    )
+    (copy / "experiments" / "tiny" / "images.csv").write_text("img_name\n")
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
+    damaged = f"{copy}/experiments/tiny/images.csv is missing or damaged"
+    assert answer.err.splitlines()[1] == f"  training images or labels, which ones cannot be told: {damaged}"
+
+
+def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "fold_0" / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    answer = invoke("export-onnx", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} is damaged: its hash is not the one in manifest.json\n"
+        f"next: remove the fold and train it again: rm -r {path.parent}\n",
+    )
+
+
+def test_the_validation_split_is_submitted_where_there_is_no_test(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    phase1 = tmp_path / "phase1"
+    shutil.copytree(competition, phase1, ignore=shutil.ignore_patterns("testset*"))
+    names = pd.read_csv(phase1 / "valset_label.txt").img_name[::-1]
+    (phase1 / "prediction.txt.csv").write_text("img_name,y_pred\n" + "".join(f"{name},0.5\n" for name in names))
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--data", str(phase1))
+    assert answer.code == 0, answer.err
+    assert "exact score on the val split" in answer.out
+    submission = pd.read_csv(copy / "exports" / "tiny" / "submission.csv")
+    assert submission.img_name.tolist() == names.tolist()
+
+
+def test_a_template_with_other_images_is_refused(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke, snapshot: Snapshot
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(competition, data)
+    names = pd.read_csv(data / "testset_nolabel.txt").img_name.tolist()
+    rows = ["img_name,y_pred", *(f"{name},0" for name in names[1:]), "new.jpg,0"]
+    (data / "prediction.txt").write_text("\n".join(rows) + "\n")
+    before = snapshot(copy / "exports")
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--data", str(data))
+    assert (answer.code, answer.err) == (
+        1,
+        "error: the submission is refused: 2 faults in 20 scores\n"
+        "  new.jpg is missing\n"
+        f"  {names[0]} is not wanted\n"
+        "next: nothing was written; check the list of test images and the template under the data folder\n",
+    )
+    assert snapshot(copy / "exports") == before
+
+
+def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+    path = copy / "experiments" / "tiny" / "metrics.json"
+    scores = json.loads(path.read_text())
+    for score in scores["folds"].values():
+        score["auc"], score["intervals"]["auc"] = 0.25, [0.1, 0.4]
+    manifests.write(path, {key: value for key, value in scores.items() if key not in ("schema", manifests.TEXT)})
+    before = snapshot(copy / "exports")
+    answer = invoke("ensemble-submit", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: the submission is refused: 1 fault in 20 scores\n"
+        "  experiment tiny has the out-of-fold AUC 0.25, below 0.5 beyond chance: its labels are inverted\n"
+        "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
+        "invoke train-folds --fresh\n",
+    )
+    assert snapshot(copy / "exports") == before
+
+
+# --- shift, stress, blends that are refused, budgets ---------------------------------------------------------------
+
+
+def test_stress_says_how_the_score_holds(copy: Path, invoke: Invoke) -> None:
+    answer = invoke("score", "--experiment", "tiny", "--stress")
+    assert (answer.code, answer.err) == (0, "")
+    stress = json.loads((copy / "experiments" / "tiny" / "stress.json").read_text())
+    oof = json.loads((copy / "experiments" / "tiny" / "metrics.json").read_text())
+    assert stress["images"] == 64
+    assert stress["auc"] == pytest.approx(np.mean([fold["auc"] for fold in oof["folds"].values()]), abs=1e-12)
+    assert {"JPEG 30", "quarter size", "noise 10"} < set(stress["distortions"])
+    assert stress["mean_auc"] == pytest.approx(np.mean([row["auc"] for row in stress["distortions"].values()]))
+    assert "│ JPEG 90" in answer.out
+
+
+def test_shift_compares_splits_and_kinds_of_images(
+    copy: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(competition, data)
+    labels = pd.read_csv(data / "trainset_label.txt")
+    labels["family"] = np.where(labels.target == 0, "real", np.where(labels.index % 3 == 0, "swap", "talking"))
+    labels.to_csv(data / "trainset_label.txt", index=False)
+    for path in (data / "valset").iterdir():  # another camera: all of them green
+        image = cv2.imread(str(path)) // 2
+        cv2.imwrite(str(path), image + np.array([0, 120, 0], np.uint8))
+    answer = invoke("score", "--experiment", "tiny", "--shift", "--data", str(data))
+    assert (answer.code, answer.err) == (0, "")
+    shift = json.loads((copy / "experiments" / "tiny" / "shift.json").read_text())
+    apart = {tuple(pair["splits"]): pair["auc"] for pair in shift["splits"]}
+    assert apart["train", "val"] > 0.95
+    assert apart["train", "test"] < 0.8
+    families = {part["value"]: (part["against"], part["fake"]) for part in shift["slices"]["family"]}
+    assert families["swap"][0] == families["talking"][0] == "all real"
+    assert sum(fake for _, fake in families.values()) == 32
+    assert {"brightness", "compression", "looks"} < set(shift["slices"])
+    assert "size" not in shift["slices"]  # all images are of one size
+
+
+def test_experiments_of_other_folds_are_not_blended(copy: Path, competition: Path, invoke: Invoke) -> None:
+    other = copy / "experiments" / "other"
+    other.mkdir()
+    (other / "config.toml").write_text(TINY.replace("seed = 3", "seed = 4").replace("epochs = 3", "epochs = 1"))
+    words = ["--experiment", "other", "--data", str(competition)]
+    assert invoke("train-folds", *words).code == 0
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--experiment", "other")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: tiny and other were not trained on the same images in the same folds; no score of both together could "
+        "be believed\n"
+        "next: train them on the same data with the same [folds] (folds.seed keeps folds where seed differs), or "
+        "submit them apart\n",
+    )
+    (other / "config.toml").write_text(
+        TINY.replace("seed = 3", "seed = 4").replace("epochs = 3", "epochs = 1").replace("k = 2", "k = 2\nseed = 3")
+    )
+    assert invoke("train-folds", *words, "--fresh").code == 0
+    answer = invoke("ensemble-submit", "--experiment", "tiny", "--experiment", "other")
+    assert answer.code == 0, answer.err
+    assert "ways to combine the experiments" in answer.out
+    record = json.loads((copy / "exports" / "tiny+other" / "submission.json").read_text())
+    assert [row["method"] for row in record["nested"]] == ["mean", "logit_mean", "rank_mean", "greedy", "stacking"]
+    assert sum(row["chosen"] for row in record["nested"]) == 1
+
+
+def test_a_ledger_of_other_weights_is_not_scored(copy: Path, invoke: Invoke) -> None:
+    path = copy / "experiments" / "tiny" / "oof.csv"
+    content = pd.read_csv(path, dtype=str)
+    content.loc[content.fold == "1", "weights"] = "0123456789ab"
+    content.to_csv(path, index=False)
+    (path.parent / "metrics.json").unlink()  # it would know that the file is another one
+    answer = invoke("score", "--experiment", "tiny")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {path} has predictions of fold 1 by other weights than those in {path.parent}/fold_1\n"
+        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n",
+    )
+
+
+def test_a_training_that_leads_nowhere_says_so(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    config.write_text(TINY.replace("lr = 3e-3", "lr = 1e-9").replace("ema = 0.9", "ema = 0.0"))
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    assert "fold 0  unhealthy: " in answer.out
+    assert "fold 0  advice: lower train.lr (try 1e-10), raise train.warmup_epochs, or train longer\n" in answer.out
+    assert invoke("leaderboard").code == 0
+    (state,) = pd.read_csv(workspace / "experiments" / "leaderboard.csv").state
+    assert state in ("no learning", "majority", "no learning, majority")  # by where the random weights put its scores

@@ -1,0 +1,34 @@
+"""invoke train-folds --profile."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from ffdi.training.loop import PARTS
+from ffdi.training.tools.profiler import OPERATORS, WAITING
+from tests.conftest import Invoke
+
+
+def test_a_step_is_taken_apart_and_nothing_is_trained(workspace: Path, competition: Path, invoke: Invoke) -> None:
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--profile")
+    assert (answer.code, answer.err) == (0, "")
+    rows = re.findall(r"│ (.+?) +│ +([0-9.]+) │ +([0-9.]+) % │", answer.out)
+    parts = {name: float(share) for name, _, share in rows[: 1 + len(PARTS)]}
+    assert list(parts) == [WAITING, *PARTS]
+    assert abs(sum(parts.values()) - 100) < 1
+    assert parts["forward"] > 1
+    assert parts["loss and backward"] > 1
+    operators = rows[1 + len(PARTS) :]
+    assert len(operators) == OPERATORS
+    assert [float(ms) for _, ms, _ in operators] == sorted((float(ms) for _, ms, _ in operators), reverse=True)
+    assert re.search(r"\n[0-9.]+ images/s while nobody watched closely\n", answer.out)
+    tiny = workspace / "experiments" / "tiny"
+    assert answer.out.endswith(
+        f"written: {tiny / 'trace.json'}, to be opened in chrome://tracing or Perfetto\n"
+        f"next: invoke train-folds --experiment tiny --data {competition}\n"
+    )
+    trace = json.loads((tiny / "trace.json").read_text())
+    assert {WAITING, *PARTS} <= {event.get("name") for event in trace["traceEvents"]}
+    assert {path.name for path in tiny.iterdir()} == {"config.toml", "doctor.json", "trace.json", ".lock"}

@@ -1,0 +1,258 @@
+"""Serving an export to a browser: what it answers, what it refuses, and how its page behaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Browser, Page, Route
+
+from ffdi.core.errors import ConfigError
+from ffdi.inference import explain
+from ffdi.inference.server import listening
+from ffdi.report import looks
+from tests import browser
+from tests.conftest import PROJECT, Invoke
+
+
+@pytest.fixture(scope="module")
+def port(trained: Path) -> Iterator[int]:
+    """Where the tiny export is served, by the verb in a process of its own; it is ended with much to be done."""
+    command = [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--json"]
+    server = subprocess.Popen(
+        [*command, "--device", "cpu", "--max-mb", "1"],
+        cwd=PROJECT,
+        env={**os.environ, "FFDI_ROOT": str(trained)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        told = json.loads(server.stdout.readline())  # while it runs
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)", told["url"])
+        assert found, told
+        yield int(found[1])
+        large, asked = flat(4999, 4999), []
+        for body, length in [*[(large, len(large))] * 8, *[(b"x", 1000)] * 8]:  # images that wait, and uploads
+            asked.append(socket.create_connection(("127.0.0.1", int(found[1]))))
+            asked[-1].sendall(f"POST /look HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
+            asked[-1].sendall(body)
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=30)
+        assert (server.returncode, err) == (0, "")
+        assert json.loads(out)["lines"] == [
+            "serve tiny: images of 32 px, squash",
+            "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 threads)",
+            f"open {told['url']} in a browser; Ctrl-C ends it",
+            "ended",
+        ]
+        for connection in asked:
+            connection.close()
+    finally:
+        server.kill()
+
+
+def flat(width: int, height: int) -> bytes:
+    """A PNG of one colour, which is small however large it is."""
+    return cv2.imencode(".png", np.full((height, width, 3), 128, np.uint8))[1].tobytes()
+
+
+def ask(port: int, path: str, body: bytes = b"", method: str = "POST", **headers: str) -> tuple[int, Any]:
+    """Status and JSON of an answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer.status, json.loads(content) if answer.headers["content-type"] == "application/json" else content
+
+
+def test_scores_are_those_of_predict_onnx(port: int, trained: Path, competition: Path) -> None:
+    known = pd.read_csv(trained / "exports" / "tiny" / "onnx_scores.csv", index_col="img_name").y_pred
+    for name in known.index[:5]:
+        status, found = ask(port, f"/score?img_name={name}", (competition / "testset" / name).read_bytes())
+        assert (status, set(found), found["img_name"]) == (200, {"img_name", "y_pred"}, name)
+        assert float(found["y_pred"]) == pytest.approx(known[name], abs=1e-6)
+    status, looked = ask(port, f"/look?img_name={name}", (competition / "testset" / name).read_bytes())
+    assert (status, looked["y_pred"], looked["width"], looked["height"]) == (200, found["y_pred"], 40, 40)
+    assert list(looked["looks"]) == list(looks.LOOKS)
+    assert looked["picture"].startswith("data:image/webp;base64,")
+
+
+def test_what_cannot_be_used_is_refused_in_words(port: int, competition: Path) -> None:
+    whole = next((competition / "testset").iterdir()).read_bytes()
+    assert ask(port, "/score?img_name=a.jpg") == (400, {"error": "a.jpg is empty"})
+    assert ask(port, "/score?img_name=a.gif", b"GIF89a" + bytes(40)) == (
+        400,
+        {"error": "a.gif is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"},
+    )
+    assert ask(port, "/look?img_name=b.jpg", whole[:900])[0] == 400
+    assert ask(port, "/score", bytes(1_000_001)) == (413, {"error": "the image has more than 1 MB, the limit"})
+    assert ask(port, "/score", method="GET")[0] == 405
+    assert ask(port, "/elsewhere", method="GET")[0] == 404
+
+
+def test_pixels_are_limited_and_a_strip_is_looked_at(port: int) -> None:
+    assert ask(port, "/look?img_name=a.png", flat(7071, 7071)) == (
+        400,
+        {"error": "a.png has 7071 x 7071 pixels; the limit is 25000000"},
+    )
+    for width, height in ((30_000, 1), (1, 30_000), (1, 1)):
+        status, looked = ask(port, "/look?img_name=a.png", flat(width, height))
+        assert (status, looked["width"], looked["height"]) == (200, width, height)
+
+
+def test_a_client_that_has_gone_away_does_not_keep_others_waiting(port: int, competition: Path) -> None:
+    whole = next((competition / "testset").iterdir()).read_bytes()
+    for _ in range(20):
+        connection = HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/look", whole)
+        connection.close()
+    assert ask(port, "/score", whole)[0] == 200
+
+
+def test_pages_of_others_may_not_ask(port: int, competition: Path) -> None:
+    whole = next((competition / "testset").iterdir()).read_bytes()
+    assert ask(port, "/score", whole, Origin="http://evil.example") == (
+        403,
+        {"error": "pages of http://evil.example may not ask here"},
+    )
+    assert ask(port, "/score", whole, Origin=f"http://127.0.0.1:{port}")[0] == 200
+    assert ask(port, "/", method="GET", Host="evil.example") == (400, b"Invalid host header")
+
+
+@pytest.fixture(params=browser.WIDTHS)
+def opened(request: pytest.FixtureRequest, chromium: Browser, port: int) -> Iterator[tuple[Page, list[str]]]:
+    """The page at a width, and what its console says."""
+    with browser.opened(chromium, f"http://127.0.0.1:{port}/", request.param) as both:
+        yield both
+
+
+def test_images_are_dropped_and_looked_at(
+    opened: tuple[Page, list[str]], competition: Path, trained: Path, tmp_path: Path
+) -> None:
+    page, said = opened
+    known = pd.read_csv(trained / "exports" / "tiny" / "onnx_scores.csv", index_col="img_name").y_pred
+    names = list(known.index[:3])
+    odd = tmp_path / "no, image.jpg"
+    odd.write_text("<b>")
+    first, *others = (competition / "testset" / name for name in names)
+    assert browser.barriers(page) == []
+    page.set_input_files("#files", [first, odd, *others])
+    page.wait_for_selector("#picture img")
+    assert page.text_content("#said") == "3 of 4 scored, 1 cannot be used"
+    assert page.text_content("#title") == names[0]
+    assert page.text_content("#score") == f"{known[names[0]]:.4f}"
+    assert page.locator("#looks figcaption").all_text_contents() == list(looks.LOOKS)
+    cells = page.locator("#rows td").all_text_contents()
+    assert [cells[0], *cells[2:]] == [f"{known[name]:.4f}" for name in names]
+    assert cells[1] == "no, image.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+    page.click(f"text={names[2]}")
+    page.wait_for_selector(f"#score:text-is('{known[names[2]]:.4f}')")
+    page.uncheck("#warm")
+    assert not page.locator(".heat").is_visible()
+    with page.expect_download() as saving:
+        page.click("#save")
+    saved = pd.read_csv(saving.value.path(), index_col="img_name").y_pred
+    assert list(saved.index) == names
+    assert (saved - known[names]).abs().max() < 1e-6
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.barriers(page) == []
+    assert [line for line in said if "400 (Bad Request)" not in line] == []  # which the browser says of a refused image
+
+
+def test_a_page_asks_again_where_the_server_is_busy(
+    chromium: Browser, port: int, competition: Path, tmp_path: Path
+) -> None:
+    image, large = next((competition / "testset").iterdir()), tmp_path / "large.jpg"
+    large.write_bytes(bytes(1_000_001))
+    busy = {"error": "the server has too many images waiting; try again"}
+    left = [*range(2)]
+
+    def answer(route: Route) -> None:
+        if "score" not in route.request.url or not left:
+            return route.continue_()
+        left.pop()
+        return route.fulfill(status=503, json=busy, headers={"Retry-After": "0"})
+
+    with browser.opened(chromium, f"http://127.0.0.1:{port}/", browser.WIDTHS[1]) as (page, _):
+        page.route("**/*", answer)
+        page.set_input_files("#files", [image, large])
+        page.wait_for_selector("#picture img")
+        assert left == []
+        assert page.text_content("#said") == "1 of 2 scored, 1 cannot be used"
+        assert page.locator("#rows td").all_text_contents()[1] == "large.jpg has more than 1 MB, the limit"
+        left.extend(range(99))
+        page.set_input_files("#files", image)
+        page.wait_for_selector(f"td:text-is('{busy['error']}')")
+        page.unroute("**/*")
+        page.route("**/*", lambda route: route.abort())
+        page.set_input_files("#files", image)
+        page.wait_for_selector("td:text-is('the server does not answer: it has ended, or refused what was sent')")
+
+
+def test_heat_lies_where_blurring_changes_the_score() -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (64, 64, 3), np.uint8)
+    corner = np.s_[40:64, 0:24]
+
+    def noisy_corner(images: np.ndarray) -> np.ndarray:
+        spread = images[(slice(None), *corner)].astype(np.float64).std(axis=(1, 2, 3))
+        return (1 / (1 + np.exp(-(spread - 40) / 10))).astype(np.float32)
+
+    y_pred = float(noisy_corner(pixels[None])[0])
+    found = explain.ground(noisy_corner, pixels, y_pred, 4)
+    row, column = np.unravel_index(found.heat.argmax(), found.heat.shape)
+    assert (row >= 40, column < 24) == (True, True)
+    assert found.heat[:24, 40:].max() < 0.01
+    assert found.change > 1
+    assert (found.heat.min(), found.heat.max()) == (0, 1)
+    other = explain.ground(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
+    np.testing.assert_allclose(other.heat, found.heat, atol=1e-4)
+    constant = explain.ground(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
+    assert (constant.heat.max(), constant.change) == (0, 0)
+
+
+def test_parts_of_a_face_are_the_whole_image_once() -> None:
+    found = looks.parts(90, 64)
+    assert list(found) == ["eyes", "mouth", "rest of the face", "background"]
+    assert (np.sum(list(found.values()), axis=0) == 1).all()
+    heat = np.zeros((90, 64), np.float32)
+    heat[found["mouth"]] = 0.5
+    assert explain.shares(heat)["mouth"] == (pytest.approx(1), pytest.approx(found["mouth"].mean()))
+    assert cv2.countNonZero(looks.ground(np.full((90, 64, 3), 255, np.uint8))[:, :, 0]) > 0
+
+
+def test_what_keeps_it_from_serving(copy: Path, invoke: Invoke) -> None:
+    taken = listening("127.0.0.1", 0)
+    taken.listen()
+    port = taken.getsockname()[1]
+    answer = invoke("serve", "--experiment", "tiny", "--port", str(port))
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: --host 127.0.0.1 --port {port} cannot be listened on: Address already in use\n"
+        "next: pass a --host of this machine and a --port that is free; --port 0 finds one\n",
+    )
+    taken.close()
+    with pytest.raises(ConfigError, match=r"--host no\.such\.host\.invalid --port 1 cannot be listened on"):
+        listening("no.such.host.invalid", 1)
+    answer = invoke("serve", "--experiment", "tiny", "--port", "70000")
+    assert answer.code == 1
+    assert answer.err.startswith("error: --host 127.0.0.1 --port 70000 cannot be listened on: no such port\n")
+    (copy / "exports" / "tiny" / "bundle.json").unlink()
+    answer = invoke("serve", "--experiment", "tiny")
+    assert answer.err.endswith("next: invoke export-onnx --experiment tiny\n")

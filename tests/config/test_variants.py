@@ -1,0 +1,119 @@
+"""Experiments that differ from another one in a few keys."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from ffdi.config import variants
+from ffdi.core.errors import ConfigError
+
+BASE = 'seed = 4\n[train]\nlr = 1e-3\n[augment]\nrecipe = "light"\n'
+
+
+def test_words_become_a_grid() -> None:
+    words = ["train.lr=1e-4, 3e-4", "augment.recipe=light,strong", "train.sam=0", "train.class_weights=true,false"]
+    assert variants.grid(words) == {
+        "train.lr": [1e-4, 3e-4],
+        "augment.recipe": ["light", "strong"],
+        "train.sam": [0],
+        "train.class_weights": [True, False],
+    }
+    assert variants.grid(['forge.kinds=["self_blend"],["face_swap","self_blend"]']) == {
+        "forge.kinds": [["self_blend"], ["face_swap", "self_blend"]]
+    }
+
+
+@pytest.mark.parametrize("word", ["train.lr", "train.lr=", "=3", "  =  "])
+def test_a_word_without_key_or_value_is_refused(word: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.grid([word])
+    assert str(caught.value) == f"--set {word}: no key with values\nnext: pass --set train.lr=1e-4,3e-4"
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.grid(["train.lr=1", "train.lr=2"])
+    assert str(caught.value) == (
+        "--set train.lr=2: train.lr stands twice\nnext: name all its values at once: train.lr=A,B"
+    )
+
+
+def test_every_combination_is_made_once() -> None:
+    made = variants.combinations({"a": [1, 2], "b": ["x", "y", "z"]})
+    assert len(made) == 6
+    assert made[:2] == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}]
+    assert variants.combinations({}) == [{}]
+
+
+@pytest.mark.parametrize(
+    ("keys", "name"),
+    [
+        ({"train.lr": 0.0003, "augment.recipe": "strong"}, "base-lr_0.0003-recipe_strong"),
+        ({"model.backbone": "convnext_atto.d2_in1k"}, "base-backbone_convnext_atto.d2_in1k"),
+        ({"forge.kinds": ["self_blend", "face_swap"]}, "base-kinds_self_blend_face_swap"),
+        ({"folds.seed": 1, "seed": 2}, "base-folds.seed_1-seed_2"),
+        ({"model.weights_file": "../a/b.pth"}, "base-weights_file_.._a_b.pth"),
+    ],
+)
+def test_the_name_says_what_differs_and_is_a_folders(keys: variants.Keys, name: str) -> None:
+    assert variants.name("base", keys) == name
+
+
+def test_a_variant_is_its_base_but_for_its_keys() -> None:
+    written = variants.text("base", BASE, {"train.lr": 0.5, "forge.share": 0.25})
+    assert written.startswith("# base with train.lr = 0.5, forge.share = 0.25; written by ffdi\n\n")
+    assert tomllib.loads(written) == {
+        "seed": 4,
+        "train": {"lr": 0.5},
+        "augment": {"recipe": "light"},
+        "forge": {"share": 0.25},
+    }
+
+
+def test_another_seed_keeps_the_folds() -> None:
+    assert tomllib.loads(variants.text("base", BASE, {"seed": 5}))["folds"] == {"seed": 4}
+    assert tomllib.loads(variants.text("base", BASE, {"seed": 5, "folds.seed": 6}))["folds"] == {"seed": 6}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("train.lrr", 1, "unknown key 'train.lrr': did you mean 'lr'?"),
+        ("train.lr", "high", "train.lr = 'high': input should be a valid number"),
+        ("nothing.at.all", 1, "unknown key 'nothing': "),
+    ],
+)
+def test_what_config_would_refuse_is_refused(key: str, value: object, problem: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.text("base", BASE, {key: value})
+    assert caught.value.what == f"base with {key} = {value!r} has 1 bad key"
+    assert caught.value.problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize("keys", [{"train": {"lr": 1}}, {"blend.experiments": ["a"]}])
+def test_sections_and_lists_are_no_keys_of_an_experiment(keys: variants.Keys) -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.text("base", BASE, keys)
+    assert str(caught.value) == f"{next(iter(keys))} is no key of one experiment\nnext: name a key such as train.lr"
+
+
+def test_words_in_a_list_want_quotes() -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.grid(["forge.kinds=[self_blend]"])
+    assert str(caught.value) == (
+        "--set forge.kinds=[self_blend]: no list as config.toml has it\n"
+        "next: pass --set 'forge.kinds=[\"self_blend\"]', with quotes around words"
+    )
+
+
+@pytest.mark.parametrize("word", ["9" * 5000, "[" * 5000 + "]"])
+def test_what_no_reader_of_toml_takes_is_a_word(word: str) -> None:
+    assert variants.value(word) == word
+
+
+def test_a_key_below_a_value_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        variants.text("base", BASE, {"seed.more": 1})
+    assert str(caught.value) == "unknown key 'seed.more'\nnext: docs/config.md has every key"

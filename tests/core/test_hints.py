@@ -1,0 +1,55 @@
+"""Suggested commands read the data that this command was given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ffdi.core import hints
+from tests.conftest import Invoke, write_split
+
+COMMANDS = {"train-folds", "doctor", "predict-onnx"}
+
+
+@pytest.mark.parametrize(
+    ("hint", "expected"),
+    [
+        ("invoke train-folds --experiment a", "invoke train-folds --experiment a --data 'my data'"),
+        (
+            "remove it: invoke doctor --experiment a, then invoke train-folds.",
+            "remove it: invoke doctor --experiment a --data 'my data', then invoke train-folds --data 'my data'.",
+        ),
+        ("pass --restart to invoke train-folds", "pass --restart to invoke train-folds --data 'my data'"),
+        ("invoke doctor: it names them", "invoke doctor --data 'my data': it names them"),
+        ("invoke train-folds --fresh --folds 0", "invoke train-folds --fresh --folds 0 --data 'my data'"),
+        (
+            "invoke train-folds --experiment 'a b' --fresh, or not",
+            "invoke train-folds --experiment 'a b' --fresh --data 'my data', or not",
+        ),
+        ("invoke train-folds --data other", "invoke train-folds --data other"),
+        ("invoke predict-onnx --images FOLDER", "invoke predict-onnx --images FOLDER"),
+        ("invoke leaderboard", "invoke leaderboard"),
+        ("set model.size in config.toml", "set model.size in config.toml"),
+    ],
+)
+def test_a_command_that_takes_data_gets_it(hint: str, expected: str) -> None:
+    with hints.carry_data("my data", COMMANDS):
+        assert hints.complete(hint) == expected
+    assert hints.complete(hint) == hint
+
+
+def test_a_command_without_data_leaves_hints_alone() -> None:
+    with hints.carry_data("", COMMANDS):
+        assert hints.complete("invoke doctor") == "invoke doctor"
+
+
+def test_the_next_command_and_an_error_name_the_data(invoke: Invoke, tmp_path: Path) -> None:
+    data = tmp_path / "faces"
+    for split, start in (("train", 0), ("val", 20)):
+        write_split(data, split, 4, start)
+    answer = invoke("doctor", "--data", str(data))
+    assert answer.out.splitlines()[-1] == f"next: invoke train-folds --experiment quickstart --data {data}"
+    answer = invoke("ensemble-submit", "--data", str(data))
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1].endswith(f"invoke train-folds --experiment quickstart --data {data}")

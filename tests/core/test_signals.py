@@ -1,0 +1,53 @@
+"""Signals are heard where nothing can be lost, once; a second one is not heard here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ffdi.core import signals
+from ffdi.core.signals import Stopped
+
+
+@pytest.mark.parametrize(("number", "code", "why"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])
+def test_a_signal_is_heard_at_the_next_check(number: str, code: int, why: str) -> None:
+    before = [signal.getsignal(one) for one in signals.NAMES]
+    with signals.listening():
+        signals.check()
+        os.kill(os.getpid(), getattr(signal, number))
+        with pytest.raises(Stopped) as caught:
+            signals.check()
+    assert (caught.value.why, caught.value.code) == (why, code)
+    assert [signal.getsignal(one) for one in signals.NAMES] == before
+    signals.check()
+
+
+def test_the_end_of_the_time_is_heard() -> None:
+    with signals.listening(end=0.0), pytest.raises(Stopped) as caught:
+        signals.check()
+    assert (caught.value.why, caught.value.code) == ("--max-time is over", 75)
+    with signals.listening(end=float("inf")):
+        signals.check()
+
+
+TWICE = """
+import os, signal, sys
+from ffdi import stopping
+number = getattr(signal, sys.argv[1])
+with stopping.listening():
+    os.kill(os.getpid(), number)
+    print("goes on", flush=True)
+    os.kill(os.getpid(), number)
+    print("is still there", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_a_second_signal_ends_the_process_at_once(number: str) -> None:
+    done = subprocess.run([sys.executable, "-c", TWICE, number], capture_output=True, text=True, check=False)
+    assert done.stdout == "goes on\n"
+    assert done.returncode == -getattr(signal, number)

@@ -1,0 +1,219 @@
+"""A cache gives what the files give, or nothing: whatever was killed, changed or damaged."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffdi.config.schema import Config
+from ffdi.core.errors import DataError
+from ffdi.data.images import cache, decode, source
+from ffdi.data.images.cache import Store
+from ffdi.data.images.decode import Framing
+from ffdi.data.inspection import packing
+from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.labels.table import Table
+from ffdi.data.loading import loader
+from ffdi.data.loading.loader import Supply
+from tests.data.conftest import survey_of
+
+Gallery = Callable[..., Table]
+FRAMING = Framing(16)
+
+
+def packed(table: Table, folder: Path, findings: Findings, framing: Framing | None = None) -> Table:
+    """The table, all of it packed."""
+    store = Store(folder, framing)
+    assert sum(packing.fill(store, [store.attach(table)], findings, 2)) == len(cache.missing(store.attach(table)))
+    return Store(folder, framing).attach(table)
+
+
+def numbers(table: Table) -> list[int]:
+    assert table.cached is not None
+    return table.cached.number.tolist()
+
+
+def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(7)
+    cached = packed(table, tmp_path / "cache", findings)
+    assert numbers(cached) == list(range(7))
+    for row in range(7):
+        assert cached.cached is not None
+        assert cached.cached.content(row) == table.path(row).read_bytes()
+        assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
+        assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
+
+
+def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(3)
+    cached = packed(table, tmp_path / "cache", findings, FRAMING)
+    assert (tmp_path / "cache" / "pack").stat().st_size == 3 * 16 * 16 * 3
+    for row in range(3):
+        assert cached.cached is not None
+        assert np.array_equal(cached.cached.pixels(row), FRAMING.load(table.path(row)))
+        assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
+        assert np.array_equal(source.framed(cached, row, Framing(8)), Framing(8).load(table.path(row)))
+        assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
+
+
+def test_nothing_is_read_from_files_that_are_packed(
+    gallery: Gallery, findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = gallery(4)
+    expected = survey_of(table, findings)
+    cached = packed(table, tmp_path / "cache", findings)
+    pixels = decode.read(table.path(2))
+    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
+    found = survey_of(cached, findings)
+    for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
+        assert np.array_equal(getattr(found, column), getattr(expected, column))
+    assert np.array_equal(source.whole(cached, 2), pixels)
+
+
+def test_copies_are_packed_once(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(5, same=True)
+    cached = packed(table, tmp_path / "cache", findings)
+    assert numbers(cached) == list(range(5))
+    assert (tmp_path / "cache" / "pack").stat().st_size == table.path(0).stat().st_size
+
+
+def test_rows_that_are_taken_keep_their_images(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(6)
+    some = packed(table, tmp_path / "cache", findings).take(np.array([5, 0, 3]))
+    assert numbers(some) == [5, 0, 3]
+    assert np.array_equal(source.whole(some, 1), decode.read(table.path(0)))
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_a_file_that_changed_is_read_itself(
+    gallery: Gallery, findings: Findings, tmp_path: Path, same_size: bool
+) -> None:
+    table = gallery(3)
+    packed(table, tmp_path / "cache", findings)
+    other = cv2.imencode(".png", np.zeros((32, 32, 3), np.uint8))[1].tobytes()
+    times = table.path(1).stat()
+    if same_size:
+        other = other.ljust(times.st_size, b"\0")
+    table.path(1).write_bytes(other)
+    os.utime(table.path(1), ns=(times.st_atime_ns, times.st_mtime_ns))  # but not that of its entry
+    cached = Store(tmp_path / "cache").attach(table)
+    assert numbers(cached) == [0, -1, 2]
+    assert not source.whole(cached, 1).any()
+    assert np.array_equal(survey_of(cached, findings).sha256, survey_of(table, findings).sha256)
+    again = packed(table, tmp_path / "cache", findings)
+    assert numbers(again) == [0, 3, 2]
+    assert not source.whole(again, 1).any()
+
+
+def test_a_file_that_is_gone_or_damaged_is_left_out(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(4)
+    table.path(0).unlink()
+    table.path(2).write_bytes(b"no image")
+    cached = packed(table, tmp_path / "cache", findings)
+    assert numbers(cached) == [-1, 0, -1, 1]
+    assert survey_of(cached, findings).problems() == survey_of(table, findings).problems()
+
+
+@pytest.mark.parametrize("framing", [None, FRAMING])
+@pytest.mark.parametrize("file", ["index", "pack"])
+def test_whoever_was_killed_leaves_a_cache_that_can_be_filled(
+    gallery: Gallery, findings: Findings, tmp_path: Path, file: str, framing: Framing | None
+) -> None:
+    table, whole = gallery(5), tmp_path / "whole"
+    packed(table, whole, findings, framing)
+    length = (whole / file).stat().st_size
+    for cut in {*range(0, length, max(1, length // 23)), length - 1}:
+        folder = tmp_path / f"cut-{cut}"
+        shutil.copytree(whole, folder)
+        if file == "index":
+            os.truncate(folder / "index", cut)
+            before = numbers(Store(folder, framing).attach(table))
+            assert before == [row if row < cut // cache.RECORD.itemsize else -1 for row in range(5)]
+        else:  # what was packed without its record
+            os.truncate(folder / "index", 3 * cache.RECORD.itemsize)
+            os.truncate(folder / "pack", max(cut, int(Store(folder, framing).records["offset"][2]) + length // 3))
+        after = packed(table, folder, findings, framing)
+        assert numbers(after) == list(range(5))
+        for row in range(5):
+            assert np.array_equal(source.framed(after, row, FRAMING), FRAMING.load(table.path(row)))
+
+
+def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+    table = gallery(2)
+    packed(table, tmp_path / "cache", findings)
+    pack, index = (tmp_path / "cache" / name for name in ("pack", "index"))
+    sound = {path: path.read_bytes() for path in (pack, index)}
+    for place in range(0, len(sound[index]), 7):
+        index.write_bytes(_flipped(sound[index], place))
+        cached = Store(tmp_path / "cache").attach(table)
+        assert numbers(cached) == [-1 if row == place // cache.RECORD.itemsize else row for row in range(2)]
+    index.write_bytes(sound[index])
+    for place in range(0, len(sound[pack]), 101):
+        pack.write_bytes(_flipped(sound[pack], place))
+        cached = Store(tmp_path / "cache").attach(table)
+        row = int(place >= cached.cached.store.records["offset"][1])  # type: ignore[union-attr]
+        start = 0 if row == 0 else table.path(0).stat().st_size
+        with pytest.raises(DataError) as error:
+            source.whole(cached, row)
+        assert str(error.value) == (f"{pack} is damaged at byte {start}\nnext: write it anew: invoke cache --fresh")
+        assert np.array_equal(source.whole(cached, 1 - row), decode.read(table.path(1 - row)))
+
+
+def _flipped(content: bytes, place: int) -> bytes:
+    return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
+
+
+def test_a_cache_that_is_made_anew_is_not_taken_for_the_old_one(
+    gallery: Gallery, findings: Findings, tmp_path: Path
+) -> None:
+    table = gallery(3)
+    cached = packed(table, tmp_path / "cache", findings)
+    sent = pickle.dumps(cached)
+    assert np.array_equal(source.whole(pickle.loads(sent), 2), decode.read(table.path(2)))
+    before = source.whole(cached, 2)
+    cache.discard(tmp_path / "cache")
+    packed(table.take(np.array([2, 1, 0])), tmp_path / "cache", findings)
+    assert np.array_equal(source.whole(cached, 2), before)  # it has the old one open
+    with pytest.raises(DataError) as error:
+        pickle.loads(sent)
+    assert str(error.value) == (
+        f"{tmp_path / 'cache'} was made anew while it was read\nnext: run the same command again"
+    )
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, 1), (0, 3), (2, 1)])
+def test_batches_are_the_same_from_cache_and_files(
+    gallery: Gallery, findings: Findings, tmp_path: Path, workers: int, threads: int
+) -> None:
+    table = gallery(12)
+    config = Config.model_validate(
+        {
+            "model": {"size": 32},
+            "augment": {"recipe": "strong"},
+            "forge": {"share": 0.25, "kinds": ["self_blend", "face_swap"]},
+            "train": {"batch_size": 4},
+        }
+    )
+    pixels = config.model_copy(update={"cache": config.cache.model_copy(update={"pixels": True})})
+    for settings, framing in ((config, None), (pixels, Framing(32))):
+        cached = packed(table, tmp_path / str(framing), findings, framing)
+        one, other = (
+            list(loader.training(some, settings, fold=0, supply=Supply(workers, threads)).epoch(1))
+            for some in (table, cached)
+        )
+        assert len(one) == len(other) > 2
+        for first, second in zip(one, other, strict=True):
+            assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_kinds_of_caches_lie_in_folders_of_their_own() -> None:
+    kinds = {cache.kind(one) for one in (None, Framing(16), Framing(32), Framing(16, "pad"))}
+    assert len(kinds) == 4
+    assert "bytes-2" in kinds

@@ -1,0 +1,389 @@
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from ffdi.core.errors import DataError
+from ffdi.data.images import decode
+from ffdi.data.images.decode import WHOLE, Framing, View
+
+COLOURS = np.zeros((48, 32, 3), np.uint8)
+COLOURS[:16], COLOURS[16:, :8], COLOURS[16:, 8:] = (200, 30, 40), (20, 180, 60), (30, 60, 220)
+NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+
+LOSSLESS = {"JPEG": {"quality": 100, "subsampling": 0}, "WEBP": {"lossless": True, "exact": True}}
+
+
+def encoded(image: Image.Image | np.ndarray, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    picture.save(file, kind, **{**LOSSLESS.get(kind, {}), **options})
+    return file.getvalue()
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that says how large it is, and holds next to nothing."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", b"x"), (b"IEND", b"")]
+    body = [
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
+def refusal(content: bytes) -> str:
+    with pytest.raises(DataError) as caught:
+        decode.decode(content, "face.jpg")
+    return str(caught.value)
+
+
+def outcome(content: bytes) -> np.ndarray | str:
+    """The pixels, or the error's text."""
+    try:
+        return decode.decode(content, "face.jpg")
+    except DataError as error:
+        return str(error)
+
+
+# --- decoding ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "WEBP", "TIFF"])
+def test_a_lossless_file_gives_its_rgb_pixels_back(kind: str) -> None:
+    decoded = decode.decode(encoded(NOISE, kind), "face")
+    assert decoded.dtype == np.uint8
+    assert np.array_equal(decoded, NOISE)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_comes_close_to_its_rgb_pixels(progressive: bool) -> None:
+    decoded = decode.decode(encoded(COLOURS, "JPEG", progressive=progressive), "face")
+    assert np.abs(decoded.astype(int) - COLOURS).max() <= 8
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    content = encoded(COLOURS, kind, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    assert np.array_equal(decode.decode(content, "face"), np.asarray(upright))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [("PNG", "1"), ("PNG", "L"), ("PNG", "P"), ("PNG", "LA"), ("BMP", "1"), ("BMP", "L"), ("BMP", "P")],
+)
+def test_grey_and_palette_images_become_rgb(kind: str, mode: str) -> None:
+    picture = Image.fromarray(COLOURS).convert(mode)
+    assert np.array_equal(decode.decode(encoded(picture, kind), "face"), np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP"])
+def test_alpha_is_dropped_and_not_blended(kind: str) -> None:
+    picture = Image.fromarray(COLOURS).convert("RGBA")
+    picture.putalpha(Image.fromarray(np.arange(48 * 32, dtype=np.uint8).reshape(48, 32)))
+    assert np.array_equal(decode.decode(encoded(picture, kind), "face"), COLOURS)
+
+
+def test_a_transparent_palette_colour_keeps_its_colour() -> None:
+    palette = Image.fromarray(COLOURS).quantize(4)
+    assert np.array_equal(decode.decode(encoded(palette, "PNG", transparency=0), "face"), COLOURS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_cmyk_is_converted(kind: str) -> None:
+    decoded = decode.decode(encoded(Image.fromarray(COLOURS).convert("CMYK"), kind), "face")
+    assert np.abs(decoded.astype(int) - COLOURS).max() <= 8
+
+
+@pytest.mark.parametrize("ending", [".png", ".tiff"])
+def test_sixteen_bits_become_the_upper_eight(ending: str) -> None:
+    deep = np.random.default_rng(1).integers(0, 2**16, (9, 7, 3), dtype=np.uint16)
+    content = cv2.imencode(ending, deep[..., ::-1].copy())[1].tobytes()
+    assert np.abs(decode.decode(content, "face").astype(int) - deep / 257).max() < 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF", "MPO"])
+def test_of_several_pictures_in_a_file_the_first_counts(kind: str) -> None:
+    options = {**LOSSLESS["JPEG"]} if kind == "MPO" else {}
+    content = encoded(COLOURS, kind, save_all=True, append_images=[Image.fromarray(255 - COLOURS)], **options)
+    assert np.abs(decode.decode(content, "face").astype(int) - COLOURS).max() <= 8
+
+
+def test_one_pixel_is_an_image() -> None:
+    assert decode.decode(encoded(NOISE[:1, :1], "PNG"), "face").tolist() == [[NOISE[0, 0].tolist()]]
+
+
+# --- refusing ------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_file_is_refused() -> None:
+    assert refusal(b"") == "face.jpg is empty"
+
+
+@pytest.mark.parametrize("content", [b"\0" * 64, b"<html>not found</html>", b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0"])
+def test_what_is_no_image_is_refused(content: bytes) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own words on a TIFF of four bytes
+        assert refusal(content) == "face.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+
+
+def test_an_animated_gif_is_refused() -> None:
+    content = encoded(COLOURS, "GIF", save_all=True, append_images=[Image.fromarray(255 - COLOURS)])
+    assert refusal(content) == "face.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("WEBP", {}), ("BMP", {}), ("TIFF", {})],
+)
+def test_a_file_cut_anywhere_is_refused(kind: str, options: dict[str, object]) -> None:
+    content = encoded(NOISE, kind, **options)
+    assert decode.decode(content, "face").shape == NOISE.shape
+    last = len(content) - (2 if kind == "JPEG" else 0)  # the two bytes of a JPEG's end marker hold no pixels
+    cuts = {*range(1, last, 29), *range(last - 16, last)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert all(refusal(content[:cut]).startswith("face.jpg ") for cut in cuts)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_jpeg_without_its_end_marker_is_refused_or_whole(seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    content = encoded(noise, "JPEG")
+    for cut in (content[:-1], content[:-2]):
+        refused = f"face.jpg is truncated or damaged: {len(cut)} bytes cannot be decoded"
+        result = outcome(cut)
+        assert result == refused if isinstance(result, str) else np.array_equal(result, outcome(content))
+
+
+def test_a_cut_in_the_pixels_says_how_many_bytes_there_are() -> None:
+    content = encoded(NOISE, "JPEG")
+    cut = content[: len(content) - 100]
+    assert refusal(cut) == f"face.jpg is truncated or damaged: {len(cut)} bytes cannot be decoded"
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "expected"),
+    [
+        (10_000, 5_001, "face.jpg has 10000 x 5001 pixels; the limit is 50000000"),
+        (12_000, 9_000, "face.jpg has 12000 x 9000 pixels; the limit is 50000000"),
+        (60_000, 60_000, "face.jpg has more than 50000000 pixels, the limit"),
+    ],
+)
+def test_a_bomb_is_refused_by_its_header(
+    monkeypatch: pytest.MonkeyPatch, width: int, height: int, expected: str
+) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("the bomb was decoded"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert refusal(png_header(width, height)) == expected
+
+
+def test_the_pixel_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_PIXELS", 24 * 20)
+    assert decode.decode(encoded(NOISE, "PNG"), "face").shape == (24, 20, 3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(["JPEG", "PNG", "BMP", "WEBP"]),
+    st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=6),
+)
+def test_damaged_bytes_give_pixels_or_a_data_error(kind: str, changes: list[tuple[int, int]]) -> None:
+    content = bytearray(encoded(NOISE[:8, :8], kind))
+    for place, value in changes:
+        content[place % len(content)] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = outcome(bytes(content))
+    assert result.startswith("face.jpg ") if isinstance(result, str) else result.dtype == np.uint8
+    greys = greys_or_refusal(bytes(content))
+    assert greys == result if isinstance(result, str) else greys.shape == result.shape[:2]
+
+
+def greys_or_refusal(content: bytes) -> np.ndarray | str:
+    """As `outcome`, of the greys alone."""
+    try:
+        decode.header(content, "face.jpg")
+        return decode.grey(content, "face.jpg")
+    except DataError as error:
+        return str(error)
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+KINDS: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
+    "JPEG": (Image.fromarray(COLOURS), "JPEG", {"quality": 90}),
+    "progressive JPEG": (Image.fromarray(COLOURS), "JPEG", {"progressive": True}),
+    "turned JPEG": (Image.fromarray(COLOURS), "JPEG", {"exif": TURNED}),
+    "grey JPEG": (Image.fromarray(COLOURS).convert("L"), "JPEG", {}),
+    "CMYK JPEG": (Image.fromarray(COLOURS).convert("CMYK"), "JPEG", {}),
+    "PNG": (Image.fromarray(COLOURS), "PNG", {}),
+    "PNG with alpha": (Image.fromarray(COLOURS).convert("RGBA"), "PNG", {}),
+    "palette PNG": (Image.fromarray(COLOURS).convert("P"), "PNG", {}),
+    "16 bit PNG": (Image.fromarray(np.arange(1536, dtype=np.uint16).reshape(48, 32) * 40), "PNG", {}),
+    "WEBP": (Image.fromarray(COLOURS), "WEBP", {}),
+    "BMP": (Image.fromarray(COLOURS), "BMP", {}),
+    "TIFF": (Image.fromarray(COLOURS), "TIFF", {}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_greys_are_those_of_the_pixels(kind: str) -> None:
+    picture, format, options = KINDS[kind]
+    content = encoded(picture, format, **options)
+    pixels, greys = outcome(content), greys_or_refusal(content)
+    assert isinstance(pixels, np.ndarray)
+    assert isinstance(greys, np.ndarray)
+    assert np.abs(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(int) - greys).mean() < 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_greys_of_a_cut_file_are_refused_where_its_pixels_are(kind: str) -> None:
+    picture, format, options = KINDS[kind]
+    content = encoded(picture, format, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for cut in {*range(0, len(content), 37), *range(len(content) - 12, len(content))}:
+            result, greys = outcome(content[:cut]), greys_or_refusal(content[:cut])
+            assert greys == result if isinstance(result, str) else isinstance(greys, np.ndarray)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "gone.jpg"
+    with pytest.raises(DataError) as caught:
+        decode.read(path)
+    assert str(caught.value) == f"{path} cannot be read: No such file or directory"
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        Framing(32).load(tmp_path)
+    assert str(caught.value) == f"{tmp_path} is no file"
+
+
+def test_load_reads_decodes_and_resizes(tmp_path: Path) -> None:
+    path = tmp_path / "naïve name 图.JPG"
+    path.write_bytes(encoded(NOISE, "PNG"))
+    assert np.array_equal(Framing(16).load(path), Framing(16).frame(NOISE))
+
+
+# --- resizing ------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_of_the_right_size_is_left_alone() -> None:
+    square = NOISE[:20, :20]
+    assert np.array_equal(Framing(20).frame(square), square)
+
+
+def test_shrinking_averages_areas() -> None:
+    board = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (32, 32))[..., None].repeat(3, axis=2)
+    assert np.abs(Framing(32).frame(board).astype(int) - 127.5).max() < 1
+
+
+@pytest.mark.parametrize("shape", [(10, 10), (10, 200), (200, 10)])
+def test_growing_in_any_direction_is_cubic(shape: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    expected = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_CUBIC)
+    assert np.array_equal(Framing(32).frame(pixels), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40_000), (70_000, 3), (33, 31)])
+def test_any_aspect_ratio_becomes_a_square(shape: tuple[int, int]) -> None:
+    squared = Framing(32).frame(np.full((*shape, 3), (10, 200, 30), np.uint8))
+    assert squared.dtype == np.uint8
+    assert squared.shape == (32, 32, 3)
+    assert (squared == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize(("large", "small"), [(96, 32), (80, 50), (256, 224), (33, 32), (40, 40)])
+def test_the_matrix_of_areas_does_what_resize_does(large: int, small: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (large, large, 3), np.uint8)
+    area = decode.area(large, small)
+    assert (area.shape, area.dtype) == ((small, large), np.float32)
+    assert np.allclose(area.sum(1), 1, atol=1e-6)
+    by_matrix = np.einsum("ij,jkc,lk->ilc", area, pixels.astype(np.float64), area, optimize=True)
+    assert np.abs(by_matrix - Framing(small).frame(pixels)).max() <= 0.51
+
+
+# --- framing -------------------------------------------------------------------------------------------------------
+
+
+def marked(height: int, width: int) -> np.ndarray:
+    """Every pixel tells where it is: red its row, green its column."""
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(height)[:, None], np.arange(width)
+    return pixels
+
+
+@pytest.mark.parametrize("shape", [(60, 90), (90, 60), (61, 33)])
+def test_a_crop_is_the_middle_as_it_is(shape: tuple[int, int]) -> None:
+    cropped, pixels = Framing(32, "crop").frame(marked(*shape)), marked(*shape)
+    top, left = int(cropped[0, 0, 0]), int(cropped[0, 0, 1])
+    assert np.array_equal(cropped, pixels[top : top + 32, left : left + 32])
+    assert abs(top - (shape[0] - 32) / 2) <= 0.5
+    assert abs(left - (shape[1] - 32) / 2) <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(20, 40), (40, 20), (1, 1), (31, 500)])
+def test_a_crop_of_a_small_image_is_enlarged_until_it_fits(shape: tuple[int, int]) -> None:
+    pixels = np.full((*shape, 3), (10, 200, 30), np.uint8)
+    cropped = Framing(32, "crop").frame(pixels)
+    assert cropped.shape == (32, 32, 3)
+    assert (cropped == (10, 200, 30)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 2)])
+def test_a_strip_is_cut_before_it_is_enlarged(shape: tuple[int, int]) -> None:
+    """Enlarged whole it would have gigabytes, in which OpenCV does not count."""
+    pixels = np.zeros((*shape, 3), np.uint8)
+    middle = tuple(slice(max(0, length // 2 - 2), length // 2 + 2) for length in shape)
+    pixels[middle] = 250
+    assert (Framing(512, "crop").frame(pixels)[200:312, 200:312] > 200).all()
+
+
+@pytest.mark.parametrize(("shape", "black"), [((60, 120), [0, 1]), ((120, 60), [2, 3]), ((64, 64), [])])
+def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]) -> None:
+    padded = Framing(32, "pad").frame(np.full((*shape, 3), 200, np.uint8))
+    sides = [padded[:8], padded[-8:], padded[:, :8], padded[:, -8:]]
+    assert [number for number, side in enumerate(sides) if not side.any()] == black
+    assert (padded[12:20, 12:20] == 200).all()
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("shape", [(1, 1), (40, 40), (33, 70), (300, 2)])
+def test_any_view_of_any_image_has_the_networks_size(resize: str, shape: tuple[int, int]) -> None:
+    for view in (WHOLE, View(0.3, 1.5, 0.0, 1.0), View(0.01, 0.2, 1.0, 0.0)):
+        framed = Framing(32, resize).frame(marked(*shape), view)
+        assert (framed.shape, framed.dtype, framed.flags.c_contiguous) == ((32, 32, 3), np.uint8, True)
+
+
+def test_a_view_shows_its_part() -> None:
+    corner = Framing(32, "squash").frame(marked(64, 64), View(0.5, 1.0, 1.0, 0.0))
+    assert np.array_equal(corner, marked(64, 64)[:32, 32:])
+    moved = Framing(32, "crop").frame(marked(64, 64), View(1.0, 1.0, 0.0, 1.0))
+    assert np.array_equal(moved, marked(64, 64)[32:, :32])
+
+
+@pytest.mark.parametrize(("small", "large"), [(28, 32), (32, 40), (20, 64)])
+def test_the_matrix_that_enlarges_does_what_cubic_interpolation_does(small: int, large: int) -> None:
+    pixels = np.random.default_rng(0).integers(60, 196, (small, small, 3), np.uint8)
+    matrix = decode.enlarging(small, large)
+    by_matrix = np.einsum("ij,jkc,lk->ilc", matrix, pixels.astype(np.float64), matrix, optimize=True)
+    expected = cv2.resize(pixels.astype(np.float32), (large, large), interpolation=cv2.INTER_CUBIC)
+    assert np.abs(by_matrix - expected).max() < 0.01

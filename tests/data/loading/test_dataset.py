@@ -1,0 +1,120 @@
+"""From a row to pixels: what is drawn from what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ffdi.config.schema import Config
+from ffdi.data.images import decode
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.table import Table
+from ffdi.data.loading.dataset import Reading, Training
+from ffdi.data.loading.sampler import Draw
+from ffdi.synthetic import fakes
+
+Gallery = Callable[..., Table]
+FRAMING = Framing(32, "squash")
+
+
+def training(
+    table: Table,
+    kinds: list[str],
+    recipe: str = "none",
+    framing: Framing = FRAMING,
+    window: int = 0,
+    share: float = 0.2,
+) -> Training:
+    config = Config(
+        seed=3,
+        model={"size": framing.size, "resize": framing.resize},
+        augment={"recipe": recipe, "window": window},
+        forge={"kinds": kinds, "share": share},
+    )
+    return Training(table, config, fold=1)
+
+
+def pixels(samples: Training, *draw: object) -> np.ndarray:
+    sample = samples[Draw(*draw)]  # type: ignore[arg-type]
+    assert isinstance(sample, tuple)
+    return sample[0]
+
+
+@pytest.mark.parametrize("kind", fakes.KINDS)
+def test_a_forged_sample_is_a_fake_made_from_its_row(kind: str, gallery: Gallery) -> None:
+    samples = training(gallery(6), [kind])
+    image, target, row = samples[Draw(0, 2, True)]  # type: ignore[misc]
+    assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
+    real, label, _ = samples[Draw(0, 2)]  # type: ignore[misc]
+    assert label == 0.0
+    assert not np.array_equal(image, real)
+    corners = np.array_equal(image[:2, :2], real[:2, :2])  # which are far from any face
+    assert corners or kind == "self_blend"
+
+
+@pytest.mark.parametrize("kind", ["self_blend", "face_swap"])
+def test_the_draw_alone_decides(kind: str, gallery: Gallery) -> None:
+    table = gallery(6)
+    draws = [Draw(epoch, row, True) for epoch in (0, 1) for row in (0, 2, 4)]
+    first = [pixels(training(table, [kind]), *draw).tobytes() for draw in draws]
+    samples = training(table, [kind])
+    assert [pixels(samples, *draw).tobytes() for draw in draws[::-1]] == first[::-1]
+    assert len(set(first)) == 6
+
+
+def test_a_fake_is_changed_as_its_real_image_is(gallery: Gallery) -> None:
+    """Only what makes it a fake tells them apart: both are mirrored, or neither."""
+    samples = training(gallery(40), ["face_swap"], "flips")
+    for row in range(0, 40, 2):
+        real, fake = pixels(samples, 0, row), pixels(samples, 0, row, True)
+        assert np.array_equal(real[[0, 0, -1, -1], [0, -1, 0, -1]], fake[[0, 0, -1, -1], [0, -1, 0, -1]])
+
+
+def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
+    table = gallery(4)
+    corner = np.array([[0.0, 0.0], [0.3, 0.0], [0.3, 0.3], [0.0, 0.3]], np.float32)
+    marked = replace(table, landmarks=np.stack([corner] * 3 + [np.full((4, 2), np.nan, np.float32)]))
+    samples = training(marked, ["self_blend"])
+    real = pixels(samples, 0, 0)
+    local = []
+    for epoch in range(40):
+        changed = (pixels(samples, epoch, 0, True) != real).any(-1)
+        local.append(changed[:10, :10].any() and not changed[20:, 20:].any())
+    assert 10 < sum(local) < 30  # else it is the inner face that was left as it was
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+def test_a_recipe_that_zooms_shows_parts_of_the_image(resize: str, gallery: Gallery) -> None:
+    samples = training(gallery(2), ["self_blend"], "strong", Framing(40, resize))
+    assert len({pixels(samples, epoch, 0).tobytes() for epoch in range(8)}) == 8
+
+
+def test_what_is_read_is_framed_and_labelled(gallery: Gallery) -> None:
+    table = gallery(4)
+    image, target, row = Reading(table, Framing(16, "crop"))[3]  # type: ignore[misc]
+    assert np.array_equal(image, decode.read(table.path(3))[8:24, 8:24])
+    assert (target, row) == (1.0, 3)
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
+def test_a_window_is_a_part_as_it_is_anywhere_or_near_the_middle(
+    share: float, least: int, most: int, gallery: Gallery
+) -> None:
+    table = gallery(2)
+    whole = decode.read(table.path(0))
+    samples = training(table, ["self_blend"], "light", window=16, share=share)
+    places = []
+    for epoch in range(300):
+        view = samples._augmentation.view((3, 1, epoch, 0))
+        shown = samples._shown(whole, (3, 1, epoch, 0))
+        top, left = (round((0.5 + samples._spread * (place - 0.5)) * 16) for place in (view.y, view.x))
+        assert np.array_equal(shown, whole[top : top + 16, left : left + 16])
+        places += [top, left]
+    assert (min(places), max(places)) == (least, most)
+
+
+def test_a_window_is_what_a_network_is_trained_on(gallery: Gallery) -> None:
+    assert pixels(training(gallery(2), ["self_blend"], "strong", window=20), 0, 0).shape == (20, 20, 3)

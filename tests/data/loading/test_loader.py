@@ -1,0 +1,255 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing import active_children
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.testing import assert_close
+
+from ffdi.config.schema import Config
+from ffdi.core.errors import DataError
+from ffdi.data.images import decode
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.table import Table
+from ffdi.data.loading import augment, loader
+from ffdi.data.loading.loader import Batch, Batches, Supply
+from ffdi.data.loading.sampler import Draw
+
+Gallery = Callable[..., Table]
+SIZE = 32
+FRAMING = Framing(SIZE)
+
+
+def training(
+    table: Table, *, workers: int = 0, threads: int = 1, batch_size: int = 4, recipe: str = "postprocess"
+) -> Batches:
+    config = Config(
+        seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
+    )
+    return loader.training(table, config, fold=1, supply=Supply(workers, threads))
+
+
+def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
+    return loader.reading(table, FRAMING, batch_size=batch_size, supply=Supply(workers))
+
+
+def together(batches: Iterator[Batch]) -> list[np.ndarray]:
+    return [torch.cat(part).numpy() for part in zip(*batches, strict=True)]
+
+
+def distinct(batch: Batch) -> set[bytes]:
+    return {image.numpy().tobytes() for image in batch.images}
+
+
+# --- training ------------------------------------------------------------------------------------------------------
+
+
+def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Gallery) -> None:
+    table = gallery(16)
+    alone, shared = training(table), training(table, workers=2)
+    for epoch in range(2):
+        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+            assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("recipe", ["flips", "postprocess", "strong"])
+def test_threads_make_the_same_batches(gallery: Gallery, recipe: str) -> None:
+    table = gallery(24)
+    alone, shared = training(table, recipe=recipe), training(table, threads=4, recipe=recipe)
+    for epoch in range(3):
+        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+            assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+
+
+def test_threads_name_an_image_that_cannot_be_read(gallery: Gallery) -> None:
+    table = gallery(8)
+    table.path(5).unlink()
+    assert fault(training(table, threads=3).epoch(0)) == f"{table.path(5)} cannot be read: No such file or directory"
+
+
+def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
+    table, apply = gallery(16), augment.recipe("postprocess")
+    batches = training(table, workers=2)
+    for epoch in (1, 0):
+        for batch in batches.epoch(epoch):
+            for image, index in zip(batch.images.numpy(), batch.index.tolist(), strict=True):
+                assert np.array_equal(image, apply(FRAMING.load(table.path(index)), (3, 1, epoch, index)))
+
+
+def test_two_workers_draw_differently(gallery: Gallery) -> None:
+    """The recipe is used before the workers start, so that both of them inherit the state of its random stream."""
+    batches = training(gallery(16, same=True), workers=2)
+    batches._loader.dataset[Draw(0, 0)]
+    first, second, third, fourth = (distinct(batch) for batch in batches.epoch(0))
+    assert first != second
+    assert third != fourth
+    assert len(first | second | third | fourth) > 10
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_epochs_draw_differently(gallery: Gallery, workers: int) -> None:
+    batches = training(gallery(16, same=True), workers=workers)
+    pixels = [{image for batch in batches.epoch(epoch) for image in distinct(batch)} for epoch in range(2)]
+    assert len(pixels[0] - pixels[1]) > 8
+
+
+def test_every_epoch_has_an_order_of_its_own_that_comes_again(gallery: Gallery) -> None:
+    batches = training(gallery(12))
+    order = [together(batches.epoch(epoch))[2].tolist() for epoch in (0, 1, 0)]
+    assert sorted(order[0]) == list(range(12))
+    assert order[0] != order[1]
+    assert order[0] == order[2]
+
+
+def test_the_global_stream_is_not_touched(gallery: Gallery) -> None:
+    table = gallery(4)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    together(training(table).epoch(0))
+    together(iter(reading(table)))
+    assert_close(torch.rand(3), expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "sizes"),
+    [(8, 4, [4, 4]), (9, 4, [4, 4]), (10, 4, [4, 4, 2]), (1, 4, [1]), (3, 4, [3]), (2, 1, [1, 1]), (5, 2, [2, 2])],
+)
+def test_a_last_batch_of_one_image_is_left_out(gallery: Gallery, rows: int, batch_size: int, sizes: list[int]) -> None:
+    batches = training(gallery(rows), batch_size=batch_size)
+    assert [len(batch.index) for batch in batches.epoch(0)] == sizes
+    assert len(batches) == len(sizes)
+
+
+# --- reading -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_reading_keeps_the_order_and_the_pixels(gallery: Gallery, workers: int) -> None:
+    table = gallery(9)
+    pixels, target, index = together(iter(reading(table, workers=workers)))
+    assert (pixels.dtype, target.dtype, index.dtype) == (np.uint8, np.float32, np.int64)
+    assert index.tolist() == list(range(9))
+    assert table.target is not None
+    assert target.tolist() == table.target.tolist()
+    assert np.array_equal(pixels, np.stack([FRAMING.load(table.path(row)) for row in range(9)]))
+
+
+def test_images_without_labels_have_the_target_nan(gallery: Gallery) -> None:
+    table = gallery(2)
+    unlabelled = Table("test", table.folder, table.img_name, None, None, table.source)
+    assert np.isnan(together(iter(reading(unlabelled)))[1]).all()
+
+
+def fault(batches: Iterator[Batch]) -> str:
+    """The text of the error that ends the batches; the error itself, which holds on to them, is let go."""
+    try:
+        together(batches)
+    except DataError as error:
+        return str(error)
+    return "no fault"
+
+
+def damaged(table: Table, row: int) -> str:
+    """Cuts an image short; what an error says of it."""
+    content = table.path(row).read_bytes()[:-30]
+    table.path(row).write_bytes(content)
+    return f"{table.path(row)} is truncated or damaged: {len(content)} bytes cannot be decoded"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_image_is_named_whoever_read_it(gallery: Gallery, workers: int) -> None:
+    table = gallery(6)
+    expected = damaged(table, 4)
+    assert fault(iter(reading(table, workers=workers))) == expected
+    assert fault(training(table, workers=workers).epoch(0)) == expected
+
+
+def test_a_bad_image_leaves_no_workers_behind(gallery: Gallery) -> None:
+    table, before = gallery(6), set(active_children())
+    damaged(table, 4)
+    assert fault(iter(reading(table, workers=2))) != "no fault"
+    assert set(active_children()) <= before
+
+
+# --- workers that die or hang ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "state"), [("killed", "was killed"), ("hanging", "did not answer for 2 s")], ids=["killed", "hanging"]
+)
+def test_a_worker_that_dies_or_hangs_is_told_with_the_images(
+    end: str, state: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, real = gallery(12), decode.read
+
+    def read(path: Path) -> np.ndarray:
+        if path == table.path(9):
+            if end == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(60)
+        return real(path)
+
+    monkeypatch.setattr(decode, "read", read)
+    monkeypatch.setattr(loader, "SECONDS", 2)
+    monkeypatch.setattr(loader, "LOOK", 1)
+    batches, seen = reading(table, workers=1), []
+    with pytest.raises(DataError) as caught:
+        for batch in batches:
+            seen += batch.index.tolist()
+    names = table.img_name[len(seen) : len(seen) + 4].tolist()
+    assert names
+    assert str(caught.value) == (
+        f"a loader worker {state} while these images, or those after them, were read\n"
+        + "".join(f"  {name}\n" for name in names)
+        + "next: pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
+        "was killed may have wanted more memory than there is"
+    )
+
+
+PARENT = """
+import multiprocessing, sys, time
+from pathlib import Path
+import numpy as np
+from ffdi.data import loader
+from ffdi.data.images import Framing
+from ffdi.data.table import Table
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method(sys.argv[1])
+    folder = Path(sys.argv[2])
+    table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
+    batches = iter(loader.reading(table, Framing(32), batch_size=1, supply=loader.Supply(2)))
+    next(batches)
+    print("reads", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_leave_the_moment_their_parent_is_killed(method: str, gallery: Gallery, tmp_path: Path) -> None:
+    table, script = gallery(8), tmp_path / "parent.py"
+    script.write_text(PARENT)
+    words = [sys.executable, str(script), method, str(table.folder), *table.img_name.tolist()]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "reads\n"
+        parent.kill()
+        # ends when nobody is left who could write to it; at LOOK seconds it would be torch that has looked
+        assert parent.communicate(timeout=loader.LOOK - 1)[0] == ""
+
+
+def test_an_epoch_goes_on_in_its_middle(gallery: Gallery) -> None:
+    batches = training(gallery(12), workers=2)
+    whole = [batch.index.tolist() for batch in batches.epoch(1)]
+    assert [batch.index.tolist() for batch in batches.epoch(1, start=2)] == whole[2:]
+    assert list(batches.epoch(1, start=3)) == []
+    assert [batch.index.tolist() for batch in batches.epoch(1)] == whole

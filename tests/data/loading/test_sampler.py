@@ -1,0 +1,101 @@
+"""Which rows make which batches."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from ffdi.core.errors import ConfigError
+from ffdi.data.loading import sampler
+from ffdi.data.loading.sampler import Draw, Order
+
+TARGET = (np.random.default_rng(0).permutation(60) < 40).astype(np.int64)
+"""20 real images, 40 fakes."""
+FAKE = TARGET == 1
+
+
+def epochs(count: int, batch_size: int = 8, **chosen: object) -> list[list[list[Draw]]]:
+    """The batches of so many epochs."""
+    made = Order(TARGET, batch_size, 5, 1, **chosen)  # type: ignore[arg-type]
+    found = []
+    for epoch in range(count):
+        made.epoch = epoch
+        found.append(list(made))
+        assert len(found[-1]) == len(made)
+    return found
+
+
+def flat(batches: list[list[Draw]]) -> list[Draw]:
+    return [draw for batch in batches for draw in batch]
+
+
+def test_every_row_has_its_turn_in_each_epoch() -> None:
+    first, second = (flat(batches) for batches in epochs(2))
+    assert sorted(draw.row for draw in first) == sorted(draw.row for draw in second) == list(range(60))
+    assert [draw.row for draw in first] != [draw.row for draw in second]
+    assert {draw.epoch for draw in second} == {1}
+
+
+def test_balanced_epochs_have_as_many_of_each_and_show_every_fake_in_turn() -> None:
+    seen: Counter[int] = Counter()
+    for batches in epochs(5, sampling="balanced"):
+        rows = [draw.row for draw in flat(batches)]
+        assert sum(FAKE[rows]) == 20
+        assert len(set(rows)) == len(rows) == 40
+        seen.update(rows)
+    assert {seen[row] for row in np.flatnonzero(FAKE).tolist()} <= {2, 3}
+    assert all(seen[row] == 5 for row in np.flatnonzero(~FAKE).tolist())
+
+
+@pytest.mark.parametrize(("sampling", "share"), [("all", 0.25), ("balanced", 0.25), ("balanced", 0.5), ("all", 0.01)])
+def test_a_share_of_every_batch_is_forged_from_real_images(sampling: str, share: float) -> None:
+    for batches in epochs(3, sampling=sampling, forged=share):
+        for batch in batches[:-1]:
+            forged = [draw.row for draw in batch if draw.forged]
+            given = [draw.row for draw in batch if not draw.forged]
+            assert len(forged) == max(1, round(8 * share))
+            assert len(forged) + len(given) == 8
+            assert not FAKE[forged].any()
+            assert len(set(forged)) == len(forged)
+            enough = sum(~FAKE[given]) >= len(forged)
+            assert not enough or set(forged) <= set(given)
+
+
+@pytest.mark.parametrize("share", [0.125, 0.25, 0.5])
+def test_forged_fakes_count_where_classes_are_balanced(share: float) -> None:
+    made = Order(TARGET, 8, 5, 1, "balanced", share)
+    drawn = [draw for batches in epochs(1, sampling="balanced", forged=share) for draw in flat(batches)]
+    fakes = np.mean([draw.forged or FAKE[draw.row] for draw in drawn])
+    assert fakes == pytest.approx(0.5, abs=0.04)
+    assert made.fakes == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_share_of_fakes_is_known() -> None:
+    assert Order(TARGET, 8, 0, 0).fakes == pytest.approx(40 / 60)
+    assert Order(TARGET, 8, 0, 0, forged=0.25).fakes == pytest.approx(0.25 + 0.75 * 40 / 60)
+
+
+def test_where_all_given_images_are_fake_others_are_forged() -> None:
+    made = Order(np.array([1] * 30 + [0] * 2), 4, 0, 0, forged=0.5)
+    forged = [draw.row for batch in made for draw in batch if draw.forged]
+    assert set(forged) == {30, 31}
+
+
+@pytest.mark.parametrize("sampling", sampler.SAMPLINGS)
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_an_epoch_goes_on_in_its_middle(sampling: str, share: float) -> None:
+    made = Order(TARGET, 8, 5, 1, sampling, share)
+    made.epoch = 3
+    whole = list(made)
+    made.start = 2
+    assert list(made) == whole[2:]
+
+
+def test_an_unknown_sampling_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        sampler.check("balance")
+    assert str(caught.value) == (
+        "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml"
+    )

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from ffdi.core.errors import ConfigError
+from ffdi.ensemble import calibration
+from ffdi.ensemble.calibration import Calibration
+from ffdi.evaluation import metrics
+from ffdi.evaluation.score_counts import count
+
+NINE_DIGITS = st.integers(0, 10**9).map(lambda digits: digits / 10**9)
+EXTREMES = st.one_of(NINE_DIGITS, st.sampled_from([0.0, 1.0, 1e-9, 1e-8, 1 - 1e-9, 1 - 1e-8, 0.5, 0.5 + 1e-9]))
+SCORES = arrays.arrays(np.float64, st.integers(2, 60), elements=EXTREMES)
+SINGLES = arrays.arrays(np.float32, st.integers(2, 60), elements=st.floats(0, 1, width=32))
+
+
+def auc(target: np.ndarray, y_pred: np.ndarray) -> float:
+    return float(metrics.auc(count(target, y_pred)))
+
+
+def log_loss(target: np.ndarray, y_pred: np.ndarray) -> float:
+    return float(metrics.log_loss(count(target, y_pred)))
+
+
+def drawn(temperature: float, images: int = 4000, seed: int = 0, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores whose logit, divided by the temperature, is true; labels."""
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(scale=scale, size=images)
+    return 1 / (1 + np.exp(-logit * temperature)), (rng.random(images) < 1 / (1 + np.exp(-logit))).astype(int)
+
+
+@pytest.mark.parametrize("kind", calibration.KINDS)
+@given(scores=SCORES, seed=st.integers(0, 2**32 - 1), other=SCORES)
+@settings(max_examples=150, deadline=None)
+def test_it_never_lowers_the_auc(kind: str, scores: np.ndarray, seed: int, other: np.ndarray) -> None:
+    rng = np.random.default_rng(seed)
+    target, labels = rng.integers(0, 2, len(scores)), rng.integers(0, 2, len(other))
+    target[:2] = labels[:2] = 0, 1
+    fitted = calibration.fit(kind, scores, target)
+    for y_pred, label in ((scores, target), (other, labels)):
+        calibrated = fitted.apply(y_pred)
+        assert calibrated.dtype == np.float64
+        assert (calibrated >= 0).all()
+        assert (calibrated <= 1).all()
+        assert auc(label, calibrated) == auc(label, y_pred)
+        assert len(np.unique(calibrated)) == len(np.unique(y_pred))
+
+
+@pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0, 4.0, 20.0])
+@given(scores=arrays.arrays(np.int64, 40, elements=st.integers(0, 2**24)))
+def test_no_temperature_ties_what_float32_tells_apart(temperature: float, scores: np.ndarray) -> None:
+    y_pred = (scores / 2**24).astype(np.float32)
+    calibrated = Calibration("temperature", temperature).apply(y_pred)
+    assert np.unique(calibrated, return_inverse=True)[1].tolist() == np.unique(y_pred, return_inverse=True)[1].tolist()
+
+
+@pytest.mark.parametrize("kind", calibration.KINDS)
+@given(scores=SINGLES, seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_the_log_loss_of_its_own_sample_does_not_rise(kind: str, scores: np.ndarray, seed: int) -> None:
+    target = np.random.default_rng(seed).integers(0, 2, len(scores))
+    before = log_loss(target, scores)
+    assert log_loss(target, calibration.fit(kind, scores, target).apply(scores)) <= before + 1e-9
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+@pytest.mark.parametrize("temperature", [0.4, 3.0])
+def test_scores_that_are_too_sure_or_too_shy_get_a_lower_log_loss(kind: str, temperature: float) -> None:
+    y_pred, target = drawn(temperature)
+    truth = drawn(1.0)[0]
+    fitted = calibration.fit(kind, y_pred, target)
+    assert log_loss(target, fitted.apply(y_pred)) < log_loss(target, y_pred) - 0.02
+    fresh, labels = drawn(temperature, seed=1)
+    assert log_loss(labels, fitted.apply(fresh)) < log_loss(labels, fresh) - 0.02
+    assert np.abs(fitted.apply(y_pred) - truth).mean() < 0.02
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_the_temperature_is_found(temperature: float) -> None:
+    y_pred, target = drawn(temperature, 100_000)
+    assert calibration.fit("temperature", y_pred, target).temperature == pytest.approx(temperature, rel=0.02)
+
+
+def test_no_other_temperature_has_a_lower_log_loss() -> None:
+    y_pred, target = drawn(1.7, 500)
+    best = calibration.fit("temperature", y_pred, target)
+    around = [Calibration("temperature", best.temperature * factor) for factor in (0.9, 0.99, 1.01, 1.1)]
+    least = log_loss(target, best.apply(y_pred))
+    assert all(log_loss(target, one.apply(y_pred)) > least for one in around)
+
+
+@pytest.mark.parametrize("kind", ["temperature", "isotonic"])
+def test_scores_that_tell_all_or_nothing_apart_are_calibrated_too(kind: str) -> None:
+    target = np.arange(100) % 2
+    for y_pred in (0.4 + 0.2 * target, np.full(100, 0.7), 1.0 * target, 1.0 - target):
+        calibrated = calibration.fit(kind, y_pred, target).apply(y_pred)
+        assert np.isfinite(calibrated).all()
+        assert auc(target, calibrated) == auc(target, y_pred)
+        assert log_loss(target, calibrated) <= log_loss(target, y_pred) + 1e-9
+
+
+@given(SINGLES, st.integers(0, 2**32 - 1))
+@settings(max_examples=100, deadline=None)
+def test_isotonic_is_few_relu_pieces_none_steep(scores: np.ndarray, seed: int) -> None:
+    target = np.random.default_rng(seed).integers(0, 2, len(scores))
+    fitted = calibration.fit("isotonic", scores, target)
+    base, x, slope = fitted.pieces()
+    assert len(x) <= calibration.BINS + 1
+    assert slope.cumsum().min() >= calibration.BLEND["isotonic"] - 1e-12
+    assert slope.cumsum().max() <= 1 / calibration.GAP
+    grid = np.linspace(0, 1, 201)
+    assert base + np.maximum(grid[:, None] - x, 0) @ slope == pytest.approx(fitted.apply(grid), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", calibration.KINDS)
+def test_a_description_is_json_and_leads_back(kind: str) -> None:
+    fitted = calibration.fit(kind, *drawn(2.0))
+    assert calibration.read(json.loads(json.dumps(fitted.describe()))) == fitted
+
+
+def test_a_description_says_what_there_is() -> None:
+    assert Calibration("none").describe() == {"kind": "none"}
+    assert Calibration("temperature", 2.0).describe() == {"kind": "temperature", "temperature": 2.0}
+    assert Calibration("isotonic").describe() == {"kind": "isotonic", "x": [0.0, 1.0], "y": [0.0, 1.0]}
+
+
+def test_none_gives_the_same_bits() -> None:
+    y_pred = drawn(1.0)[0]
+    assert Calibration("none").apply(y_pred).tobytes() == y_pred.tobytes()
+
+
+def test_a_temperature_divides_the_logit() -> None:
+    calibrated = Calibration("temperature", 2.0).apply(np.array([1 / (1 + math.exp(-3.0))]))
+    assert calibrated == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({"kind": "platt"}, "unknown calibration 'platt': known: none, temperature, isotonic"),
+        ({}, "unknown calibration 'None': did you mean 'none'?"),
+    ],
+)
+def test_an_unknown_kind_is_refused(record: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        calibration.read(record)
+    assert caught.value.what == said
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        {"temperature": 0.0},
+        {"temperature": "warm"},
+        {"temperature": float("nan")},
+        {"x": [0, 0.5, 1], "y": [0, 1]},
+        {"x": [0, 0.5, 0.5, 1], "y": [0, 0.1, 0.2, 1]},
+        {"x": [0, 0.5, 1], "y": [0.2, 0.1, 1]},
+        {"x": [0, 1], "y": [-0.1, 1]},
+        {"x": [0.1, 1], "y": [0, 1]},
+        {"x": [], "y": []},
+    ],
+)
+def test_a_description_of_no_rising_map_is_refused(rest: dict[str, object]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        calibration.read({"kind": "isotonic", **rest})
+    assert caught.value.what.endswith("is no calibration")

@@ -1,0 +1,194 @@
+"""Several networks in one graph."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from ffdi.config.schema import Config, ModelConfig
+from ffdi.core.errors import DeviceError
+from ffdi.data.images.decode import Framing
+from ffdi.ensemble import combine
+from ffdi.ensemble.calibration import Calibration
+from ffdi.ensemble.combine import Combination
+from ffdi.export import onnx as export
+from ffdi.inference import select
+from ffdi.inference.backend import Load
+from ffdi.models import detector as detectors
+
+LOAD = Load(100, 1, 1)
+
+
+def networks(sizes: tuple[int, ...] = (32, 32), tta: str = "none", size: int = 32) -> dict[str, torch.nn.Module]:
+    """Small networks whose BatchNorm has seen data, asked through images of `size`."""
+    made = {}
+    for seed, own in enumerate(sizes):
+        torch.manual_seed(seed)
+        config = Config.model_validate({"model": {"backbone": "test_resnet", "size": own}, "predict": {"tta": tta}})
+        network = detectors.build(ModelConfig(backbone="test_resnet", size=own), None)
+        torch.nn.init.normal_(network.backbone.get_classifier().weight)
+        for _ in range(3):
+            network.train()(torch.from_numpy(images(16, seed)))
+        made[f"small.fold_{seed}"] = detectors.asked(network.eval(), config, size)
+    return made
+
+
+def images(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
+    """uint8 [count, size, size, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def written(graph: export.Graph, path: Path, size: int = 32, **words: str) -> Path:
+    """The graph as a file, with words in it."""
+    export.save(export.to_onnx(graph, size), path, {"ffdi": "1.2.3", **words})
+    return path
+
+
+def single() -> export.Graph:
+    """A graph with one network."""
+    return export.Graph(networks((32,)), np.ones(1), combine.equal("mean", 1), Calibration("none")).eval()
+
+
+@cache
+def exported(sizes: tuple[int, ...] = (32,)) -> onnx.ModelProto:
+    """The mean of networks of these sizes; exporting takes seconds, so it is done once, and not to be changed."""
+    members, equal = networks(sizes), combine.equal("mean", len(sizes))
+    return export.to_onnx(export.Graph(members, equal.weights, equal, Calibration("none")).eval(), 32)
+
+
+COMBINATIONS = {
+    "mean": combine.equal("mean", 2),
+    "logit_mean": combine.equal("logit_mean", 2),
+    "greedy": Combination("greedy", np.array([0.75, 0.25])),
+    "stacking": Combination("stacking", np.array([0.75, 1.5]), bias=-0.4),
+}
+CALIBRATIONS = {
+    "none": Calibration("none"),
+    "temperature": Calibration("temperature", temperature=1.7),
+    "isotonic": Calibration("isotonic", x=(0.0, 0.3, 0.5, 0.8, 1.0), y=(0.1, 0.2, 0.6, 0.7, 0.95)),
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "tta", "calibration"),
+    [
+        *(("mean", "hflip", "none"), ("greedy", "none", "temperature"), ("mean", "none", "isotonic")),
+        *(("logit_mean", "none", "none"), ("stacking", "hflip", "temperature"), ("stacking", "none", "isotonic")),
+    ],
+)
+def test_the_graph_the_network_and_numpy_agree_at_any_batch_size(
+    method: str, tta: str, calibration: str, tmp_path: Path
+) -> None:
+    members, combination, calibrated = networks(tta=tta), COMBINATIONS[method], CALIBRATIONS[calibration]
+    graph = export.Graph(members, combination.spread([1, 1]), combination, calibrated).eval()
+    path = written(graph, tmp_path / "model.onnx")
+    served = [select.RUNTIMES[name].open(path, 0, LOAD) for name in ("cpu", "openvino")]
+    for count in (1, 2, 5, 33):
+        batch = images(count, seed=count)
+        with torch.inference_mode():
+            logits = np.stack([member(torch.from_numpy(batch)).numpy() for member in members.values()])
+        expected = calibrated.apply(combination.combine(logits, [1, 1]))
+        for one in served:
+            y_pred = one.run(batch)
+            assert (y_pred.shape, y_pred.dtype) == ((count,), np.float32)
+            assert np.abs(y_pred - expected).max() < 1e-5
+        assert np.abs(graph.score(batch) - expected).max() < 1e-6
+    assert np.ptp(expected) > 1e-3
+
+
+def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None:
+    members = networks((48, 32), size=48)
+    graph = export.Graph(members, np.array([0.5, 0.5]), combine.equal("mean", 2), Calibration("none")).eval()
+    served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx", 48), 0, LOAD)
+    smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 2) for one in images(6, size=48)])
+    small = np.stack([Framing(32).frame(one) for one in smooth])
+    first, second = members.values()
+    with torch.inference_mode():
+        alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
+        assert np.abs(alone - second(torch.from_numpy(smooth)).numpy()).max() < 0.05
+        logits = np.stack([one(torch.from_numpy(smooth)).numpy() for one in (first, second)])
+    assert np.abs(served.run(smooth) - combine.sigmoid(logits).mean(0)).max() < 1e-5
+
+
+def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
+    config = Config(
+        model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"}, predict={"tta": "none"}
+    )
+    torch.manual_seed(1)
+    network = detectors.build(config.model, None).eval()
+    large = np.random.default_rng(0).integers(0, 256, (3, 47, 47, 3), np.uint8)
+    middle = np.stack([Framing(32, "crop").frame(one) for one in large])
+    with torch.inference_mode():
+        through = detectors.asked(network, config, 47)(torch.from_numpy(large))
+        assert torch.equal(through, network(torch.from_numpy(middle)))
+
+
+@pytest.mark.parametrize(("tta", "residual"), [("hflip", "none"), ("crops", "srm"), ("hflip+crops", "highpass")])
+def test_views_and_residuals_are_in_the_graph(tta: str, residual: str, tmp_path: Path) -> None:
+    model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "residual": residual}
+    config = Config(model=model, predict={"tta": tta})
+    torch.manual_seed(1)
+    network = detectors.asked(detectors.build(config.model, None).eval(), config, 32)
+    graph = export.Graph({"a.fold_0": network}, np.ones(1), combine.equal("mean", 1), Calibration("none")).eval()
+    served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx"), 0, LOAD)
+    asked = images(5)
+    assert np.abs(served.run(asked) - graph.score(asked)).max() < 1e-5
+    prepares = [one.name for one in onnx.load(tmp_path / "model.onnx").graph.node if one.name.startswith("images/")]
+    convolved = [name for name in prepares if name.startswith("images/Conv")]
+    assert bool(convolved) == (residual != "none")
+
+
+def test_the_file_is_one_and_carries_its_words(tmp_path: Path) -> None:
+    export.save(exported(), tmp_path / "model.onnx", {"ffdi": "1.2.3"})
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"ffdi": "1.2.3"}
+    assert [entry.name for entry in model.graph.input] == ["images"]
+    assert [entry.name for entry in model.graph.output] == ["y_pred"]
+    assert not model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
+
+
+def test_every_node_is_named_after_its_layer_and_nothing_of_this_machine_is_inside(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    export.save(exported((32, 32)), path, {"ffdi": "1.2.3"})
+    nodes = [node.name for node in onnx.load(path).graph.node]
+    assert len(set(nodes)) == len(nodes)
+    assert {name.partition("/")[0] for name in nodes} == {"images", "small.fold_0", "small.fold_1", "y_pred"}
+    assert "small.fold_1/layer2.0.conv1/Conv" in nodes
+    content = path.read_bytes()
+    for word in (str(Path(torch.__file__).parent), str(Path(__file__).parent.parent.parent), "stack_trace"):
+        assert word.encode() not in content
+
+
+def test_a_graph_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+    model = onnx.ModelProto.FromString(exported().SerializeToString())
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64  # only the full check sees it
+    onnx.checker.check_model(model)
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        export.save(model, tmp_path / "model.onnx", {})
+
+
+def test_the_members_logits_can_be_asked_for(tmp_path: Path) -> None:
+    export.save(exported((32, 32)), tmp_path / "logits.onnx", {}, output="logits")
+    batch = images(7)
+    with torch.inference_mode():
+        expected = np.stack([member(torch.from_numpy(batch)).numpy() for member in networks().values()], 1)
+    for name in ("cpu", "openvino"):
+        found = select.RUNTIMES[name].open(tmp_path / "logits.onnx", 0, LOAD).run(batch)
+        assert found.shape == (7, 2)
+        assert np.abs(found - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["cpu", "openvino"])
+def test_a_file_that_is_no_graph_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(DeviceError) as caught:
+        select.RUNTIMES[name].open(tmp_path / "model.onnx", 0, LOAD)
+    assert caught.value.what.startswith("the graph cannot be opened: ")

@@ -1,0 +1,107 @@
+"""predict.py beside an exported graph: one file for a stranger who has numpy, OpenCV and ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffdi.data.images.decode import RESIZES, Framing
+from ffdi.export import onnx as graphs
+from ffdi.export import standalone
+from tests.export.test_onnx import exported, single
+
+ALONE = ("numpy", "opencv-python-headless", "onnxruntime-gpu", "onnxruntime", "flatbuffers", "packaging", "protobuf")
+"""What is on the stranger's machine: the three, and what ONNX Runtime brings."""
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packages with nothing else in it."""
+    place = tmp_path_factory.mktemp("packages")
+    for name in ALONE:
+        try:
+            files = importlib.metadata.distribution(name).files or []
+        except importlib.metadata.PackageNotFoundError:
+            continue  # one of the two ONNX Runtimes is there
+        for top in {file.parts[0] for file in files if ".." not in file.parts}:
+            source = Path(np.__file__).parent.parent / top
+            if source.is_dir() and not (place / top).exists():
+                shutil.copytree(source, place / top, copy_function=_linked)
+    return place
+
+
+def _linked(source: str, target: str) -> None:
+    """A hard link where the disk allows it; OpenCV looks behind symbolic ones."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """An export's folder with its graph and predict.py, and two images."""
+    graphs.save(exported(), tmp_path / "model.onnx", {"framing": "squash"})
+    shutil.copyfile(standalone.__file__, tmp_path / "predict.py")
+    rng = np.random.default_rng(0)
+    cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "small.png"), rng.integers(0, 256, (20, 40, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "strip.png"), rng.integers(0, 256, (7, 301, 3), np.uint8))
+    return tmp_path
+
+
+def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Calls predict.py on the stranger's machine."""
+    start = f"import runpy, sys; sys.path.insert(0, {str(machine)!r}); sys.argv = ['predict.py', *sys.argv[1:]]; "
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", f"{start}runpy.run_path('predict.py', run_name='__main__')", *words],
+        cwd=export,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("resize", RESIZES)
+def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
+    graphs.save(exported(), export / "model.onnx", {"framing": resize})
+    done = run(export, machine, "large.jpg", "small.png", "strip.png")
+    assert (done.returncode, done.stderr) == (0, "")
+    batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])
+    expected = single().score(batch)
+    names, y_pred = zip(*(line.split(",") for line in done.stdout.splitlines()), strict=True)
+    assert names == ("large.jpg", "small.png", "strip.png")
+    assert np.abs(np.array(y_pred, np.float32) - expected).max() < 1e-5
+
+
+def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(export: Path, machine: Path) -> None:
+    (export / "empty.jpg").write_bytes(b"")
+    (export / "text.jpg").write_bytes(b"no image")
+    done = run(export, machine, "empty.jpg", "text.jpg", "nowhere.jpg", "small.png")
+    assert done.returncode == 1
+    assert done.stdout.startswith("small.png,0.")
+    assert done.stderr.splitlines() == [
+        "empty.jpg: truncated, damaged, or no image",
+        "text.jpg: truncated, damaged, or no image",
+        "nowhere.jpg: [Errno 2] No such file or directory: 'nowhere.jpg'",
+    ]
+
+
+def test_without_an_image_it_says_how_it_is_used(export: Path, machine: Path) -> None:
+    done = run(export, machine)
+    assert done.returncode == 1
+    assert "python predict.py IMAGE [IMAGE ...]" in done.stderr
+
+
+def test_the_strangers_machine_has_nothing_else(machine: Path) -> None:
+    start = f"import sys; sys.path.insert(0, {str(machine)!r}); "
+    for name in ("ffdi", "torch", "PIL", "pandas", "onnx"):
+        done = subprocess.run([sys.executable, "-I", "-S", "-c", f"{start}import {name}"], capture_output=True)
+        assert done.returncode == 1, name

@@ -1,0 +1,154 @@
+"""What every runtime has to show before a graph is published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ffdi.core.errors import ConfigError, DataError, DeviceError, ParityError
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.table import Table
+from ffdi.export import verify
+from ffdi.export.equivalence import Jury
+from ffdi.export.verify import Candidate, Trial
+from ffdi.inference import select
+from ffdi.inference.backend import Load, OpenGraph, Runtime
+
+GRAPH = Candidate("fp32", Path("model.onnx"), Path("judged.onnx"))
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (60, 8, 8, 3), np.uint8)
+
+
+def scores(images: np.ndarray) -> np.ndarray:
+    """float32 [B], spread out."""
+    return ((images.mean((1, 2, 3)) - 100) / 55).clip(0, 1).astype(np.float32)
+
+
+TARGET = (scores(PIXELS) + RNG.normal(0, 0.05, 60) > np.median(scores(PIXELS))).astype(np.int64)
+
+
+def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "") -> Runtime:
+    """A runtime whose scores are off by so much, or opens nothing."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return scores(images) + np.float32(off) + np.random.default_rng(1).normal(0, noise, len(images))
+
+    def opened(model: Path, _index: int, load: Load) -> OpenGraph:
+        if fails:
+            raise DeviceError(fails)
+        return OpenGraph("any", f"runs {model.name}", "", 4, load.streams, run)
+
+    return Runtime(exact, True, False, lambda _index: "", opened)
+
+
+@pytest.fixture
+def trial(tmp_path: Path) -> Trial:
+    """Sixty images, on which fp32 is nearly always right."""
+    for number, pixels in enumerate(PIXELS):
+        cv2.imwrite(str(tmp_path / f"{number:02d}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    names = np.array([f"{number:02d}.png" for number in range(60)])
+    table = Table("val", tmp_path, names, TARGET, None, tmp_path)
+    jury = Jury(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
+    real = PIXELS[:9]
+    return Trial(Framing(8), True, real, scores(real), jury, 2)
+
+
+def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {
+        "cpu": runtime(exact=True, off=1e-6),
+        "wrong": runtime(exact=True, off=0.01),
+        "rough": runtime(exact=False, off=0.01),
+        "noisy": runtime(exact=False, noise=0.3),
+        "broken": runtime(exact=True, fails="its library is from another world"),
+    }
+    monkeypatch.setattr(select, "RUNTIMES", there)
+    records = verify.prove(trial, GRAPH, list(there))
+    assert records["cpu"]["limit"] == 1e-5
+    assert records["cpu"]["provider"] == "runs model.onnx"
+    assert "gate" not in records["cpu"]
+    assert records["wrong"]["limit"] is None
+    assert records["wrong"]["refused"] == "the exported graph on wrong differs from the networks by more than 1e-05"
+    assert records["rough"]["limit"] == pytest.approx(0.02, rel=1e-3)
+    assert records["rough"]["gate"]["auc"]["here"] == records["rough"]["gate"]["auc"]["fp32"]
+    assert records["noisy"]["refused"] == "this graph on noisy loses too much against fp32 on 60 val images"
+    assert records["noisy"]["limit"] is None
+    assert records["broken"]["refused"] == "its library is from another world"
+
+
+def test_nothing_is_published_that_the_plain_runtime_cannot_serve(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True, off=0.01)})
+    with pytest.raises(ParityError):
+        verify.prove(trial, GRAPH, ["cpu"])
+
+
+def test_a_judge_that_cannot_be_read_stops_everything(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trial.jury.table.folder / "07.png").write_bytes(b"")
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True), "rough": runtime(exact=False)})
+    with pytest.raises(DataError) as caught:
+        verify.prove(trial, GRAPH, ["cpu", "rough"])
+    assert str(caught.value) == (
+        f"images that a graph is judged by cannot be used\n  {trial.jury.table.folder}/07.png is empty"
+    )
+
+
+def candidates(*kinds: str) -> tuple[list[Callable[[], Candidate]], list[str]]:
+    """A graph of each kind, and the kinds that were made."""
+    made: list[str] = []
+
+    def make(kind: str) -> Candidate:
+        made.append(kind)
+        return Candidate(kind, Path(f"{kind}.onnx"), Path(f"{kind}.onnx"))
+
+    return [partial(make, kind) for kind in kinds], made
+
+
+def noisy_in(*kinds: str, noise: float = 0.3) -> Runtime:
+    """A runtime whose scores are worth nothing for graphs of some kinds."""
+    good, bad = runtime(exact=False, noise=0.001), runtime(exact=False, noise=noise)
+    return replace(good, open=lambda model, *rest: (bad if model.stem in kinds else good).open(model, *rest))
+
+
+@pytest.mark.parametrize(
+    ("cpu", "other", "kept"),
+    [
+        (noisy_in(), noisy_in(), "int8"),
+        (noisy_in("int8"), noisy_in(), "int8+fp32"),
+        (noisy_in(), noisy_in("int8"), "int8+fp32"),
+        (noisy_in(), noisy_in("int8", "int8+fp32"), "int8+fp32"),
+    ],
+)
+def test_the_first_graph_that_every_runtime_may_serve_is_kept_and_at_last_the_most_careful(
+    cpu: Runtime, other: Runtime, kept: str, trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": cpu, "other": other})
+    attempts, made = candidates("int8", "int8+fp32")
+    chosen, records = verify.prove_first(replace(trial, exact=False), attempts, ["cpu", "other"])
+    assert chosen.kind == made[-1] == kept
+    assert records["cpu"]["provider"] == f"runs {kept}.onnx"
+
+
+def test_a_graph_that_is_worth_too_little_in_every_kind_is_refused(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": noisy_in("int8", "int8+fp32")})
+    attempts, made = candidates("int8", "int8+fp32")
+    with pytest.raises(ParityError, match="loses too much against fp32"):
+        verify.prove_first(replace(trial, exact=False), attempts, ["cpu"])
+    assert made == ["int8", "int8+fp32"]
+
+
+def test_what_is_proven_is_what_is_asked_for_and_always_the_plain_one() -> None:
+    assert verify.here("openvino") == ["cpu", "openvino"]
+    assert verify.here("openvino, cpu") == ["cpu", "openvino"]
+    assert verify.here(None)[0] == "cpu"
+    assert "openvino" in verify.here(None)
+    with pytest.raises(ConfigError):
+        verify.here("cpu,gpu")

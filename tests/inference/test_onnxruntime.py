@@ -1,0 +1,162 @@
+"""Which provider really runs: ONNX Runtime's answers are faked, for it falls back without a word."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from ffdi.core.errors import DeviceError
+from ffdi.inference import onnxruntime as ort
+from ffdi.inference.backend import Load
+
+MODEL = Path("folder") / "model.onnx"
+MANY = Load(1000, 4, 1)
+
+
+class Value:
+    """Stands for a buffer on a device."""
+
+    def __init__(self, shape: list[int], kind: type, device: str, index: int) -> None:
+        self.place, self.content = (device, index), np.zeros(shape, kind)
+
+    def update_inplace(self, content: np.ndarray) -> None:
+        assert (content.shape, content.dtype) == (self.content.shape, self.content.dtype)
+        self.content = content.copy()
+
+    def numpy(self) -> np.ndarray:
+        return self.content.copy()
+
+
+class Argument:
+    """Stands for what a session says of an input or output."""
+
+    def __init__(self, name: str, shape: list[Any]) -> None:
+        self.name, self.shape = name, shape
+
+
+class Binding:
+    """Stands for an IO binding."""
+
+    def bind_ortvalue_input(self, name: str, value: Value) -> None:
+        assert name == "images"
+        self.images = value
+
+    def bind_ortvalue_output(self, name: str, value: Value) -> None:
+        assert name == "y_pred"
+        self.y_pred = value
+
+
+class Session:
+    """Stands for an InferenceSession; `works` decides whether the device starts."""
+
+    works = True
+    asked: list[Any] = []  # noqa: RUF012 (reset by each session)
+    threads = 0
+    runs = 0
+
+    def __init__(
+        self, _model: str, options: onnxruntime.SessionOptions, providers: list[Any], disabled_optimizers: list[str]
+    ) -> None:
+        assert (options.log_severity_level, disabled_optimizers) == (4, ["WeightBiasQuantization"])
+        Session.asked, Session.threads = providers, options.intra_op_num_threads
+
+    def get_providers(self) -> list[str]:
+        names = [one if isinstance(one, str) else one[0] for one in Session.asked]
+        return names if Session.works else ["CPUExecutionProvider"]
+
+    def get_inputs(self) -> list[Argument]:
+        return [Argument("images", ["batch", 2, 2, 3])]
+
+    def get_outputs(self) -> list[Argument]:
+        return [Argument("y_pred", ["batch"])]
+
+    def io_binding(self) -> Binding:
+        return Binding()
+
+    def run_with_iobinding(self, binding: Binding) -> None:
+        Session.runs += 1
+        binding.y_pred.content = binding.images.content.mean((1, 2, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """A machine with two devices on which ONNX Runtime starts."""
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [ort.TENSORRT, ort.CUDA, ort.CPU])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", Value)
+    monkeypatch.setattr(ort, "_devices", lambda: 2)
+    monkeypatch.setattr(Session, "works", True)
+    monkeypatch.setattr(Session, "runs", 0)
+    return monkeypatch
+
+
+PROVIDERS = {
+    "cuda": [(ort.CUDA, {"device_id": 1, "use_tf32": 0}), ort.CPU],
+    "cuda-tf32": [(ort.CUDA, {"device_id": 1, "use_tf32": 1}), ort.CPU],
+    "tensorrt": [
+        (
+            ort.TENSORRT,
+            {
+                "device_id": 1,
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": "folder/.tensorrt",
+                "trt_timing_cache_enable": True,
+            },
+        ),
+        (ort.CUDA, {"device_id": 1, "use_tf32": 1}),
+        ort.CPU,
+    ],
+}
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_device_is_asked_with_its_options(name: str) -> None:
+    runtime = ort.RUNTIMES[name]
+    assert runtime.missing(1) == ""
+    graph = runtime.open(MODEL, 1, MANY)
+    assert Session.asked == PROVIDERS[name]
+    assert (graph.runtime, graph.provider, graph.batch, graph.streams) == (name, PROVIDERS[name][0][0], 64, 1)
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_device_is_fed_through_buffers_of_one_size() -> None:
+    graph = ort.RUNTIMES["cuda"].open(MODEL, 0, MANY)
+    images = np.random.default_rng(0).integers(0, 256, (150, 2, 2, 3), np.uint8)
+    assert np.array_equal(graph.run(images), images.mean((1, 2, 3)).astype(np.float32))
+    assert Session.runs == 3
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_cpu_has_a_thread_for_each_call_or_all_for_one() -> None:
+    graph = ort.RUNTIMES["cpu"].open(MODEL, 0, MANY)
+    assert (Session.asked, Session.threads, graph.streams) == ([ort.CPU], 1, 4)
+    graph = ort.RUNTIMES["cpu"].open(MODEL, 0, Load(1, 1, 4))
+    assert (Session.threads, graph.streams, graph.batch) == (4, 1, 1)
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_silent_fall_back_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "works", False)
+    with pytest.raises(DeviceError) as caught:
+        ort.RUNTIMES[name].open(MODEL, 1, MANY)
+    assert str(caught.value) == (
+        f"--device {name}:1: ONNX Runtime fell back to CPUExecutionProvider; its libraries for {name} did not load\n"
+        "next: pass --device auto or --device cpu"
+    )
+
+
+def test_what_is_missing_is_said(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(ort, "_devices", lambda: 1)
+    assert ort.RUNTIMES["cuda"].missing(1) == "there is no device 1, only 1"
+    machine.setattr(ort, "_devices", lambda: 0)
+    assert ort.RUNTIMES["cuda"].missing(0) == "there is no device"
+    machine.setattr(onnxruntime, "get_available_providers", lambda: [ort.CPU])
+    assert ort.RUNTIMES["cuda"].missing(0) == "this onnxruntime was built without it"
+    assert ort.RUNTIMES["cpu"].missing(0) == ""

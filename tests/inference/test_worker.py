@@ -1,0 +1,96 @@
+"""Work is done one piece at a time, in order, and what nobody waits for is dropped."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from ffdi.inference.worker import Check, Dropped, Full, Worker
+
+
+class Gate:
+    """Work that says when it is begun, and goes on when it may."""
+
+    def __init__(self) -> None:
+        self.begun, self.opened = threading.Event(), threading.Event()
+
+    def __call__(self, check: Check) -> str:
+        self.begun.set()
+        assert self.opened.wait(30)
+        check()
+        return "done"
+
+
+def test_pieces_are_done_in_order_and_faults_reach_whoever_waits() -> None:
+    worker, done = Worker(8), list[int]()
+    gate = Gate()
+    first = worker.submit(gate)
+    others = [worker.submit(lambda _check, number=number: done.append(number)) for number in range(3)]
+    faulty = worker.submit(lambda _check: [][0])
+    gate.opened.set()
+    assert first.result.result(30) == "done"
+    with pytest.raises(IndexError):
+        faulty.result.result(30)
+    assert done == [0, 1, 2]
+    assert all(one.result.done() for one in others)
+
+
+def test_no_more_may_wait_than_that() -> None:
+    worker, gate = Worker(1), Gate()
+    worker.submit(gate)
+    assert gate.begun.wait(30)
+    waiting = worker.submit(lambda _check: "later")
+    assert worker.is_full
+    with pytest.raises(Full):
+        worker.submit(lambda _check: "never")
+    gate.opened.set()
+    assert waiting.result.result(30) == "later"
+
+
+def test_what_nobody_waits_for_is_not_begun_and_what_is_begun_stops_at_its_next_check() -> None:
+    worker, gate, done = Worker(8), Gate(), list[str]()
+    running = worker.submit(gate)
+    assert gate.begun.wait(30)
+    waiting = worker.submit(lambda _check: done.append("waiting"))
+    last = worker.submit(lambda _check: done.append("last"))
+    worker.drop(waiting)
+    worker.drop(running)
+    gate.opened.set()
+    with pytest.raises(Dropped):
+        running.result.result(30)
+    last.result.result(30)
+    assert (waiting.result.cancelled(), done) == (True, ["last"])
+
+
+def test_at_the_end_everything_is_dropped() -> None:
+    worker, gate, done = Worker(8), Gate(), list[str]()
+    running = worker.submit(gate)
+    assert gate.begun.wait(30)
+    waiting = worker.submit(lambda _check: done.append("waiting"))
+    worker.end()
+    gate.opened.set()
+    with pytest.raises(Dropped):
+        running.result.result(30)
+    assert (waiting.result.cancelled(), done, worker.is_full) == (True, [], True)
+    worker.leave()
+    with pytest.raises(Full):
+        worker.submit(lambda _check: "never")
+
+
+def test_a_process_ends_however_long_a_library_is_busy() -> None:
+    code = """
+import time
+from ffdi.app.worker import Worker
+worker = Worker(1)
+begun = worker.submit(lambda _check: time.sleep(3600))
+while not begun.result.running():
+    pass
+worker.end()
+worker.leave()
+print("the last line")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "the last line\n", "")

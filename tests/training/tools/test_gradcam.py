@@ -1,0 +1,62 @@
+"""Where heat maps are hot."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ffdi.config.schema import ModelConfig
+from ffdi.models import detector
+from ffdi.models.detector import Detector
+from ffdi.training.runtime import device
+from ffdi.training.tools import gradcam
+
+SIZE = 64
+
+
+class Corner(nn.Module):
+    """A backbone whose logit is how bright one corner is, less a half."""
+
+    feature_info = [{"module": "pool", "reduction": 4}]  # noqa: RUF012
+
+    def __init__(self, rows: slice, sign: int) -> None:
+        super().__init__()
+        self.pool, self.rows, self.sign = nn.AvgPool2d(4), rows, sign
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = self.pool(self.gain * images)[:, :, self.rows, self.rows]
+        return self.sign * (seen.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] - 0.1)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["fake", "real"])
+@pytest.mark.parametrize("rows", [slice(0, 4), slice(12, 16)], ids=["top left", "bottom right"])
+def test_it_is_hot_where_the_network_looks_whichever_side_it_takes(rows: slice, sign: int) -> None:
+    network = Detector(Corner(rows, sign), (0.0,) * 3, (1.0,) * 3)
+    images = np.full((2, SIZE, SIZE, 3), 200, np.uint8)
+    heat = gradcam.heat(network, images, device.choose("cpu", None, 0))
+    assert (heat.shape, heat.dtype) == ((2, gradcam.EDGE, gradcam.EDGE), np.float32)
+    hot = np.zeros((gradcam.EDGE, gradcam.EDGE), bool)
+    edge = slice(rows.start * gradcam.EDGE // 16, rows.stop * gradcam.EDGE // 16)
+    hot[edge, edge] = True
+    assert heat[0][hot].min() > 0
+    around = slice(max(0, edge.start - 2), edge.stop + 2)
+    hot[around, around] = True
+    assert heat[0][~hot].max() == 0
+
+
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"])
+def test_every_kind_of_backbone_has_heat(backbone: str) -> None:
+    edge = 160 if backbone == "test_vit" else SIZE
+    config = ModelConfig(backbone=backbone, pretrained=False, size=edge)
+    torch.manual_seed(0)
+    network = detector.build(config, None)
+    images = np.random.default_rng(0).integers(0, 256, (3, edge, edge, 3), np.uint8)
+    heat = gradcam.heat(network, images, device.choose("cpu", None, 0))
+    assert heat.shape == (3, gradcam.EDGE, gradcam.EDGE)
+    assert heat.min() >= 0
+    assert heat.max() <= 1
+    assert (heat.max(axis=(1, 2)) > 0).all()
+    assert all(parameter.grad is None for parameter in network.parameters())
