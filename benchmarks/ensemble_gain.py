@@ -16,9 +16,9 @@ import numpy as np
 
 from ffdi.commands.shared import lists
 from ffdi.core import console
-from ffdi.ensemble.combine import sigmoid
 from ffdi.ensemble.group import Blend
 from ffdi.evaluation import differences
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.workspace import Workspace
 
 PROJECT = Path(__file__).resolve().parent.parent

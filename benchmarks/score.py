@@ -39,8 +39,8 @@ from ffdi.data.labels import layout
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
-from ffdi.ensemble.combine import sigmoid
 from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.models import detector
 from ffdi.training import fold, predict
 from ffdi.training.loop import Step, fit

@@ -1,44 +1,18 @@
-"""The rules of the house: who may import whom, and which word stands where."""
+"""The structure of the code: who may import whom, and where each library is used."""
 
 from __future__ import annotations
 
 import ast
 import re
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ffdi"
-FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
-LEVELS = {
-    "core": 0,
-    "config": 1,
-    "pages": 1,
-    "experiments": 2,
-    "search": 2,
-    "synthetic": 2,
-    "demo": 3,
-    "data/labels": 4,
-    "data/images": 4,
-    "data/inspection": 4,
-    "data/splits": 4,
-    "data/loading": 4,
-    "evaluation": 4,
-    "ensemble": 4,
-    "submission": 4,
-    "kaggle": 4,
-    "models": 5,
-    "training/runtime": 6,
-    "training": 7,
-    "training/tools": 8,
-    "report": 8,
-    "inference": 9,
-    "export": 10,
-    "engines": 10,
-    "commands/shared": 11,
-    "commands": 11,
-}
-"""Imports run downward: a folder may import its own level and those below."""
+FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if path.stat().st_size)
+LAYERS = re.findall(r"^\| `(\S+)/` \|", (PACKAGE.parent / "docs" / "architecture.md").read_text(), re.MULTILINE)[::-1]
+"""The folders of the map, the lowest first: the rows of docs/architecture.md are the rule."""
 HOMES = {
     "torch": {"models/", "training/", "data/loading/loader.py", "export/onnx.py"},
     "timm": {"models/", "training/"},
@@ -60,6 +34,7 @@ HOMES = {
 
 
 def _imports(file: str) -> set[str]:
+    """Dotted names of all that a file imports, wherever in the file the import stands."""
     names: set[str] = set()
     for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
         if isinstance(node, ast.Import):
@@ -69,20 +44,38 @@ def _imports(file: str) -> set[str]:
     return names
 
 
-def _folder(file: str) -> str:
-    return file.rpartition("/")[0]
+def _imported_files(file: str) -> set[str]:
+    paths = {name.removeprefix("ffdi.").replace(".", "/") + ".py" for name in _imports(file)}
+    return paths & set(FILES)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [file for file in FILES if "/" in file])
 def test_imports_run_downward(file: str) -> None:
-    if file == "__init__.py":
-        assert _imports(file) == set()
-        return
-    paths = {
-        name.removeprefix("ffdi.").replace(".", "/") + ".py" for name in _imports(file) if name.startswith("ffdi.")
-    }
-    imported = {_folder(path) for path in paths if path in FILES}
-    assert {folder for folder in imported if LEVELS[folder] > LEVELS[_folder(file)]} == set()
+    layer = {folder: number for number, folder in enumerate(LAYERS)}
+    own = layer[file.rpartition("/")[0]]
+    above = {other for other in _imported_files(file) if layer[other.rpartition("/")[0]] > own}
+    assert above == set()
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    TopologicalSorter({file: _imported_files(file) for file in FILES}).prepare()
+
+
+def test_a_command_imports_no_other_command() -> None:
+    commands = {file for file in FILES if re.fullmatch(r"commands/\w+\.py", file)}
+    assert {file: _imported_files(file) & commands for file in FILES if _imported_files(file) & commands} == {}
+
+
+def test_inference_needs_neither_torch_nor_the_export() -> None:
+    seen, left = set(), [file for file in FILES if file.startswith("inference/")]
+    while left:
+        file = left.pop()
+        if file not in seen:
+            seen.add(file)
+            left += _imported_files(file)
+    users = {file for file in seen if any(name.partition(".")[0] == "torch" for name in _imports(file))}
+    assert users == set()
+    assert {file for file in seen if file.startswith("export/")} == set()
 
 
 @pytest.mark.parametrize("library", HOMES)

@@ -7,8 +7,7 @@ import shutil
 
 import numpy as np
 
-from ffdi.commands import doctor
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.config import schema
 from ffdi.core import console, files, machine
 from ffdi.core.errors import ConfigError, ExperimentError
@@ -41,7 +40,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
             _agree(store, _bytes(store, found), yes)
             _fill(workspace, store, found, left)
             found = cache.attach(found, sources.store(workspace, settings, root))
-        doctor.examined(workspace, experiment, found)
+        inspection.inspect(workspace, experiment, found)
     _show(found)
     if left := _left(found):
         images = "1 image" if left == 1 else f"{left} images"
@@ -99,7 +98,7 @@ def _agree(store: Store, wanted: int, yes: bool) -> None:
 
 
 def _show(found: Dataset) -> None:
-    packed = [table.cached for table in found.splits.values() if table.cached is not None]
+    packed = [rows for table in found.splits.values() if (rows := cache.rows_of(table)) is not None]
     store, numbers = packed[0].store, np.concatenate([one.number for one in packed])
     used, total = store.used(numbers[numbers >= 0]), store.size
     console.written(store.pack_path, about=f" ({_size(total)})")

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.config import schema
-from ffdi.core import console, machine, manifests
-from ffdi.data.inspection import doctor, duplicate_groups
+from ffdi.core import console
+from ffdi.data.inspection import doctor
 from ffdi.data.inspection.doctor import Diagnosis
-from ffdi.data.inspection.duplicate_groups import Search, Twins
-from ffdi.data.inspection.scan import Survey, examine
-from ffdi.data.inspection.scan_store import Findings
-from ffdi.data.labels.layout import Dataset
-from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
-Found = TypeVar("Found")
 NAMED = 10
 """Pictures named on the screen; doctor.json has all."""
 
@@ -30,47 +23,11 @@ def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None
     settings = schema.load(experiment.config_path)
     found = sources.found(workspace, settings, sources.data_root(workspace, settings, data))
     console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
-    diagnosis = examined(workspace, experiment, found)
+    diagnosis = inspection.inspect(workspace, experiment, found)
     _show(diagnosis)
     console.written(experiment.doctor_path)
     diagnosis.check(accepted)
     console.advise(f"invoke train-folds --experiment {shlex.quote(name)}")
-
-
-def examined(workspace: Workspace, experiment: Experiment, found: Dataset) -> Diagnosis:
-    """Looks at all images, those that nobody has looked at before, and writes doctor.json."""
-    findings, threads = Findings(workspace.findings_path), machine.cores()
-    try:
-        surveys = {split: Survey(table) for split, table in found.splits.items()}
-        with console.bar("looking at images", sum(map(len, found.splits.values()))) as bar:
-            for survey in surveys.values():
-                for seen in examine(survey.table, findings, threads):
-                    survey.record(seen)
-                    bar.advance()
-        diagnosis = doctor.diagnose(found.root, surveys, _twins(list(surveys.values()), findings, threads))
-    finally:
-        findings.close()
-    manifests.write(experiment.doctor_path, diagnosis.to_json())
-    return diagnosis
-
-
-def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
-    if (known := duplicate_groups.remembered(surveys, findings)) is not None:
-        return known
-    search = Search(surveys, findings, threads)
-    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
-        pairs = _last(search.candidates(), bar, "comparing keypoints")
-    with console.bar("comparing pictures", len(pairs)) as bar:
-        return _last(search.twins(pairs), bar, "comparing pictures")
-
-
-def _last(events: Iterator[int | Found], bar: console.Bar, label: str) -> Found:
-    """What a search ends with; the counts before it move the bar."""
-    for event in events:
-        if not isinstance(event, int):
-            return event
-        bar.at(event, label)
-    raise AssertionError("a search ends with what it has found")
 
 
 def _show(diagnosis: Diagnosis) -> None:

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands import score
-from ffdi.commands.shared import lists, screens, sources
+from ffdi.commands.shared import lists, scores, screens, sources
 from ffdi.core import console, files
 from ffdi.data.images import decode
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.combine import sigmoid
 from ffdi.ensemble.group import Blend
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import Ledger, sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.report import gallery, sections
 from ffdi.report.gallery import Exhibit
@@ -86,7 +84,7 @@ def _page(name: str, blend: Blend, exhibits: Sequence[Exhibit], counts: Mapping[
     """Everything in its order."""
     experiments, k = blend.experiments, len({member.folder.fold for member in blend.members})
     scored = sections.out_of_fold(blend)
-    val = {one.name: found for one in experiments if (found := score.on_val(one, list(range(k))))}
+    val = {one.name: found for one in experiments if (found := scores.on_val(one, list(range(k))))}
     pooled = blend.oof()
     best = ", ".join(f"{one}: out-of-fold AUC {oof['auc']:.4f}" for one, oof in pooled.items())
     fakes = int(blend.deal.target.sum())

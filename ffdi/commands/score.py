@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import screens
+from ffdi.commands.shared import scores
 from ffdi.config import schema
-from ffdi.core import console, hashes, manifests
+from ffdi.core import console
 from ffdi.core.errors import ExperimentError
 from ffdi.data.splits import folds
-from ffdi.evaluation import predictions, scorecard
+from ffdi.evaluation import predictions
 from ffdi.evaluation.predictions import HASH_DIGITS, Ledger
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -40,7 +39,7 @@ def run(
         oof = predictions.merge([predictions.read(experiment.oof_path)], deal.img_name, deal.fold, deal.target)
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
-        publish_scores(experiment, oof, deal.group)
+        scores.publish(experiment, oof, deal.group)
         console.written(experiment.metrics_path)
         if stressed:
             from ffdi.commands.shared import stress
@@ -51,44 +50,6 @@ def run(
 
             shift.run(workspace, experiment, data=data, device=device, workers=workers)
     console.advise(f"invoke report --experiment {shlex.quote(name)}")
-
-
-def publish_scores(experiment: Experiment, oof: Ledger, group: np.ndarray | None) -> None:
-    """Draws up metrics.json from a ledger, and shows it."""
-    val = on_val(experiment, np.unique(oof.fold).tolist())
-    digest = hashes.sha256(experiment.oof_path)
-    scores = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.draw_up(oof, group, val)}
-    manifests.write(experiment.metrics_path, scores)
-    rows = [(f"fold {fold}", score) for fold, score in scores["folds"].items()]
-    screens.show_scores("out-of-fold scores", [*rows, ("all folds", scores["pooled"])])
-    ranked = scores["rank_normalised"]
-    console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({screens.interval(ranked)})")
-    if "val" in scores:
-        _show_val(scores["val"])
-
-
-def _show_val(val: dict[str, Any]) -> None:
-    rows = [(f"fold {fold}", score) for fold, score in val["folds"].items()]
-    screens.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
-    gap = val["gap"]
-    console.say(
-        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({screens.interval(gap)})"
-    )
-    if why := gap["no_interval"].get("auc"):
-        console.say(f"no interval of the gap: {why}")
-
-
-def on_val(experiment: Experiment, numbers: list[int]) -> list[Ledger]:
-    """What each fold's network says of the validation split, in one order; none where not all folds were asked."""
-    paths = [experiment.fold(number).val_path for number in numbers]
-    if not all(path.is_file() for path in paths):
-        return []
-    first, *others = (predictions.read(path) for path in paths)
-    try:
-        return [first, *(predictions.merge([one], first.img_name, one.fold, first.target) for one in others)]
-    except ExperimentError:
-        console.say("the folds were trained beside different validation splits: no gap")
-        return []
 
 
 def _check_weights(experiment: Experiment, oof: Ledger) -> None:

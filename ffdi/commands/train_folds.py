@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ffdi.commands import profile, score
-from ffdi.commands.shared import engines, lists, planning, screens
+from ffdi.commands.shared import engines, lists, planning, profile, scores, screens
 from ffdi.commands.shared.engines import Engine, Run
 from ffdi.commands.shared.planning import Flags, Material
 from ffdi.config import schema
@@ -200,7 +199,7 @@ def _gather(experiment: Experiment, plan: Plan) -> bool:
     assert plan.train.target is not None
     oof = predictions.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     files.text(experiment.oof_path, oof.to_csv())
-    score.publish_scores(experiment, oof, plan.train.group)
+    scores.publish(experiment, oof, plan.train.group)
     console.written(experiment.oof_path, experiment.metrics_path)
     console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
     return True

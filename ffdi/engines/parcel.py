@@ -12,7 +12,7 @@ import ray
 
 from ffdi import __version__
 from ffdi.config.schema import Config
-from ffdi.data.images.cache import Store
+from ffdi.data.images.cache import Store, rows_of
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
 from ffdi.engines import cluster
@@ -23,7 +23,7 @@ from ffdi.training.fold import Plan
 
 def bare(table: Table) -> Table:
     """A table that can travel, without what lies in files of this machine."""
-    return replace(table, folder=table.folder.resolve(), cached=None)
+    return replace(table, folder=table.folder.resolve(), stored=None)
 
 
 class Data(NamedTuple):
@@ -42,7 +42,7 @@ class Data(NamedTuple):
     @classmethod
     def of(cls, plan: Plan) -> Data:
         """A plan's tables, and where their cache lies on this machine."""
-        cached = plan.train.cached
+        cached = rows_of(plan.train)
         cache = None if cached is None else (cached.store.folder, cached.store.framing)
         return cls(bare(plan.train), None if plan.val is None else bare(plan.val), cache)
 

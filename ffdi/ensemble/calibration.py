@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import ConfigError, nearest
-from ffdi.ensemble.combine import sigmoid
 from ffdi.evaluation import metrics, score_counts
+from ffdi.evaluation.predictions import sigmoid
 
 TEMPERATURES = (0.05, 20.0)
 HALVINGS = 60

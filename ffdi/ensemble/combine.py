@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ffdi.core.errors import ConfigError, nearest
+from ffdi.evaluation.predictions import sigmoid
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,6 @@ def equal_weights(members: list[int]) -> np.ndarray:
         members: the number of folds of each experiment.
     """
     return np.concatenate([np.full(folds, 1 / (folds * len(members))) for folds in members])
-
-
-def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logits to probabilities, float64; does not overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
 def ranks(scores: np.ndarray) -> np.ndarray:

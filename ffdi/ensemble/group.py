@@ -155,7 +155,7 @@ class Blend:
             logits: float [M, N].
         """
         members = {
-            member.label: scorecard.glance(target, ensemble.sigmoid(row))
+            member.label: scorecard.glance(target, predictions.sigmoid(row))
             for member, row in zip(self.members, logits, strict=True)
         }
         together = scorecard.score(target, self.combine(logits))

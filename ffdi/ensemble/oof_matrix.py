@@ -9,8 +9,8 @@ from functools import cache, cached_property
 import numpy as np
 
 from ffdi.core.errors import ExperimentError
-from ffdi.ensemble.combine import sigmoid
 from ffdi.evaluation import metrics, score_counts
+from ffdi.evaluation.predictions import sigmoid
 
 
 @dataclass(frozen=True, eq=False)

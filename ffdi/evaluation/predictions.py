@@ -9,13 +9,17 @@ import numpy as np
 import pandas as pd
 
 from ffdi.core.errors import ExperimentError
-from ffdi.ensemble.combine import sigmoid
 from ffdi.evaluation.score_table import FLOAT
 
 HASH_DIGITS = 12
 COLUMNS = ("fold", "target", "logit", "weights")
 """What a ledger says of an image."""
 ANEW = "run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """Logits to probabilities, float64; does not overflow."""
+    return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
 @dataclass(frozen=True)

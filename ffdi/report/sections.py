@@ -13,10 +13,9 @@ from scipy.stats import spearmanr
 from ffdi.config import schema
 from ffdi.config.schema import differences
 from ffdi.core import console, manifests
-from ffdi.ensemble.combine import sigmoid
 from ffdi.ensemble.group import Blend
 from ffdi.evaluation import scorecard
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import Ledger, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
 from ffdi.report.charts import Scored

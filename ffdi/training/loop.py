@@ -17,8 +17,8 @@ from ffdi.config.schema import Config, TrainConfig
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch, Batches
-from ffdi.ensemble.combine import sigmoid
 from ffdi.evaluation import metrics
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
 from ffdi.training import health, mixing, optim, sam
 from ffdi.training.health import Unhealthy

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from ffdi.core.errors import ConfigError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import Ledger, sigmoid
 
 FIXED = ["logit_mean", "mean"]
 """Methods that need no ledger."""
@@ -27,7 +27,7 @@ LOGITS = arrays.arrays(
 def test_the_score_lies_between_the_least_and_the_largest_member(logits: np.ndarray, name: str, chance: object) -> None:
     weights = np.array([chance.random() + 0.01 for _ in logits])  # type: ignore[attr-defined]
     y_pred = Combination(name, weights / weights.sum()).combine(logits, [1] * len(logits))
-    members = combine.sigmoid(logits)
+    members = sigmoid(logits)
     assert (y_pred.shape, y_pred.dtype) == ((logits.shape[1],), np.float64)
     assert (y_pred >= members.min(axis=0) - 1e-12).all()
     assert (y_pred <= members.max(axis=0) + 1e-12).all()
@@ -75,13 +75,13 @@ def test_every_experiment_counts_the_same_and_so_does_each_fold(members: list[in
 
 @given(st.floats(-30, 30))
 def test_sigmoid_is_the_logistic_function(logit: float) -> None:
-    assert combine.sigmoid(np.array([logit]))[0] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-15)
+    assert sigmoid(np.array([logit]))[0] == pytest.approx(1 / (1 + math.exp(-logit)), abs=1e-15)
 
 
 def test_sigmoid_does_not_overflow() -> None:
     with np.errstate(all="raise"):
         extremes = np.array([-np.inf, -1e30, 0, 1e30, np.inf], np.float32)
-        assert combine.sigmoid(extremes).tolist() == [0, 0, 0.5, 1, 1]
+        assert sigmoid(extremes).tolist() == [0, 0, 0.5, 1, 1]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_equal_experiments_give_the_bits_of_equal_networks(logits: np.ndarray, e
     folds = [len(part) for part in np.array_split(logits, min(experiments, len(logits)))]
     combined = combine.equal(name, len(folds)).combine(logits, folds)
     weights, values = combine.equal_weights(folds), logits.astype(np.float64)
-    plain = weights @ combine.sigmoid(values) if name == "mean" else combine.sigmoid(weights @ values)
+    plain = weights @ sigmoid(values) if name == "mean" else sigmoid(weights @ values)
     assert combined.tobytes() == np.clip(plain, 0, 1).tobytes()
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ffdi.ensemble import greedy
-from ffdi.ensemble.combine import sigmoid
 from ffdi.ensemble.oof_matrix import Panel
 from ffdi.evaluation import metrics
+from ffdi.evaluation.predictions import sigmoid
 
 
 def panel(rng: np.random.Generator, signals: list[float], images: int = 60, folds: int = 2, grain: int = 0) -> Panel:

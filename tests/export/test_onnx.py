@@ -17,6 +17,7 @@ from ffdi.data.images.decode import Framing
 from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.combine import Combination
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.export import onnx as export
 from ffdi.inference import select
 from ffdi.inference.backend import Load
@@ -113,7 +114,7 @@ def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None
         alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
         assert np.abs(alone - second(torch.from_numpy(smooth)).numpy()).max() < 0.05
         logits = np.stack([one(torch.from_numpy(smooth)).numpy() for one in (first, second)])
-    assert np.abs(served.run(smooth) - combine.sigmoid(logits).mean(0)).max() < 1e-5
+    assert np.abs(served.run(smooth) - sigmoid(logits).mean(0)).max() < 1e-5
 
 
 def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:

@@ -15,6 +15,7 @@ from scipy.stats import spearmanr
 from ffdi.core.errors import SubmissionError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.submission import direction, gate, readback
 from ffdi.submission.direction import Direction
 from ffdi.submission.gate import Submission
@@ -161,7 +162,7 @@ def numbered(count: int) -> list[str]:
 def test_scores_that_are_turned_around_are_refused() -> None:
     logits = np.random.default_rng(0).normal(size=27)
     with pytest.raises(SubmissionError) as caught:
-        build(numbered(27), numbered(27), 1 - combine.sigmoid(logits), logits)
+        build(numbered(27), numbered(27), 1 - sigmoid(logits), logits)
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 27 scores\n"
         "  the scores are turned around: their rank correlation with the networks' mean logit is -1.000\n"
@@ -194,7 +195,7 @@ def test_an_experiment_whose_labels_are_inverted_is_refused() -> None:
 
 def test_direction_is_judged_beside_names_and_scores() -> None:
     logits = np.linspace(-3, 3, 40)
-    scores = 1 - combine.sigmoid(logits)
+    scores = 1 - sigmoid(logits)
     scores[7] = np.nan
     with pytest.raises(SubmissionError) as caught:
         build([*numbered(39), "new.jpg"], numbered(40), scores, logits, {"bad": 0.4}, {"bad": 0.45})

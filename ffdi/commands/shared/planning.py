@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands import doctor as examination
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.config import variants
 from ffdi.config.schema import SMALLEST, Config
 from ffdi.config.variants import Keys
@@ -161,7 +160,7 @@ def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags
     console.say(f"data: {sources.counts(found.split('train'))}")
     if (told := sources.packed(found)) is not None:
         console.say(told)
-    diagnosis = examination.examined(workspace, experiment, found)
+    diagnosis = inspection.inspect(workspace, experiment, found)
     diagnosis.check(accepted)
     val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
     return Material(

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands import doctor
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
 from ffdi.core.errors import ExperimentError
@@ -38,7 +37,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
     """Compares the splits with each other, and the out-of-fold AUC of images of one kind with that of others."""
     config, _ = experiment.trained()
     found = sources.of_experiment(workspace, experiment, data)
-    diagnosis = doctor.examined(workspace, experiment, found)
+    diagnosis = inspection.inspect(workspace, experiment, found)
     samples = {name: _sample(diagnosis.usable(name), config.seed) for name in diagnosis.surveys}
     features = _features(workspace, config, samples, device, workers)
     content = {

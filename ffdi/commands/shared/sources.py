@@ -79,7 +79,7 @@ def packed(dataset: Dataset) -> str | None:
     """What a person is told of a data set's cache; None where there is none."""
     tables = dataset.splits.values()
     total, there = sum(map(len, tables)), sum(len(table) - len(cache.missing(table)) for table in tables)
-    stores = {table.cached.store.folder for table in tables if table.cached is not None}
+    stores = {rows.store.folder for table in tables if (rows := cache.rows_of(table)) is not None}
     if not there:
         return None
     rest = "" if there == total else f"; the other {total - there} are not in it or were changed, see invoke cache"

@@ -12,9 +12,9 @@ from ffdi.data.images.distort import DISTORTIONS
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import Deal
-from ffdi.ensemble.combine import sigmoid
 from ffdi.ensemble.group import Member
 from ffdi.evaluation import differences, intervals
+from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 

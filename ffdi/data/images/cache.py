@@ -91,7 +91,7 @@ class Store:
             number = _places(self.records["key"], keys(table))
             there = np.flatnonzero(number >= 0)
             number[there[~self.whole(number[there])]] = -1
-        return replace(table, cached=Cached(self, number))
+        return replace(table, stored=Cached(self, number))
 
     def whole(self, numbers: np.ndarray) -> np.ndarray:
         """bool [M]: whether each record of these numbers (int [M]) is as it was written."""
@@ -202,9 +202,16 @@ def key(table: Table, row: int) -> np.ndarray | None:
     return None if found is None else np.frombuffer(found, np.uint64)
 
 
+def rows_of(table: Table) -> Cached | None:
+    """A table's rows in the cache that it is attached to; None where there is none."""
+    assert table.stored is None or isinstance(table.stored, Cached)
+    return table.stored
+
+
 def missing(table: Table) -> np.ndarray:
     """int64 [M]: rows of a table that its store does not have."""
-    return np.arange(len(table)) if table.cached is None else np.flatnonzero(table.cached.number < 0)
+    cached = rows_of(table)
+    return np.arange(len(table)) if cached is None else np.flatnonzero(cached.number < 0)
 
 
 def _key(folder: str, name: str) -> bytes | None:

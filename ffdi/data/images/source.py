@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.data.images import decode
+from ffdi.data.images import cache, decode
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
 
@@ -15,7 +15,7 @@ def whole(table: Table, row: int) -> np.ndarray:
     Raises:
         DataError: names the file and says why it cannot be used.
     """
-    cached = table.cached
+    cached = cache.rows_of(table)
     if cached is not None and cached.store.framing is None and cached.has(row):
         return decode.pixels(cached.content(row), str(table.path(row)))  # its header was looked at when it was packed
     return decode.read(table.path(row))
@@ -27,7 +27,7 @@ def framed(table: Table, row: int, framing: Framing) -> np.ndarray:
     Raises:
         DataError: names the file and says why it cannot be used.
     """
-    cached = table.cached
+    cached = cache.rows_of(table)
     if cached is not None and cached.store.framing == framing and cached.has(row):
         return cached.pixels(row)
     return framing.frame(whole(table, row))

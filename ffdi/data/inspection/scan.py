@@ -13,7 +13,7 @@ import numpy as np
 
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
-from ffdi.data.images.cache import Cached
+from ffdi.data.images.cache import Cached, rows_of
 from ffdi.data.images.fingerprint import BYTES
 from ffdi.data.images.keypoints import COUNT
 from ffdi.data.inspection.scan_store import Finding, Findings, look
@@ -69,8 +69,8 @@ class Survey:
         self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
         self.fingerprint = np.zeros((count, BYTES), np.uint8)
         self.keypoints = np.zeros((count, COUNT), np.uint64)
-        if self.table.cached is not None:
-            self._recall(self.table.cached)
+        if (cached := rows_of(self.table)) is not None:
+            self._recall(cached)
 
     def _recall(self, cached: Cached) -> None:
         rows = np.flatnonzero(cached.number >= 0)
@@ -92,10 +92,10 @@ class Survey:
 
     def all_keypoints(self) -> np.ndarray:
         """uint64 [N, `COUNT`]; those of packed images are read for it, as only a search for copies needs them."""
-        if self.table.cached is None:
+        if (cached := rows_of(self.table)) is None:
             return self.keypoints
-        whole, rows = self.keypoints.copy(), np.flatnonzero(self.table.cached.number >= 0)
-        whole[rows] = self.table.cached.seen("keypoints", rows)
+        whole, rows = self.keypoints.copy(), np.flatnonzero(cached.number >= 0)
+        whole[rows] = cached.seen("keypoints", rows)
         return whole
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
@@ -14,13 +14,17 @@ from ffdi.core import names
 from ffdi.core.errors import DataError
 from ffdi.data.labels import columns
 
-if TYPE_CHECKING:
-    from ffdi.data.images.cache import Cached
-
 CLASSES = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
 """Names of class folders in the folder-per-class layout."""
 IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEND = "mend these rows and run the same command again; nothing was written"
+
+
+class StoredRows(Protocol):
+    """Rows whose images lie in a store as well, as `ffdi.data.images.cache.Cached` has them."""
+
+    def take(self, index: np.ndarray) -> StoredRows:
+        """The rows `index` (int [M]), in that order."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Table:
         source: the label file, or the folder where there is none.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN where there are none;
             None where nobody has looked for any.
-        cached: which rows are packed in one file, and where; None where none was looked for.
+        stored: which rows lie in a store as well, and where; None where none was looked for.
     """
 
     split: str
@@ -46,7 +50,7 @@ class Table:
     group: np.ndarray | None
     source: Path
     landmarks: np.ndarray | None = None
-    cached: Cached | None = None
+    stored: StoredRows | None = None
 
     def __len__(self) -> int:
         return len(self.img_name)
@@ -68,7 +72,7 @@ class Table:
             target=None if self.target is None else self.target[index],
             group=None if self.group is None else self.group[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
-            cached=None if self.cached is None else self.cached.take(index),
+            stored=None if self.stored is None else self.stored.take(index),
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode, source
-from ffdi.data.images.cache import Store
+from ffdi.data.images.cache import Cached, Store
 from ffdi.data.images.decode import Framing
 from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import Findings
@@ -35,9 +35,14 @@ def packed(table: Table, folder: Path, findings: Findings, framing: Framing | No
     return Store(folder, framing).attach(table)
 
 
+def rows(table: Table) -> Cached:
+    found = cache.rows_of(table)
+    assert found is not None
+    return found
+
+
 def numbers(table: Table) -> list[int]:
-    assert table.cached is not None
-    return table.cached.number.tolist()
+    return rows(table).number.tolist()
 
 
 def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
@@ -45,8 +50,7 @@ def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_p
     cached = packed(table, tmp_path / "cache", findings)
     assert numbers(cached) == list(range(7))
     for row in range(7):
-        assert cached.cached is not None
-        assert cached.cached.content(row) == table.path(row).read_bytes()
+        assert rows(cached).content(row) == table.path(row).read_bytes()
         assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
         assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
 
@@ -56,8 +60,7 @@ def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: Findings
     cached = packed(table, tmp_path / "cache", findings, FRAMING)
     assert (tmp_path / "cache" / "pack").stat().st_size == 3 * 16 * 16 * 3
     for row in range(3):
-        assert cached.cached is not None
-        assert np.array_equal(cached.cached.pixels(row), FRAMING.load(table.path(row)))
+        assert np.array_equal(rows(cached).pixels(row), FRAMING.load(table.path(row)))
         assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
         assert np.array_equal(source.framed(cached, row, Framing(8)), Framing(8).load(table.path(row)))
         assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
@@ -158,7 +161,7 @@ def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: P
     for place in range(0, len(sound[pack]), 101):
         pack.write_bytes(_flipped(sound[pack], place))
         cached = Store(tmp_path / "cache").attach(table)
-        row = int(place >= cached.cached.store.records["offset"][1])  # type: ignore[union-attr]
+        row = int(place >= rows(cached).store.records["offset"][1])
         start = 0 if row == 0 else table.path(0).stat().st_size
         with pytest.raises(DataError) as error:
             source.whole(cached, row)
