@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from invoke import Context, Task, task
 from invoke.exceptions import Exit
 
-from ffdi.core import hints, memory
+from ffdi.core import hints, machine
 
 if TYPE_CHECKING:
     from ffdi.commands.shared.engines import Engine
@@ -591,8 +591,8 @@ def _ended(body: Callable[[], None]) -> Ending | None:
     except KeyboardInterrupt:
         return _ending(f"stopped: {GOES_ON}", 130)
     except Exception as error:
-        if memory.is_short(error):
-            return _refused(memory.explain(error))
+        if machine.is_memory_error(error):
+            return _refused(machine.explain_memory_error(error))
         if isinstance(error, ImportError) and not (error.name or "").startswith("ffdi"):
             return _refused(ConfigError(f"a library cannot be loaded: {error}", hint=REINSTALL))
         raise

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, ndtri, stdtr, stdtrit
 
-from ffdi.evaluation import differences, intervals, metrics, score_counts, scorecard
+from ffdi.evaluation import differences, intervals, metrics, scorecard
 from ffdi.evaluation.predictions import Ledger
 
 QUANTILES = 400_000
@@ -95,8 +95,8 @@ class Point:
         inner = stdtrit(3, share) if self.shape == "heavy" else ndtri(share)
         score = np.concatenate([inner, apart + self.width * inner])
         target = np.repeat([0, 1], QUANTILES)
-        counts = score_counts.count(target, self.y_pred(score, apart))
-        weighted = score_counts.Tally(counts.score, counts.real * self.real, counts.fake * self.fake)
+        counts = metrics.count_scores(target, self.y_pred(score, apart))
+        weighted = metrics.ScoreCounts(counts.score, counts.real * self.real, counts.fake * self.fake)
         return {name: float(metric(weighted)) for name, metric in metrics.METRICS.items()}
 
     def groups(self) -> np.ndarray | None:

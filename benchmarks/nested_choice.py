@@ -18,7 +18,7 @@ import numpy as np
 
 from ffdi.ensemble import combine, selection
 from ffdi.ensemble.selection import Choice
-from ffdi.evaluation import metrics, score_counts
+from ffdi.evaluation import metrics
 
 TRIALS = 200
 IMAGES = 1500
@@ -75,7 +75,7 @@ def trial(rng: np.random.Generator, signals: list[float], images: int = IMAGES, 
 
 
 def _auc(target: np.ndarray, y_pred: np.ndarray) -> float:
-    return float(metrics.auc(score_counts.count(target, y_pred)))
+    return float(metrics.auc(metrics.count_scores(target, y_pred)))
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ from ffdi.data.labels import layout
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
-from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation import intervals, metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models import detector
 from ffdi.training import fold, predict
@@ -190,7 +190,7 @@ def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
     """AUC with the ends of its 95 % interval, NaN where there is none."""
     assert table.target is not None
     low, high = intervals.area(table.target, y_pred, table.group) or (np.nan, np.nan)
-    return float(metrics.auc(score_counts.count(table.target, y_pred))), low, high
+    return float(metrics.auc(metrics.count_scores(table.target, y_pred))), low, high
 
 
 def show(seed: int, theirs: Result | None, ours: Result) -> None:

@@ -13,9 +13,8 @@ from __future__ import annotations
 import numpy as np
 
 from ffdi.ensemble import combine, stacking
-from ffdi.ensemble.combine import Combination
-from ffdi.ensemble.oof_matrix import Panel
-from ffdi.evaluation import metrics, score_counts
+from ffdi.ensemble.combine import Combination, Panel
+from ffdi.evaluation import metrics
 
 TRIALS = 40
 FOLDS = 5
@@ -55,7 +54,7 @@ def trial(rng: np.random.Generator, signals: np.ndarray, world: str, images: int
     logits = (draw(rng, signals, target, world, fresh=True) + offset).reshape(-1, FRESH)
     ways = (combine.equal("mean", len(signals)), any_sign(panel), stacking.fit(panel, panel.folds))
     plain, free, bound = (
-        float(metrics.auc(score_counts.count(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
+        float(metrics.auc(metrics.count_scores(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
     )
     return [free - plain, bound - plain]
 

@@ -19,8 +19,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
 from ffdi.core.errors import SubmissionError
-from ffdi.submission import gate, readback
-from ffdi.submission.direction import Direction
+from ffdi.submission import gate, validation
+from ffdi.submission.gate import Direction
 from tests.submission import mutants
 
 OUTCOMES = ("let through", "refused", "of these the same to others", "SLIPPED THROUGH")
@@ -31,7 +31,7 @@ def texts(seed: int) -> Iterator[tuple[str, str]]:
     for one in mutants.of_text(seed):
         same = mutants.harmless(one.content, one.base.names, one.base.y_pred)
         try:
-            readback.check(one.content, one.base.names, np.array(one.base.names), one.base.y_pred)
+            validation.check_text(one.content, one.base.names, np.array(one.base.names), one.base.y_pred)
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:

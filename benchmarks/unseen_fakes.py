@@ -29,7 +29,7 @@ from ffdi.core import console, machine
 from ffdi.data.labels import layout
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
-from ffdi.evaluation import differences, intervals, metrics, score_counts
+from ffdi.evaluation import differences, intervals, metrics
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
     wrong = []
     for seed in map(int, asked.seeds.split(",")):
         scores = [y_pred(asked, here, unseen, seed, share) for share in (0.0, asked.share)]
-        auc = [metrics.auc(score_counts.count(target, one)) for one in scores]
+        auc = [metrics.auc(metrics.count_scores(target, one)) for one in scores]
         print(f"  seed {seed}: AUC {auc[0]:.4f} without, {auc[1]:.4f} with", flush=True)
         wrong.append([intervals.misranked(target, one) for one in scores])
     units = intervals.Units(target, group)

@@ -22,7 +22,7 @@ import ffdi.export.onnx
 import ffdi.export.verify
 import ffdi.inference.judge
 import ffdi.inference.server
-import ffdi.report.plots
+import ffdi.report.charts
 import ffdi.training.fold
 import ffdi.training.tools.lr_finder
 import ffdi.training.tools.profiler  # noqa: F401

@@ -41,7 +41,7 @@ from ffdi.evaluation.predictions import Ledger
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 from ffdi.export import standalone
-from ffdi.inference import golden, server
+from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part
 from ffdi.inference.shards import Shards
 from ffdi.inference.worker import Worker
@@ -51,7 +51,7 @@ from ffdi.report import charts
 from ffdi.report.page import Page, Section, Sheet
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle
-from ffdi.submission.direction import Direction
+from ffdi.submission.gate import Direction
 
 ACCEPTED, REFUSED = "accepted", "refused"
 CHANGED, DROPPED, TRACEBACK = "CHANGED", "DROPPED", "TRACEBACK"
@@ -405,9 +405,9 @@ def goldens(folder: Path, data: Table) -> Iterator[Result]:
     for start in range(0, len(data), 100):
         part = data.take(np.arange(start, min(start + 100, len(data))))
         path = folder / f"golden{start}" / "golden.csv"
-        golden.write(path, part, np.zeros(len(part), np.float32))
+        bundle.write_golden(path, part, np.zeros(len(part), np.float32))
         files = [f"{number:02d}{Path(name).suffix.lower()}" for number, name in enumerate(part.img_name.tolist())]
-        yield from compared("golden.csv", files, lambda path=path: [name for name, _ in golden._rows(path)])  # type: ignore[misc]
+        yield from compared("golden.csv", files, lambda path=path: [name for name, _ in bundle._rows(path)])  # type: ignore[misc]
 
 
 class Session:

@@ -14,7 +14,7 @@ from ffdi.data.labels.table import Table
 from ffdi.ensemble.group import Blend
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import gate
-from ffdi.submission.direction import Direction
+from ffdi.submission.gate import Direction
 
 if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffdi.commands.shared import lists, scorers, screens, sources
 from ffdi.core import console, files, machine, manifests
-from ffdi.data.images import source
+from ffdi.data.images import cache
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
@@ -48,7 +48,7 @@ def run(
     blend = Blend.of([workspace.experiment(one) for one in members])
     blend.check_exportable()
     found = sources.of_blend(workspace, blend, data)
-    jury = equivalence.jury(blend, found, soup=soup)
+    jury = equivalence.choose_jury(blend, found, soup=soup)
     with export.locked():
         console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
         with export.publishing(export.model_path.name) as new:
@@ -73,10 +73,10 @@ def _write(
     from ffdi.export import equivalence, verify
     from ffdi.export import onnx as exporter
     from ffdi.export import quantize as precisions
-    from ffdi.inference import bundle, golden
+    from ffdi.inference import bundle
 
     networks = _networks(blend)
-    some = jury.table.take(equivalence.spread(len(jury.table), golden.COUNT))
+    some = jury.table.take(equivalence.spread_rows(len(jury.table), bundle.COUNT))
     real = _pixels(some, blend.framing)
     expected = networks.score(real)
     exact = precision == "fp32" and not soup and not blend.resizes
@@ -94,7 +94,7 @@ def _write(
     with files.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
         attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in precisions.PRECISIONS[precision]]
         chosen, records = verify.prove_first(trial, attempts, asked)
-    golden.write(export.golden_path, some, expected)
+    bundle.write_golden(export.golden_path, some, expected)
     files.text(export.script_path, _script())
     return chosen.kind, records
 
@@ -141,7 +141,7 @@ def _some_training(found: Dataset, most: int) -> Table:
     from ffdi.export import equivalence
 
     train = found.split("train")
-    return train.take(equivalence.spread(len(train), most))
+    return train.take(equivalence.spread_rows(len(train), most))
 
 
 def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
@@ -153,7 +153,7 @@ def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
 
 def _pixels(table: Table, framing: Framing) -> np.ndarray:
     """uint8 [N, S, S, 3]."""
-    return np.stack([source.framed(table, row, framing) for row in range(len(table))])
+    return np.stack([cache.read_framed(table, row, framing) for row in range(len(table))])
 
 
 def _script() -> str:

@@ -8,7 +8,7 @@ from ffdi.commands.shared import trial
 from ffdi.commands.shared.planning import Flags
 from ffdi.core import console, files
 from ffdi.core.errors import ConfigError
-from ffdi.evaluation.score_table import FLOAT
+from ffdi.evaluation.predictions import FLOAT
 from ffdi.experiments.workspace import Workspace
 
 STEPS, FEWEST = 100, 20
@@ -16,7 +16,7 @@ STEPS, FEWEST = 100, 20
 
 def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> None:
     """Trains for some steps with a rate that grows, writes the losses with a picture, and says which rate to take."""
-    from ffdi.report import plots
+    from ffdi.report import charts
     from ffdi.training.tools import lr_finder
 
     if steps is not None and steps < FEWEST:
@@ -37,7 +37,7 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
     path = experiment.rates_path
     with experiment.locked(), files.together(path.parent, path.name) as new:
         files.text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-        plots.learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
+        charts.plot_learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
     console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; between them lies {rate:g}")
     console.written(path, path.with_suffix(".png"))
     console.advise(f"set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")

@@ -14,7 +14,7 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.inference import bundle
-from ffdi.kaggle import notebook, wheels
+from ffdi.kaggle import notebook
 
 MAX_TIME = "11h"
 """A session on Kaggle has twelve."""
@@ -48,14 +48,14 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
             shutil.copy(named, folder / NAMED)
         for one in experiments:
             _experiment(one, workspace.root, folder)
-        wheels.build(workspace.project, folder)
+        notebook.build(workspace.project, folder)
         shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         names_there = [one.name for one in experiments]
         (folder / "train.ipynb").write_text(notebook.training(export.name, names_there, MAX_TIME), encoding="utf-8")
         exported = _export(export, folder)
         if with_wheels:
-            console.say(f"fetching wheels for Python {wheels.PYTHON}, all but {', '.join(wheels.THERE)}")
-            console.say(f"{wheels.download(workspace.project, folder / 'wheels')} wheels are there")
+            console.say(f"fetching wheels for Python {notebook.PYTHON}, all but {', '.join(notebook.THERE)}")
+            console.say(f"{notebook.download(workspace.project, folder / 'wheels')} wheels are there")
     what = "train.ipynb and infer.ipynb" if exported else "train.ipynb"
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({what}; {size:.1f} MiB)")

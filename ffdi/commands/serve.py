@@ -37,7 +37,7 @@ def run(
     """
     if missing := [one for one in ("starlette", "uvicorn") if find_spec(one) is None]:
         raise ConfigError(f"{missing[0]} is not installed", hint="pip install -e '.[app]'")
-    from ffdi.inference import explain, server
+    from ffdi.inference import judge, server
     from ffdi.inference.judge import Judge
 
     export = workspace.export(*lists.spread(workspace, names, name))
@@ -45,7 +45,7 @@ def run(
     framing = bundle.framing(described)
     console.title(f"serve {export.name}: images of {framing.size} px, {framing.resize}")
     found = server.listening(host, PORT if port is None else port)
-    load = Load(explain.STEPS**2, 1, machine.cores())  # what one image's heat map asks for
+    load = Load(judge.STEPS**2, 1, machine.cores())  # what one image's heat map asks for
     graph = select.open_graph(export.model_path, device, load, select.proof(export, described, scorers.PROVEN))
     console.say(f"runs on: {graph.provider} ({graph.why})")
     limits = server.Limits(host, (megabytes or MEGABYTES) * 1_000_000)

@@ -5,12 +5,11 @@ Solid parts are height fields lit through their normals (half-Lambert, Valve 200
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import cv2
 import numpy as np
-
-from ffdi.demo.light import Light
 
 SUBPIXEL_BITS = 4
 
@@ -112,3 +111,71 @@ def ink(colour: Array) -> tuple[float, float, float]:
 def pairs(x: Array, y: Array) -> Points:
     """The points whose coordinates are the float arrays x [m] and y [m]."""
     return list(zip(x.tolist(), y.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Light:
+    """A distant lamp: unit direction towards it, its colour and that of the shade (RGB factors); float32 [3] each."""
+
+    direction: np.ndarray
+    colour: np.ndarray
+    shade: np.ndarray
+    strength: float
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """A lamp before the sitter and above, near to white, with a dimmer shade."""
+    side, above = rng.normal(0, 0.6), rng.uniform(0.25, 0.8)
+    direction = np.array([side, -above, 1.0], np.float32)
+    warmth = rng.normal(0, 0.035)
+    return Light(
+        direction=direction / np.linalg.norm(direction),
+        colour=np.array([1 + warmth, 1, 1 - warmth], np.float32),
+        shade=np.array([0.62, 0.52, 0.50], np.float32)
+        + np.array([-1, 0, 1], np.float32) * np.float32(rng.normal(0.02, 0.03)),
+        strength=float(rng.uniform(0.74, 0.97)),
+    )
+
+
+SKINS = np.array(
+    [
+        (248, 222, 205),
+        (238, 204, 180),
+        (226, 186, 156),
+        (204, 156, 122),
+        (170, 120, 90),
+        (130, 90, 68),
+        (98, 68, 54),
+    ],
+    np.float32,
+)
+HAIRS = np.array(
+    [
+        (30, 26, 26),
+        (46, 34, 29),
+        (70, 47, 36),
+        (104, 71, 48),
+        (134, 76, 46),
+        (180, 138, 90),
+        (216, 182, 130),
+    ],
+    np.float32,
+)
+GREYS = np.array([(120, 118, 118), (176, 174, 172), (222, 220, 216)], np.float32)
+IRISES = np.array(
+    [(70, 44, 28), (92, 62, 36), (110, 96, 52), (84, 112, 82), (78, 112, 150), (110, 124, 134)], np.float32
+)
+
+
+def between(palette: Array, where: float) -> Array:
+    """The colour at `where` in 0..1 of a palette float32 [k, 3], mixed from its neighbours; float32 [3]."""
+    position = float(np.clip(where, 0, 1)) * (len(palette) - 1)
+    below = min(int(position), len(palette) - 2)
+    return palette[below] + (palette[below + 1] - palette[below]) * np.float32(position - below)
+
+
+def muted(rng: np.random.Generator) -> Array:
+    """Any hue, but no loud one: for walls, clothes and rims; float32 [3]."""
+    hue, saturation, value = rng.uniform(0, 180), rng.uniform(15, 110), rng.uniform(60, 225)
+    pixel = np.array([[[hue, saturation, value]]], np.uint8)
+    return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ffdi.demo.canvas import Array, Frame, Points, pairs
-from ffdi.demo.light import Light
-from ffdi.demo.palette import muted
+from ffdi.demo.canvas import Array, Frame, Light, Points, muted, pairs
 from ffdi.demo.sitter import EYE_LINE, EYE_OFFSET, Sitter, place
 
 

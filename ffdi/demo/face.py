@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.demo.canvas import Array, Frame, Points, Sheet, noise, pairs
+from ffdi.demo.canvas import Array, Frame, Light, Points, Sheet, noise, pairs
 from ffdi.demo.eyes import brows
-from ffdi.demo.light import Light
 from ffdi.demo.sitter import CHIN, EYE_LINE, EYE_OFFSET, MOUTH_LINE, NOSE_LINE, Sitter, half_width, outline, place
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ffdi.demo.canvas import Array, Frame, Points, noise, pairs
-from ffdi.demo.light import Light
+from ffdi.demo.canvas import Array, Frame, Light, Points, noise, pairs
 from ffdi.demo.sitter import CROWN, Sitter, outline
 
 

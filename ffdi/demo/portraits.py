@@ -9,10 +9,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ffdi.demo import backdrop, camera, eyes, face, hair
-from ffdi.demo.canvas import Array, Frame, Sheet, noise, pairs
-from ffdi.demo.light import Light, random_light
-from ffdi.demo.palette import muted
+from ffdi.demo import backdrop, eyes, face, hair
+from ffdi.demo.canvas import Array, Frame, Light, Sheet, muted, noise, pairs, random_light
 from ffdi.demo.sitter import CHIN, Sitter, random_sitter
 
 OVERSAMPLING = 1.5
@@ -23,10 +21,10 @@ def draw(rng: np.random.Generator, size: int) -> np.ndarray:
     frame = Frame(round(OVERSAMPLING * size))
     sitter, light = random_sitter(rng), random_light(rng)
     scene = backdrop.background(rng, frame)
-    person, cover = camera.posed(rng, *_person(rng, frame, sitter, light))
+    person, cover = backdrop.posed(rng, *_person(rng, frame, sitter, light))
     scene += cover[..., None] * (person - scene)
     small = cv2.resize(scene, (size, size), interpolation=cv2.INTER_AREA)
-    return camera.photographed(rng, small)
+    return backdrop.photographed(rng, small)
 
 
 def _person(rng: np.random.Generator, frame: Frame, sitter: Sitter, light: Light) -> tuple[Array, Array]:

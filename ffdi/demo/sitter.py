@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffdi.demo.canvas import Array, Points, pairs
-from ffdi.demo.palette import GREYS, HAIRS, IRISES, SKINS, between
+from ffdi.demo.canvas import GREYS, HAIRS, IRISES, SKINS, Array, Points, between, pairs
 
 CROWN = 0.115
 EYE_LINE = 0.43

@@ -17,7 +17,7 @@ from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
 from ffdi.engines import cluster
 from ffdi.engines.job import Job
-from ffdi.experiments.identity import Identity
+from ffdi.experiments.fold import Identity
 from ffdi.training.fold import Plan
 
 

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import NamedTuple
 
-from ffdi.core import console, memory, signals
+from ffdi.core import console, machine, signals
 from ffdi.core.errors import FFDIError, TrainingError
 from ffdi.core.signals import Stopped
 from ffdi.engines.job import Job
@@ -195,7 +195,7 @@ def _train(
     except (FFDIError, Stopped) as error:
         pipe.send(error)
     except Exception as error:  # a fault of ours: its traceback is shown where a person sees it
-        pipe.send(memory.explain(error) if memory.is_short(error) else traceback.format_exc())
+        pipe.send(machine.explain_memory_error(error) if machine.is_memory_error(error) else traceback.format_exc())
     pipe.close()
     os._exit(0)  # all is written; to clear away what torch has loaded takes seconds
 

@@ -22,9 +22,9 @@ from ffdi.core import console, links, signals
 from ffdi.core.errors import FFDIError, TrainingError
 from ffdi.core.signals import Stopped
 from ffdi.engines import process
+from ffdi.engines.cluster import Request
 from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
 from ffdi.engines.parcel import Data, File, Order, Sent
-from ffdi.engines.request import Request
 from ffdi.experiments.fold import FoldFolder
 from ffdi.training import fold
 from ffdi.training.checkpointing import Lost

@@ -21,10 +21,9 @@ from ffdi import __version__
 from ffdi.core.errors import DataError, DeviceError, FFDIError
 from ffdi.engines import cluster, parcel
 from ffdi.engines.cluster import Machine
-from ffdi.inference import scorer, select
+from ffdi.inference import predict, select
 from ffdi.inference.backend import Load
-from ffdi.inference.predict import Part, Score
-from ffdi.inference.scorer import Scorer, Task
+from ffdi.inference.predict import Part, Score, Scorer, Task
 
 LOOK = 0.5
 """Seconds between two looks at the servers while none has anything to say."""
@@ -213,7 +212,7 @@ class _Actor:
             with tempfile.TemporaryDirectory(prefix="ffdi-graph-") as place:
                 path = Path(place) / "model.onnx"
                 path.write_bytes(self._model)
-                found = scorer.opened(replace(self._task, model=path), asked, self._load)
+                found = predict.opened(replace(self._task, model=path), asked, self._load)
         except FFDIError as error:
             return error
         self._model, self._score = b"", found.score

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import ConfigError, nearest
-from ffdi.evaluation import metrics, score_counts
+from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
 TEMPERATURES = (0.05, 20.0)
@@ -159,7 +159,7 @@ def _logit(y_pred: np.ndarray) -> np.ndarray:
 
 
 def _loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> float:
-    return float(metrics.log_loss(score_counts.count(target, calibration.apply(y_pred))))
+    return float(metrics.log_loss(metrics.count_scores(target, calibration.apply(y_pred))))
 
 
 def check(kind: str) -> None:

@@ -7,8 +7,7 @@ from math import gcd
 
 import numpy as np
 
-from ffdi.ensemble.combine import Combination
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import Combination, Panel
 
 ROUNDS = 20
 """Experiments that are added after the start; a weight is then a multiple of about 1/20."""

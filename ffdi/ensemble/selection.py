@@ -9,8 +9,7 @@ import numpy as np
 
 from ffdi.core.errors import ConfigError, ExperimentError, nearest
 from ffdi.ensemble import combine, greedy, stacking
-from ffdi.ensemble.combine import METHODS, Combination
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import METHODS, Combination, Panel
 from ffdi.evaluation import differences
 from ffdi.evaluation.intervals import LEVEL, Interval
 

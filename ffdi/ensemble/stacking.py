@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffdi.ensemble.combine import Combination
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import Combination, Panel
 
 ENOUGH = 10
 """Images of the rarer class for each coefficient (Peduzzi et al. 1996); below, every experiment counts the same."""

@@ -11,7 +11,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation import intervals, metrics
 
 DIMENSIONS = 64
 PARTS = 5
@@ -51,5 +51,5 @@ def tell_apart(first: np.ndarray, second: np.ndarray, seed: int) -> Verdict:
     )
     parts = StratifiedKFold(PARTS, shuffle=True, random_state=seed)
     score = cross_val_predict(classifier, features, split, cv=parts, method="predict_proba")[:, 1]
-    auc = float(metrics.auc(score_counts.count(split, score)))
+    auc = float(metrics.auc(metrics.count_scores(split, score)))
     return Verdict(auc, intervals.area(split, score, None), score[: len(first)], score[len(first) :])

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import betaincinv, expit, gammaincinv, ndtr, ndtri, owens_t, stdtrit
 
-from ffdi.evaluation import metrics, score_counts
-from ffdi.evaluation.score_counts import Tally
+from ffdi.evaluation import metrics
+from ffdi.evaluation.metrics import ScoreCounts
 
 LEVEL = 0.95
 FEWEST = 10
@@ -171,7 +171,7 @@ def measure(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None) ->
     if units.lacking:
         return Measured({}, dict.fromkeys(metrics.METRICS, units.lacking))
     y_pred = y_pred.astype(np.float64)
-    counts, place = score_counts.placed(target, y_pred)
+    counts, place = metrics.count_and_place(target, y_pred)
     step = np.finfo(np.float64).eps
     right = np.where(units.fake, np.clip(y_pred, step, 1 - step), 1 - np.clip(y_pred, step, 1 - step))
     wrong = misranked(target, y_pred)
@@ -207,7 +207,7 @@ def misranked(target: np.ndarray, score: np.ndarray) -> np.ndarray:
     The mean over either class is 1 - AUC; 1 less these are the structural components of DeLong, DeLong and
     Clarke-Pearson (1988).
     """
-    counts, place = score_counts.placed(target, score)
+    counts, place = metrics.count_and_place(target, score)
     below = 1 - (counts.fake.cumsum(-1) - counts.fake / 2) / counts.fakes
     above = (counts.real.cumsum(-1) - counts.real / 2) / counts.reals
     return np.where(target == 1, above[place], below[place])
@@ -298,7 +298,7 @@ def _gamma(units: Units, middle: float, influence: np.ndarray) -> Interval | str
     return float(low), float(high)
 
 
-def _rate_at(units: Units, counts: Tally, place: np.ndarray, bound: float) -> Interval | str:
+def _rate_at(units: Units, counts: ScoreCounts, place: np.ndarray, bound: float) -> Interval | str:
     """The interval of a TPR at an FPR bound: the fakes' uncertainty and the threshold's, `combined`.
 
     The threshold's is that of the rank that the bound has among the real images.
@@ -327,7 +327,7 @@ def _rate_at(units: Units, counts: Tally, place: np.ndarray, bound: float) -> In
     return _within(combined(rate, [own, (float(tpr[first]), float(tpr[final]))]))
 
 
-def _equal_error_rate(units: Units, counts: Tally, place: np.ndarray) -> Interval:
+def _equal_error_rate(units: Units, counts: ScoreCounts, place: np.ndarray) -> Interval:
     """The interval of the EER: where each class's curve would cross, were it at the ends of Wilson's intervals."""
     fpr, tpr = counts.rates()
     middle = float(metrics.crossing(fpr, tpr))
@@ -344,7 +344,7 @@ def _equal_error_rate(units: Units, counts: Tally, place: np.ndarray) -> Interva
     return _within(combined(middle, parts))
 
 
-def _average_precision(units: Units, counts: Tally, place: np.ndarray, wrong: np.ndarray) -> Interval | str:
+def _average_precision(units: Units, counts: ScoreCounts, place: np.ndarray, wrong: np.ndarray) -> Interval | str:
     """The interval of the average precision: of what it misses to 1, a gamma interval by the precision's derivatives.
 
     Where little is ranked wrongly: 1, and the least average precision that the lower end of the AUC allows.

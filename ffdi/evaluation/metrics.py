@@ -3,24 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from ffdi.evaluation import score_counts
-from ffdi.evaluation.score_counts import Tally
 
-Metric = Callable[[Tally], np.ndarray]
+@dataclass(frozen=True)
+class ScoreCounts:
+    """Counts of images by score.
+
+    Attributes:
+        score: float64 [U], each score once, the highest first.
+        real: float64 [..., U], real images of that score; leading axes are resamples.
+        fake: float64 [..., U], fake ones.
+    """
+
+    score: np.ndarray
+    real: np.ndarray
+    fake: np.ndarray
+
+    @property
+    def reals(self) -> np.ndarray:
+        """All real images, float64 [..., 1]."""
+        return self.real.sum(-1, keepdims=True)
+
+    @property
+    def fakes(self) -> np.ndarray:
+        """All fake images, float64 [..., 1]."""
+        return self.fake.sum(-1, keepdims=True)
+
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """The step ROC: false and true positive rates [..., U + 1] with 0, 1, ... U of the scores called fake."""
+        return _from_zero(self.real.cumsum(-1) / self.reals), _from_zero(self.fake.cumsum(-1) / self.fakes)
+
+
+def count_scores(target: np.ndarray, y_pred: np.ndarray) -> ScoreCounts:
+    """Counts labels int [N] (1 = fake) by score float [N]."""
+    return count_and_place(target, y_pred)[0]
+
+
+def count_and_place(target: np.ndarray, y_pred: np.ndarray) -> tuple[ScoreCounts, np.ndarray]:
+    """The counts, and the place of each image's score among the scores, int [N]."""
+    score, place = index_scores(y_pred)
+    return ScoreCounts(
+        score, *(np.bincount(place[target == label], minlength=len(score)) * 1.0 for label in (0, 1))
+    ), place
+
+
+def index_scores(y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scores that occur, float64 [U] with the highest first, and the place of each image's among them, int [N]."""
+    score, place = np.unique(-y_pred.astype(np.float64), return_inverse=True)
+    return -score, place
+
+
+def _from_zero(rate: np.ndarray) -> np.ndarray:
+    return np.concatenate([np.zeros_like(rate[..., :1]), rate], axis=-1)
+
+
+Metric = Callable[[ScoreCounts], np.ndarray]
 ECE_BINS = 15
 
 
-def auc(counts: Tally) -> np.ndarray:
+def auc(counts: ScoreCounts) -> np.ndarray:
     """Area under the ROC curve, ties counted half: the competition's measure."""
     above = counts.fake.cumsum(-1) - counts.fake / 2
     return (counts.real * above).sum(-1) / (counts.reals * counts.fakes)[..., 0]
 
 
-def tpr_at_fpr(counts: Tally, bound: float) -> np.ndarray:
+def tpr_at_fpr(counts: ScoreCounts, bound: float) -> np.ndarray:
     """The largest true positive rate at a threshold whose false positive rate is within `bound`.
 
     On the step ROC, nothing interpolated (scikit-learn's curve is often read with interpolation, which gives more):
@@ -30,24 +81,24 @@ def tpr_at_fpr(counts: Tally, bound: float) -> np.ndarray:
     return np.where(fpr <= bound, tpr, 0).max(-1)
 
 
-def accuracy(counts: Tally) -> np.ndarray:
+def accuracy(counts: ScoreCounts) -> np.ndarray:
     """The share of images on the right side of 0.5; 0.5 itself counts as real, as argmax of two equal classes."""
     return _mean(counts, np.where(counts.score > 0.5, 0.0, 1.0), np.where(counts.score > 0.5, 1.0, 0.0))
 
 
-def log_loss(counts: Tally) -> np.ndarray:
+def log_loss(counts: ScoreCounts) -> np.ndarray:
     """Mean cross entropy in nats, of probabilities kept one float64 step from 0 and 1."""
     step = np.finfo(np.float64).eps
     y_pred = np.clip(counts.score, step, 1 - step)
     return _mean(counts, -np.log1p(-y_pred), -np.log(y_pred))
 
 
-def brier(counts: Tally) -> np.ndarray:
+def brier(counts: ScoreCounts) -> np.ndarray:
     """Mean squared error of the probability (Brier 1950)."""
     return _mean(counts, counts.score**2, (1 - counts.score) ** 2)
 
 
-def equal_error_rate(counts: Tally) -> np.ndarray:
+def equal_error_rate(counts: ScoreCounts) -> np.ndarray:
     """Where false positive and false negative rate are equal, on straight lines between the points of the ROC."""
     return crossing(*counts.rates())
 
@@ -61,14 +112,14 @@ def crossing(fpr: np.ndarray, tpr: np.ndarray) -> np.ndarray:
     return (start + (end - start) * left / (left - right))[..., 0]
 
 
-def average_precision(counts: Tally) -> np.ndarray:
+def average_precision(counts: ScoreCounts) -> np.ndarray:
     """Precision at each score, weighted by the share of fakes that it adds; nothing interpolated."""
     caught = counts.fake.cumsum(-1)
     called = caught + counts.real.cumsum(-1)
     return (counts.fake * caught / np.maximum(called, 1)).sum(-1) / counts.fakes[..., 0]
 
 
-def calibration_error(counts: Tally) -> np.ndarray:
+def calibration_error(counts: ScoreCounts) -> np.ndarray:
     """Expected calibration error over `ECE_BINS` bins of equal width, as a share (Naeini et al., AAAI 2015).
 
     A bin holds its lower edge; its error is |share of fakes - mean score|, weighted by its images.
@@ -92,7 +143,7 @@ def evaluate(target: np.ndarray, y_pred: np.ndarray) -> dict[str, float | int]:
         target: int [N], 1 = fake; both classes occur.
         y_pred: float [N] in [0, 1].
     """
-    counts = score_counts.count(target, y_pred)
+    counts = count_scores(target, y_pred)
     scores = {name: float(metric(counts)) for name, metric in METRICS.items()}
     return {"real": int(counts.reals[0]), "fake": int(counts.fakes[0]), **scores}
 
@@ -102,7 +153,7 @@ def mean(scores: list[dict[str, float | int]]) -> dict[str, float]:
     return {name: float(np.mean([score[name] for score in scores])) for name in METRICS}
 
 
-def _mean(counts: Tally, of_real: np.ndarray, of_fake: np.ndarray) -> np.ndarray:
+def _mean(counts: ScoreCounts, of_real: np.ndarray, of_fake: np.ndarray) -> np.ndarray:
     """The mean over all images of a value that follows from score and label."""
     total = (counts.real * of_real + counts.fake * of_fake).sum(-1)
     return total / (counts.reals + counts.fakes)[..., 0]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation import intervals, metrics
 from ffdi.evaluation.intervals import Interval, Units
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, A
 
 
 def _auc(target: np.ndarray, score: np.ndarray) -> float:
-    return float(metrics.auc(score_counts.count(target, score)))
+    return float(metrics.auc(metrics.count_scores(target, score)))
 
 
 def _of_fold(oof: Ledger, group: np.ndarray | None, rows: np.ndarray) -> dict[str, Any]:

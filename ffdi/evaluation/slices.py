@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation import intervals, metrics
 
 FEWEST = 10
 """Images of a class below which a part is not scored."""
@@ -58,6 +58,6 @@ def _of(value: str, part: np.ndarray, target: np.ndarray, score: np.ndarray, gro
     rows = part if against == "itself" else part | (target == (0 if fake else 1))
     if min((target[rows] == label).sum() for label in (0, 1)) < FEWEST:
         return Slice(value, real, fake, against, None, None)
-    auc = float(metrics.auc(score_counts.count(target[rows], score[rows])))
+    auc = float(metrics.auc(metrics.count_scores(target[rows], score[rows])))
     interval = intervals.area(target[rows], score[rows], None if group is None else group[rows])
     return Slice(value, real, fake, against, auc, interval)

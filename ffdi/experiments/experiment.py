@@ -14,8 +14,7 @@ from ffdi.config.schema import Config, differences
 from ffdi.core import files, hashes, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments import lock
-from ffdi.experiments.fold import FoldFolder
-from ffdi.experiments.identity import Identity
+from ffdi.experiments.fold import FoldFolder, Identity
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Experiment:
             ExperimentError: another process holds it; its number is named.
         """
         hint = "wait for it, or copy config.toml to a new folder under experiments/"
-        with lock.held(self.folder, f"is training {self.name}", hint):
+        with lock.hold_lock(self.folder, f"is training {self.name}", hint):
             files.sweep(self.folder)
             yield
 

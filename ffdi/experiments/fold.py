@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ffdi.config.schema import Config
 from ffdi.core import files as publish
 from ffdi.core import hashes, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.checkpoint import Checkpoints
-from ffdi.experiments.identity import Identity
 
 
 @dataclass(frozen=True)
@@ -136,3 +136,26 @@ class FoldFolder:
     def _owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
         """What everything in this folder belongs to."""
         return {"fold": self.fold, "identity": identity.digest, "folds": folds_digest}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a fold's result depends on.
+
+    Attributes:
+        config: `Config.identity`.
+        data: the digest of the roster of training images: names, labels, groups and bytes.
+    """
+
+    config: dict[str, Any]
+    data: str
+
+    @classmethod
+    def of(cls, config: Config, weights_sha256: str | None, data: str) -> Identity:
+        """From a config, the hash of its weights file and the digest of the training images."""
+        return cls(config.identity(weights_sha256), data)
+
+    @property
+    def digest(self) -> str:
+        """A hash of both."""
+        return hashes.digest(asdict(self))

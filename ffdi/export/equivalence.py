@@ -13,6 +13,7 @@ from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.group import Blend
 from ffdi.evaluation import metrics, predictions
+from ffdi.inference.backend import OpenGraph
 from ffdi.inference.bundle import LOGITS, OUTPUT
 
 LIMITS = {"auc": 0.002, "tpr_at_fpr_1e-3": 0.02}
@@ -73,7 +74,7 @@ class Jury:
         }
 
 
-def jury(blend: Blend, found: Dataset, *, soup: bool = False) -> Jury:
+def choose_jury(blend: Blend, found: Dataset, *, soup: bool = False) -> Jury:
     """The validation images, where they have labels and all folds have scored them; else the training images, each
     judged by the networks that did not see it.
 
@@ -104,7 +105,7 @@ def _of_val(blend: Blend, found: Dataset) -> Jury | None:
     rows = _places(val, ledgers[0].img_name)
     if rows is None or any(not np.array_equal(one.img_name, ledgers[0].img_name) for one in ledgers):
         return None
-    some = spread(len(rows), IMAGES)
+    some = spread_rows(len(rows), IMAGES)
     logits = np.stack([one.logit[some] for one in ledgers])
     return Jury(val.take(rows[some]), blend.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64))
 
@@ -118,7 +119,7 @@ def _of_held_out(blend: Blend, found: Dataset) -> Jury:
             "validation scores to judge by",
             hint="pass --data FOLDER with the data they were trained on",
         )
-    some = spread(len(rows), IMAGES)
+    some = spread_rows(len(rows), IMAGES)
     folds = len(blend.members) // len(blend.experiments)
     voices = np.arange(len(blend.experiments))[:, None] * folds + blend.deal.fold[some]
 
@@ -128,7 +129,7 @@ def _of_held_out(blend: Blend, found: Dataset) -> Jury:
     return Jury(train.take(rows[some]), blend.combine_held_out(blend.held_out[:, some]), LOGITS, verdict)
 
 
-def spread(count: int, most: int) -> np.ndarray:
+def spread_rows(count: int, most: int) -> np.ndarray:
     """Rows evenly out of all, at most so many: int64 [min(count, most)]."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(np.int64)
 
@@ -138,3 +139,41 @@ def _places(table: Table, img_name: np.ndarray) -> np.ndarray | None:
     place = {name: row for row, name in enumerate(table.img_name.tolist())}
     rows = [place.get(name, -1) for name in img_name.tolist()]
     return None if not rows or min(rows) < 0 else np.array(rows)
+
+
+BATCHES = (1, 7, 32)
+"""Images at a time; beside these a graph is asked for a full batch of its own and a part of one."""
+TOLERANCE = 1e-5
+"""Largest difference of y_pred in fp32."""
+
+
+def measure_parity(graph: OpenGraph, real: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+    """The largest |difference of y_pred| for each size of batch.
+
+    Args:
+        graph: the exported one, opened.
+        real: real images, uint8 [N, S, S, 3]; a batch may show one twice.
+        expected: y_pred of them by torch in fp32, float [N].
+    """
+    asked = {str(count): count for count in BATCHES}
+    asked["last, partial"] = graph.batch + max(1, graph.batch // 2)
+    rows = {name: np.resize(np.arange(len(real)), count) for name, count in asked.items()}
+    return {
+        name: float(np.abs(expected[some].astype(np.float64) - graph.run(real[some])).max())
+        for name, some in rows.items()
+    }
+
+
+def check_parity(runtime: str, differences: dict[str, float]) -> None:
+    """Refuses a graph that differs by more than the tolerance, or gives no number.
+
+    Raises:
+        ParityError: names every batch size with its difference.
+    """
+    if all(difference <= TOLERANCE for difference in differences.values()):  # false for NaN as well
+        return
+    raise ParityError(
+        f"the exported graph on {runtime} differs from the networks by more than {TOLERANCE:g}",
+        problems=[f"batch {batch}: largest difference {value:.3g}" for batch, value in differences.items()],
+        hint="report this with the config.toml and the versions of torch, onnxscript and onnxruntime",
+    )

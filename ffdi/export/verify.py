@@ -12,7 +12,7 @@ import numpy as np
 
 from ffdi.core.errors import DataError, FFDIError, ParityError
 from ffdi.data.images.decode import Framing
-from ffdi.export import parity
+from ffdi.export import equivalence
 from ffdi.export.equivalence import Jury
 from ffdi.inference import predict, select
 from ffdi.inference.backend import Load, OpenGraph
@@ -64,11 +64,11 @@ class Trial:
         """
         runtime, images = select.RUNTIMES[name], len(self.jury.table)
         graph = runtime.open(candidate.model, 0, Load(images, 1, self.threads))
-        differences = parity.measure(graph, self.real, self.expected)
+        differences = equivalence.measure_parity(graph, self.real, self.expected)
         record: dict[str, Any] = {"provider": graph.provider, "largest_difference": differences}
         if self.exact and runtime.exact:
-            parity.check(name, differences)
-            return {**record, "limit": parity.TOLERANCE}
+            equivalence.check_parity(name, differences)
+            return {**record, "limit": equivalence.TOLERANCE}
         graph = runtime.open(candidate.judged, 0, Load(images, self.threads, 1))
         record["gate"] = self.jury.hear(self._heard(graph), f"this graph on {name}")
         largest = max(record["gate"]["largest_difference"], *differences.values())

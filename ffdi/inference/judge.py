@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from ffdi.data.images import decode
 from ffdi.data.images.decode import Framing
-from ffdi.evaluation.score_table import FLOAT
-from ffdi.inference import explain
-from ffdi.inference.backend import OpenGraph
+from ffdi.evaluation.predictions import FLOAT
+from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
 from ffdi.report import gallery, looks
 
@@ -66,8 +66,8 @@ class Judge:
             check()
             return self.graph.run(batch)
 
-        found = explain.ground(run, seen, y_pred, self.graph.batch)
-        shares = explain.shares(found.heat) if self.whole and found.change > 0 else {}
+        found = ground(run, seen, y_pred, self.graph.batch)
+        parts = shares(found.heat) if self.whole and found.change > 0 else {}
         return {
             "img_name": name,
             "y_pred": FLOAT % y_pred,
@@ -76,7 +76,7 @@ class Judge:
             "picture": gallery.picture(pixels if self.whole else seen),
             "heat": gallery.overlay(found.heat),
             "change": found.change,
-            "shares": [{"part": part, "heat": heat, "area": area} for part, (heat, area) in shares.items()],
+            "shares": [{"part": part, "heat": heat, "area": area} for part, (heat, area) in parts.items()],
             "looks": gallery.looked(pixels),
         }
 
@@ -88,3 +88,78 @@ class Judge:
     def _scored(self, seen: np.ndarray, check: Check) -> float:
         check()
         return float(self.graph.run(seen[None])[0])
+
+
+STEPS = 7
+"""Windows in a row, and in a column; neighbours cover each other by half."""
+SMOOTH = 1 / 10
+"""Deviation of the blur, in parts of the edge: no detail is left, light and colour are."""
+LEAST = 1e-7
+"""Nearest to 0 and 1 that a y_pred counts as, in fp32."""
+
+
+class Ground(NamedTuple):
+    """What a score rests on.
+
+    Attributes:
+        heat: what speaks for the side that was taken, float32 [S, S] from 0 to 1.
+        change: by how much the logit goes back, at most, where one window is blurred; 0 or less where nothing helps.
+    """
+
+    heat: np.ndarray
+    change: float
+
+
+def ground(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Ground:
+    """Asks a graph for one image with each of 49 windows blurred.
+
+    Occlusion as in Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), with a blur
+    in place of a grey patch, which would be a trace of its own.
+
+    Args:
+        run: the graph.
+        pixels: as it takes them, RGB uint8 [S, S, 3], S at least 16.
+        y_pred: what it gives for them.
+        batch: windows to ask for at a time.
+    """
+    edge = len(pixels)
+    blurred = cv2.GaussianBlur(pixels, (0, 0), edge * SMOOTH)
+    starts = np.linspace(0, edge - window(edge), STEPS).round().astype(int).tolist()
+    places = [(top, left) for top in starts for left in starts]
+    found = []
+    for start in range(0, len(places), batch):
+        some = places[start : start + batch]
+        asked = np.repeat(pixels[None], len(some), axis=0)
+        for image, (top, left) in zip(asked, some, strict=True):
+            part = np.s_[top : top + window(edge), left : left + window(edge)]
+            image[part] = blurred[part]
+        found.append(run(asked))
+    side = 1 if y_pred >= 0.5 else -1
+    falls = side * (_logit(np.array(y_pred)) - _logit(np.concatenate(found)))
+    heat, seen = np.zeros((edge, edge), np.float32), np.zeros((edge, edge), np.float32)
+    for fall, (top, left) in zip(falls, places, strict=True):
+        part = np.s_[top : top + window(edge), left : left + window(edge)]
+        heat[part] += fall
+        seen[part] += 1
+    heat = np.maximum(
+        cv2.GaussianBlur(heat / seen, (0, 0), window(edge) / 4), 0
+    )  # the steps between windows say nothing
+    return Ground(heat / max(float(heat.max()), LEAST), float(falls.max()))
+
+
+def window(edge: int) -> int:
+    """Edge of a window, for an image's."""
+    return edge // 4
+
+
+def shares(heat: np.ndarray) -> dict[str, tuple[float, float]]:
+    """By part of a face that fills the image: its share of the heat, and of the area."""
+    total = max(float(heat.sum()), LEAST)
+    return {
+        name: (float(heat[mask].sum()) / total, float(mask.mean())) for name, mask in looks.parts(*heat.shape).items()
+    }
+
+
+def _logit(y_pred: np.ndarray) -> np.ndarray:
+    clipped = np.clip(y_pred.astype(np.float64), LEAST, 1 - LEAST)
+    return np.log(clipped) - np.log1p(-clipped)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from threading import Semaphore
 from typing import NamedTuple
 
@@ -14,7 +17,9 @@ import numpy as np
 from ffdi.core.errors import DataError
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
-from ffdi.inference.backend import OpenGraph
+from ffdi.inference import select
+from ffdi.inference.backend import Load, OpenGraph
+from ffdi.inference.select import Proof
 
 
 class Part(NamedTuple):
@@ -82,3 +87,50 @@ def _score(table: Table, rows: range, framing: Framing, graph: OpenGraph, turns:
     y_pred = np.full((len(rows), *found.shape[1:]), np.nan, np.float32)
     y_pred[[row not in faults for row in rows]] = found
     return Part(rows, y_pred, list(faults.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is to be scored.
+
+    Attributes:
+        model: an ONNX file.
+        proof: what a runtime has to show before it may serve it.
+        framing: how the graph takes images.
+        table: whose images.
+    """
+
+    model: Path
+    proof: Proof
+    framing: Framing
+    table: Table
+
+
+class Scorer(NamedTuple):
+    """Who does it.
+
+    Attributes:
+        runtime: by which, a key of `serving.RUNTIMES`.
+        provider: what really runs, in that engine's own words.
+        why: one line for the person who started it.
+        score: rows to their parts.
+    """
+
+    runtime: str
+    provider: str
+    why: str
+    score: Score
+
+
+def opened(task: Task, asked: str, load: Load) -> Scorer:
+    """Opens the graph in this process.
+
+    Args:
+        task: what is to be scored.
+        asked: as for `serving.open_graph`, which also says what is raised.
+        load: how it will be asked.
+    """
+    graph = select.open_graph(task.model, asked, load, task.proof)
+    threads = load.streams * load.threads
+    score = partial(scores, task.table, framing=task.framing, graph=graph, threads=threads)
+    return Scorer(graph.runtime, graph.provider, graph.why, score)

@@ -13,9 +13,8 @@ import numpy as np
 from ffdi.core.errors import ConfigError, DeviceError, FFDIError, ParityError
 from ffdi.experiments.export import ExportFolder
 from ffdi.inference import bundle, onnxruntime, openvino
-from ffdi.inference import golden as goldens
 from ffdi.inference.backend import Load, OpenGraph, Runtime
-from ffdi.inference.golden import Golden
+from ffdi.inference.bundle import Golden
 
 RUNTIMES: dict[str, Runtime] = {**onnxruntime.RUNTIMES, **openvino.RUNTIMES}
 """By the name that --device knows them by."""
@@ -49,10 +48,10 @@ class Verdict(NamedTuple):
     fault: str
 
 
-def proof(export: ExportFolder, described: Mapping[str, Any], count: int = goldens.COUNT) -> Proof:
+def proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.COUNT) -> Proof:
     """What an export asks of a runtime, with so many of its golden images."""
     limits = {name: record["limit"] for name, record in described["runtimes"].items()}
-    return Proof(goldens.read(export.golden_path, bundle.framing(described), count), limits)
+    return Proof(bundle.read_golden(export.golden_path, bundle.framing(described), count), limits)
 
 
 def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:

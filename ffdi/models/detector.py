@@ -20,7 +20,6 @@ from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.data.images import decode as images_of
 from ffdi.ensemble.group import Member
 from ffdi.models import noise_residual as residuals
-from ffdi.models import tensors
 from ffdi.models import weights as starting
 from ffdi.models.noise_residual import Residual
 
@@ -194,7 +193,7 @@ def save(detector: Detector, path: Path) -> None:
     """Publishes the weights as safetensors."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
     with files.writing(path) as beside:
-        tensors.save(weights, beside)
+        starting.save_tensors(weights, beside)
 
 
 def load(config: ModelConfig, path: Path) -> Detector:

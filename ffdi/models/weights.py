@@ -34,6 +34,12 @@ if TYPE_CHECKING:
         get_classifier: Callable[[], nn.Module | tuple[nn.Module, nn.Module]]
 
 
+import os
+import re
+from collections.abc import Mapping
+
+import safetensors.torch
+
 HUB_SECONDS = 5
 """How long the hub may take to answer at all."""
 EMPTY = "there is no tensor in it"
@@ -205,3 +211,28 @@ def _check_hub(backbone: str) -> None:
         f"once with a network: python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
         "and bring its cache along ($HF_HOME); model.pretrained = false starts from random weights",
     )
+
+
+_NUMBER = re.compile(r"\(os error ([0-9]+)\)")
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes a safetensors file.
+
+    Args:
+        tensors: contiguous, on the CPU, none of them twice.
+        path: where to.
+
+    Raises:
+        OSError: the disk is full, or the place cannot be written; safetensors has an error of its own for that.
+    """
+    path.touch()
+    usual = path.stat().st_mode
+    try:
+        safetensors.torch.save_file(dict(tensors), path)
+    except safetensors.SafetensorError as error:
+        if found := _NUMBER.search(str(error)):
+            number = int(found[1])
+            raise OSError(number, os.strerror(number)) from error
+        raise
+    path.chmod(usual)  # safetensors leaves what nobody but its writer may read

@@ -1,4 +1,4 @@
-"""Charts of scores as SVG, in the colours of the page that they stand in."""
+"""Charts of scores as SVG, in the colours of the page around them, and the plot of find-lr as PNG."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import html
 import io
 import re
 from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,7 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.typing import RcKeyType
 
-from ffdi.evaluation import metrics, score_counts
+from ffdi.core import files
+from ffdi.evaluation import metrics
 from ffdi.evaluation.metrics import ECE_BINS
 
 INK, FAINT = "#010101", "#020202"
@@ -28,6 +30,8 @@ BINS = 25
 SIZE = (4.6, 3.4)
 """Inches of a chart; a page scales it."""
 LETTERS = 10
+PLOT_INK, ACCENT = "#333333", "#c0392b"
+"""Colours of a PNG, which has no page around it."""
 CORNER = 1e-4
 """False positive rate at which the enlarged corner begins."""
 SPOT = 12.0
@@ -64,7 +68,7 @@ def roc(scored: Scored) -> list[str]:
     """The step ROC, whole, and its corner of few false positives on a logarithmic axis."""
     whole, corner = _axes(), _axes()
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
-        fpr, tpr = score_counts.count(target, y_pred).rates()
+        fpr, tpr = metrics.count_scores(target, y_pred).rates()
         _line(whole, fpr, tpr, number, name, steps=True)
         shown = fpr >= CORNER
         powers, caught = np.log10(np.append(CORNER, fpr[shown])), np.append(tpr[~shown][-1], tpr[shown])
@@ -85,7 +89,7 @@ def precision_recall(scored: Scored) -> str:
     """Precision over recall, nothing interpolated."""
     axes = _axes()
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
-        counts = score_counts.count(target, y_pred)
+        counts = metrics.count_scores(target, y_pred)
         caught, passed = counts.fake.cumsum(), counts.real.cumsum()
         _line(axes, caught / counts.fakes, caught / (caught + passed), number, name)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(None, 1.01))
@@ -173,3 +177,16 @@ def _themed_tag(tag: str, used: Set[str]) -> str:
     tag = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", tag)  # one page has many
     tag = re.sub(r"font: ([\d.]+px) [^;\"]+", r"font-size: \1", tag)
     return re.sub(r"font-family: [^;\"]+;?", "", tag)
+
+
+def plot_learning_rates(path: Path, lr: Sequence[float], loss: Sequence[float], chosen: float) -> None:
+    """Publishes the loss over the learning rate as a PNG, with the chosen rate marked."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(lr, loss, color=PLOT_INK, linewidth=1.8)
+    axes.axvline(chosen, color=ACCENT, linewidth=1.2)
+    axes.annotate(f" train.lr = {chosen:g}", (chosen, max(loss)), color=ACCENT, va="top")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)")
+    axes.spines[["top", "right"]].set_visible(False)
+    with files.writing(path) as beside:
+        figure.savefig(beside, format="png", dpi=120)

@@ -15,7 +15,7 @@ import safetensors.torch
 from ffdi.core.errors import ExperimentError, TrainingError
 from ffdi.core.signals import Stopped
 from ffdi.experiments.checkpoint import Checkpoints
-from ffdi.models import tensors
+from ffdi.models import weights
 from ffdi.models.weights import first_line
 from ffdi.training.runtime import distributed
 from ffdi.training.state import State
@@ -115,7 +115,7 @@ class Saving:
         started = time.monotonic()
 
         def write(path: Path) -> None:
-            tensors.save(state.tensors(), path)
+            weights.save_tensors(state.tensors(), path)
 
         self.checkpoints.write(state.done, write, {**state.record(), "machine": self._machine})
         took = time.monotonic() - started

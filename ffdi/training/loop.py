@@ -20,7 +20,7 @@ from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import health, mixing, optim, sam
+from ffdi.training import health, mixing, optim
 from ffdi.training.health import Unhealthy
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
@@ -154,7 +154,7 @@ def step(
 
     loss = gradient()
     if config.train.sam:
-        with sam.ascended(state.detector, config.train.sam):
+        with optim.perturb_weights(state.detector, config.train.sam):
             gradient()
     with record_function(OPTIMIZER):
         if config.train.clip_grad:

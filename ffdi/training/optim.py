@@ -18,6 +18,10 @@ from ffdi.models.weights import head_modules
 
 if TYPE_CHECKING:
     from ffdi.models.weights import Backbone
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch.nn.modules.batchnorm import _BatchNorm
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
@@ -156,3 +160,28 @@ OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
 SCHEDULES = {"cosine": _cosine, "step": _step, "constant": _constant}
 LOSSES = {"bce": _bce, "focal": _focal}
 """(logits float32 [B], target float32 [B]) -> loss of each image, float32 [B]."""
+
+
+@contextmanager
+def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
+    """Moves the weights by `rho` along their gradient, for as long as what happens inside takes.
+
+    BatchNorm does not count what it sees there, for those are not the weights that are kept.
+    """
+    moved = [one for one in network.parameters() if one.grad is not None]
+    norm = torch.stack([one.grad.norm() for one in moved]).norm()  # type: ignore[union-attr]
+    before = [one.detach().clone() for one in moved]
+    paused = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
+    with torch.no_grad():
+        for one in moved:
+            one.add_(one.grad * (rho / (norm + 1e-12)))
+    for layer in paused:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in paused:
+            layer.track_running_stats = True
+        with torch.no_grad():
+            for one, weights in zip(moved, before, strict=True):
+                one.copy_(weights)

@@ -11,7 +11,7 @@ from tests.conftest import PROJECT
 
 FAULTS = """
 import resource, sys
-from ffdi import machine
+from ffdi.core import machine
 if sys.argv[1] == "kept":
     machine.keep_freed_memory()
 block = b"x" * (1 << 26)

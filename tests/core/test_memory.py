@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ffdi.commands import leaderboard
-from ffdi.core import memory
+from ffdi.core import machine
 from tests.conftest import Invoke
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,13 +30,13 @@ ROOT = Path(__file__).resolve().parents[2]
     ids=lambda error: f"{type(error).__name__} {error}"[:40],
 )
 def test_every_way_to_say_it_is_known(error: Exception) -> None:
-    assert memory.is_short(error)
-    assert str(memory.explain(error)).startswith(f"memory is short: {str(error) or 'MemoryError'}")
+    assert machine.is_memory_error(error)
+    assert str(machine.explain_memory_error(error)).startswith(f"memory is short: {str(error) or 'MemoryError'}")
 
 
 def test_other_errors_are_none() -> None:
-    assert not memory.is_short(RuntimeError("shapes differ"))
-    assert not memory.is_short(ImportError("libGL.so.1: cannot open shared object file"))
+    assert not machine.is_memory_error(RuntimeError("shapes differ"))
+    assert not machine.is_memory_error(ImportError("libGL.so.1: cannot open shared object file"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have no limit that stops a library from loading")

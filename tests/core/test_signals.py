@@ -36,9 +36,9 @@ def test_the_end_of_the_time_is_heard() -> None:
 
 TWICE = """
 import os, signal, sys
-from ffdi import stopping
+from ffdi.core import signals
 number = getattr(signal, sys.argv[1])
-with stopping.listening():
+with signals.listening():
     os.kill(os.getpid(), number)
     print("goes on", flush=True)
     os.kill(os.getpid(), number)

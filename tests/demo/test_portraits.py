@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from ffdi.demo import face, portraits
-from ffdi.demo.camera import photographed
-from ffdi.demo.canvas import Frame
-from ffdi.demo.light import Light
+from ffdi.demo.backdrop import photographed
+from ffdi.demo.canvas import Frame, Light
 from ffdi.demo.sitter import LENGTHS, STYLES, outline, random_sitter
 
 

@@ -6,8 +6,7 @@ import pytest
 
 from ffdi.core.errors import DeviceError
 from ffdi.engines import cluster
-from ffdi.engines.cluster import Machine
-from ffdi.engines.request import Request
+from ffdi.engines.cluster import Machine, Request
 
 
 def there(monkeypatch: pytest.MonkeyPatch, *machines: tuple[int, int]) -> None:

@@ -13,7 +13,7 @@ from ffdi.core.errors import ConfigError
 from ffdi.ensemble import calibration
 from ffdi.ensemble.calibration import Calibration
 from ffdi.evaluation import metrics
-from ffdi.evaluation.score_counts import count
+from ffdi.evaluation.metrics import count_scores
 
 NINE_DIGITS = st.integers(0, 10**9).map(lambda digits: digits / 10**9)
 EXTREMES = st.one_of(NINE_DIGITS, st.sampled_from([0.0, 1.0, 1e-9, 1e-8, 1 - 1e-9, 1 - 1e-8, 0.5, 0.5 + 1e-9]))
@@ -22,11 +22,11 @@ SINGLES = arrays.arrays(np.float32, st.integers(2, 60), elements=st.floats(0, 1,
 
 
 def auc(target: np.ndarray, y_pred: np.ndarray) -> float:
-    return float(metrics.auc(count(target, y_pred)))
+    return float(metrics.auc(count_scores(target, y_pred)))
 
 
 def log_loss(target: np.ndarray, y_pred: np.ndarray) -> float:
-    return float(metrics.log_loss(count(target, y_pred)))
+    return float(metrics.log_loss(count_scores(target, y_pred)))
 
 
 def drawn(temperature: float, images: int = 4000, seed: int = 0, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ffdi.ensemble import greedy
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import Panel
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 

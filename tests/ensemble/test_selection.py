@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 
 from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.ensemble import selection
-from ffdi.ensemble.combine import METHODS
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import METHODS, Panel
 from ffdi.ensemble.selection import Choice, choose
-from ffdi.evaluation import differences, metrics, score_counts
+from ffdi.evaluation import differences, metrics
 
 Ledgers = tuple[np.ndarray, np.ndarray, np.ndarray]
 BENCHMARK = Path(__file__).parents[2] / "benchmarks" / "nested_choice.py"
@@ -81,7 +80,9 @@ def test_ranks_are_shown_and_never_chosen() -> None:
 def test_one_experiment_leaves_nothing_to_choose() -> None:
     logits, target, fold = ledgers(4, [0.8])
     choice = choose(logits, target, fold)
-    areas = [metrics.auc(score_counts.count(target[fold == number], logits[0, fold == number])) for number in range(3)]
+    areas = [
+        metrics.auc(metrics.count_scores(target[fold == number], logits[0, fold == number])) for number in range(3)
+    ]
     assert table(choice) == {"mean": (pytest.approx(np.mean(areas)), 0, (0, 0))}
     assert (choice.combination.method, choice.combination.weights.tolist()) == ("mean", [1.0])
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize
 
 from ffdi.ensemble import stacking
-from ffdi.ensemble.oof_matrix import Panel
+from ffdi.ensemble.combine import Panel
 
 
 def panel(weights: list[float], bias: float, images: int, offset: float = 0.0, seed: int = 0) -> Panel:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t
 
 from ffdi.evaluation import differences, metrics
-from ffdi.evaluation.score_counts import count
+from ffdi.evaluation.metrics import count_scores
 
 Case = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -67,7 +67,9 @@ def test_offsets_between_folds_do_not_count() -> None:
 def test_the_auc_of_one_fold_is_the_auc() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(1), 100, folds=1)
     found = differences.against_first(y_pred, target, fold, None, 0.95)
-    assert [one.auc for one in found] == pytest.approx([metrics.auc(count(target, row)) for row in y_pred], abs=1e-12)
+    assert [one.auc for one in found] == pytest.approx(
+        [metrics.auc(count_scores(target, row)) for row in y_pred], abs=1e-12
+    )
 
 
 def test_groups_of_one_image_give_what_images_give() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from ffdi.evaluation import metrics
-from ffdi.evaluation.score_counts import Tally, count
+from ffdi.evaluation.metrics import ScoreCounts, count_scores
 
 Case = tuple[np.ndarray, np.ndarray]
 
@@ -43,13 +43,13 @@ def ranked(real: int, fake: int, passed_over: int) -> Case:
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_auc_is_the_share_of_pairs_in_order(case: Case) -> None:
-    assert math.isclose(float(metrics.auc(count(*case))), auc_of_all_pairs(*case), abs_tol=1e-12)
+    assert math.isclose(float(metrics.auc(count_scores(*case))), auc_of_all_pairs(*case), abs_tol=1e-12)
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases(), st.sampled_from([0.0, 1e-3, 1e-2, 0.1, 0.25, 1 / 3, 0.5, 1.0]))
 def test_tpr_at_fpr_is_the_best_of_all_thresholds(case: Case, bound: float) -> None:
-    assert metrics.tpr_at_fpr(count(*case), bound) == best_tpr_of_all_thresholds(*case, bound)
+    assert metrics.tpr_at_fpr(count_scores(*case), bound) == best_tpr_of_all_thresholds(*case, bound)
 
 
 def eer_of_all_lines(target: np.ndarray, y_pred: np.ndarray) -> float:
@@ -110,12 +110,12 @@ def test_every_metric_is_scikit_learns_or_brute_forces(case: Case) -> None:
 def test_a_resample_scores_as_its_images_written_out(case: Case, seed: int) -> None:
     target, y_pred = case
     weight = np.random.default_rng(seed).integers(1, 4, len(target))
-    whole = count(target, y_pred)
+    whole = count_scores(target, y_pred)
     place = np.searchsorted(-whole.score, -y_pred)
     real, fake = (
         np.bincount(place[target == label], weight[target == label], minlength=len(whole.score)) for label in (0, 1)
     )
-    many = Tally(whole.score, np.stack([whole.real, real]), np.stack([whole.fake, fake]))
+    many = ScoreCounts(whole.score, np.stack([whole.real, real]), np.stack([whole.fake, fake]))
     written = metrics.evaluate(np.repeat(target, weight), np.repeat(y_pred, weight))
     for name, metric in metrics.METRICS.items():
         assert np.allclose(metric(many), [metric(whole), written[name]], rtol=0, atol=1e-12), name
@@ -138,33 +138,35 @@ def test_a_resample_scores_as_its_images_written_out(case: Case, seed: int) -> N
 def test_a_false_positive_rate_at_the_bound_is_within_it(
     real: int, passed_over: int, name: str, expected: float
 ) -> None:
-    assert metrics.METRICS[name](count(*ranked(real, 20, passed_over))) == expected
+    assert metrics.METRICS[name](count_scores(*ranked(real, 20, passed_over))) == expected
 
 
 def test_tied_real_and_fake_images_pass_together_or_not_at_all() -> None:
     target, y_pred = np.array([1, 1, 0, 1, 0]), np.array([0.9, 0.8, 0.7, 0.7, 0.1])
-    assert metrics.tpr_at_fpr(count(target, y_pred), 0.49) == pytest.approx(2 / 3)
-    assert metrics.tpr_at_fpr(count(target, y_pred), 0.5) == 1.0
+    assert metrics.tpr_at_fpr(count_scores(target, y_pred), 0.49) == pytest.approx(2 / 3)
+    assert metrics.tpr_at_fpr(count_scores(target, y_pred), 0.5) == 1.0
 
 
 def test_a_half_counts_as_real() -> None:
-    assert metrics.accuracy(count(np.array([0, 0, 1]), np.array([0.5, 0.1, np.nextafter(0.5, 1)]))) == 1
+    assert metrics.accuracy(count_scores(np.array([0, 0, 1]), np.array([0.5, 0.1, np.nextafter(0.5, 1)]))) == 1
 
 
 def test_log_loss_is_the_mean_cross_entropy() -> None:
     target, y_pred = np.array([0, 1, 1]), np.array([0.25, 0.5, 0.9])
-    assert metrics.log_loss(count(target, y_pred)) == pytest.approx(
+    assert metrics.log_loss(count_scores(target, y_pred)) == pytest.approx(
         -(math.log(0.75) + math.log(0.5) + math.log(0.9)) / 3
     )
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_log_loss_of_a_certain_mistake_is_finite(kind: type) -> None:
-    assert metrics.log_loss(count(np.array([0, 1]), np.array([1, 0], dtype=kind))) == pytest.approx(36.04, abs=0.01)
+    assert metrics.log_loss(count_scores(np.array([0, 1]), np.array([1, 0], dtype=kind))) == pytest.approx(
+        36.04, abs=0.01
+    )
 
 
 def test_log_loss_knows_both_classes_where_one_is_missing() -> None:
-    assert metrics.log_loss(count(np.array([1, 1]), np.array([0.5, 0.5]))) == pytest.approx(math.log(2))
+    assert metrics.log_loss(count_scores(np.array([1, 1]), np.array([0.5, 0.5]))) == pytest.approx(math.log(2))
 
 
 def test_evaluate_counts_both_classes_and_has_every_metric() -> None:

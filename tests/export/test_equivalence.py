@@ -10,7 +10,7 @@ import pytest
 
 from ffdi.core.errors import ParityError
 from ffdi.data.labels.table import Table
-from ffdi.export.equivalence import Jury, spread
+from ffdi.export.equivalence import Jury, spread_rows
 
 RNG = np.random.default_rng(0)
 TARGET = np.arange(400) % 2
@@ -55,6 +55,6 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
 
 
 def test_rows_are_spread_evenly_and_none_comes_twice() -> None:
-    assert spread(10, 4).tolist() == [0, 3, 6, 9]
-    assert spread(3, 4).tolist() == [0, 1, 2]
-    assert spread(1, 4).tolist() == [0]
+    assert spread_rows(10, 4).tolist() == [0, 3, 6, 9]
+    assert spread_rows(3, 4).tolist() == [0, 1, 2]
+    assert spread_rows(1, 4).tolist() == [0]

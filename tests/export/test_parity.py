@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ParityError
-from ffdi.export import parity
+from ffdi.export import equivalence
 from ffdi.inference.backend import OpenGraph
 
 REAL = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
@@ -31,11 +31,11 @@ def test_an_equal_graph_passes() -> None:
         asked.append(len(batch))
         return reference(batch) + np.float32(5e-6)
 
-    differences = parity.measure(graph(near), REAL, reference(REAL))
+    differences = equivalence.measure_parity(graph(near), REAL, reference(REAL))
     assert asked == [1, 7, 32, 6]
     assert list(differences) == ["1", "7", "32", "last, partial"]
     assert all(value == pytest.approx(5e-6, rel=2e-2) for value in differences.values())
-    parity.check("cpu", differences)
+    equivalence.check_parity("cpu", differences)
 
 
 def test_a_graph_that_differs_at_one_batch_size_is_refused() -> None:
@@ -43,7 +43,7 @@ def test_a_graph_that_differs_at_one_batch_size_is_refused() -> None:
         return reference(batch) + np.float32(0.25 if len(batch) == 7 else 0)
 
     with pytest.raises(ParityError) as caught:
-        parity.check("openvino", parity.measure(graph(fixed_batch), REAL, reference(REAL)))
+        equivalence.check_parity("openvino", equivalence.measure_parity(graph(fixed_batch), REAL, reference(REAL)))
     assert str(caught.value) == (
         "the exported graph on openvino differs from the networks by more than 1e-05\n"
         "  batch 1: largest difference 0\n"
@@ -56,9 +56,11 @@ def test_a_graph_that_differs_at_one_batch_size_is_refused() -> None:
 
 def test_a_graph_that_mixes_up_images_is_refused() -> None:
     with pytest.raises(ParityError):
-        parity.check("cpu", parity.measure(graph(lambda batch: reference(batch)[::-1]), REAL, reference(REAL)))
+        equivalence.check_parity(
+            "cpu", equivalence.measure_parity(graph(lambda batch: reference(batch)[::-1]), REAL, reference(REAL))
+        )
 
 
 def test_a_graph_that_gives_no_number_is_refused() -> None:
     with pytest.raises(ParityError):
-        parity.check("cpu", {"1": 0.0, "7": float("nan"), "32": 0.0})
+        equivalence.check_parity("cpu", {"1": 0.0, "7": float("nan"), "32": 0.0})

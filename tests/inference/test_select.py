@@ -11,7 +11,7 @@ import pytest
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.inference import select
 from ffdi.inference.backend import Load, OpenGraph, Runtime
-from ffdi.inference.golden import Golden
+from ffdi.inference.bundle import Golden
 from ffdi.inference.select import Proof
 
 MODEL, LOAD = Path("model.onnx"), Load(1000, 2, 1)

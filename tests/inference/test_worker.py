@@ -83,7 +83,7 @@ def test_at_the_end_everything_is_dropped() -> None:
 def test_a_process_ends_however_long_a_library_is_busy() -> None:
     code = """
 import time
-from ffdi.app.worker import Worker
+from ffdi.inference.worker import Worker
 worker = Worker(1)
 begun = worker.submit(lambda _check: time.sleep(3600))
 while not begun.result.running():

@@ -8,12 +8,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from ffdi.models import tensors
+from ffdi.models import weights
 
 
 def test_what_was_saved_comes_back_and_may_be_read_like_any_file(tmp_path: Path) -> None:
     path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
-    tensors.save({"a": torch.arange(3)}, path)
+    weights.save_tensors({"a": torch.arange(3)}, path)
     plain.touch()
     assert safetensors.torch.load_file(path)["a"].tolist() == [0, 1, 2]
     assert path.stat().st_mode == plain.stat().st_mode
@@ -25,7 +25,7 @@ def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path: Path, monkeypat
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
     with pytest.raises(OSError, match=r"\[Errno 28\] No space left on device"):
-        tensors.save({}, tmp_path / "a.safetensors")
+        weights.save_tensors({}, tmp_path / "a.safetensors")
 
 
 def test_any_other_error_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,4 +34,4 @@ def test_any_other_error_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(safetensors.torch, "save_file", fail)
     with pytest.raises(safetensors.SafetensorError, match="invalid header"):
-        tensors.save({}, tmp_path / "a.safetensors")
+        weights.save_tensors({}, tmp_path / "a.safetensors")

@@ -16,9 +16,8 @@ from ffdi.core.errors import SubmissionError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
 from ffdi.evaluation.predictions import sigmoid
-from ffdi.submission import direction, gate, readback
-from ffdi.submission.direction import Direction
-from ffdi.submission.gate import Submission
+from ffdi.submission import gate, validation
+from ffdi.submission.gate import Direction, Submission
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 HINT = "next: nothing was written; check the list of test images and the template under the data folder"
@@ -49,7 +48,7 @@ def refusal(expected: list[str], names: list[str], scores: list[float]) -> str:
 
 
 def check(content: str) -> None:
-    readback.check(content, NAMES, np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0]))
+    validation.check_text(content, NAMES, np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0]))
 
 
 # --- the gate ------------------------------------------------------------------------------------------------------
@@ -244,14 +243,14 @@ def test_no_honest_blend_is_refused(method: str) -> None:
         logits = np.round(logits, rng.integers(0, 4)).astype(np.float32)
         weights = np.full(members, 1 / members)
         y_pred = Combination(method, weights).combine(logits, [1] * members)
-        assert direction.turned(y_pred, logits.mean(0, dtype=np.float64)) == []
+        assert gate.describe_inversion(y_pred, logits.mean(0, dtype=np.float64)) == []
 
 
 @given(st.lists(st.integers(-3, 3), min_size=2, max_size=30), st.randoms(use_true_random=False))
 def test_rank_correlation_is_spearmans(first: list[int], shuffle: object) -> None:
     second = list(first)
     shuffle.shuffle(second)  # type: ignore[attr-defined]
-    ours = direction.rank_correlation(np.array(first), np.array(second))
+    ours = gate.rank_correlation(np.array(first), np.array(second))
     assert ours == (0 if len(set(first)) == 1 else pytest.approx(spearmanr(first, second).statistic, abs=1e-12))
 
 
@@ -357,12 +356,12 @@ def test_a_text_that_says_something_else_is_refused(content: str, problems: list
 
 def test_a_text_is_held_against_scores_that_are_a_submission() -> None:
     with pytest.raises(SubmissionError) as caught:
-        readback.check(PLAIN, NAMES, np.array(NAMES), np.array([0.25, 0.0, np.nan]))
+        validation.check_text(PLAIN, NAMES, np.array(NAMES), np.array([0.25, 0.0, np.nan]))
     assert str(caught.value) == (f"the submission is refused: 1 fault in 3 scores\n  c.jpg has the score nan\n{HINT}")
 
 
 def test_nothing_leaves_that_was_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate.scores, "to_csv", lambda *_: PLAIN.replace("0.25", "0.2"))
+    monkeypatch.setattr(gate.predictions, "scores_to_csv", lambda *_: PLAIN.replace("0.25", "0.2"))
     assert refusal(NAMES, NAMES, [0.25, 0.0, 1.0]) == (
         "the submission's text is refused: 1 faults for 3 images\n"
         f"  line 2: a.jpg has the score 0.2, not 0.25\n{TEXT_HINT}"

@@ -9,8 +9,8 @@ import pytest
 
 from ffdi.core import names
 from ffdi.core.errors import SubmissionError
-from ffdi.submission import gate, readback
-from ffdi.submission.direction import Direction
+from ffdi.submission import gate, validation
+from ffdi.submission.gate import Direction
 from tests.submission import mutants
 
 TEXTS = mutants.of_text()
@@ -31,7 +31,7 @@ def refused(attempt: Callable[[], object]) -> bool:
 
 
 def check(base: mutants.Base, content: str) -> None:
-    readback.check(content, base.names, np.array(base.names), base.y_pred)
+    validation.check_text(content, base.names, np.array(base.names), base.y_pred)
 
 
 def test_there_are_more_than_500_mutants_and_always_the_same() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffdi.training import sam
+from ffdi.training import optim
 
 
 def network() -> nn.Sequential:
@@ -19,7 +19,7 @@ def test_weights_are_moved_by_rho_and_come_back_bit_for_bit() -> None:
     before = [one.detach().clone() for one in net.parameters()]
     net(torch.rand(2, 3, 4, 4)).sum().backward()
     gradient = torch.cat([one.grad.flatten() for one in net.parameters()])  # type: ignore[union-attr]
-    with sam.ascended(net, 0.1):
+    with optim.perturb_weights(net, 0.1):
         moved = torch.cat([(one - two).flatten() for one, two in zip(net.parameters(), before, strict=True)])
         assert moved.norm().item() == pytest.approx(0.1, rel=1e-4)
         assert torch.cosine_similarity(moved, gradient, dim=0).item() == pytest.approx(1, abs=1e-4)
@@ -30,7 +30,7 @@ def test_batchnorm_does_not_count_what_it_sees_there() -> None:
     net = network()
     net(torch.rand(2, 3, 4, 4)).sum().backward()
     before = {name: value.clone() for name, value in net.named_buffers()}
-    with sam.ascended(net, 0.1):
+    with optim.perturb_weights(net, 0.1):
         net(5 * torch.rand(2, 3, 4, 4))
     assert all(torch.equal(value, before[name]) for name, value in net.named_buffers())
     net(torch.rand(2, 3, 4, 4))
@@ -42,7 +42,7 @@ def test_frozen_weights_stay_where_they_are() -> None:
     net[0].requires_grad_(False)
     before = net[0].weight.detach().clone()
     net(torch.rand(2, 3, 4, 4)).sum().backward()
-    with sam.ascended(net, 0.1):
+    with optim.perturb_weights(net, 0.1):
         assert torch.equal(net[0].weight, before)
 
 
@@ -51,6 +51,6 @@ def test_weights_come_back_after_a_gradient_that_is_not_finite() -> None:
     before = [one.detach().clone() for one in net.parameters()]
     net(torch.rand(2, 3, 4, 4)).sum().backward()
     net[3].weight.grad.fill_(torch.inf)  # type: ignore[union-attr]
-    with sam.ascended(net, 0.1):
+    with optim.perturb_weights(net, 0.1):
         pass
     assert all(torch.equal(one, two) for one, two in zip(net.parameters(), before, strict=True))

@@ -102,7 +102,7 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
 @contextmanager
 def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int | None) -> Iterator[Run]:
     from ffdi.engines import cluster, ray
-    from ffdi.engines.request import Request
+    from ffdi.engines.cluster import Request
     from ffdi.training.runtime import device as devices
 
     with cluster.joined(engine.address):

@@ -21,7 +21,7 @@ from ffdi.data.labels.table import Table
 from ffdi.data.splits import image_list as roster
 from ffdi.ensemble import calibration, combine
 from ffdi.experiments.experiment import Experiment
-from ffdi.experiments.identity import Identity
+from ffdi.experiments.fold import Identity
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:

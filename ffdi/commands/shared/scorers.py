@@ -14,7 +14,7 @@ from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.inference.scorer import Scorer, Task
+    from ffdi.inference.predict import Scorer, Task
 
 
 PROVEN = 4
@@ -74,10 +74,10 @@ def opened(engine: Engine, task: Task, device: str) -> AbstractContextManager[Sc
 
 @contextmanager
 def _local(_engine: Engine, task: Task, device: str) -> Iterator[Scorer]:
-    from ffdi.inference import scorer
+    from ffdi.inference import predict
     from ffdi.inference.backend import Load
 
-    yield scorer.opened(task, device, Load.of(len(task.table), machine.cores()))
+    yield predict.opened(task, device, Load.of(len(task.table), machine.cores()))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import numpy as np
 
 from ffdi.core import files, links
 from ffdi.core.errors import DataError
+from ffdi.data.images import decode
 from ffdi.data.images.decode import DECODE, Framing
 from ffdi.data.images.fingerprint import BYTES
 from ffdi.data.images.keypoints import COUNT
@@ -243,3 +244,27 @@ def _mapped(path: Path, kind: np.dtype) -> np.ndarray:
         raise DataError(
             f"{path} cannot be read: {error.strerror}", hint=f"remove the cache: rm {shlex.quote(str(path))}"
         ) from None
+
+
+def read_pixels(table: Table, row: int) -> np.ndarray:
+    """An image at its own size: RGB, uint8 [H, W, 3].
+
+    Raises:
+        DataError: names the file and says why it cannot be used.
+    """
+    cached = rows_of(table)
+    if cached is not None and cached.store.framing is None and cached.has(row):
+        return decode.pixels(cached.content(row), str(table.path(row)))  # its header was looked at when it was packed
+    return decode.read(table.path(row))
+
+
+def read_framed(table: Table, row: int, framing: Framing) -> np.ndarray:
+    """An image as a network takes it: RGB, uint8 [size, size, 3], not to be written to.
+
+    Raises:
+        DataError: names the file and says why it cannot be used.
+    """
+    cached = rows_of(table)
+    if cached is not None and cached.store.framing == framing and cached.has(row):
+        return cached.pixels(row)
+    return framing.frame(read_pixels(table, row))

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import ConfigError, DataError, nearest
-from ffdi.data.inspection import pictures, shortcuts
-from ffdi.data.inspection.duplicate_groups import Twins
-from ffdi.data.inspection.pictures import Picture
+from ffdi.data.inspection import duplicate_groups, shortcuts
+from ffdi.data.inspection.duplicate_groups import Picture, Twins
 from ffdi.data.inspection.scan import Survey
-from ffdi.data.labels import groups
 from ffdi.data.labels.table import Table
 
 FAULTS = {
@@ -107,7 +105,7 @@ class Diagnosis:
         table, scene = self.surveys[split].table, self._of(split, self.twins.scene)
         if table.group is None and len(np.unique(scene)) == len(scene):
             return None
-        return groups.joined(table.img_name if table.group is None else table.group, scene)
+        return duplicate_groups.merge_groups(table.img_name if table.group is None else table.group, scene)
 
     def scenes(self) -> dict[str, Any]:
         """How many scenes several pictures show, how many images do, and the largest share of all that show one."""
@@ -115,7 +113,7 @@ class Diagnosis:
             scene for scene, _ in set(zip(self.twins.scene.tolist(), self.twins.cluster.tolist(), strict=True))
         )
         images_of = Counter(self.twins.scene.tolist())
-        shared = [images_of[scene] for scene, pictures in pictures_of.items() if pictures > 1]
+        shared = [images_of[scene] for scene, duplicate_groups in pictures_of.items() if duplicate_groups > 1]
         largest = max(shared, default=0)
         return {
             "scenes": len(shared),
@@ -126,7 +124,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The content of doctor.json."""
-        found = list(pictures.repeated(self.surveys, self.twins))
+        found = list(duplicate_groups.repeated(self.surveys, self.twins))
         return {
             "data_root": str(self.root.resolve()),
             "splits": {name: describe(survey) for name, survey in self.surveys.items()},
@@ -146,7 +144,7 @@ class Diagnosis:
 def diagnose(root: Path, surveys: dict[str, Survey], twins: Twins) -> Diagnosis:
     """What the splits suffer from, by themselves and together."""
     facts = {name: shortcuts.measure(survey) for name, survey in surveys.items() if _both_classes(survey)}
-    shown = list(pictures.repeated(surveys, twins))
+    shown = list(duplicate_groups.repeated(surveys, twins))
     found = [_unusable(surveys), _conflicts(shown), _leaks(shown), _shortcuts(facts)]
     return Diagnosis(root, surveys, twins, facts, [fault for fault in found if fault.where])
 

@@ -9,6 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ffdi.data.images import decode
 from ffdi.data.inspection import likeness, near_duplicates
@@ -139,3 +141,68 @@ class Search:
         spread = np.arange(self.files, self.files + total)  # what cannot be used is like nothing else
         spread[self._usable] = root[self._file]
         return spread
+
+
+NAMED = 4
+"""Images of one picture that a line names."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture that several images show.
+
+    Attributes:
+        kind: 'exact' where all pixels are equal, else 'near'.
+        images: (split, img_name, target or None) of each.
+    """
+
+    kind: str
+    images: list[tuple[str, str, int | None]]
+
+    @property
+    def splits(self) -> set[str]:
+        """The splits that it stands in."""
+        return {split for split, _, _ in self.images}
+
+    @property
+    def labels(self) -> set[int]:
+        """The labels that it has."""
+        return {target for _, _, target in self.images if target is not None}
+
+    def names(self) -> list[str]:
+        """'split/img_name (label)' of each image."""
+        word = {0: " (real)", 1: " (fake)", None: ""}
+        return [f"{split}/{name}{word[target]}" for split, name, target in self.images]
+
+    def line(self) -> str:
+        """As an error shows it."""
+        names = self.names()
+        more = f" = ... {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"{' = '.join(names[:NAMED])}{more}" + (", nearly" if self.kind == "near" else "")
+
+
+def repeated(surveys: dict[str, Survey], twins: Twins) -> Iterator[Picture]:
+    """Every picture that more than one image shows, in the order of the tables."""
+    _, place, count = np.unique(twins.cluster, return_inverse=True, return_counts=True)
+    members: dict[int, list[tuple[str, str, int | None]]] = {}
+    start = 0
+    for split, survey in surveys.items():
+        table = survey.table
+        for row in np.flatnonzero(count[place[start : start + len(table)]] > 1).tolist():
+            target = None if table.target is None else int(table.target[row])
+            members.setdefault(int(twins.cluster[start + row]), []).append((split, str(table.img_name[row]), target))
+        start += len(table)
+    for cluster, found in members.items():
+        yield Picture("near" if cluster in twins.near else "exact", found)
+
+
+def merge_groups(group: np.ndarray, cluster: np.ndarray) -> np.ndarray:
+    """Groups str [N] made coarser until no cluster (int [N]) stands in two of them; named by their first group."""
+    name, left = np.unique(group, return_inverse=True)
+    _, right = np.unique(cluster, return_inverse=True)
+    size = len(name) + int(right.max(initial=0)) + 1
+    graph = coo_array((np.ones(len(left), bool), (left, len(name) + right)), shape=(size, size))
+    component = connected_components(graph, directed=False)[1][: len(name)]
+    first = np.full(size, len(name))
+    np.minimum.at(first, component, np.arange(len(name)))
+    return name[first[component]][left]

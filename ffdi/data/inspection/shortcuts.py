@@ -8,7 +8,7 @@ import numpy as np
 
 from ffdi.data.inspection.scan import Survey
 from ffdi.data.labels.table import Table
-from ffdi.evaluation import intervals, metrics, score_counts
+from ffdi.evaluation import intervals, metrics
 
 LEAK = 0.75
 """An AUC whose interval lies above it would spoil a run; natural differences of sources stay below."""
@@ -53,7 +53,7 @@ def _share_of_fakes(word: np.ndarray, target: np.ndarray) -> np.ndarray:
 
 def _area(table: Table, value: np.ndarray) -> dict[str, Any]:
     assert table.target is not None
-    auc = float(metrics.auc(score_counts.count(table.target, value)))
+    auc = float(metrics.auc(metrics.count_scores(table.target, value)))
     ends = intervals.area(table.target, value, table.group)
     if auc < 0.5:
         auc, ends = 1 - auc, ends and (1 - ends[1], 1 - ends[0])

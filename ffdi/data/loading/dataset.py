@@ -8,7 +8,7 @@ import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
-from ffdi.data.images import decode, distort, source
+from ffdi.data.images import cache, decode, distort
 from ffdi.data.images.decode import Framing
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
@@ -41,8 +41,8 @@ class Reading:
 
     def _shown(self, row: int) -> np.ndarray:
         if self._distortion is None:
-            return source.framed(self.table, row, self._framing)
-        return self._framing.frame(distort.apply(self._distortion, source.whole(self.table, row), seed=row))
+            return cache.read_framed(self.table, row, self._framing)
+        return self._framing.frame(distort.apply(self._distortion, cache.read_pixels(self.table, row), seed=row))
 
 
 class Forge:
@@ -97,7 +97,9 @@ class Training:
 
     def _given(self, row: int) -> np.ndarray:
         """What recipes and fakes begin with: an image at its own size, or in the network's."""
-        return source.framed(self.table, row, self._framing) if self._framed_first else source.whole(self.table, row)
+        if self._framed_first:
+            return cache.read_framed(self.table, row, self._framing)
+        return cache.read_pixels(self.table, row)
 
     def _shown(self, image: np.ndarray, key: Key) -> np.ndarray:
         """The image in the network's size, or a window of that."""

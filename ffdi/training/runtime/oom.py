@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ffdi.config.schema import Config
-from ffdi.core import memory
+from ffdi.core import machine
 from ffdi.core.errors import TrainingError
 from ffdi.training.runtime.device import Device
 
@@ -21,7 +21,7 @@ def explained(config: Config, device: Device) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not memory.is_short(error):
+        if not machine.is_memory_error(error):
             raise
         raise _too_large(config, device) from None
 

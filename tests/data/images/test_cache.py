@@ -14,7 +14,7 @@ import pytest
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode, source
+from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import Cached, Store
 from ffdi.data.images.decode import Framing
 from ffdi.data.inspection import packing
@@ -51,8 +51,8 @@ def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_p
     assert numbers(cached) == list(range(7))
     for row in range(7):
         assert rows(cached).content(row) == table.path(row).read_bytes()
-        assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
-        assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
+        assert np.array_equal(cache.read_pixels(cached, row), decode.read(table.path(row)))
+        assert np.array_equal(cache.read_framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
 
 
 def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
@@ -61,9 +61,9 @@ def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: Findings
     assert (tmp_path / "cache" / "pack").stat().st_size == 3 * 16 * 16 * 3
     for row in range(3):
         assert np.array_equal(rows(cached).pixels(row), FRAMING.load(table.path(row)))
-        assert np.array_equal(source.framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
-        assert np.array_equal(source.framed(cached, row, Framing(8)), Framing(8).load(table.path(row)))
-        assert np.array_equal(source.whole(cached, row), decode.read(table.path(row)))
+        assert np.array_equal(cache.read_framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
+        assert np.array_equal(cache.read_framed(cached, row, Framing(8)), Framing(8).load(table.path(row)))
+        assert np.array_equal(cache.read_pixels(cached, row), decode.read(table.path(row)))
 
 
 def test_nothing_is_read_from_files_that_are_packed(
@@ -77,7 +77,7 @@ def test_nothing_is_read_from_files_that_are_packed(
     found = survey_of(cached, findings)
     for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
         assert np.array_equal(getattr(found, column), getattr(expected, column))
-    assert np.array_equal(source.whole(cached, 2), pixels)
+    assert np.array_equal(cache.read_pixels(cached, 2), pixels)
 
 
 def test_copies_are_packed_once(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_rows_that_are_taken_keep_their_images(gallery: Gallery, findings: Findi
     table = gallery(6)
     some = packed(table, tmp_path / "cache", findings).take(np.array([5, 0, 3]))
     assert numbers(some) == [5, 0, 3]
-    assert np.array_equal(source.whole(some, 1), decode.read(table.path(0)))
+    assert np.array_equal(cache.read_pixels(some, 1), decode.read(table.path(0)))
 
 
 @pytest.mark.parametrize("same_size", [True, False])
@@ -108,11 +108,11 @@ def test_a_file_that_changed_is_read_itself(
     os.utime(table.path(1), ns=(times.st_atime_ns, times.st_mtime_ns))  # but not that of its entry
     cached = Store(tmp_path / "cache").attach(table)
     assert numbers(cached) == [0, -1, 2]
-    assert not source.whole(cached, 1).any()
+    assert not cache.read_pixels(cached, 1).any()
     assert np.array_equal(survey_of(cached, findings).sha256, survey_of(table, findings).sha256)
     again = packed(table, tmp_path / "cache", findings)
     assert numbers(again) == [0, 3, 2]
-    assert not source.whole(again, 1).any()
+    assert not cache.read_pixels(again, 1).any()
 
 
 def test_a_file_that_is_gone_or_damaged_is_left_out(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_whoever_was_killed_leaves_a_cache_that_can_be_filled(
         after = packed(table, folder, findings, framing)
         assert numbers(after) == list(range(5))
         for row in range(5):
-            assert np.array_equal(source.framed(after, row, FRAMING), FRAMING.load(table.path(row)))
+            assert np.array_equal(cache.read_framed(after, row, FRAMING), FRAMING.load(table.path(row)))
 
 
 def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: P
         row = int(place >= rows(cached).store.records["offset"][1])
         start = 0 if row == 0 else table.path(0).stat().st_size
         with pytest.raises(DataError) as error:
-            source.whole(cached, row)
+            cache.read_pixels(cached, row)
         assert str(error.value) == (f"{pack} is damaged at byte {start}\nnext: write it anew: invoke cache --fresh")
-        assert np.array_equal(source.whole(cached, 1 - row), decode.read(table.path(1 - row)))
+        assert np.array_equal(cache.read_pixels(cached, 1 - row), decode.read(table.path(1 - row)))
 
 
 def _flipped(content: bytes, place: int) -> bytes:
@@ -179,11 +179,11 @@ def test_a_cache_that_is_made_anew_is_not_taken_for_the_old_one(
     table = gallery(3)
     cached = packed(table, tmp_path / "cache", findings)
     sent = pickle.dumps(cached)
-    assert np.array_equal(source.whole(pickle.loads(sent), 2), decode.read(table.path(2)))
-    before = source.whole(cached, 2)
+    assert np.array_equal(cache.read_pixels(pickle.loads(sent), 2), decode.read(table.path(2)))
+    before = cache.read_pixels(cached, 2)
     cache.discard(tmp_path / "cache")
     packed(table.take(np.array([2, 1, 0])), tmp_path / "cache", findings)
-    assert np.array_equal(source.whole(cached, 2), before)  # it has the old one open
+    assert np.array_equal(cache.read_pixels(cached, 2), before)  # it has the old one open
     with pytest.raises(DataError) as error:
         pickle.loads(sent)
     assert str(error.value) == (

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data.images import jpeg
+from ffdi.data.images import decode
 
 
 def encoded(*options: int) -> bytes:
@@ -46,7 +46,7 @@ def one_by_one(*components: int) -> bytes:
     ids=["plain", "progressive", "restarts", "scan by scan", "two files", "padded", "thumbnail", "no end"],
 )
 def test_a_whole_picture_passes(content: bytes) -> None:
-    assert jpeg.is_one_picture(content)
+    assert decode.is_one_picture(content)
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_whole_picture_passes(content: bytes) -> None:
     ],
 )
 def test_more_or_less_than_a_picture_does_not(content: bytes) -> None:
-    assert not jpeg.is_one_picture(content)
+    assert not decode.is_one_picture(content)

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ffdi.data.labels import groups
+from ffdi.data.inspection import duplicate_groups
 
 PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=30)
 
@@ -13,7 +13,7 @@ PAIRS = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, ma
 @given(PAIRS)
 def test_neither_a_group_nor_a_cluster_stands_in_two(pairs: list[tuple[int, int]]) -> None:
     group, cluster = np.array([f"g{one}" for one, _ in pairs]), np.array([two for _, two in pairs])
-    together = groups.joined(group, cluster)
+    together = duplicate_groups.merge_groups(group, cluster)
     for parts in (group, cluster):
         assert all(len(set(together[parts == part].tolist())) == 1 for part in np.unique(parts))
 
@@ -22,7 +22,7 @@ def test_neither_a_group_nor_a_cluster_stands_in_two(pairs: list[tuple[int, int]
 @given(PAIRS)
 def test_only_what_a_chain_links_is_joined(pairs: list[tuple[int, int]]) -> None:
     group, cluster = np.array([f"g{one}" for one, _ in pairs]), np.array([two for _, two in pairs])
-    together = groups.joined(group, cluster)
+    together = duplicate_groups.merge_groups(group, cluster)
     reached = {0}
     while True:  # the plain search: what shares a group or a cluster with what was reached
         more = {

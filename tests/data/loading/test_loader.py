@@ -219,9 +219,9 @@ PARENT = """
 import multiprocessing, sys, time
 from pathlib import Path
 import numpy as np
-from ffdi.data import loader
-from ffdi.data.images import Framing
-from ffdi.data.table import Table
+from ffdi.data.loading import loader
+from ffdi.data.images.decode import Framing
+from ffdi.data.labels.table import Table
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])

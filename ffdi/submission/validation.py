@@ -1,18 +1,92 @@
-"""Reads a submission's text as the competition would."""
+"""What keeps names and scores from being a submission."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
 
+from ffdi.core import names
 from ffdi.core.errors import SubmissionError
 from ffdi.core.names import shortened
-from ffdi.evaluation.score_table import FLOAT
-from ffdi.submission import misfits
+from ffdi.evaluation.predictions import FLOAT
+
+OF_NAMES = "nothing was written; check the list of test images and the template under the data folder"
+
+
+def refuse(count: int, problems: list[str], hint: str) -> SubmissionError:
+    """The error for `count` scores with these problems."""
+    faults = "1 fault" if len(problems) == 1 else f"{len(problems)} faults"
+    what = f"the submission is refused: {faults} in {count} scores"
+    return SubmissionError(what, problems=problems, hint=hint)
+
+
+def find_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    """Everything that keeps names and scores from being a submission."""
+    if shapeless := _shapeless(expected, img_name, y_pred):
+        return shapeless
+    return _names(expected, img_name.tolist()) + _scores(img_name, y_pred)
+
+
+def _shapeless(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    """What is no list of names or of scores, so that nothing more can be said about it."""
+    problems = [] if are_numbers(y_pred) else [f"the scores are {name_kind(y_pred)}, not float [N]"]
+    if img_name.ndim != 1:
+        return [*problems, f"the names are {name_kind(img_name)}, not str [N]"]
+    names = [*expected, *img_name.tolist()]
+    problems += [f"{name!r} is no image name" for name in names if not isinstance(name, str)]
+    if not problems and len(img_name) != len(y_pred):
+        problems.append(f"there are {len(img_name)} names for {len(y_pred)} scores")
+    return problems
+
+
+def are_numbers(values: np.ndarray) -> bool:
+    """Whether these are numbers [N]."""
+    return values.ndim == 1 and values.dtype.kind in "fiu"
+
+
+def name_kind(values: np.ndarray) -> str:
+    """What an array is, in an error."""
+    return f"{values.dtype} {list(values.shape)}"
+
+
+def _names(expected: list[str], scored: list[str]) -> list[str]:
+    wanted, given = Counter(expected), Counter(scored)
+    missing, extra = (
+        [name for name in these if name not in those] for these, those in ((wanted, given), (given, wanted))
+    )
+    twins = names.composed(extra)
+    return (
+        ([] if expected else ["no image is wanted: the template is empty"])
+        + [f"{shortened(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
+        + [f"{shortened(name)} is scored {count} times" for name, count in given.items() if count > 1]
+        + [f"{shortened(name)} is missing{names.twin(name, twins)}" for name in missing]
+        + [f"{shortened(name)} is not wanted" for name in extra]
+        + [f"{shortened(name)} {fault}" for name in wanted if (fault := names.fault(name))]
+    )
+
+
+def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    finite = np.isfinite(y_pred)
+    outside = finite & ((y_pred < 0) | (y_pred > 1))
+    problems = [f"{shortened(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
+    problems += [
+        f"{shortened(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
+    ]
+    written = set(as_written(y_pred))  # what differs less is the same in the file
+    if not problems and len(y_pred) > 1 and len(written) == 1:
+        problems.append(f"every score is {y_pred[0]}: the network tells nothing apart")
+    return problems
+
+
+def as_written(y_pred: np.ndarray) -> list[float]:
+    """The scores as the file has them: nine digits."""
+    return [float(FLOAT % score) for score in y_pred.tolist()]
+
 
 HEADER = ("img_name", "y_pred")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
@@ -20,7 +94,7 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 OF_TEXT = "do not submit this file; write it anew: invoke ensemble-submit"
 
 
-def check(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> None:
+def check_text(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> None:
     """Reads a submission as the competition would: `expected` in its order, each with the score computed for it.
 
     Harmless are CRLF, a byte-order mark, a last newline that is missing, blank lines at the end, quotes around a field,
@@ -37,8 +111,8 @@ def check(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.nd
         SubmissionError: lists everything that is wrong, by line and image; or what keeps names and scores from being
             a submission at all, as `build` does.
     """
-    if faults := misfits.find(expected, img_name, y_pred):
-        raise misfits.refusal(img_name.size, faults, misfits.OF_NAMES)
+    if faults := find_faults(expected, img_name, y_pred):
+        raise refuse(img_name.size, faults, OF_NAMES)
     written = {name: FLOAT % score for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)}
     rows, problems = _rows(content.removeprefix("\ufeff"))
     header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
