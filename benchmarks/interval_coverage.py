@@ -10,7 +10,7 @@ as the classes are. A row has, for each metric, how often the interval held the 
 behind a slash the share of sets where it was given if not in all, and the median width. A summary counts the points
 where at least one set in twenty had one; `missed` is the largest share of all sets of a point, those without an
 interval included, in which an interval was given and did not hold. The last rows are of the gap between held-out folds
-and validation split, and of differences of two networks. A point has at most eight million images in all its sets.
+and validation split, and of differences of two networks. A point has at most 40 million images in all its sets.
 `--points` takes the rows whose name has all of the words.
 """
 
@@ -29,7 +29,7 @@ from ffdi.evaluation import differences, intervals, metrics, scorecard
 from ffdi.evaluation.predictions import Ledger
 
 QUANTILES = 400_000
-IMAGES = 8_000_000
+IMAGES = 40_000_000
 SHORT = {
     "auc": "auc",
     "tpr_at_fpr_1e-3": "1e-3",
