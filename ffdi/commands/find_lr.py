@@ -8,7 +8,7 @@ from ffdi.commands.shared import trial
 from ffdi.commands.shared.planning import Flags
 from ffdi.core import console, files
 from ffdi.core.errors import ConfigError
-from ffdi.evaluation.predictions import FLOAT
+from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.workspace import Workspace
 
 STEPS, FEWEST = 100, 20

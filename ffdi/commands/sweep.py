@@ -18,7 +18,7 @@ from ffdi.config import schema
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, TrainingError
-from ffdi.evaluation.predictions import FLOAT
+from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 from ffdi.search import halving, samplers

@@ -1,4 +1,4 @@
-"""How good scores are. Every metric takes a Tally, and gives a number for each of its resamples: float64 [...]."""
+"""How good scores are. Every metric takes ScoreCounts, and gives a number for each of its resamples: float64 [...]."""
 
 from __future__ import annotations
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.core import csvs
 from ffdi.core.errors import ExperimentError
+from ffdi.evaluation.score_table import FLOAT
 
 HASH_DIGITS = 12
 COLUMNS = ("fold", "target", "logit", "weights")
@@ -109,20 +109,3 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: n
     if not np.array_equal(merged.target, target):
         raise ExperimentError("an image's label in the predictions is not its label in folds.csv", hint=ANEW)
     return merged
-
-
-FLOAT = "%.9g"
-"""Nine digits bring a float32 back bit for bit."""
-SCORE_COLUMNS = ("img_name", "y_pred")
-
-
-def scores_to_csv(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = True) -> str:
-    """img_name,y_pred: what a submission and every other table of scores look like.
-
-    Args:
-        img_name: str [N].
-        y_pred: float [N].
-        header: whether the names of the columns stand in the first line.
-    """
-    rows = [(name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)]
-    return csvs.text([SCORE_COLUMNS, *rows] if header else rows)

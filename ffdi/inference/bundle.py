@@ -27,7 +27,7 @@ import numpy as np
 from ffdi.core import files
 from ffdi.core.errors import DataError, ParityError
 from ffdi.data.labels.table import Table
-from ffdi.evaluation import predictions
+from ffdi.evaluation import score_table
 from ffdi.inference.backend import Run
 
 INPUT, OUTPUT, LOGITS = "images", "y_pred", "logits"
@@ -179,7 +179,7 @@ def write_golden(path: Path, table: Table, y_pred: np.ndarray) -> None:
         path.parent.mkdir()
         for number, name in enumerate(names):
             shutil.copyfile(table.path(number), path.with_name(name))
-    files.text(path, predictions.scores_to_csv(np.array(names), y_pred))
+    files.text(path, score_table.to_csv(np.array(names), y_pred))
 
 
 def read_golden(path: Path, framing: Framing, count: int) -> Golden:
@@ -199,4 +199,4 @@ def read_golden(path: Path, framing: Framing, count: int) -> Golden:
 def _rows(path: Path) -> Iterator[tuple[str, float]]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            yield row[predictions.SCORE_COLUMNS[0]], float(row[predictions.SCORE_COLUMNS[1]])
+            yield row[score_table.COLUMNS[0]], float(row[score_table.COLUMNS[1]])

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.data.images import decode
 from ffdi.data.images.decode import Framing
-from ffdi.evaluation.predictions import FLOAT
+from ffdi.evaluation.score_table import FLOAT
 from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
 from ffdi.report import gallery, looks

@@ -14,7 +14,7 @@ import numpy as np
 from ffdi.core import csvs, files, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.data.labels.table import Table
-from ffdi.evaluation import predictions
+from ffdi.evaluation import score_table
 from ffdi.inference.predict import Part, Score
 
 ROWS = 1024
@@ -70,7 +70,7 @@ class Shards:
         """Makes the CSV of all shards, and gives y_pred, float32 [N]."""
         y_pred = []
         with files.writing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(csvs.text([predictions.SCORE_COLUMNS]))
+            file.write(csvs.text([score_table.COLUMNS]))
             for path in self._paths.values():
                 text = manifests.read(path)["csv"]
                 file.write(text)
@@ -103,7 +103,7 @@ class Shards:
             return
         if broken.any():
             y_pred[broken] = self.substitute
-        content = predictions.scores_to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
+        content = score_table.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
         manifests.write(self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]})
 
     def _path(self, rows: range) -> Path:

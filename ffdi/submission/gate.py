@@ -11,7 +11,7 @@ import pandas as pd
 
 from ffdi.core import csvs, names
 from ffdi.core.errors import SubmissionError
-from ffdi.evaluation import predictions
+from ffdi.evaluation import score_table
 from ffdi.submission import validation
 from ffdi.submission.validation import check_text
 
@@ -88,7 +88,7 @@ def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, directi
         hint = validation.OF_NAMES if unfit else OF_LABELS if inverted else OF_CHANCE if useless else OF_SCORES
         raise validation.refuse(img_name.size, problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    content = predictions.scores_to_csv(np.array(expected), np.array([score[name] for name in expected]))
+    content = score_table.to_csv(np.array(expected), np.array([score[name] for name in expected]))
     check_text(content, expected, img_name, y_pred)
     return Submission(content, _warnings(y_pred))
 

@@ -13,7 +13,7 @@ import numpy as np
 from ffdi.core import names
 from ffdi.core.errors import SubmissionError
 from ffdi.core.names import shortened
-from ffdi.evaluation.predictions import FLOAT
+from ffdi.evaluation.score_table import FLOAT
 
 OF_NAMES = "nothing was written; check the list of test images and the template under the data folder"
 

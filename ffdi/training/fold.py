@@ -15,7 +15,8 @@ from ffdi.core import files, hashes
 from ffdi.data.images import decode as images
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment, loader
-from ffdi.evaluation.predictions import FLOAT, HASH_DIGITS, Ledger
+from ffdi.evaluation.predictions import HASH_DIGITS, Ledger
+from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector as detectors
 from ffdi.models.detector import Scorer

@@ -361,7 +361,7 @@ def test_a_text_is_held_against_scores_that_are_a_submission() -> None:
 
 
 def test_nothing_leaves_that_was_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate.predictions, "scores_to_csv", lambda *_: PLAIN.replace("0.25", "0.2"))
+    monkeypatch.setattr(gate.score_table, "to_csv", lambda *_: PLAIN.replace("0.25", "0.2"))
     assert refusal(NAMES, NAMES, [0.25, 0.0, 1.0]) == (
         "the submission's text is refused: 1 faults for 3 images\n"
         f"  line 2: a.jpg has the score 0.2, not 0.25\n{TEXT_HINT}"

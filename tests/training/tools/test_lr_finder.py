@@ -7,13 +7,13 @@ import math
 
 import pytest
 import torch
-from tests.training.test_fit import CPU, Bright, Linear
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.training.state import State
 from ffdi.training.tools import lr_finder
 from ffdi.training.tools.lr_finder import HIGHEST, LOWEST, Tried
+from tests.training.test_loop import CPU, Bright, Linear
 
 
 def tried(losses: list[float]) -> list[Tried]:
