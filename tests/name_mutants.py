@@ -45,7 +45,7 @@ from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part
 from ffdi.inference.shards import Shards
 from ffdi.inference.worker import Worker
-from ffdi.kaggle import notebook
+from ffdi.kaggle import offline
 from ffdi.pages import template
 from ffdi.report import charts
 from ffdi.report.page import Page, Section, Sheet
@@ -657,7 +657,7 @@ def executed(text: str) -> list[tuple[Any, ...]]:
 
 def in_training(name: str) -> str:
     """What a notebook trains and exports under."""
-    calls = executed(notebook.training(name, [name, "other"], "11h"))
+    calls = executed(offline.training(name, [name, "other"], "11h"))
     flags = ("--experiment", name, "--experiment", "other")
     data = "/kaggle/input/FOLDER"
     work = PurePosixPath("/kaggle/working")
@@ -675,7 +675,7 @@ def in_training(name: str) -> str:
 
 def in_inference(name: str) -> str:
     """What a notebook scores with."""
-    calls = executed(notebook.inference(name))
+    calls = executed(offline.inference(name))
     images, output = "/kaggle/input/FOLDER", "/kaggle/working/submission.csv"
     expected: list[tuple[Any, ...]] = [
         (PurePosixPath("/bundle/export"), PurePosixPath("/kaggle/working") / f"exports/{name}"),

@@ -176,7 +176,7 @@ def prepare(root: Path, plant: Plant | None = None) -> None:
 def stand_in(folder: Path, put: Callable[[object, str, object], None]) -> None:
     """Puts stand-ins where a verb would ask Kaggle, wait for a browser, or build a wheel for seconds."""
     from ffdi.inference import server
-    from ffdi.kaggle import notebook
+    from ffdi.kaggle import offline
     from ffdi.submission import kaggle as command
 
     kaggle = folder / "kaggle"
@@ -184,7 +184,7 @@ def stand_in(folder: Path, put: Callable[[object, str, object], None]) -> None:
     kaggle.chmod(0o755)
     put(command, "program", lambda: str(kaggle))
     put(server, "serve", lambda _judge, _limits, found: found.close())
-    put(notebook, "build", _built)
+    put(offline, "build_wheel", _built)
 
 
 def _built(_: Path, into: Path) -> Path:

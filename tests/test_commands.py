@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ffdi.inference import server
-from ffdi.kaggle import notebook
+from ffdi.kaggle import offline
 from ffdi.submission import kaggle
 from ffdi.submission.kaggle import Answer, Verdict
 from tests.conftest import PROJECT, Invoke
@@ -70,7 +70,7 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(kaggle, "program", lambda: "kaggle")
     monkeypatch.setattr(kaggle, "submit", lambda *_: Answer(0, "Submission ref: 1", "1"))
     monkeypatch.setattr(kaggle, "verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
-    monkeypatch.setattr(notebook, "download", lambda *_: 0)
+    monkeypatch.setattr(offline, "download_wheels", lambda *_: 0)
     return
 
 

@@ -29,7 +29,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
     settings = schema.load(experiment.config_path)
     root = sources.data_root(workspace, settings, data)
     folder = sources.store(workspace, settings, root).folder
-    with lock.hold_lock(folder, f"packs the images of {root}", "wait until it has"):
+    with lock.hold(folder, f"packs the images of {root}", "wait until it has"):
         if fresh:
             cache.discard(folder)
         store = sources.store(workspace, settings, root)

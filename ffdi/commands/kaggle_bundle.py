@@ -14,7 +14,7 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.inference import bundle
-from ffdi.kaggle import notebook
+from ffdi.kaggle import offline
 
 MAX_TIME = "11h"
 """A session on Kaggle has twelve."""
@@ -48,14 +48,14 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
             shutil.copy(named, folder / NAMED)
         for one in experiments:
             _experiment(one, workspace.root, folder)
-        notebook.build(workspace.project, folder)
+        offline.build_wheel(workspace.project, folder)
         shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         names_there = [one.name for one in experiments]
-        (folder / "train.ipynb").write_text(notebook.training(export.name, names_there, MAX_TIME), encoding="utf-8")
+        (folder / "train.ipynb").write_text(offline.training(export.name, names_there, MAX_TIME), encoding="utf-8")
         exported = _export(export, folder)
         if with_wheels:
-            console.say(f"fetching wheels for Python {notebook.PYTHON}, all but {', '.join(notebook.THERE)}")
-            console.say(f"{notebook.download(workspace.project, folder / 'wheels')} wheels are there")
+            console.say(f"fetching wheels for Python {offline.PYTHON}, all but {', '.join(offline.THERE)}")
+            console.say(f"{offline.download_wheels(workspace.project, folder / 'wheels')} wheels are there")
     what = "train.ipynb and infer.ipynb" if exported else "train.ipynb"
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({what}; {size:.1f} MiB)")
@@ -95,5 +95,5 @@ def _export(export: ExportFolder, folder: Path) -> bool:
         copied = folder / "export" / path.relative_to(export.folder)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)
-    (folder / "infer.ipynb").write_text(notebook.inference(export.name), encoding="utf-8")
+    (folder / "infer.ipynb").write_text(offline.inference(export.name), encoding="utf-8")
     return True

@@ -58,7 +58,7 @@ def run(
     with scorers.opened(engine, task, select.resumed(device, shards.begun(path))) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
         pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
-        with lock.hold_lock(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+        with lock.hold(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
             files.sweep_beside(path, (path.name, record_path.name))
             pieces.begin(scorer.runtime)
             faults = _score(pieces, scorer.score, len(table))

@@ -124,7 +124,7 @@ WORKERS = 3
 
 @dataclass(frozen=True)
 class Request:
-    """CPUs, as many as a fold has threads, and GPUs or none."""
+    """What a fold asks of one machine: CPUs, as many as the fold has threads, and GPUs or none."""
 
     cpus: int
     gpus: int

@@ -148,7 +148,12 @@ METHODS = {
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """logits float64 [E, N], finite, target int [N], fold int [N], of E experiments trained on the same folds.
+    """Out-of-fold predictions of E experiments, trained on the same folds, for the same images.
+
+    Attributes:
+        logits: float64 [E, N], finite.
+        target: int [N].
+        fold: int [N].
 
     Raises:
         ExperimentError: a fold lacks a class.

@@ -46,9 +46,8 @@ def count_scores(target: np.ndarray, y_pred: np.ndarray) -> ScoreCounts:
 def count_and_place(target: np.ndarray, y_pred: np.ndarray) -> tuple[ScoreCounts, np.ndarray]:
     """The counts, and the place of each image's score among the scores, int [N]."""
     score, place = index_scores(y_pred)
-    return ScoreCounts(
-        score, *(np.bincount(place[target == label], minlength=len(score)) * 1.0 for label in (0, 1))
-    ), place
+    real, fake = (np.bincount(place[target == label], minlength=len(score)) * 1.0 for label in (0, 1))
+    return ScoreCounts(score, real, fake), place
 
 
 def index_scores(y_pred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

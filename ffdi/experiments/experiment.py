@@ -105,7 +105,7 @@ class Experiment:
             ExperimentError: another process holds it; its number is named.
         """
         hint = "wait for it, or copy config.toml to a new folder under experiments/"
-        with lock.hold_lock(self.folder, f"is training {self.name}", hint):
+        with lock.hold(self.folder, f"is training {self.name}", hint):
             files.sweep(self.folder)
             yield
 

@@ -29,7 +29,7 @@ class ExportFolder:
         Raises:
             ExperimentError: another process holds it; its number is named.
         """
-        with lock.hold_lock(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
+        with lock.hold(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
             files.sweep(self.folder)
             yield
 

@@ -14,7 +14,7 @@ from ffdi.core.errors import ExperimentError
 
 
 @contextmanager
-def hold_lock(folder: Path, what: str, hint: str) -> Iterator[None]:
+def hold(folder: Path, what: str, hint: str) -> Iterator[None]:
     """Holds a folder against a second process.
 
     Args:

@@ -1,4 +1,5 @@
-"""What a graph that does not multiply as its networks did is worth: it may lose next to nothing against them."""
+"""The check of an exported graph: it gives torch's answers on real images, or, where it does not multiply as its
+networks did, it loses next to nothing against them."""
 
 from __future__ import annotations
 

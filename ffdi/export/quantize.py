@@ -123,6 +123,9 @@ ALWAYS_FP32 = frozenset({"Resize", "Range", "TopK", "CumSum"})
 def halved(model: onnx.ModelProto, outside: Collection[str]) -> onnx.ModelProto:
     """A graph in half the bits, but for some nodes; a cast stands wherever a value goes in or out.
 
+    ONNX Runtime's own conversion takes a value that passes between two nodes outside through fp16, and casts a weight
+    that two of them share twice under one name.
+
     Args:
         model: in fp32; it is changed.
         outside: names of the nodes that stay in fp32.

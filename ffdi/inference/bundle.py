@@ -147,7 +147,13 @@ COUNT = 16
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """names: [G], of files; images: uint8 [G, S, S, 3]; y_pred: float32 [G], by torch in fp32."""
+    """A few images that travel with a graph, and the scores that it must give them wherever it is served.
+
+    Attributes:
+        names: [G], of files.
+        images: uint8 [G, S, S, 3].
+        y_pred: float32 [G], by torch in fp32.
+    """
 
     names: list[str]
     images: np.ndarray

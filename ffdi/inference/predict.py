@@ -107,7 +107,7 @@ class Task:
 
 
 class Scorer(NamedTuple):
-    """Who does it.
+    """A graph that is open and proven, here or on a cluster, and scores a table's images.
 
     Attributes:
         runtime: by which, a key of `serving.RUNTIMES`.

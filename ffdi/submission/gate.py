@@ -67,7 +67,7 @@ def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
 
 
 def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
-    """A submission in the order of `expected`; its text has been read back by `check`.
+    """A submission in the order of `expected`; its text has been read back by `validation.check_text`.
 
     Args:
         expected: the names that the competition wants scored, from its template or its list of images.
@@ -79,11 +79,8 @@ def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, directi
         SubmissionError: lists everything that is wrong: names missing, extra or twice, scores that are not finite,
             outside [0, 1], all the same, or turned around; experiments whose AUC lies below 0.5.
     """
-    unfit, inverted, useless = (
-        validation.find_faults(expected, img_name, y_pred),
-        direction.inverted(),
-        direction.useless(),
-    )
+    unfit = validation.find_faults(expected, img_name, y_pred)
+    inverted, useless = direction.inverted(), direction.useless()
     if problems := unfit + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
         hint = validation.OF_NAMES if unfit else OF_LABELS if inverted else OF_CHANCE if useless else OF_SCORES
         raise validation.refuse(img_name.size, problems, hint)

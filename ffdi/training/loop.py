@@ -146,9 +146,8 @@ def step(
                     logits = network(images[part])
                 with record_function(BACKWARD):
                     loss = criterion(logits, target[part]) * (len(logits) / whole_batch)
-                    state.scaler.scale(
-                        loss * distributed.count()
-                    ).backward()  # for gradients are averaged over all of them
+                    # gradients are averaged over all processes
+                    state.scaler.scale(loss * distributed.count()).backward()
             whole = whole + loss.detach()
         return whole
 
@@ -199,11 +198,10 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
     if bad.any():
         first = int(bad.nonzero()[0])
         number = before + first + 1
+        names = training.names(distributed.gathered(rows[first].numpy()).tolist())
         raise TrainingError(
             f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
-            problems=[
-                f"in this step: {name}" for name in training.names(distributed.gathered(rows[first].numpy()).tolist())
-            ],
+            problems=[f"in this step: {name}" for name in names],
             hint="lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml",
         )
 

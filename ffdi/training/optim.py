@@ -164,7 +164,8 @@ LOSSES = {"bce": _bce, "focal": _focal}
 
 @contextmanager
 def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
-    """Moves the weights by `rho` along their gradient, for as long as what happens inside takes.
+    """Moves the weights by `rho` along their gradient, for as long as what happens inside takes: sharpness-aware
+    minimisation takes the gradient where the loss nearby is highest (Foret et al., ICLR 2021).
 
     BatchNorm does not count what it sees there, for those are not the weights that are kept.
     """

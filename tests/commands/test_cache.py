@@ -149,7 +149,7 @@ def test_a_disk_that_is_too_small_is_said_first(
 
 def test_two_do_not_pack_at_once(workspace: Path, data: Path, invoke: Invoke) -> None:
     assert invoke("cache", *WORDS, str(data)).code == 0
-    with lock.hold_lock(folder(workspace, "bytes"), "", ""):
+    with lock.hold(folder(workspace, "bytes"), "", ""):
         answer = invoke("cache", *WORDS, str(data))
     assert answer.code == 1
     assert answer.err.startswith("error: another process (pid ")

@@ -367,7 +367,7 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
 @pytest.mark.usefixtures("copy")
 def test_two_runs_do_not_write_one_file(tmp_path: Path, invoke: Invoke) -> None:
     output = tmp_path / "scores.csv"
-    with lock.hold_lock(tmp_path / "scores.csv.parts", "", ""):
+    with lock.hold(tmp_path / "scores.csv.parts", "", ""):
         answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--output", str(output))
     assert (answer.code, answer.err) == (
         1,

@@ -18,7 +18,7 @@ import timm
 from safetensors.torch import save_file
 
 from ffdi import __version__
-from ffdi.kaggle import notebook
+from ffdi.kaggle import offline
 from tests.conftest import PROJECT, Invoke, run
 
 WHEEL = f"ffdi-{__version__}-py3-none-any.whl"
@@ -40,7 +40,7 @@ def write_wheel(folder: Path, name: str) -> None:
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a wheel of everything that a bundle fetches."""
     folder = tmp_path_factory.mktemp("shelf")
-    for requirement in notebook.requirements(PROJECT):
+    for requirement in offline.requirements(PROJECT):
         write_wheel(folder, re.split(r"[=<>]", requirement)[0])
     return folder
 
@@ -55,7 +55,7 @@ def bundle(trained: Path, shelf: Path, tmp_path_factory: pytest.TempPathFactory)
         patched.setenv("PIP_FIND_LINKS", str(shelf))
         said = run(root, "kaggle-bundle", "--experiment", "tiny", "--wheels")
     folder = root / "exports" / "tiny" / "kaggle"
-    count = len(notebook.requirements(PROJECT))
+    count = len(offline.requirements(PROJECT))
     assert f"\nfetching wheels for Python 3.12, all but torch, torchvision, timm\n{count} wheels are there\n" in said
     assert re.search(rf"\nwritten: {folder} \(train.ipynb and infer.ipynb; \d+\.\d MiB\)\n", said)
     assert said.endswith(
@@ -168,4 +168,4 @@ def test_what_keeps_a_bundle_from_being_made(
     )
     assert not (folder / "kaggle").exists()
     with pytest.raises(Exception, match=r"has no pyproject\.toml: ffdi's wheel cannot be made of it"):
-        notebook.build(tmp_path, tmp_path)
+        offline.build_wheel(tmp_path, tmp_path)

@@ -113,7 +113,7 @@ class Diagnosis:
             scene for scene, _ in set(zip(self.twins.scene.tolist(), self.twins.cluster.tolist(), strict=True))
         )
         images_of = Counter(self.twins.scene.tolist())
-        shared = [images_of[scene] for scene, duplicate_groups in pictures_of.items() if duplicate_groups > 1]
+        shared = [images_of[scene] for scene, pictures in pictures_of.items() if pictures > 1]
         largest = max(shared, default=0)
         return {
             "scenes": len(shared),

@@ -1,4 +1,4 @@
-"""Short notebooks for a bundle, which find it, install what it brings, and call the verbs."""
+"""What a Kaggle notebook without a network needs: the notebook itself, and wheels of ffdi and its dependencies."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x
 SOURCE = ("pyproject.toml", "README.md", "LICENSE", "ffdi")
 
 
-def build(project: Path, into: Path) -> Path:
+def build_wheel(project: Path, into: Path) -> Path:
     """The wheel of ffdi, made of a copy of its source.
 
     Args:
@@ -154,7 +154,7 @@ def build(project: Path, into: Path) -> Path:
     return next(into.glob("ffdi-*.whl"))
 
 
-def download(project: Path, into: Path) -> int:
+def download_wheels(project: Path, into: Path) -> int:
     """Wheels of all that ffdi needs beside torch, for a notebook on Kaggle, with a requirements.txt; how many they are.
 
     Args:
