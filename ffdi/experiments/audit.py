@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ffdi.core import hashes, links, manifests
 from ffdi.core.errors import ExperimentError
+from ffdi.experiments.experiment import TRACE
 
 
 class Checked(NamedTuple):
@@ -24,7 +25,11 @@ def folder(root: Path) -> Iterator[Checked]:
         return
     yield from (Checked(path, _linked(path)) for path in links.found(root))
     for path in sorted(root.rglob("*.json")):
-        if links.is_link(path) or any(part.startswith(".") for part in path.relative_to(root).parts):
+        if (
+            path.name == TRACE
+            or links.is_link(path)
+            or any(part.startswith(".") for part in path.relative_to(root).parts)
+        ):
             continue
         try:
             content = manifests.read(path)

@@ -16,6 +16,9 @@ from ffdi.core.errors import ExperimentError
 from ffdi.experiments import lock
 from ffdi.experiments.fold import FoldFolder, Identity
 
+TRACE = "trace.json"
+"""Written by torch's profiler, in a format of its own: no manifest."""
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -61,7 +64,7 @@ class Experiment:
     @property
     def trace_path(self) -> Path:
         """What a profiler saw of a training."""
-        return links.below(self.folder, "trace.json")
+        return links.below(self.folder, TRACE)
 
     @property
     def doctor_path(self) -> Path:

@@ -32,3 +32,5 @@ def test_a_step_is_taken_apart_and_nothing_is_trained(workspace: Path, competiti
     trace = json.loads((tiny / "trace.json").read_text())
     assert {WAITING, *PARTS} <= {event.get("name") for event in trace["traceEvents"]}
     assert {path.name for path in tiny.iterdir()} == {"config.toml", "doctor.json", "trace.json", ".lock"}
+    answer = invoke("verify", "--experiment", "tiny")  # the trace is no file of ours
+    assert (answer.code, answer.err) == (0, "")
