@@ -564,7 +564,7 @@ def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
 
     if json and isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8")  # as JSON is
-    with console.listening(announce) as heard:
+    with console.capture_output(announce) as heard:
         ending = _ended(body)
     if json:
         print(heard.json(verb=name, error=ending.error if ending else None), flush=True)
@@ -577,11 +577,11 @@ def _listen(name: str, json: bool, body: Callable[[], None]) -> None:
 def _ended(body: Callable[[], None]) -> Ending | None:
     """Why a verb could not go on, where a person can do something about it; a fault of ours keeps its traceback."""
     from ffdi.core.errors import ConfigError, FFDIError
-    from ffdi.core.signals import Stopped
+    from ffdi.core.signals import Interrupted
 
     try:
         body()
-    except Stopped as stopped:
+    except Interrupted as stopped:
         return _ending(f"stopped ({stopped.why}): {GOES_ON}", stopped.code)
     except FFDIError as error:
         return _refused(error)

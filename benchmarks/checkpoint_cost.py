@@ -23,14 +23,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.config import schema as configs
+from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.data.labels import layout
 from ffdi.data.loading import loader
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import detector
 from ffdi.training import fold
-from ffdi.training.checkpointing import Saving
+from ffdi.training.checkpointing import CheckpointManager
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
 from ffdi.training.state import State
@@ -50,7 +50,7 @@ recipe = "light"
 """
 
 
-class Timed(Saving):
+class Timed(CheckpointManager):
     """Counts what it writes, and the seconds that it takes."""
 
     count, seconds, size = 0, 0.0, 0
@@ -69,7 +69,7 @@ def cost(root: Path, config: Config, seconds: float) -> None:
     table = layout.find(root / "data", config.data).split("train")
     state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
     batches, reading = (
-        loader.training(table, config, fold=0, supply=loader.Supply()),
+        loader.make_train_loader(table, config, fold=0, supply=loader.LoaderConfig()),
         fold.reader(table, config, where),
     )
     saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)
@@ -118,7 +118,7 @@ def main() -> None:
         path = root / "experiments" / trained.NAME / "config.toml"
         path.parent.mkdir(parents=True)
         path.write_text(CONFIG.format(backbone=asked.backbone, size=asked.size))
-        cost(root, configs.load(path), asked.seconds)
+        cost(root, schema.load(path), asked.seconds)
         seconds = [leaving(root, number) for number in range(asked.rounds)]
     print(f"gone after SIGTERM in {', '.join(f'{one:.1f}' for one in seconds)} s (bound 10)")
 

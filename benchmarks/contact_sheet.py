@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.demo import portraits
 from ffdi.experiments.workspace import Workspace
 from ffdi.synthetic.fakes import KINDS
@@ -67,7 +67,7 @@ def forge_portraits() -> None:
 
 def forge_photographs(folder: Path) -> None:
     """Rows of photographs, self-blends with their masks, and the other kinds."""
-    faces = [Framing(256).load(path) for path in sorted(folder.iterdir())[:COLUMNS]]
+    faces = [ResizePolicy(256).load(path) for path in sorted(folder.iterdir())[:COLUMNS]]
     rows = [faces]
     for kind, make in KINDS.items():
         made = [make(one, faces[number - 1], np.random.default_rng(number)) for number, one in enumerate(faces)]

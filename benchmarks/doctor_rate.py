@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ffdi.core import machine
 from ffdi.data.images import decode
 from ffdi.data.inspection import scan
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
@@ -36,7 +36,7 @@ HELPING = 4096
 CONFIG = '[data]\nroot = "links"\n[model]\nbackbone = "test_resnet"\npretrained = false\n'
 
 
-class Forgetful(Findings):
+class Forgetful(ScanStore):
     """A store that never remembers an image, but keeps what it is given."""
 
     def image(self, sha256: bytes) -> None:
@@ -101,10 +101,10 @@ def decoded(table: Table, threads: int) -> None:
             pass
 
 
-def looked_at(table: Table, findings: Findings, threads: int) -> None:
+def looked_at(table: Table, findings: ScanStore, threads: int) -> None:
     """The doctor's look at all images, as its verb takes it."""
-    looked = scan.Survey(table)
-    for seen in scan.examine(table, findings, threads):
+    looked = scan.ScanResult(table)
+    for seen in scan.scan_images(table, findings, threads):
         looked.record(seen)
 
 

@@ -26,8 +26,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from ffdi.core import hashes
-from ffdi.core import machine as machines
+from ffdi.core import hashes, machine
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -46,7 +45,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
-    cores = machines.cores()
+    cores = machine.cores()
     flags = {f"local, {jobs} at once": ["--jobs", str(jobs)] for jobs in (1, 2, 4) if jobs <= asked.folds}
     flags["ray, this machine"] = ["--engine", "ray", "--jobs", str(cores)]
     base = f"local, {cores} at once"
@@ -113,7 +112,7 @@ def run(root: Path, *words: str) -> None:
 def digest(root: Path, experiment: str) -> str:
     """Of all folds' weights."""
     found = sorted((root / "experiments" / experiment).glob("fold_*/weights.safetensors"))
-    return hashes.of_text("".join(map(hashes.sha256, found)))
+    return hashes.hash_text("".join(map(hashes.sha256, found)))
 
 
 @contextmanager

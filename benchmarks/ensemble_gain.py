@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 def main(names: list[str]) -> None:
     """Prints each member's AUC, and the difference of all together against the best."""
     workspace = Workspace.of(PROJECT)
-    members, _ = lists.spread(workspace, names)
+    members, _ = lists.resolve_experiments(workspace, names)
     blend = Blend.of([workspace.experiment(name) for name in members])
     together = [*(sigmoid(row) for row in blend.held_out), blend.choice.y_pred]
     rows = blend.deal.target, blend.deal.fold, blend.deal.group

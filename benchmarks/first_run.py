@@ -56,9 +56,9 @@ def main(name: str) -> None:
     """Prints the figures."""
     workspace = Workspace.of(PROJECT)
     export, experiment = workspace.export([name]), workspace.experiment(name)
-    record = manifests.read(export.submission_record_path)
+    record = manifests.read_manifest(export.submission_record_path)
     print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
-    print(f"out-of-fold AUC           {manifests.read(experiment.metrics_path)['pooled']['auc']:.4f}")
+    print(f"out-of-fold AUC           {manifests.read_manifest(experiment.metrics_path)['pooled']['auc']:.4f}")
     table = experiment.data_root() / "families.csv"
     for family, auc in (families(experiment.oof_path, table) if table.is_file() else {}).items():
         print(f"  {family:24}{auc:.4f}")
@@ -66,7 +66,7 @@ def main(name: str) -> None:
         print(f"{split + ' AUC, mean of folds':26}{score['mean']['auc']:.4f}")
         print(f"{split + ' AUC, ensemble':26}{score['ensemble']['auc']:.4f}")
     difference = largest_difference(export.submission_path, export.scores_path)
-    runtime = manifests.read(export.scores_path.with_suffix(".json"))["runtime"]
+    runtime = manifests.read_manifest(export.scores_path.with_suffix(".json"))["runtime"]
     print(f"submission against ONNX   {difference:.1e} over {record['rows']} images by {runtime} (fp32: bound 1e-4)")
 
 

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ffdi.config.schema import Config
 from ffdi.core import machine
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
@@ -108,7 +108,7 @@ def network(backbone: str, size: int, fold: int) -> Scorer:
     """A Detector as export-onnx would load it."""
     torch.manual_seed(fold)
     config = Config.model_validate({"model": {"backbone": backbone, "pretrained": False, "size": size}})
-    found = detector.asked(detector.build(config.model, None).eval(), config, size)
+    found = detector.for_inference(detector.build(config.model, None).eval(), config, size)
     assert isinstance(found, Scorer)
     return found
 
@@ -163,7 +163,7 @@ def throughput(
     ways["ONNX Runtime in a loop"] = Way(len(few), partial(loop, session, few, size))
     for kind, path in models.items():
         table = few if kind == "fp32" else many
-        pixels = np.stack([Framing(size).load(table.path(row)) for row in range(len(table))])
+        pixels = np.stack([ResizePolicy(size).load(table.path(row)) for row in range(len(table))])
         for name, runtime in select.RUNTIMES.items():
             if not runtime.offered or runtime.missing(0):
                 continue
@@ -178,7 +178,7 @@ def throughput(
 def decode(table: Table, size: int) -> None:
     """All cores decode and resize."""
     with ThreadPoolExecutor(CORES) as pool:
-        for _ in pool.map(lambda row: Framing(size).load(table.path(row)), range(len(table))):
+        for _ in pool.map(lambda row: ResizePolicy(size).load(table.path(row)), range(len(table))):
             pass
 
 
@@ -192,7 +192,7 @@ def alone(graph: OpenGraph, pixels: np.ndarray) -> None:
 
 def ffdi(graph: OpenGraph, table: Table, size: int) -> None:
     """What predict-onnx does between opening and writing."""
-    for _ in predict.scores(table, [range(len(table))], Framing(size), graph, CORES):
+    for _ in predict.score_batches(table, [range(len(table))], ResizePolicy(size), graph, CORES):
         pass
 
 
@@ -229,7 +229,7 @@ def saved(networks: Sequence[Scorer], root: Path) -> list[Path]:
 def loop(session: onnxruntime.InferenceSession, table: Table, size: int) -> None:
     """What a user would write: image by image, with ONNX Runtime's own choice of threads."""
     for row in range(len(table)):
-        session.run(None, {"images": Framing(size).load(table.path(row))[None]})
+        session.run(None, {"images": ResizePolicy(size).load(table.path(row))[None]})
 
 
 def queue(path: Path, name: str, pixels: np.ndarray) -> Callable[[], None]:

@@ -26,7 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri, stdtr, stdtrit
 
 from ffdi.evaluation import differences, intervals, metrics, scorecard
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import OofPredictions
 
 QUANTILES = 400_000
 IMAGES = 40_000_000
@@ -190,14 +190,14 @@ def compared(images: int, folds: int, aucs: tuple[float, float], sets: int) -> H
         own = rng.normal(size=(2, len(target)))
         logit = apart[:, None] * target + np.sqrt(0.7) * common + np.sqrt(0.3) * own
         ledgers = [
-            Ledger(*(column[fold == 0] for column in (names, fold + number, target, row, names)))
+            OofPredictions(*(column[fold == 0] for column in (names, fold + number, target, row, names)))
             for number, row in enumerate(
                 apart[1] * target
                 + np.sqrt(0.7) * rng.normal(size=len(target))
                 + np.sqrt(0.3) * rng.normal(size=(folds, len(target)))
             )
         ]
-        oof = Ledger(names, fold, target, logit[0], names)
+        oof = OofPredictions(names, fold, target, logit[0], names)
         ends = scorecard.gap(oof, None, ledgers)["intervals"].get("auc")
         difference = differences.against_first(expit(logit), target, fold, None, 0.95)[1].interval
         for name, one, truth in (("gap", ends, aucs[0] - aucs[1]), ("difference", difference, aucs[1] - aucs[0])):

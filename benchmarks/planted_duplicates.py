@@ -32,7 +32,7 @@ import numpy as np
 
 from ffdi.config.schema import DataConfig
 from ffdi.data.images import decode, fingerprint, keypoints
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.inspection import likeness, near_duplicates
 from ffdi.data.labels import layout
 from ffdi.demo import portraits
@@ -251,7 +251,9 @@ def gathered(folder: Path | None, count: int) -> tuple[list[np.ndarray], np.ndar
 def looked_at(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints and keypoints of RGB images."""
     greys = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in pictures]
-    return np.stack([fingerprint.of(one) for one in greys]), np.stack([keypoints.of(one) for one in greys])
+    return np.stack([fingerprint.compute_fingerprint(one) for one in greys]), np.stack(
+        [keypoints.compute_keypoints(one) for one in greys]
+    )
 
 
 def searched(prints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
@@ -287,7 +289,7 @@ def originals(
 
 def row(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """uint8 BGR [224, 672, 3]: two images and their difference."""
-    one, other = Framing(224).frame(first), Framing(224).frame(second)
+    one, other = ResizePolicy(224).frame(first), ResizePolicy(224).frame(second)
     apart = np.clip(6 * np.abs(one.astype(int) - other), 0, 255).astype(np.uint8)
     return np.hstack([one, other, apart])[..., ::-1]
 
@@ -317,7 +319,7 @@ def recall(pictures: list[np.ndarray], prints: np.ndarray, points: np.ndarray, c
 
 def costs(pictures: list[np.ndarray], runs: int = 300) -> None:
     """Prints the costs of keypoints and of a comparison against decoding."""
-    four = [Framing(256).frame(picture) for picture in pictures[:4]]  # one enlarged would have no detail to decode
+    four = [ResizePolicy(256).frame(picture) for picture in pictures[:4]]  # one enlarged would have no detail to decode
     large = np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
     content = cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     shade = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
@@ -325,8 +327,8 @@ def costs(pictures: list[np.ndarray], runs: int = 300) -> None:
     steps: dict[str, Callable[[], object]] = {
         "decoding": lambda: cv2.imdecode(content, cv2.IMREAD_COLOR_RGB),
         "to greys": lambda: cv2.imdecode(content, cv2.IMREAD_GRAYSCALE),
-        "fingerprint": lambda: fingerprint.of(shade),
-        "keypoints": lambda: keypoints.of(shade),
+        "fingerprint": lambda: fingerprint.compute_fingerprint(shade),
+        "keypoints": lambda: keypoints.compute_keypoints(shade),
         "comparison": lambda: likeness.compare(large, large[8:]),
     }
     taken: dict[str, list[int]] = {name: [] for name in steps}

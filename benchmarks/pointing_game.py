@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from ffdi.commands.shared import sources
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.experiments.workspace import Workspace
 from ffdi.models import detector
 from ffdi.synthetic.manipulations import MANIPULATIONS
@@ -44,7 +44,7 @@ def main() -> None:
     config, identity = experiment.trained()
     val = sources.of_experiment(workspace, experiment, asked.data).split("val")
     assert val.target is not None
-    framing = Framing.of(config.model)
+    framing = ResizePolicy.of(config.model)
     real = [decode.read(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
     device = devices.choose("cpu", None, 0)
     networks = [
@@ -64,7 +64,7 @@ def main() -> None:
         print(f"{family:18}{len(hits):12}{flat.mean():15.3f}{hits.mean():8.3f}{interval:>18}{fixed:18.3f}", flush=True)
 
 
-def forged(family: str, real: list[np.ndarray], framing: Framing) -> tuple[np.ndarray, np.ndarray]:
+def forged(family: str, real: list[np.ndarray], framing: ResizePolicy) -> tuple[np.ndarray, np.ndarray]:
     """Fakes uint8 [N, S, S, 3] as a network is given them, and what was changed, bool [N, 56, 56]."""
     rng = np.random.default_rng(0)
     fakes, masks = [], []
@@ -82,7 +82,7 @@ def play(
     """Heat maps float32 [n, 56, 56] of the fakes that a network calls so, and their masks."""
     with torch.inference_mode():
         called = network(torch.from_numpy(fakes)).numpy() > 0
-    return gradcam.heat(network, fakes[called], device), masks[called]
+    return gradcam.compute_heat_map(network, fakes[called], device), masks[called]
 
 
 if __name__ == "__main__":

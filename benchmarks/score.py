@@ -31,8 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import notebook
 
-from ffdi.config import schema as configs
-from ffdi.config import variants
+from ffdi.config import schema, variants
 from ffdi.config.schema import Config
 from ffdi.core import machine
 from ffdi.data.labels import layout
@@ -131,7 +130,7 @@ def configured(asked: argparse.Namespace, seed: int) -> Config:
     path = PROJECT / "experiments" / asked.experiment / "config.toml"
     keys = {key: values[0] for key, values in variants.grid(asked.set).items()}
     keys |= {"seed": seed, "model.backbone": asked.backbone, "model.pretrained": asked.weights is not None}
-    return configs.checked(tomllib.loads(variants.text(asked.experiment, path.read_text(), keys)), str(path))
+    return schema.checked(tomllib.loads(variants.text(asked.experiment, path.read_text(), keys)), str(path))
 
 
 def place(settings: Config, weights: Path | None) -> Device:
@@ -164,13 +163,13 @@ def trained(settings: Config, weights: Path | None, found: Dataset, where: Devic
 
 def begun(settings: Config, weights: Path | None, where: Device) -> State:
     """A training that has not begun."""
-    return State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
+    return State.of(where.prepare(detector.build_initialized(settings, weights)), settings.train, where)
 
 
 def events(state: State, settings: Config, found: Dataset, where: Device) -> Iterator[object]:
     """All training images, as for a fold."""
     train, few = found.split("train"), some(found.split("val"))
-    batches = loader.training(train, settings, fold=0, supply=where.supply)
+    batches = loader.make_train_loader(train, settings, fold=0, supply=where.supply)
     return fit(state, batches, fold.reader(few, settings, where), settings, where, settings.seed)
 
 

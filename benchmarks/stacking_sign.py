@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from ffdi.ensemble import combine, stacking
-from ffdi.ensemble.combine import Combination, Panel
+from ffdi.ensemble.combine import Combination, OofMatrix
 from ffdi.evaluation import metrics
 
 TRIALS = 40
@@ -38,7 +38,7 @@ def draw(rng: np.random.Generator, signals: np.ndarray, target: np.ndarray, worl
     return logits
 
 
-def any_sign(panel: Panel) -> Combination:
+def any_sign(panel: OofMatrix) -> Combination:
     """Stacking as it would be if weights might be negative."""
     slopes, bias = stacking._regress(panel.logits, panel.target, panel.fold)
     return Combination("stacking", slopes / stacking._spread(panel.logits), bias)
@@ -49,10 +49,10 @@ def trial(rng: np.random.Generator, signals: np.ndarray, world: str, images: int
     offset = OFFSET * rng.normal(size=(len(signals), FOLDS, 1))
     target, fold = np.arange(images) % 2, rng.permutation(np.arange(images) // 2 % FOLDS)
     logits = draw(rng, signals, target, world, fresh=False) + offset
-    panel = Panel(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
+    panel = OofMatrix(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
     target = np.arange(FRESH) % 2
     logits = (draw(rng, signals, target, world, fresh=True) + offset).reshape(-1, FRESH)
-    ways = (combine.equal("mean", len(signals)), any_sign(panel), stacking.fit(panel, panel.folds))
+    ways = (combine.equal("mean", len(signals)), any_sign(panel), stacking.fit_stacking(panel, panel.folds))
     plain, free, bound = (
         float(metrics.auc(metrics.count_scores(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
     )

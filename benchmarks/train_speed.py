@@ -78,9 +78,9 @@ def write(source: Path, root: Path, edge: int) -> None:
     """The training images as JPEGs of one size, and a cache of them, files and pixels."""
     from ffdi.config.schema import Config
     from ffdi.data.images.cache import Store
-    from ffdi.data.images.decode import Framing
+    from ffdi.data.images.decode import ResizePolicy
     from ffdi.data.inspection import packing
-    from ffdi.data.inspection.scan_store import Findings
+    from ffdi.data.inspection.scan_store import ScanStore
     from ffdi.data.labels import layout
 
     table = layout.find(source, Config().data).split("train")
@@ -88,7 +88,7 @@ def write(source: Path, root: Path, edge: int) -> None:
     folder = root / "set" / "trainset"
     folder.mkdir(parents=True)
     for row, name in enumerate(table.img_name.tolist()):
-        pixels = cv2.cvtColor(Framing(edge).load(table.path(row)), cv2.COLOR_RGB2BGR)
+        pixels = cv2.cvtColor(ResizePolicy(edge).load(table.path(row)), cv2.COLOR_RGB2BGR)
         cv2.imwrite(str(folder / f"{Path(name).stem}.jpg"), pixels, [cv2.IMWRITE_JPEG_QUALITY, 92])
         for split in ["train"] + ["validation"] * (row < BATCH):  # timm's script has to validate on something
             link = root / "folders" / split / ("fake" if table.target[row] else "real") / f"{Path(name).stem}.jpg"
@@ -98,8 +98,8 @@ def write(source: Path, root: Path, edge: int) -> None:
     lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
     found = layout.find(folder.parent, Config().data).split("train")
-    findings = Findings(root / "findings.sqlite")
-    for framing in (None, Framing(SIZE)):
+    findings = ScanStore(root / "findings.sqlite")
+    for framing in (None, ResizePolicy(SIZE)):
         store = Store(root / f"cache-{framing}", framing)
         for _ in packing.fill(store, [store.attach(found)], findings, os.cpu_count() or 1):
             pass
@@ -186,15 +186,15 @@ def ours(cache: str | None) -> Callable[[argparse.Namespace], Iterator[int]]:
 
     def steps(asked: argparse.Namespace) -> Iterator[int]:
         from ffdi.data.images.cache import Store
-        from ffdi.data.images.decode import Framing
+        from ffdi.data.images.decode import ResizePolicy
         from ffdi.data.loading import loader
 
         config, state, criterion, device = _training(asked, pixels=cache == "pixels")
         table = _table(asked.data)
         if cache is not None:
-            framing = Framing(SIZE) if cache == "pixels" else None
+            framing = ResizePolicy(SIZE) if cache == "pixels" else None
             table = Store(asked.data / f"cache-{framing}", framing).attach(table)
-        batches = loader.training(table, config, fold=0, supply=device.supply)
+        batches = loader.make_train_loader(table, config, fold=0, supply=device.supply)
         for epoch in cycle(range(10_000)):
             for batch in batches.epoch(epoch):
                 _step(state, batch, criterion, config, device)
@@ -234,7 +234,7 @@ def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, L
         }
     )
     where = dataclasses.replace(device.choose("cpu", "auto", None), threads=asked.threads)
-    network = where.prepare(detector.start(config, None))
+    network = where.prepare(detector.build_initialized(config, None))
     network.train()
     return config, State.of(network, config.train, where), optim.loss(config.train, 0.5), where
 

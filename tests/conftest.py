@@ -189,7 +189,7 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
         del content[key]
     content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
     change(content)
-    manifests.write(path, content)
+    manifests.write_manifest(path, content)
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ from ffdi.data.labels import attributes, columns, landmarks, layout, table
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
 from ffdi.evaluation import predictions, slices
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 from ffdi.export import standalone
@@ -335,29 +335,35 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     data = Table("train", split, np.array(names), target, group, folder / "train_label.txt")
     path = folder / "written.csv"
 
-    text = folds.to_csv(data, fold)
+    text = folds.folds_to_csv(data, fold)
     path.write_bytes(text.encode())
     yield from both("folds.csv", names, text)
-    yield from compared("folds.csv", names, lambda: folds.recorded(path).img_name.tolist())
-    assert folds.read(path, data, 2).tolist() == fold.tolist()
+    yield from compared("folds.csv", names, lambda: folds.read_assignment(path).img_name.tolist())
+    assert folds.read_folds(path, data, 2).tolist() == fold.tolist()
 
     survey: Any = SimpleNamespace(table=data, sha256=np.zeros((count, 32), np.uint8), usable=np.full(count, True))
-    text = image_list.of(survey)
+    text = image_list.format_image_list(survey)
     yield from both("images.csv", sorted(names), text)
-    other = image_list.of(SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=survey.usable))  # type: ignore[arg-type]
+    other = image_list.format_image_list(
+        SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=survey.usable)
+    )  # type: ignore[arg-type]
     yield from compared(
         "images.csv",
         sorted(names),
-        lambda: [one.removesuffix(" other bytes") for one in image_list.differences(text, other)],
+        lambda: [one.removesuffix(" other bytes") for one in image_list.list_differences(text, other)],
     )
 
     logit = np.linspace(-3, 3, count).astype(np.float32)
-    own = Ledger(data.img_name, fold, target, logit, np.full(count, "0" * 12))
+    own = OofPredictions(data.img_name, fold, target, logit, np.full(count, "0" * 12))
     text = own.to_csv()
     path.write_bytes(text.encode())
     yield from both("oof.csv", names, text)
     deal = data.img_name, fold, target
-    yield from compared("oof.csv", names, lambda: predictions.merge([predictions.read(path)], *deal).img_name.tolist())
+    yield from compared(
+        "oof.csv",
+        names,
+        lambda: predictions.merge_predictions([predictions.read_predictions(path)], *deal).img_name.tolist(),
+    )
 
     y_pred = 1 / (1 + np.exp(-logit.astype(np.float64)))
     gate = submission.build(names, data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9}))
@@ -481,7 +487,7 @@ def kinds(folder: Path, split: Path, names: Sequence[str]) -> Iterator[Result]:
             data = Table("train", split, image, None, None, folder / "none")
             value = attributes.read(folder, data, DataConfig())["family"]
             target = np.arange(len(value)) % 2
-            parts = {one.value for one in slices.by(value, target, np.zeros(len(value)), None)}
+            parts = {one.value for one in slices.slice_by(value, target, np.zeros(len(value)), None)}
             return [one if one in parts else "" for one in value.tolist()[: len(wanted)]]
 
         header = ["img_name", "family"]
@@ -512,7 +518,7 @@ def experiments(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     for name in made:
         (workspace.experiments_folder / name).mkdir(parents=True)
         (workspace.experiments_folder / name / "config.toml").write_text(TOML)
-    said = lambda name: console.names.shown(name)  # noqa: E731
+    said = lambda name: console.names.escape(name)  # noqa: E731
     results = attempt("experiment", made, lambda name: workspace.experiment(name).name, said)
     yield from results
     path = workspace.experiments_folder
@@ -528,17 +534,17 @@ def experiments(folder: Path, names: Sequence[str]) -> Iterator[Result]:
         (one / "config.toml").unlink()
         one.rmdir()
     yield from boards(workspace, [name for name in made if name not in set(kept)], kept)
-    yield from attempt("next command", kept, lambda name: shlex.split(screens.again([name], name))[1], said)
+    yield from attempt("next command", kept, lambda name: shlex.split(screens.repeat_flags([name], name))[1], said)
     trials = [sweep.Trial(Experiment(path / name), {"train.lr": 0.1}, scores=[0.5]) for name in kept]
     yield from both("sweep.csv", kept, sweep._csv(trials, [1]), "experiment")
 
 
 def boards(workspace: Workspace, refused: Sequence[str], kept: Sequence[str]) -> Iterator[Result]:
     """leaderboard.csv and .md; experiments that cannot stand there are named in warnings."""
-    with console.listening() as heard:
+    with console.capture_output() as heard:
         leaderboard.run(workspace)
     for name in refused:
-        told = [what for what in heard.warnings if f"/{console.names.shown(name)} is left out" in what]
+        told = [what for what in heard.warnings if f"/{console.names.escape(name)} is left out" in what]
         yield judged("leaderboard, left out", name, REFUSED if told else DROPPED)
     yield from both(
         "leaderboard.csv", sorted(kept), workspace.leaderboard_path("csv").read_bytes().decode(), "experiment"
@@ -556,7 +562,7 @@ def boards(workspace: Workspace, refused: Sequence[str], kept: Sequence[str]) ->
 def exports(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """As names of exports, through pages, charts and notebooks."""
     workspace = Workspace(folder, folder)
-    said = lambda name: console.names.shown(name)  # noqa: E731
+    said = lambda name: console.names.escape(name)  # noqa: E731
     results = attempt("--name", [name for name in names if name], lambda name: workspace.export(["x"], name).name, said)
     yield from results
     kept = [one.name for one in results if one.outcome == ACCEPTED]
@@ -701,7 +707,7 @@ def _said(name: str) -> str:
     error = ConfigError(f"no '{name}'", problems=[name], hint=f"pass {name}")
     if unsafe(str(error)) or str(error).count("\n") != 2:
         return repr(str(error))
-    with console.listening() as heard:
+    with console.capture_output() as heard:
         _say(name)
     line = heard.json(error={"what": error.what})
     told = json.loads(line)
@@ -714,7 +720,7 @@ def _said(name: str) -> str:
     with mock.patch.object(console, "_console", return_value=console.Console(**terminal)):
         _say(name)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "")
-    shown = console.names.shown(name)
+    shown = console.names.escape(name)
     lines = 2 + 2 + 1 + 2 + 1 + 5  # say and title, a warning of two, a file, two above a bar, a table's
     escaped = ascii(shown)[1:-1]  # in a table, of what has no width
     there = text.count(shown) + (text.count(escaped) if escaped != shown else 0)
@@ -750,7 +756,7 @@ def served(names: Sequence[str]) -> list[Result]:
         return str(told["img_name"])
 
     texts = [name for name in names if not any(unicodedata.category(one) == "Cs" for one in name)]
-    return attempt("img_name of serve", texts, ask, lambda name: console.names.quoted(name))
+    return attempt("img_name of serve", texts, ask, lambda name: console.names.quote(name))
 
 
 async def _post(app: Any, query: str) -> tuple[int, str]:

@@ -105,8 +105,8 @@ def test_verify_says_where_there_is_nothing(workspace: Path, invoke: Invoke) -> 
 
 
 def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:
-    manifests.write(tmp_path / "manifest.json", {"fold": 0})
-    manifests.write(tmp_path / "bundle.json", {"files": "all"})
+    manifests.write_manifest(tmp_path / "manifest.json", {"fold": 0})
+    manifests.write_manifest(tmp_path / "bundle.json", {"files": "all"})
     assert [one.fault for one in audit.folder(tmp_path)] == [
         f"{tmp_path}/{name} is damaged: it does not list its files" for name in ("bundle.json", "manifest.json")
     ]

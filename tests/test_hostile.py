@@ -137,7 +137,7 @@ def test_weights_that_are_more_than_weights_are_refused(what: str, secret: Path)
     path.write_bytes(content(secret.parent))
     EVENTS.clear()
     with pytest.raises(ConfigError) as caught:
-        weights.load("test_resnet", path, {"num_classes": 1})
+        weights.load_weights("test_resnet", path, {"num_classes": 1})
     assert caught.value.what.startswith((f"{path} cannot be read as weights: ", f"{path} does not hold weights of "))
 
 
@@ -474,7 +474,7 @@ def test_what_ffdi_exports_passes(copy: Path, invoke: Invoke, monkeypatch: pytes
     asked = ("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--selftest")
     assert invoke(*asked).code == 0
     (mark,) = (copy / "data" / "vetted").iterdir()
-    monkeypatch.setattr(onnx_safety, "check", lambda *_: pytest.fail("it was vetted before"))
+    monkeypatch.setattr(onnx_safety, "check_graph", lambda *_: pytest.fail("it was vetted before"))
     assert invoke(*asked).code == 0
     mark.write_text("")  # of a version that ran nothing
     with pytest.raises(pytest.fail.Exception):
@@ -671,7 +671,7 @@ def test_a_checkpoint_of_something_else_is_refused(copy: Path, competition: Path
     tensors.write_bytes((folder / "weights.safetensors").read_bytes())
     owner = {key: manifest[key] for key in ("fold", "identity", "folds")}
     record = {**owner, "sha256": hashes.sha256(tensors), "state": {}}
-    manifests.write(tensors.with_suffix(".json"), record)
+    manifests.write_manifest(tensors.with_suffix(".json"), record)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
     assert answer.err.startswith(f"error: {tensors} is no state of this training: ")

@@ -10,7 +10,7 @@ import pytest
 
 from ffdi.commands import leaderboard
 from ffdi.core import console
-from ffdi.core.console import Heard
+from ffdi.core.console import CapturedOutput
 from tests.conftest import Invoke, write_split
 
 
@@ -71,15 +71,15 @@ def test_quiet_leaves_errors_and_warnings_and_the_files(copy: Path, tmp_path: Pa
 
 
 def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.listening() as heard:
+    with console.capture_output() as heard:
         console.table("sizes", ["", "AUC", "count"], [("one", float("nan"), 3)])
         console.warn("so")
         with console.bar("waiting", 2) as bar:
             bar.say("half")
             bar.warn("ill")
-        with console.listening() as inner:
+        with console.capture_output() as inner:
             console.say("deeper")
-    assert heard == Heard(
+    assert heard == CapturedOutput(
         [],
         [],
         ["so", "ill"],
@@ -94,10 +94,10 @@ def test_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_announced_is_told_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     told = list[dict[str, str]]()
-    with console.listening(told.append) as heard:
+    with console.capture_output(told.append) as heard:
         console.announce("open a", url="a")
         assert told == [{"url": "a"}]
-        with console.listening():
+        with console.capture_output():
             console.announce("open b", url="b")
     assert (told, heard.lines) == ([{"url": "a"}], ["open a"])
     assert capsys.readouterr().out == ""
@@ -108,5 +108,5 @@ def test_what_is_announced_is_told_at_once(capsys: pytest.CaptureFixture[str]) -
 def test_nobody_is_asked_where_a_program_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
     assert console.answers()
-    with console.listening():
+    with console.capture_output():
         assert not console.answers()

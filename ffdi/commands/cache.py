@@ -14,7 +14,7 @@ from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import Store
 from ffdi.data.inspection import packing
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import layout
 from ffdi.data.labels.layout import Dataset
 from ffdi.experiments import lock
@@ -49,7 +49,7 @@ def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: 
 
 
 def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:
-    findings = Findings(workspace.findings_path)
+    findings = ScanStore(workspace.findings_path)
     try:
         with console.bar("packing images", left, unit="images") as bar:
             for done in packing.fill(store, list(found.splits.values()), findings, machine.cores()):
@@ -78,7 +78,7 @@ def _agree(store: Store, wanted: int, yes: bool) -> None:
         ExperimentError: there is not so much place.
         ConfigError: nobody is there to be asked, or said no.
     """
-    with files.explained(store.folder):
+    with files.explain_write_errors(store.folder):
         store.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(store.folder).free
     console.say(f"to be written: at most {_size(wanted)} into {store.folder}; {_size(free)} are free")

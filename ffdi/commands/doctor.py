@@ -18,10 +18,10 @@ NAMED = 10
 
 def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None) -> None:
     """Examines a data set, shows what was found, and refuses what would spoil a run."""
-    accepted = doctor.accepted(accept)
+    accepted = doctor.parse_accept(accept)
     experiment = workspace.experiment(name)
     settings = schema.load(experiment.config_path)
-    found = sources.found(workspace, settings, sources.data_root(workspace, settings, data))
+    found = sources.find_dataset(workspace, settings, sources.data_root(workspace, settings, data))
     console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
     diagnosis = inspection.inspect(workspace, experiment, found)
     _show(diagnosis)

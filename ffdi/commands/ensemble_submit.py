@@ -33,8 +33,8 @@ def run(
     """Averages all folds' predictions on the test images into a submission; scores what has labels exactly."""
     from ffdi.training.runtime import device as devices
 
-    members, name = lists.spread(workspace, names, name)
-    lists.make(workspace, names)
+    members, name = lists.resolve_experiments(workspace, names, name)
+    lists.make_listed_experiments(workspace, names)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])
     found = sources.of_blend(workspace, blend, data)
@@ -58,7 +58,7 @@ def run(
         scores["val"] = _exact_score(blend, val, _logits(blend, val, where))
 
     with export.locked(), export.publishing(export.submission_path.name) as new:
-        files.text(new.submission_path, built.content)
+        files.write_text(new.submission_path, built.content)
         record = {
             "split": asked.split,
             "rows": len(asked),
@@ -69,9 +69,9 @@ def run(
             "scores": {split: score for split, score in scores.items() if score},
             "version": __version__,
         }
-        manifests.write(new.submission_record_path, record)
+        manifests.write_manifest(new.submission_record_path, record)
     console.written(export.submission_path, about=f" ({len(asked)} rows)")
-    console.advise(f"invoke export-onnx{screens.again(names, name)}")
+    console.advise(f"invoke export-onnx{screens.repeat_flags(names, name)}")
 
 
 def _logits(blend: Blend, table: Table, device: Device) -> np.ndarray:

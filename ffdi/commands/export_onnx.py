@@ -13,7 +13,7 @@ import numpy as np
 from ffdi.commands.shared import lists, scorers, screens, sources
 from ffdi.core import console, files, machine, manifests
 from ffdi.data.images import cache
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.group import Blend
@@ -21,7 +21,7 @@ from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.export.equivalence import Jury
+    from ffdi.export.equivalence import EquivalenceCheck
     from ffdi.export.onnx import Graph
 
 
@@ -36,43 +36,40 @@ def run(
     runtimes: str | None,
 ) -> None:
     """Puts all folds into one ONNX graph, and keeps it only if it gives the networks' answers on real images."""
-    from ffdi.export import equivalence, verify
-    from ffdi.export import quantize as precisions
+    from ffdi.export import equivalence, quantize, verify
     from ffdi.inference import bundle
 
-    members, name = lists.spread(workspace, names, name)
-    lists.make(workspace, names)
+    members, name = lists.resolve_experiments(workspace, names, name)
+    lists.make_listed_experiments(workspace, names)
     export = workspace.export(members, name)
-    precisions.check(precision)
-    asked = verify.here(runtimes)
+    quantize.check_precision(precision)
+    asked = verify.find_runtimes(runtimes)
     blend = Blend.of([workspace.experiment(one) for one in members])
     blend.check_exportable()
     found = sources.of_blend(workspace, blend, data)
-    jury = equivalence.choose_jury(blend, found, soup=soup)
+    jury = equivalence.choose_equivalence_check(blend, found, soup=soup)
     with export.locked():
         console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
         with export.publishing(export.model_path.name) as new:
             kind, records = _write(new, blend, found, jury, precision, soup, asked)
             described = bundle.describe(new, blend, kind, soup, records)
-            manifests.write(new.bundle_path, described)
+            manifests.write_manifest(new.bundle_path, described)
     scorers.mark_vetted(workspace, export, described)
     _show(export, kind, records)
-    console.advise(f"invoke predict-onnx{screens.again(names, name)} --images FOLDER")
+    console.advise(f"invoke predict-onnx{screens.repeat_flags(names, name)} --images FOLDER")
 
 
 def _write(
     export: ExportFolder,
     blend: Blend,
     found: Dataset,
-    jury: Jury,
+    jury: EquivalenceCheck,
     precision: str,
     soup: bool,
     asked: Sequence[str],
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """Writes the graph and what travels with it; gives what it multiplies in, and what each runtime has shown."""
-    from ffdi.export import equivalence, verify
-    from ffdi.export import onnx as exporter
-    from ffdi.export import quantize as precisions
+    from ffdi.export import equivalence, onnx, quantize, verify
     from ffdi.inference import bundle
 
     networks = _networks(blend)
@@ -80,22 +77,22 @@ def _write(
     real = _pixels(some, blend.framing)
     expected = networks.score(real)
     exact = precision == "fp32" and not soup and not blend.resizes
-    trial = verify.Trial(blend.framing, exact, real, expected, jury, machine.cores())
-    model = exporter.to_onnx(_soup(blend, found) if soup else networks, blend.framing.size)
+    trial = verify.VerifiedRuntime(blend.framing, exact, real, expected, jury, machine.cores())
+    model = onnx.to_onnx(_soup(blend, found) if soup else networks, blend.framing.size)
 
     def attempt(kind: str, path: Path, folder: Path) -> verify.Candidate:
-        converted = precisions.convert(kind, model, lambda: _calibrating(found, blend.framing))
-        exporter.save(converted, path, bundle.metadata(blend, kind, soup))
+        converted = quantize.convert(kind, model, lambda: _calibrating(found, blend.framing))
+        onnx.save(converted, path, bundle.metadata(blend, kind, soup))
         if jury.output == bundle.OUTPUT:
             return verify.Candidate(kind, path, path)
-        exporter.save(converted, judged := folder / "judged.onnx", {}, output=jury.output)
+        onnx.save(converted, judged := folder / "judged.onnx", {}, output=jury.output)
         return verify.Candidate(kind, path, judged)
 
-    with files.writing(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
-        attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in precisions.PRECISIONS[precision]]
-        chosen, records = verify.prove_first(trial, attempts, asked)
+    with files.open_atomic(export.model_path) as beside, tempfile.TemporaryDirectory() as elsewhere:
+        attempts = [partial(attempt, kind, beside, Path(elsewhere)) for kind in quantize.PRECISIONS[precision]]
+        chosen, records = verify.verify_first(trial, attempts, asked)
     bundle.write_golden(export.golden_path, some, expected)
-    files.text(export.script_path, _script())
+    files.write_text(export.script_path, _script())
     return chosen.kind, records
 
 
@@ -131,8 +128,8 @@ def _soup(blend: Blend, found: Dataset) -> Graph:
         config = folds[0].config
         detectors = [detector.load(config.model, member.folder.weights_path) for member in folds]
         batches = fold.reader(_some_training(found, soup.IMAGES), config, where)
-        average = soup.average(detectors, batches, where)
-        members[f"{experiment.name}.soup"] = detector.asked(average, config, blend.framing.size)
+        average = soup.average_weights(detectors, batches, where)
+        members[f"{experiment.name}.soup"] = detector.for_inference(average, config, blend.framing.size)
     weights = blend.choice.combination.spread([1] * len(members))
     return Graph(members, weights, blend.choice.combination, blend.calibration).eval()
 
@@ -144,14 +141,14 @@ def _some_training(found: Dataset, most: int) -> Table:
     return train.take(equivalence.spread_rows(len(train), most))
 
 
-def _calibrating(found: Dataset, framing: Framing) -> np.ndarray:
+def _calibrating(found: Dataset, framing: ResizePolicy) -> np.ndarray:
     """Training images that int8 learns the activations of, uint8 [N, S, S, 3]."""
-    from ffdi.export import quantize as precision
+    from ffdi.export import quantize
 
-    return _pixels(_some_training(found, precision.CALIBRATION_IMAGES), framing)
+    return _pixels(_some_training(found, quantize.CALIBRATION_IMAGES), framing)
 
 
-def _pixels(table: Table, framing: Framing) -> np.ndarray:
+def _pixels(table: Table, framing: ResizePolicy) -> np.ndarray:
     """uint8 [N, S, S, 3]."""
     return np.stack([cache.read_framed(table, row, framing) for row in range(len(table))])
 

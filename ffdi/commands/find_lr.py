@@ -26,17 +26,17 @@ def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> 
     experiment = workspace.experiment(name)
     tried = []
     with (
-        trial.begun(workspace, experiment, flags, "find-lr", steps or STEPS) as (state, batches, settings, where),
+        trial.start_trial(workspace, experiment, flags, "find-lr", steps or STEPS) as (state, batches, settings, where),
         console.bar("learning rates", steps or STEPS) as bar,
     ):
         for one in lr_finder.measure(state, batches, settings, where, steps or STEPS):
             tried.append(one)
             bar.advance()
-    low, high, rate = lr_finder.suggested(tried)
+    low, high, rate = lr_finder.suggest(tried)
     frame = pd.DataFrame(tried)
     path = experiment.rates_path
-    with experiment.locked(), files.together(path.parent, path.name) as new:
-        files.text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+    with experiment.locked(), files.publish_together(path.parent, path.name) as new:
+        files.write_text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
         charts.plot_learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
     console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; between them lies {rate:g}")
     console.written(path, path.with_suffix(".png"))

@@ -35,8 +35,8 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
         ConfigError: starting weights are wanted that are not on this machine and cannot be fetched.
         ExperimentError: the export is damaged; or pip fails.
     """
-    members, name = lists.spread(workspace, names, name)
-    lists.make(workspace, names)
+    members, name = lists.resolve_experiments(workspace, names, name)
+    lists.make_listed_experiments(workspace, names)
     export = workspace.export(members, name)
     experiments = [workspace.experiment(one) for one in members]
     console.title(f"kaggle-bundle {export.name}: {', '.join(members)}")
@@ -60,7 +60,7 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wh
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({what}; {size:.1f} MiB)")
     if not exported:
-        console.say(f"without a graph to score with: invoke export-onnx{screens.again(names, name)} makes one")
+        console.say(f"without a graph to score with: invoke export-onnx{screens.repeat_flags(names, name)} makes one")
     if (export.kaggle_folder / NAMED).is_file():
         console.advise(f"kaggle datasets version -p {shlex.quote(str(export.kaggle_folder))} -r zip -m MESSAGE")
     else:
@@ -75,7 +75,7 @@ def _experiment(experiment: Experiment, root: Path, folder: Path) -> None:
     from ffdi.models import weights
 
     settings, content = schema.load(experiment.config_path), experiment.config_path.read_text(encoding="utf-8")
-    found = weights.find(settings.model, root)
+    found = weights.find_weights(settings.model, root)
     if found is not None:
         path = Path("weights") / f"{settings.model.backbone}{found.suffix}"
         (folder / "weights").mkdir(exist_ok=True)

@@ -49,7 +49,7 @@ def run(workspace: Workspace) -> None:
     for line in _twins(experiments):
         console.say(line)
     for place, content in zip(places, (_csv(rows), _markdown(rows)), strict=True):
-        files.text(place, content)
+        files.write_text(place, content)
     console.written(*places)
     if rows and rows[0]["oof_auc"] is not None:
         console.advise(f"invoke report --experiment {shlex.quote(rows[0]['experiment'])}")
@@ -59,9 +59,9 @@ def _named(workspace: Workspace) -> list[Experiment]:
     """The experiments whose names can stand in a table; of the others a person is told."""
     found = workspace.experiments()
     for one in found:
-        if fault := names.fault(one.name):
+        if fault := names.find_fault(one.name):
             console.warn(f"{one.folder} is left out: its name {fault}; rename this folder")
-    return [one for one in found if not names.fault(one.name)]
+    return [one for one in found if not names.find_fault(one.name)]
 
 
 def _row(experiment: Experiment) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         row.update(_trained(experiment, settings))
         row.update(_scores(experiment))
     except FFDIError as error:
-        row["state"] = names.shown(error.what).replace(";", ",")  # a spreadsheet may begin a cell behind it
+        row["state"] = names.escape(error.what).replace(";", ",")  # a spreadsheet may begin a cell behind it
     return row
 
 
@@ -120,14 +120,14 @@ def _changed(experiment: Experiment) -> bool:
 def _scores(experiment: Experiment) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     if experiment.metrics_path.is_file():
-        metrics = manifests.read(experiment.metrics_path)
+        metrics = manifests.read_manifest(experiment.metrics_path)
         scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"].get("auc")
         if "val" in metrics:
             gap = metrics["val"]["gap"]
             scores["val_auc"] = metrics["val"]["mean"]["auc"]
             scores["gap"], scores["gap_interval"] = gap["auc"], gap["intervals"].get("auc")
     if experiment.stress_path.is_file():
-        scores["stress_auc"] = manifests.read(experiment.stress_path)["mean_auc"]
+        scores["stress_auc"] = manifests.read_manifest(experiment.stress_path)["mean_auc"]
     return scores
 
 
@@ -137,9 +137,9 @@ def _twins(experiments: Sequence[Experiment]) -> list[str]:
     for experiment in experiments:
         with suppress(FFDIError):  # which its row has said
             if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
-                begun = manifests.read(experiment.resolved_path)
+                begun = manifests.read_manifest(experiment.resolved_path)
                 scheme = begun["config"]["folds"].pop("scheme")
-                by_recipe.setdefault(hashes.digest([begun["config"], begun["data"]]), {})[scheme] = experiment
+                by_recipe.setdefault(hashes.hash_json([begun["config"], begun["data"]]), {})[scheme] = experiment
     return [_comparison(**twins) for twins in by_recipe.values() if len(twins) == 2]
 
 
@@ -153,7 +153,7 @@ def _comparison(stratified: Experiment, clusters: Experiment) -> str:
 
 
 def _mean_of_folds(experiment: Experiment) -> float:
-    folds = manifests.read(experiment.metrics_path)["folds"].values()
+    folds = manifests.read_manifest(experiment.metrics_path)["folds"].values()
     return sum(float(score["auc"]) for score in folds) / len(folds)
 
 
@@ -178,7 +178,7 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
 def _csv(rows: Sequence[dict[str, Any]]) -> str:
     header = [name for column in COLUMNS for name in _parts(column)]
     values = [[part for column in COLUMNS for part in _values(column, row[column])] for row in rows]
-    return csvs.text([header, *values])
+    return csvs.format_csv([header, *values])
 
 
 def _parts(column: str) -> list[str]:

@@ -13,7 +13,7 @@ from ffdi.commands.shared import lists, scorers, screens, sources
 from ffdi.commands.shared.engines import Engine
 from ffdi.core import console, files, hashes, links, machine, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError
-from ffdi.core.names import fault
+from ffdi.core.names import find_fault
 from ffdi.experiments import lock
 from ffdi.experiments.workspace import Workspace
 
@@ -42,10 +42,10 @@ def run(
 
     engine.check()
     substitute = _substitute(on_error)
-    flags = screens.again(names, name)
-    names, name = lists.spread(workspace, names, name)
+    flags = screens.repeat_flags(names, name)
+    names, name = lists.resolve_experiments(workspace, names, name)
     export = workspace.export(names, name)
-    described = scorers.described(workspace, export)
+    described = scorers.describe_graph(workspace, export)
     model = described["files"][export.model_path.name]
     table = sources.images(workspace, names, images, data, split)
     _check_name(output)
@@ -54,16 +54,18 @@ def run(
     files.check_writable(path)
     _check_own(shards.parts_of(path))
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
-    task = Task(export.model_path, select.proof(export, described, scorers.PROVEN), bundle.framing(described), table)
-    with scorers.opened(engine, task, select.resumed(device, shards.begun(path))) as scorer:
+    task = Task(
+        export.model_path, select.make_proof(export, described, scorers.PROVEN), bundle.framing(described), table
+    )
+    with scorers.open_scorer(engine, task, select.reopen_graph(device, shards.begin_shards(path))) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
         pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
         with lock.hold(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
-            files.sweep_beside(path, (path.name, record_path.name))
+            files.remove_leftovers_beside(path, (path.name, record_path.name))
             pieces.begin(scorer.runtime)
             faults = _score(pieces, scorer.score, len(table))
             _check(faults, table, substitute)
-            with files.together(path.parent, path.name) as new:
+            with files.publish_together(path.parent, path.name) as new:
                 y_pred = pieces.join(new / path.name)
                 record = {
                     "model": model,
@@ -74,13 +76,14 @@ def run(
                     "cannot be used": {"score": substitute, "images": faults},
                     "version": __version__,
                 }
-                manifests.write(new / record_path.name, record)
+                manifests.write_manifest(new / record_path.name, record)
             pieces.remove()
     if table.target is not None and table.both_classes:
         from ffdi.evaluation import scorecard  # which brings scipy
 
         screens.show_scores(
-            f"exact score on the {table.split} split", [("ONNX", scorecard.glance(table.target, y_pred))]
+            f"exact score on the {table.split} split",
+            [("ONNX", scorecard.score_without_intervals(table.target, y_pred))],
         )
     console.written(path, about=f" ({len(table)} rows)")
     console.advise(f"invoke {'serve' if images else 'report'}{flags}")
@@ -90,12 +93,12 @@ def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: s
     """Asks each runtime of this machine, or the one that is named, for the golden scores."""
     from ffdi.inference import select
 
-    export = workspace.export(*lists.spread(workspace, names, name))
-    described = scorers.described(workspace, export)
-    proof = select.proof(export, described)
+    export = workspace.export(*lists.resolve_experiments(workspace, names, name))
+    described = scorers.describe_graph(workspace, export)
+    proof = select.make_proof(export, described)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
     passed = 0
-    for verdict in select.examine(export.model_path, device, machine.cores(), proof):
+    for verdict in select.examine_graph(export.model_path, device, machine.cores(), proof):
         passed += not verdict.fault
         said = verdict.fault or (
             f"passed: largest difference {verdict.difference:.1e}, at most {proof.limit(verdict.runtime):.1e}; "
@@ -119,7 +122,7 @@ def _check_own(folder: Path) -> None:
     """
     if folder.exists() and not files.is_own(folder):
         raise ExperimentError(f"{folder} belongs to another user", hint="remove it, or pass another --output")
-    links.check(folder)
+    links.check_path(folder)
 
 
 def _check_name(output: str | None) -> None:
@@ -128,7 +131,7 @@ def _check_name(output: str | None) -> None:
         return
     if Path(output).suffix == ".json":
         raise ConfigError(f"--output {output}: scores are a CSV", hint="pass --output scores.csv")
-    if said := fault(Path(output).name):
+    if said := find_fault(Path(output).name):
         raise ConfigError(f"--output {output}: its name {said}", hint="pass --output scores.csv")
 
 

@@ -10,10 +10,10 @@ from ffdi import __version__
 from ffdi.commands.shared import lists, scores, screens, sources
 from ffdi.core import console, files
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.group import Blend
-from ffdi.evaluation.predictions import Ledger, sigmoid
+from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.report import gallery, sections
 from ffdi.report.gallery import Exhibit
@@ -25,7 +25,7 @@ BATCH = 16
 
 def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device: str, name: str | None) -> None:
     """Writes report.html: scores, charts, images that are worth a look, and where it all comes from."""
-    members, name = lists.spread(workspace, names, name)
+    members, name = lists.resolve_experiments(workspace, names, name)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])
     train = sources.of_blend(workspace, blend, data).split("train")
@@ -35,17 +35,17 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device:
     exhibits = _exhibits(blend, train, picked, device)
     page = _page(export.name, blend, exhibits, gallery.counts(picked))
     with export.locked():
-        files.text(export.report_path, page.html())
+        files.write_text(export.report_path, page.html())
     size = export.report_path.stat().st_size / 1e6
     console.written(export.report_path, about=f" ({len(exhibits)} images, {size:.1f} MB): open it in a browser")
-    console.advise(f"invoke ensemble-submit{screens.again(names, name)}")
+    console.advise(f"invoke ensemble-submit{screens.repeat_flags(names, name)}")
 
 
 def _exhibits(blend: Blend, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
     """The picked images, in the order in which they were picked."""
     rows = np.array(list(picked), np.int64)
-    table = sources.located(train, blend.deal, rows)
-    heats, framing = _heats(blend, table, blend.deal.fold[rows], device), Framing.of(blend.members[0].config.model)
+    table = sources.locate(train, blend.deal, rows)
+    heats, framing = _heats(blend, table, blend.deal.fold[rows], device), ResizePolicy.of(blend.members[0].config.model)
     exhibits = []
     with console.bar("looking closely", len(rows)) as bar:
         for place, row in enumerate(rows.tolist()):
@@ -69,13 +69,13 @@ def _heats(blend: Blend, table: Table, fold_of: np.ndarray, device: str) -> np.n
     heats = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32)
     with console.bar("heat maps", len(table)) as bar:
         for member in (one for one in blend.members if one.experiment == blend.experiments[0]):
-            framing = Framing.of(member.config.model)
+            framing = ResizePolicy.of(member.config.model)
             network = where.prepare(detector.load(member.config.model, member.folder.weights_path))
             rows = np.flatnonzero(fold_of == member.folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 seen = np.stack([framing.load(table.path(row)) for row in part])
-                heats[part] = gradcam.heat(network, seen, where)
+                heats[part] = gradcam.compute_heat_map(network, seen, where)
                 bar.advance(len(part))
     return heats
 
@@ -107,6 +107,6 @@ def _page(name: str, blend: Blend, exhibits: Sequence[Exhibit], counts: Mapping[
     )
 
 
-def _mean(ledgers: Sequence[Ledger]) -> tuple[np.ndarray, np.ndarray]:
+def _mean(ledgers: Sequence[OofPredictions]) -> tuple[np.ndarray, np.ndarray]:
     """Labels, and the scores of all folds' networks together by their mean."""
     return ledgers[0].target, np.mean([sigmoid(one.logit) for one in ledgers], axis=0)

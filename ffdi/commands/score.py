@@ -12,7 +12,7 @@ from ffdi.core import console
 from ffdi.core.errors import ExperimentError
 from ffdi.data.splits import folds
 from ffdi.evaluation import predictions
-from ffdi.evaluation.predictions import HASH_DIGITS, Ledger
+from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -35,8 +35,10 @@ def run(
     schema.load(experiment.config_path)  # a list has no scores of its own
     experiment.check_scored()
     with experiment.locked():
-        deal = folds.recorded(experiment.folds_path)
-        oof = predictions.merge([predictions.read(experiment.oof_path)], deal.img_name, deal.fold, deal.target)
+        deal = folds.read_assignment(experiment.folds_path)
+        oof = predictions.merge_predictions(
+            [predictions.read_predictions(experiment.oof_path)], deal.img_name, deal.fold, deal.target
+        )
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
         scores.publish(experiment, oof, deal.group)
@@ -52,7 +54,7 @@ def run(
     console.advise(f"invoke report --experiment {shlex.quote(name)}")
 
 
-def _check_weights(experiment: Experiment, oof: Ledger) -> None:
+def _check_weights(experiment: Experiment, oof: OofPredictions) -> None:
     """Refuses a ledger whose predictions are not by the weights that stand beside it.
 
     Raises:

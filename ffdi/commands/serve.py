@@ -38,15 +38,15 @@ def run(
     if missing := [one for one in ("starlette", "uvicorn") if find_spec(one) is None]:
         raise ConfigError(f"{missing[0]} is not installed", hint="pip install -e '.[app]'")
     from ffdi.inference import judge, server
-    from ffdi.inference.judge import Judge
+    from ffdi.inference.judge import ImageExplainer
 
-    export = workspace.export(*lists.spread(workspace, names, name))
-    described = scorers.described(workspace, export)
+    export = workspace.export(*lists.resolve_experiments(workspace, names, name))
+    described = scorers.describe_graph(workspace, export)
     framing = bundle.framing(described)
     console.title(f"serve {export.name}: images of {framing.size} px, {framing.resize}")
     found = server.listening(host, PORT if port is None else port)
     load = Load(judge.STEPS**2, 1, machine.cores())  # what one image's heat map asks for
-    graph = select.open_graph(export.model_path, device, load, select.proof(export, described, scorers.PROVEN))
+    graph = select.open_graph(export.model_path, device, load, select.make_proof(export, described, scorers.PROVEN))
     console.say(f"runs on: {graph.provider} ({graph.why})")
     limits = server.Limits(host, (megabytes or MEGABYTES) * 1_000_000)
     if not limits.is_local:
@@ -55,7 +55,7 @@ def run(
     shown = f"[{address}]" if ":" in address else address
     url = f"http://{shown}:{taken}"
     console.announce(f"open {url} in a browser; Ctrl-C ends it", url=url)
-    server.serve(Judge(export.name, _oof_auc(described), graph, framing), limits, found)
+    server.serve(ImageExplainer(export.name, _oof_auc(described), graph, framing), limits, found)
     console.say("ended")
 
 

@@ -43,10 +43,10 @@ def run(
     if not competition:
         raise ConfigError("no competition is named", hint="pass --competition, as in its address on Kaggle")
     kaggle.check(competition, message or "")
-    members, name = lists.spread(workspace, names, name)
+    members, name = lists.resolve_experiments(workspace, names, name)
     export = workspace.export(members, name)
     blend = Blend.of([workspace.experiment(one) for one in members])
-    flags = screens.again(names, name)
+    flags = screens.repeat_flags(names, name)
     record = _passed(export, blend, f"invoke ensemble-submit{flags}")
     message = message or _message(export, record, blend)
     with export.locked():
@@ -84,8 +84,8 @@ def _passed(export: ExportFolder, blend: Blend, make: str) -> dict[str, Any]:
     if not export.submission_record_path.is_file():
         raise SubmissionError(f"{export.submission_record_path} does not exist: there is no submission", hint=make)
     kinds = {"sha256": str, "rows": int, "split": str, "members": list, "warnings": list}
-    record = manifests.read(export.submission_record_path, kinds)
-    hashes.check(export.submission_path, record["sha256"], export.submission_record_path, make)
+    record = manifests.read_manifest(export.submission_record_path, kinds)
+    hashes.check_hash(export.submission_path, record["sha256"], export.submission_record_path, make)
     made_of = [one["weights_sha256"] for one in record["members"]]
     if made_of != [member.folder.weights_sha256() for member in blend.members]:
         raise SubmissionError(
@@ -105,7 +105,7 @@ def _sent(export: ExportFolder) -> list[dict[str, Any]]:
     """All that was sent from this export before."""
     if not export.sent_path.is_file():
         return []
-    return list(manifests.read(export.sent_path, {"sent": list})["sent"])
+    return list(manifests.read_manifest(export.sent_path, {"sent": list})["sent"])
 
 
 def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, again: bool) -> None:
@@ -121,7 +121,7 @@ def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, ag
 
 
 def _keep(export: ExportFolder, sent: list[dict[str, Any]]) -> None:
-    manifests.write(export.sent_path, {"sent": sent, "version": __version__})
+    manifests.write_manifest(export.sent_path, {"sent": sent, "version": __version__})
 
 
 def _tell(export: ExportFolder, entry: dict[str, Any], competition: str) -> None:

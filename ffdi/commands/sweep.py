@@ -13,7 +13,7 @@ import pandas as pd
 
 from ffdi.commands.shared import engines, planning, screens
 from ffdi.commands.shared.engines import Engine, Run
-from ffdi.commands.shared.planning import Flags, Material
+from ffdi.commands.shared.planning import Flags, PreparedData
 from ffdi.config import schema
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
@@ -85,7 +85,7 @@ def run(
         engine: where trials are trained, and how many at once.
         max_time: after which to stop in good order, as '90m'.
     """
-    end = signals.end_of(max_time)
+    end = signals.parse_max_time(max_time)
     engine.check()
     base = workspace.experiment(name)
     settings = schema.load(base.config_path)
@@ -93,16 +93,16 @@ def run(
         raise ConfigError(f"--fold {fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0")
     space = Space.of(words)
     _check_comparable(space)
-    source = samplers.build(sampler, space, trials, settings.seed)
+    source = samplers.build_sampler(sampler, space, trials, settings.seed)
     files.check_writable(base.sweep_path)
-    where, _ = planning.chosen(workspace, settings, flags)
+    where, _ = planning.choose_device(workspace, settings, flags)
     _check_foreseen(workspace, base, source, flags)
-    steps = halving.rungs(settings.train.epochs, RUNGS, FACTOR)
+    steps = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
     console.title(f"sweep of {base.name} on fold {fold}: compared after {', '.join(map(str, steps))} epochs")
-    with engines.opened(engine, where, flags.device, flags.workers, None) as run:
-        material = planning.gather(workspace, base, settings, flags)
+    with engines.open_engine(engine, where, flags.device, flags.workers, None) as run:
+        material = planning.prepare_data(workspace, base, settings, flags)
         sweep = _Sweep(workspace, base, material, flags, engine, source, fold, steps)
-        with base.locked(), signals.listening(end):
+        with base.locked(), signals.handle_signals(end):
             sweep.all(run)
     _show(base, list(sweep.trials.values()), steps)
     if trials and len(sweep.trials) < trials:
@@ -121,7 +121,7 @@ class _Sweep:
 
     workspace: Workspace
     base: Experiment
-    material: Material
+    material: PreparedData
     flags: Flags
     engine: Engine
     source: Sampler
@@ -154,7 +154,7 @@ class _Sweep:
         scores = {name: trial.scores for name, trial in self.trials.items()}
         going = [trial.experiment.name for trial in self.going.values()]
         closed = self.closed and not going  # else one that is better may still be coming
-        name = halving.promoted(scores, len(self.steps), FACTOR, going=going, closed=closed)
+        name = halving.promote(scores, len(self.steps), FACTOR, going=going, closed=closed)
         return None if name is None else self.trials[name]
 
     def _begun(self) -> Trial | None:
@@ -180,9 +180,9 @@ class _Sweep:
 
         experiment, until = trial.experiment, self._until(trial)
         settings = schema.load(experiment.config_path)
-        where, weights = planning.chosen(self.workspace, settings, self.flags)
+        where, weights = planning.choose_device(self.workspace, settings, self.flags)
         trial.held.enter_context(experiment.locked())
-        plan = planning.plan(experiment, settings, self.material, where, weights)
+        plan = planning.make_plan(experiment, settings, self.material, where, weights)
         self.engine.check_company(plan)
         trial.curve = _curve(plan, experiment, self.fold)
         if len(trial.curve) < until:
@@ -218,7 +218,7 @@ class _Sweep:
         bar.say(f"{trial.experiment.name}: AUC {auc:.4f} after {self._until(trial)} of {self.steps[-1]} epochs")
         trial.scores.append(auc)
         self._tell(trial)
-        files.text(self.base.sweep_path, _csv(list(self.trials.values()), self.steps))
+        files.write_text(self.base.sweep_path, _csv(list(self.trials.values()), self.steps))
 
     def _tell(self, trial: Trial) -> None:
         """Tells the sampler, once it is known, how what it has asked for scores."""
@@ -250,10 +250,10 @@ def _check_foreseen(workspace: Workspace, base: Experiment, source: Sampler, fla
     """Refuses trials that cannot be trained before the first one is."""
     seen = set()
     for keys in source.foreseen:
-        settings = planning.variant(base, keys, "correct --set; docs/config.md has every key")
+        settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
         network = settings.model, settings.augment.window, settings.train.batch_size, settings.train.precision
         if (asked := repr(network)) not in seen:
-            planning.chosen(workspace, settings, flags)
+            planning.choose_device(workspace, settings, flags)
             seen.add(asked)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ffdi.commands.shared import engines, lists, planning, profile, scores, screens
 from ffdi.commands.shared.engines import Engine, Run
-from ffdi.commands.shared.planning import Flags, Material
+from ffdi.commands.shared.planning import Flags, PreparedData
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, files, signals
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ffdi.training.checkpointing import Resumed
     from ffdi.training.fold import Plan
     from ffdi.training.runtime.device import Device
-    from ffdi.training.tools.tensorboard import Boards
+    from ffdi.training.tools.tensorboard import Writers
 
 
 def run(
@@ -48,10 +48,10 @@ def run(
     `profiled` trains for a few steps only, and says where the time goes; `tensorboard` writes curves as they grow.
     """
     boards = _boards() if tensorboard else None
-    end = signals.end_of(max_time)
+    end = signals.parse_max_time(max_time)
     engine.check()
-    members, _ = lists.spread(workspace, names)
-    lists.make(workspace, names)
+    members, _ = lists.resolve_experiments(workspace, names)
+    lists.make_listed_experiments(workspace, names)
     flags = Flags(data, device, workers, accept)
     experiments = [workspace.experiment(name) for name in members]
     if profiled:
@@ -62,12 +62,12 @@ def run(
     for one in ready:
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
     k = math.gcd(*(one.settings.folds.k for one in ready))
-    with engines.opened(engine, ready[0].where, device, workers, k) as run:
-        materials = planning.gather_all(workspace, [(one.experiment, one.settings) for one in ready], flags)
+    with engines.open_engine(engine, ready[0].where, device, workers, k) as run:
+        materials = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in ready], flags)
         with ExitStack() as held:
             for one in ready:
                 held.enter_context(one.experiment.locked())
-            held.enter_context(signals.listening(end))
+            held.enter_context(signals.handle_signals(end))
             for one in ready if fresh else []:
                 one.experiment.discard()
             begun = [one.begun(material, engine) for one, material in zip(ready, materials, strict=True)]
@@ -76,7 +76,7 @@ def run(
     if boards is not None:
         console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
     if len(members) > 1 and all(whole):
-        console.advise(f"invoke ensemble-submit{screens.again(names, None)}")
+        console.advise(f"invoke ensemble-submit{screens.repeat_flags(names, None)}")
 
 
 class _Ready(NamedTuple):
@@ -92,10 +92,10 @@ class _Ready(NamedTuple):
     def of(cls, workspace: Workspace, experiment: Experiment, flags: Flags, folds: str | None) -> _Ready:
         settings = schema.load(experiment.config_path)
         chosen = _chosen_folds(folds, settings.folds.k)
-        return cls(experiment, settings, chosen, *planning.chosen(workspace, settings, flags))
+        return cls(experiment, settings, chosen, *planning.choose_device(workspace, settings, flags))
 
-    def begun(self, material: Material, engine: Engine) -> _Training:
-        plan = planning.plan(self.experiment, self.settings, material, self.where, self.weights)
+    def begun(self, material: PreparedData, engine: Engine) -> _Training:
+        plan = planning.make_plan(self.experiment, self.settings, material, self.where, self.weights)
         engine.check_company(plan)
         return _Training(self.experiment, plan, self.folds, self.where.precision)
 
@@ -120,14 +120,14 @@ class _Training(NamedTuple):
         return [Job(self.plan, folder, self.precision) for folder in missing]
 
 
-def _boards() -> Boards:
+def _boards() -> Writers:
     from ffdi.training.tools import tensorboard as board
 
-    board.check()
-    return board.Boards()
+    board.check_installed()
+    return board.Writers()
 
 
-def _train(trainings: Sequence[_Training], run: Run, boards: Boards | None) -> None:
+def _train(trainings: Sequence[_Training], run: Run, boards: Writers | None) -> None:
     """Trains what is missing."""
     from ffdi.engines.job import Failed
     from ffdi.training.loop import Step
@@ -195,10 +195,10 @@ def _gather(experiment: Experiment, plan: Plan) -> bool:
         numbers = ", ".join(str(folder.fold) for folder in missing)
         console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
         return False
-    parts = [predictions.read(experiment.fold(fold).oof_path) for fold in range(k)]
+    parts = [predictions.read_predictions(experiment.fold(fold).oof_path) for fold in range(k)]
     assert plan.train.target is not None
-    oof = predictions.merge(parts, plan.train.img_name, plan.fold_of, plan.train.target)
-    files.text(experiment.oof_path, oof.to_csv())
+    oof = predictions.merge_predictions(parts, plan.train.img_name, plan.fold_of, plan.train.target)
+    files.write_text(experiment.oof_path, oof.to_csv())
     scores.publish(experiment, oof, plan.train.group)
     console.written(experiment.oof_path, experiment.metrics_path)
     console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")

@@ -36,7 +36,7 @@ def run(workspace: Workspace, names: Sequence[str], *, name: str | None) -> None
 
 def _folders(workspace: Workspace, names: Sequence[str], name: str | None) -> list[Path]:
     if names:
-        names, name = lists.spread(workspace, names, name)
+        names, name = lists.resolve_experiments(workspace, names, name)
         folders = [workspace.experiment(one).folder for one in names]
         return [*folders, *([export] if (export := workspace.export(names, name).folder).is_dir() else [])]
     return [*(one.folder for one in workspace.experiments()), *workspace.exports()]

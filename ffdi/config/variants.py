@@ -10,7 +10,7 @@ from typing import Any
 
 import tomli_w
 
-from ffdi.config import schema as configs
+from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core.errors import ConfigError
 
@@ -52,7 +52,7 @@ def name(base: str, keys: Keys) -> str:
 
 def config(base: str, content: str, keys: Keys) -> Config:
     """What the config.toml of a variant says; arguments and errors as for `text`."""
-    return configs.checked(tomllib.loads(text(base, content, keys)), base)
+    return schema.checked(tomllib.loads(text(base, content, keys)), base)
 
 
 def text(base: str, content: str, keys: Keys) -> str:
@@ -76,7 +76,7 @@ def text(base: str, content: str, keys: Keys) -> str:
     for key, value in keys.items():
         _put(changed, key, value)
     said = ", ".join(f"{key} = {value!r}" for key, value in keys.items())
-    configs.checked(changed, f"{base} with {said}")
+    schema.checked(changed, f"{base} with {said}")
     return f"# {base} with {said}; written by ffdi\n\n{tomli_w.dumps(changed)}"
 
 

@@ -46,7 +46,7 @@ def as_json(**facts: object) -> str:
 
 
 @dataclass
-class Heard:
+class CapturedOutput:
     """What a verb has said, where it is not printed as it is said.
 
     Attributes:
@@ -70,17 +70,17 @@ class Heard:
 
 Announce = Callable[[Mapping[str, str]], None]
 """Prints at once what is announced, by name, where all else is kept."""
-_heard: Heard | None = None
+_heard: CapturedOutput | None = None
 """Where nothing is printed, what was to be."""
 _announce: Announce | None = None
 
 
 @contextmanager
-def listening(announce: Announce | None = None) -> Iterator[Heard]:
+def capture_output(announce: Announce | None = None) -> Iterator[CapturedOutput]:
     """Inside, nothing is printed but what is announced; what is said is kept."""
     global _heard, _announce
     before = _heard, _announce
-    _heard, _announce = Heard(), announce
+    _heard, _announce = CapturedOutput(), announce
     try:
         yield _heard
     finally:
@@ -115,7 +115,7 @@ def announce(line: str, **facts: str) -> None:
 
 def warn(what: str, problems: Sequence[str] = ()) -> None:
     """Prints what is not as it should be, with a line for each problem."""
-    lines = [names.shown(line) for line in (what, *problems)]
+    lines = [names.escape(line) for line in (what, *problems)]
     if _heard is not None:
         _heard.warnings.append("\n  ".join(lines))
     _print(f"warning: {lines[0]}")
@@ -144,11 +144,11 @@ def answers() -> bool:
 
 
 def _print(line: str, style: str = "") -> None:
-    _console().print(names.shown(line), style=style or None, soft_wrap=True)
+    _console().print(names.escape(line), style=style or None, soft_wrap=True)
 
 
 @contextmanager
-def hushed() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keeps other libraries' lines, logs and warnings from the terminal."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -181,7 +181,7 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
         sheet.add_column(_word(column), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
         sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _word(cell) for cell in row))
-    _console().print(Text(names.shown(heading), style="bold"))  # its own title is broken at the table's width
+    _console().print(Text(names.escape(heading), style="bold"))  # its own title is broken at the table's width
     _console().print(sheet)
 
 
@@ -192,7 +192,7 @@ def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:
 
 def _word(cell: object) -> str:
     """A cell as a terminal shows it; rich leaves out what has no width, such as a lone accent."""
-    shown = names.shown(str(cell))
+    shown = names.escape(str(cell))
     return shown if cell_len(shown) else ascii(shown)[1:-1]
 
 
@@ -215,7 +215,7 @@ class Bar:
 
     def at(self, done: float, label: str) -> None:
         """So much is done, and this is what is being done."""
-        self._progress.update(self._task, completed=done, description=names.shown(label))
+        self._progress.update(self._task, completed=done, description=names.escape(label))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
@@ -226,11 +226,11 @@ class Bar:
     def warn(self, line: str) -> None:
         """Prints a line above the bar that says what is not as it should be."""
         if _heard is not None:
-            _heard.warnings.append(names.shown(line))
+            _heard.warnings.append(names.escape(line))
         self._print(line)
 
     def _print(self, line: str) -> None:
-        self._progress.console.print(names.shown(line), soft_wrap=True)
+        self._progress.console.print(names.escape(line), soft_wrap=True)
 
 
 class _Speed(ProgressColumn):
@@ -263,4 +263,4 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(names.shown(label), total=total))
+        yield Bar(progress, progress.add_task(names.escape(label), total=total))

@@ -10,14 +10,14 @@ from pathlib import Path
 from ffdi.core.errors import FFDIError
 
 
-def text(rows: Iterable[Sequence[object]]) -> str:
+def format_csv(rows: Iterable[Sequence[object]]) -> str:
     """Rows as the text of a CSV, each ending in a line feed."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(rows)
     return file.getvalue()
 
 
-def rows(path: Path, kind: type[FFDIError], hint: str = "") -> Iterator[tuple[int, list[str]]]:
+def read_csv(path: Path, kind: type[FFDIError], hint: str = "") -> Iterator[tuple[int, list[str]]]:
     """Fields of a file with the number of the line that a row ends in; a byte-order mark and empty lines are fine.
 
     Args:

@@ -25,11 +25,11 @@ class FFDIError(Exception):
         super().__init__(what, self.problems, hint)
 
     def __str__(self) -> str:
-        lines = [names.shown(self.what), *(f"  {names.shown(one)}" for one in self.problems[:SHOWN_PROBLEMS])]
+        lines = [names.escape(self.what), *(f"  {names.escape(one)}" for one in self.problems[:SHOWN_PROBLEMS])]
         if len(self.problems) > SHOWN_PROBLEMS:
             lines.append(f"  ... and {len(self.problems) - SHOWN_PROBLEMS} more")
         if self.hint:
-            lines.append(f"next: {names.shown(self.hint)}")
+            lines.append(f"next: {names.escape(self.hint)}")
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -17,11 +17,11 @@ from ffdi.core.errors import ExperimentError
 BESIDE = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
 """The names that are written under before they are published; safetensors writes under ones of the second kind."""
 NEW, OLD = "new", "old"
-"""Where `together` writes, and where it moves what it replaces."""
+"""Where `publish_together` writes, and where it moves what it replaces."""
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[Path]:
+def open_atomic(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder; what was written there becomes `path` on a clean exit.
 
     On an error nothing of `path` changes and the temporary file is removed.
@@ -31,7 +31,7 @@ def writing(path: Path) -> Iterator[Path]:
     """
     beside = _beside(path)
     try:
-        with explained(path):
+        with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             create(beside)
             yield beside
@@ -44,7 +44,7 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def together(folder: Path, name: str) -> Iterator[Path]:
+def publish_together(folder: Path, name: str) -> Iterator[Path]:
     """Yields a temporary folder inside of another one; on a clean exit all that is in it takes the place of its like.
 
     On an error everything stands as it was.
@@ -58,17 +58,17 @@ def together(folder: Path, name: str) -> Iterator[Path]:
     """
     beside = _beside(folder / name)
     new, old = beside / NEW, beside / OLD
-    with explained(folder):
+    with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if links.is_link(beside):
             beside.unlink()
         beside.mkdir(0o700)
     try:
-        with explained(folder):
+        with explain_write_errors(folder):
             new.mkdir()
             old.mkdir()
         yield new
-        with explained(folder):
+        with explain_write_errors(folder):
             for path in sorted(new.rglob("*")):
                 _flush(path)
             _exchange(folder, new, old)
@@ -121,7 +121,7 @@ def create(path: Path, content: bytes = b"") -> None:
         file.write(content)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Removes what writers left that were killed, and puts back what they had moved away.
 
     Args:
@@ -130,7 +130,7 @@ def sweep(folder: Path) -> None:
     Raises:
         ExperimentError: there is a link in it; nothing was removed.
     """
-    links.check(folder)
+    links.check_path(folder)
     for path in sorted(folder.rglob("*")):
         if BESIDE.fullmatch(path.name):
             if _is_folder(path / OLD):
@@ -138,13 +138,13 @@ def sweep(folder: Path) -> None:
             remove(path)
 
 
-def sweep_beside(path: Path, names: Collection[str]) -> None:
-    """As `sweep`, for what `together` has left of some files, in a folder that may be anybody's.
+def remove_leftovers_beside(path: Path, names: Collection[str]) -> None:
+    """As `remove_leftovers`, for what `publish_together` has left of some files, in a folder that may be anybody's.
 
-    What another user owns stays, and what `together` cannot have left.
+    What another user owns stays, and what `publish_together` cannot have left.
 
     Args:
-        path: the file that `together` was given the name of; whoever calls this holds a lock for it.
+        path: the file that `publish_together` was given the name of; whoever calls this holds a lock for it.
         names: of all the files that are written together.
     """
     writers = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.tmp")
@@ -156,7 +156,7 @@ def sweep_beside(path: Path, names: Collection[str]) -> None:
 
 
 def _was_left(beside: Path, names: Collection[str]) -> bool:
-    """Whether `together` can have left this: `new` and `old`, and in them plain files of these names."""
+    """Whether `publish_together` can have left this: `new` and `old`, and in them plain files of these names."""
     rooms = (beside / NEW, beside / OLD)
 
     def fits(one: Path) -> bool:
@@ -186,7 +186,7 @@ def check_writable(path: Path) -> None:
     """
     if path.is_dir():
         raise ExperimentError(f"{path} is a folder", hint="name a file")
-    with explained(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -194,15 +194,15 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def writing_folder(folder: Path) -> Iterator[Path]:
-    """As `writing`, for a whole folder; an old one of that name is replaced at the end."""
-    with together(folder.parent, folder.name) as new, explained(folder):
+    """As `open_atomic`, for a whole folder; an old one of that name is replaced at the end."""
+    with publish_together(folder.parent, folder.name) as new, explain_write_errors(folder):
         (new / folder.name).mkdir()
         yield new / folder.name
 
 
-def text(path: Path, content: str) -> None:
+def write_text(path: Path, content: str) -> None:
     """Publishes `content` as UTF-8 with the line ends it has."""
-    with writing(path) as beside:
+    with open_atomic(path) as beside:
         beside.write_bytes(content.encode("utf-8"))
 
 
@@ -211,7 +211,7 @@ def _beside(path: Path) -> Path:
 
 
 @contextmanager
-def explained(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Says of what goes wrong inside that a path cannot be written.
 
     Raises:

@@ -16,17 +16,17 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def of_text(text: str) -> str:
+def hash_text(text: str) -> str:
     """Hex sha256 of a text in UTF-8."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def digest(content: Any) -> str:
+def hash_json(content: Any) -> str:
     """Hex sha256 of anything JSON can hold, whatever the order of its keys."""
-    return of_text(json.dumps(content, sort_keys=True, ensure_ascii=False))
+    return hash_text(json.dumps(content, sort_keys=True, ensure_ascii=False))
 
 
-def check(path: Path, expected: str, record: Path, hint: str) -> None:
+def check_hash(path: Path, expected: str, record: Path, hint: str) -> None:
     """Refuses a file that is not the one that was written down.
 
     Args:

@@ -40,7 +40,7 @@ class Bounds:
     doing: str
 
 
-def run(module: str, words: Sequence[str], bounds: Bounds) -> str:
+def run_limited(module: str, words: Sequence[str], bounds: Bounds) -> str:
     """Calls `main(*words)` of a module in a child, which ends when this process does.
 
     Args:
@@ -70,7 +70,7 @@ def run(module: str, words: Sequence[str], bounds: Bounds) -> str:
             child.kill()
         if child.returncode == 0:
             return ""
-        signals.check()  # Ctrl-C reaches the child too
+        signals.raise_if_interrupted()  # Ctrl-C reaches the child too
         said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
         return _fault(child.returncode, said.read().decode(errors="replace"), bounds)
 

@@ -47,7 +47,7 @@ def below(folder: Path, *names: str, hint: str = "") -> Path:
         ExperimentError: the folder or a part below it is a link; or a name leaves the folder.
     """
     path = folder
-    refuse(path, hint)
+    refuse_link(path, hint)
     for name in names:
         if not is_inside(name):
             raise ExperimentError(
@@ -56,7 +56,7 @@ def below(folder: Path, *names: str, hint: str = "") -> Path:
             )
         for part in PurePath(name).parts:
             path = path / part
-            refuse(path, hint)
+            refuse_link(path, hint)
     return path
 
 
@@ -74,18 +74,18 @@ def found(folder: Path) -> Iterator[Path]:
     yield from (path for path in sorted(folder.rglob("*")) if is_link(path))
 
 
-def check(folder: Path) -> None:
+def check_path(folder: Path) -> None:
     """Refuses a folder that is a link or holds one, however deep.
 
     Raises:
         ExperimentError: names the first one.
     """
-    refuse(folder)
+    refuse_link(folder)
     for path in found(folder):
-        refuse(path)
+        refuse_link(path)
 
 
-def refuse(path: Path, hint: str = "") -> None:
+def refuse_link(path: Path, hint: str = "") -> None:
     """Refuses a link.
 
     Raises:

@@ -20,14 +20,14 @@ TEXT = "text_sha256"
 DIGEST = re.compile(rf'"{TEXT}": "([0-9a-f]{{64}})"')
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
+def write_manifest(path: Path, content: dict[str, Any]) -> None:
     """Publishes a dictionary as indented JSON, with its schema version and the hash of its text in front."""
     whole = {"schema": SCHEMA, TEXT: "", **content}
     blank = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files.text(path, blank.replace(f'"{TEXT}": ""', f'"{TEXT}": "{hashes.of_text(blank)}"', 1))
+    files.write_text(path, blank.replace(f'"{TEXT}": ""', f'"{TEXT}": "{hashes.hash_text(blank)}"', 1))
 
 
-def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
+def read_manifest(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
     """Reads one of ffdi's JSON files.
 
     Args:
@@ -52,7 +52,7 @@ def read(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[s
             f"{path} was not written by this version of ffdi",
             hint="update ffdi" if newer else "make it anew: train-folds --fresh an experiment, export-onnx an export",
         )
-    if not (found := DIGEST.search(written)) or found[1] != hashes.of_text(
+    if not (found := DIGEST.search(written)) or found[1] != hashes.hash_text(
         DIGEST.sub(f'"{TEXT}": ""', written, count=1)
     ):
         raise ExperimentError(f"{path} is damaged: its text is not what its hash is of", hint=again)

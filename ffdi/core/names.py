@@ -42,7 +42,7 @@ SHORT = 100
 """Letters of a text in an error that may be of any length."""
 
 
-def fault(name: str) -> str:
+def find_fault(name: str) -> str:
     """What keeps a name out of tables, folders and flags, as the end of a sentence; empty where nothing does.
 
     Refused is what cannot stand unchanged in one line of a UTF-8 CSV and of a terminal, and what a spreadsheet would
@@ -82,13 +82,13 @@ def leaves(name: str) -> bool:
     return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
 
 
-def composed(known: Iterable[str]) -> set[str]:
+def normalize_all(known: Iterable[str]) -> set[str]:
     """The names that Unicode can write in several ways, in one of these (NFC): what `twin` looks in."""
     return {unicodedata.normalize("NFC", name) for name in known if not name.isascii()}
 
 
 def twin(name: str, known: Container[str]) -> str:
-    """What is to be said of a name that is not there, while one of `composed` names differs in its Unicode
+    """What is to be said of a name that is not there, while one of `normalize_all` names differs in its Unicode
     normalisation alone; empty where none does. They are two names: a file system may hold either.
     """
     if name.isascii() or unicodedata.normalize("NFC", name) not in known:
@@ -97,20 +97,20 @@ def twin(name: str, known: Container[str]) -> str:
     return f"; one that looks the same is, in another Unicode normalisation (this one is {form})"
 
 
-def shown(line: str) -> str:
+def escape(line: str) -> str:
     r"""A line that a terminal shows as it is: control characters and the like as escapes such as \x1b."""
     return UNFIT.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
-def quoted(name: str) -> str:
+def quote(name: str) -> str:
     """A name in an error: as it is, or with quotes and escapes where a person could not see what it is."""
     plain = name.isprintable() and name == name.strip() and name
     return str(name) if plain else repr(str(name))
 
 
-def shortened(name: str) -> str:
+def shorten(name: str) -> str:
     """The same, of a text that may be much more than a name: a stray quote can make half a file into one field."""
-    return quoted(name if len(name) <= SHORT else name[:SHORT] + "...")
+    return quote(name if len(name) <= SHORT else name[:SHORT] + "...")
 
 
 def in_json(text: str) -> str:

@@ -15,7 +15,7 @@ from ffdi import __version__
 LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "numpy", "opencv-python-headless", "onnx")
 
 
-def record(data_root: Path, command: list[str]) -> dict[str, Any]:
+def record_provenance(data_root: Path, command: list[str]) -> dict[str, Any]:
     """Where, when and with what a run was made."""
     return {
         "data_root": str(data_root.resolve()),

@@ -17,7 +17,7 @@ OUT_OF_TIME = 75
 """Exit status at the end of --max-time: 'try again' (EX_TEMPFAIL of sysexits.h)."""
 
 
-class Stopped(BaseException):
+class Interrupted(BaseException):
     """This process is to end. No Exception, so that nobody takes it for a fault.
 
     Args:
@@ -37,23 +37,23 @@ class _Wish:
     """What was asked for while somebody listened."""
 
     def __init__(self, end: float | None) -> None:
-        self.stopped: Stopped | None = None
+        self.stopped: Interrupted | None = None
         self._end = end
 
     def hear(self, number: int, _frame: FrameType | None) -> None:
         """A signal's handler: once; the next one of its kind does what it did before."""
-        self.stopped = Stopped(NAMES[number], 128 + number)
+        self.stopped = Interrupted(NAMES[number], 128 + number)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def check(self) -> None:
         """Raises what was asked for."""
         if self.stopped is None and self._end is not None and time.monotonic() >= self._end:
-            self.stopped = Stopped("--max-time is over", OUT_OF_TIME)
+            self.stopped = Interrupted("--max-time is over", OUT_OF_TIME)
         if self.stopped is not None:
             raise self.stopped
 
 
-def end_of(max_time: str | None) -> float | None:
+def parse_max_time(max_time: str | None) -> float | None:
     """When the time that was given is over, by the monotonic clock; from '90m', '8.5h' or '3600s'.
 
     Raises:
@@ -69,9 +69,10 @@ def end_of(max_time: str | None) -> float | None:
 
 
 @contextmanager
-def listening(end: float | None = None, *, interrupts: bool = True) -> Iterator[None]:
-    """Inside, signals and the end of the time only ask; whoever calls `check` is stopped. A second signal is not heard
-    here and ends the process at once.
+def handle_signals(end: float | None = None, *, interrupts: bool = True) -> Iterator[None]:
+    """Inside, a first signal or the end of the time is only noted: the next `raise_if_interrupted` raises.
+
+    A second signal ends the process at once.
 
     Args:
         end: when the time is over, by `time.monotonic`; None never.
@@ -100,9 +101,9 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 
 @contextmanager
-def deaf(*, at_first: bool = False) -> Iterator[None]:
+def block_signals(*, at_first: bool = False) -> Iterator[None]:
     """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides.
-    `at_first` SIGTERM waits too, in them and in those that they begin, each until it is `awake`."""
+    `at_first` SIGTERM waits too, in them and in those that they begin, each until it is `unblock_signals`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]) if at_first else None
     try:
@@ -113,7 +114,7 @@ def deaf(*, at_first: bool = False) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def awake() -> None:
+def unblock_signals() -> None:
     """This process hears SIGTERM from now on, also one that has waited."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
@@ -123,7 +124,7 @@ def signal_name(number: int) -> str:
     return signal.Signals(number).name
 
 
-def with_parent() -> None:
+def exit_with_parent() -> None:
     """Ends this process the moment its parent dies, whatever it does: what the parent had locked is free then, and
     nobody else may write. torch's own watch in its loader's workers looks every 5 s, and where they come from a
     forkserver, as from Python 3.14 on, it watches that one, and they stay for ever."""
@@ -136,7 +137,7 @@ def _leave_with_parent() -> None:
         os._exit(1)
 
 
-def check() -> None:
+def raise_if_interrupted() -> None:
     """To be called where a process may end and nothing is lost.
 
     Raises:

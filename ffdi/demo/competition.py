@@ -48,7 +48,7 @@ class Sample:
 def is_made(folder: Path, seed: int = 0) -> bool:
     """Whether the competition of this version and seed stands there, complete."""
     try:
-        manifest = manifests.read(folder / "manifest.json")
+        manifest = manifests.read_manifest(folder / "manifest.json")
     except ExperimentError:
         return False
     return (manifest.get("version"), manifest.get("seed")) == (VERSION, seed)
@@ -67,10 +67,10 @@ def make(folder: Path, seed: int = 0) -> None:
         for split in COUNTS:
             _write(beside, split, [one for one in samples if one.split == split])
         rows = [(one.img_name, one.split, one.family) for one in samples]
-        files.text(beside / "families.csv", csvs.text([("img_name", "split", "family"), *rows]))
+        files.write_text(beside / "families.csv", csvs.format_csv([("img_name", "split", "family"), *rows]))
         contents = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
-        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": hashes.digest(contents)}
-        manifests.write(beside / "manifest.json", manifest)
+        manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": hashes.hash_json(contents)}
+        manifests.write_manifest(beside / "manifest.json", manifest)
 
 
 def _write(root: Path, split: str, samples: list[Sample]) -> None:
@@ -79,7 +79,7 @@ def _write(root: Path, split: str, samples: list[Sample]) -> None:
     for one in samples:
         (folder / one.img_name).write_bytes(one.content)
     rows = [(one.img_name, one.target) for one in samples]
-    files.text(root / f"{split}set_label.txt", csvs.text([("img_name", "target"), *rows]))
+    files.write_text(root / f"{split}set_label.txt", csvs.format_csv([("img_name", "target"), *rows]))
 
 
 def _samples(seed: int) -> list[Sample]:

@@ -46,7 +46,7 @@ class Machine(NamedTuple):
 
 
 @contextmanager
-def joined(address: str | None) -> Iterator[None]:
+def connect(address: str | None) -> Iterator[None]:
     """Inside, this process belongs to a cluster.
 
     Args:
@@ -58,7 +58,7 @@ def joined(address: str | None) -> Iterator[None]:
     own = {"address": "local", "num_cpus": machine.cores(), "include_dashboard": False}
     try:
         _call(address)
-        with console.hushed():
+        with console.silence():
             ray.init(
                 **(own if address is None else {"address": address}), log_to_driver=False, logging_level=logging.ERROR
             )
@@ -87,7 +87,7 @@ def _call(address: str | None) -> None:
         socket.create_connection((host, int(port)), ANSWER).close()
 
 
-def machines() -> list[Machine]:
+def list_machines() -> list[Machine]:
     """Those that are there, the largest first."""
     there = [Machine.of(one) for one in ray.nodes() if one["Alive"]]
     return sorted(there, key=lambda one: (one.gpus, one.cpus), reverse=True)
@@ -95,12 +95,12 @@ def machines() -> list[Machine]:
 
 def kind() -> str:
     """What networks run on: 'gpu' where the cluster has any, else 'cpu'."""
-    return "gpu" if any(one.gpus for one in machines()) else "cpu"
+    return "gpu" if any(one.gpus for one in list_machines()) else "cpu"
 
 
-def described() -> str:
+def describe_machines() -> str:
     """What the cluster has."""
-    there = machines()
+    there = list_machines()
     cpus, gpus = sum(one.cpus for one in there), sum(one.gpus for one in there)
     return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus} CPU and {gpus} GPU"
 
@@ -148,7 +148,7 @@ class Request:
 
     def room(self) -> int:
         """How many of its kind the cluster can meet at once."""
-        there = machines()
+        there = list_machines()
         return sum(min(one.cpus // self.cpus, one.gpus // self.gpus if self.gpus else one.cpus) for one in there)
 
     def check(self) -> None:
@@ -157,7 +157,7 @@ class Request:
         Raises:
             DeviceError: says what is there, and what was asked for.
         """
-        there = machines()
+        there = list_machines()
         if not any(one.cpus >= self.cpus and one.gpus >= self.gpus for one in there):
             have = ", ".join(f"{one.cpus} CPU and {one.gpus} GPU" for one in there)
             raise DeviceError(

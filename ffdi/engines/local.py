@@ -50,12 +50,12 @@ def _at_once(ask: Ask, devices: Sequence[Sequence[Device]]) -> Hearing:
         while True:
             while free and (job := ask()) is not None:
                 given = [replace(device, precision=job.precision) for device in free[0]]
-                running.append((process.start(job, given), free.pop(0)))
+                running.append((process.start_process(job, given), free.pop(0)))
             if not running:
                 return
-            signals.check()
+            signals.raise_if_interrupted()
             heard = {pipe: one for one in running for pipe in one[0].pipes}
-            for pipe in process.speaking(heard, LOOK):
+            for pipe in process.ready_pipes(heard, LOOK):
                 training, its_devices = one = heard[pipe]
                 if one not in running or training.ended:  # which was heard just now
                     continue

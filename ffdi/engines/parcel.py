@@ -13,7 +13,7 @@ import ray
 from ffdi import __version__
 from ffdi.config.schema import Config
 from ffdi.data.images.cache import Store, rows_of
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.engines import cluster
 from ffdi.engines.job import Job
@@ -21,7 +21,7 @@ from ffdi.experiments.fold import Identity
 from ffdi.training.fold import Plan
 
 
-def bare(table: Table) -> Table:
+def detach(table: Table) -> Table:
     """A table that can travel, without what lies in files of this machine."""
     return replace(table, folder=table.folder.resolve(), stored=None)
 
@@ -37,14 +37,14 @@ class Data(NamedTuple):
 
     train: Table
     val: Table | None
-    cache: tuple[Path, Framing | None] | None
+    cache: tuple[Path, ResizePolicy | None] | None
 
     @classmethod
     def of(cls, plan: Plan) -> Data:
         """A plan's tables, and where their cache lies on this machine."""
         cached = rows_of(plan.train)
         cache = None if cached is None else (cached.store.folder, cached.store.framing)
-        return cls(bare(plan.train), None if plan.val is None else bare(plan.val), cache)
+        return cls(detach(plan.train), None if plan.val is None else detach(plan.val), cache)
 
     def attached(self) -> tuple[Table, Table | None]:
         """Both tables as this machine can read them."""

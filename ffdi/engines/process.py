@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from ffdi.core import console, machine, signals
 from ffdi.core.errors import FFDIError, TrainingError
-from ffdi.core.signals import Stopped
+from ffdi.core.signals import Interrupted
 from ffdi.engines.job import Job
 from ffdi.training import fold
 from ffdi.training.loop import Step
@@ -37,7 +37,7 @@ SERVED = sys.platform == "linux"
 """Whether processes are forked by a server; elsewhere the libraries of the system do not bear a fork."""
 
 
-class Company(NamedTuple):
+class ProcessGroup(NamedTuple):
     """The processes that train a fold together: how many there are, and the file by which they find each other."""
 
     count: int  # type: ignore[assignment]  # takes the place of tuple.count
@@ -45,7 +45,7 @@ class Company(NamedTuple):
 
     def joined(self, rank: int, device: Device) -> AbstractContextManager[None]:
         """Inside, a process is one of them."""
-        return nullcontext() if self.count == 1 else distributed.joined(rank, self.count, self.meeting, device)
+        return nullcontext() if self.count == 1 else distributed.process_group(rank, self.count, self.meeting, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +79,7 @@ class Training:
         said = self._said(pipe)
         if isinstance(said, str):  # whoever's company has died fails too: what has happened to that one is told
             others = [one for one in self.pipes if one is not pipe]
-            for other in speaking(others, GRACE) if others else []:
+            for other in ready_pipes(others, GRACE) if others else []:
                 if isinstance(found := self._said(other), BaseException):
                     said = found
         if isinstance(said, BaseException):
@@ -123,10 +123,10 @@ class Training:
 
 def train(job: Job, devices: Sequence[Device]) -> fold.Events:
     """As `fold.train`, in processes of its own, one for each device."""
-    training = start(job, devices)
+    training = start_process(job, devices)
     try:
         while not training.ended:
-            for pipe in speaking(training.pipes):
+            for pipe in ready_pipes(training.pipes):
                 if (event := training.told(pipe)) is not None:
                     yield event
     finally:
@@ -134,32 +134,32 @@ def train(job: Job, devices: Sequence[Device]) -> fold.Events:
         training.end(time.monotonic() + PATIENCE)
 
 
-def speaking(pipes: Iterable[Connection], seconds: float | None = None) -> list[Connection]:
+def ready_pipes(pipes: Iterable[Connection], seconds: float | None = None) -> list[Connection]:
     """Those pipes through which something was said, or that are closed; waits for one, at most so long."""
     return connection.wait(pipes, seconds)  # type: ignore[return-value]  # nothing but what it was given
 
 
-def begin() -> None:
+def start_process_group() -> None:
     """Begins the server, where there is none yet, which imports once what takes each process seconds; a fork of this
     one would inherit locks of threads that it does not have."""
     if SERVED:
         forkserver.set_forkserver_preload(["ffdi.engines.forkserver_preload"])
         resource_tracker.ensure_running()  # which a server has too; its beginning would let SIGTERM through
-        with _no_program(), signals.deaf(at_first=True):
+        with _no_program(), signals.block_signals(at_first=True):
             forkserver.ensure_running()
 
 
-def start(job: Job, devices: Sequence[Device]) -> Training:
+def start_process(job: Job, devices: Sequence[Device]) -> Training:
     """Begins to train a fold in processes of its own, one for each device, which end when this one does."""
-    begin()
+    start_process_group()
     context = multiprocessing.get_context("forkserver") if SERVED else multiprocessing.get_context("spawn")
     training = Training(job, {}, [], TemporaryDirectory(prefix="ffdi-"))
-    company = Company(len(devices), Path(training.place.name) / "meeting")
+    company = ProcessGroup(len(devices), Path(training.place.name) / "meeting")
     for rank, device in enumerate(devices):
         ours, theirs = context.Pipe(duplex=False)
         name, given = f"fold {job.folder.fold}, rank {rank}", (theirs, job, device, company, rank, dict(os.environ))
         training.processes[ours] = process = context.Process(target=_train, args=given, name=name)
-        with _no_program(), nullcontext() if SERVED else signals.deaf():
+        with _no_program(), nullcontext() if SERVED else signals.block_signals():
             process.start()
         training.pipes.append(ours)
         theirs.close()
@@ -178,21 +178,21 @@ def _no_program() -> Iterator[None]:
 
 
 def _train(
-    pipe: Connection, job: Job, device: Device, company: Company, rank: int, environment: Mapping[str, str]
+    pipe: Connection, job: Job, device: Device, company: ProcessGroup, rank: int, environment: Mapping[str, str]
 ) -> None:
     """All of another process."""
-    signals.with_parent()
+    signals.exit_with_parent()
     os.environ.update(environment)  # a server has that of its first process: Ray gives each task other GPUs
     told = 0.0
     try:
-        with signals.listening(interrupts=False), console.hushed(), company.joined(rank, device):
+        with signals.handle_signals(interrupts=False), console.silence(), company.joined(rank, device):
             if SERVED:
-                signals.awake()
+                signals.unblock_signals()
             for event in fold.train(job.plan, job.folder, device, job.until):
                 if rank == 0 and _worth_telling(event, told):
                     pipe.send(event)
                     told = time.monotonic()
-    except (FFDIError, Stopped) as error:
+    except (FFDIError, Interrupted) as error:
         pipe.send(error)
     except Exception as error:  # a fault of ours: its traceback is shown where a person sees it
         pipe.send(machine.explain_memory_error(error) if machine.is_memory_error(error) else traceback.format_exc())

@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi.core import console, links, signals
 from ffdi.core.errors import FFDIError, TrainingError
-from ffdi.core.signals import Stopped
+from ffdi.core.signals import Interrupted
 from ffdi.engines import process
 from ffdi.engines.cluster import Request
 from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
@@ -132,7 +132,7 @@ def run(ask: Ask, request: Request) -> Hearing:
                 tasks.append(_Task(job, begun(job)))
             if not tasks:
                 return
-            signals.check()
+            signals.raise_if_interrupted()
             for task in _speaking(tasks):
                 event = _heard(task)
                 if isinstance(event, Ended | Failed):
@@ -152,7 +152,7 @@ def _heard(task: _Task) -> fold.Event | Failed | Ended | None:
         if isinstance(event, _Going):
             task.take(event)
             return None
-        if isinstance(event, Stopped):
+        if isinstance(event, Interrupted):
             raise event
         return Failed(event) if isinstance(event, FFDIError) else event
     except StopIteration:
@@ -208,12 +208,12 @@ def _train(
     order: Order, data: Data, weights: File | None, request: Request, given: Files, wish: Any
 ) -> Iterator[object]:
     """All of a task: what happens in a fold, where it is, and at the end what it has trained."""
-    with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.hushed():
+    with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.silence():
         folder = FoldFolder(Path(place) / f"fold_{order.fold}", order.fold)
         folder.put(given)
         try:
             yield from _told(order.plan(data, weights, Path(place)), folder, order.until, request, wish)
-        except (FFDIError, Stopped) as error:
+        except (FFDIError, Interrupted) as error:
             yield error
 
 
@@ -233,8 +233,8 @@ def _told(plan: fold.Plan, folder: FoldFolder, until: int | None, request: Reque
             continue
         looked = now
         if ray.get(wish.asked.remote()):
-            with suppress(Stopped):
-                events.throw(Stopped("asked to", 0))  # which writes down where it is
+            with suppress(Interrupted):
+                events.throw(Interrupted("asked to", 0))  # which writes down where it is
             yield _Going(folder.going())
             return
         if folder.last_checkpoint() != sent:

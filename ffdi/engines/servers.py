@@ -109,10 +109,10 @@ def opened(task: Task, asked: str) -> Scorer:
         DataError: a machine has no such folder of images.
     """
     seats, said = _seats(asked), None
-    bare = replace(task, model=Path(), table=parcel.bare(task.table))
+    bare = replace(task, model=Path(), table=parcel.detach(task.table))
     given = ray.put(task.model.read_bytes()), ray.put(bare), __version__
     servers = deque(_begun(seat, given, len(task.table) // len(seats)) for seat in seats)
-    name = asked if asked == "auto" else select.named(asked)[0]
+    name = asked if asked == "auto" else select.list_devices(asked)[0]
     while servers and (said := servers[0].said(servers[0].actor.open.remote(name))) is None:
         servers.popleft()
     if said is None:
@@ -129,15 +129,16 @@ def _seats(asked: str) -> list[_Seat]:
     Raises:
         DeviceError: nowhere.
     """
-    there = cluster.machines()
-    numbered = asked != "auto" and select.RUNTIMES[select.named(asked)[0]].numbered
+    there = cluster.list_machines()
+    numbered = asked != "auto" and select.RUNTIMES[select.list_devices(asked)[0]].numbered
     if numbered or (asked == "auto" and cluster.kind() == "gpu"):
         seats = [_Seat(one, one.cpus // one.gpus, 1) for one in there if one.gpus for _ in range(one.gpus)]
     else:
         seats = [_Seat(one, one.cpus, 0) for one in there if one.cpus]
     if not seats:
         raise DeviceError(
-            f"--device {asked}: Ray's {cluster.described()} have none", hint="pass --device cpu, or add machines"
+            f"--device {asked}: Ray's {cluster.describe_machines()} have none",
+            hint="pass --device cpu, or add machines",
         )
     return seats
 
@@ -212,7 +213,7 @@ class _Actor:
             with tempfile.TemporaryDirectory(prefix="ffdi-graph-") as place:
                 path = Path(place) / "model.onnx"
                 path.write_bytes(self._model)
-                found = predict.opened(replace(self._task, model=path), asked, self._load)
+                found = predict.open_scorer(replace(self._task, model=path), asked, self._load)
         except FFDIError as error:
             return error
         self._model, self._score = b"", found.score

@@ -58,19 +58,19 @@ class Calibration:
         return self.y[0], np.array(self.x[:-1]), np.diff(slope, prepend=0)
 
     def describe(self) -> dict[str, Any]:
-        """What `read` makes it from again, as plain JSON."""
+        """What `read_calibration` makes it from again, as plain JSON."""
         said = {"temperature": ["temperature"], "isotonic": ["x", "y"]}.get(self.kind, [])
         values = {name: getattr(self, name) for name in said}
         return {"kind": self.kind, **{n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}}
 
 
-def read(record: Mapping[str, Any]) -> Calibration:
+def read_calibration(record: Mapping[str, Any]) -> Calibration:
     """A calibration from its description.
 
     Raises:
         ConfigError: it describes none.
     """
-    check(kind := str(record.get("kind")))
+    check_calibration(kind := str(record.get("kind")))
     try:
         found = Calibration(
             kind,
@@ -87,7 +87,7 @@ def read(record: Mapping[str, Any]) -> Calibration:
     return found
 
 
-def fit(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibration:
+def fit_calibration(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibration:
     """Fits a calibration; in its own sample the log loss is never above that of the scores themselves.
 
     Args:
@@ -98,7 +98,7 @@ def fit(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibration:
     Raises:
         ConfigError: there is no such kind.
     """
-    check(kind)
+    check_calibration(kind)
     found = KINDS[kind](y_pred.astype(np.float64), target)
     same = Calibration(kind)
     return found if _loss(found, y_pred, target) < _loss(same, y_pred, target) else same
@@ -162,7 +162,7 @@ def _loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> f
     return float(metrics.log_loss(metrics.count_scores(target, calibration.apply(y_pred))))
 
 
-def check(kind: str) -> None:
+def check_calibration(kind: str) -> None:
     """Refuses a kind that is not there.
 
     Raises:

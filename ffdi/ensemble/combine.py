@@ -98,7 +98,7 @@ def equal(name: str, experiments: int) -> Combination:
     return Combination(name, np.full(experiments, 1 / experiments))
 
 
-def check(name: str) -> None:
+def check_method(name: str) -> None:
     """Refuses a method that is not there.
 
     Raises:
@@ -147,7 +147,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Panel:
+class OofMatrix:
     """Out-of-fold predictions of E experiments, trained on the same folds, for the same images.
 
     Attributes:

@@ -7,7 +7,7 @@ from math import gcd
 
 import numpy as np
 
-from ffdi.ensemble.combine import Combination, Panel
+from ffdi.ensemble.combine import Combination, OofMatrix
 
 ROUNDS = 20
 """Experiments that are added after the start; a weight is then a multiple of about 1/20."""
@@ -15,7 +15,7 @@ ROUNDS = 20
 Bag = tuple[int, ...]
 
 
-def fit(panel: Panel, folds: Sequence[int]) -> Combination:
+def fit_greedy(panel: OofMatrix, folds: Sequence[int]) -> Combination:
     """Weights on probabilities by forward selection with replacement (Caruana et al., ICML 2004).
 
     The start is the best n experiments taken together, with the n that scores best. Then, `ROUNDS` times, the
@@ -36,7 +36,7 @@ def fit(panel: Panel, folds: Sequence[int]) -> Combination:
     return Combination("greedy", np.array(best) / sum(best))
 
 
-def _area(panel: Panel, folds: Sequence[int], bag: Bag) -> float:
+def _area(panel: OofMatrix, folds: Sequence[int], bag: Bag) -> float:
     common = gcd(*bag)
     areas = panel.areas(tuple(count // common for count in bag))
     return round(sum(areas[fold] for fold in folds) / len(folds), 12)  # 0.8 and 0.9 are no worse than 0.85 twice

@@ -12,9 +12,9 @@ import numpy as np
 from ffdi.config.schema import Config
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError, ExperimentError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.splits import folds
-from ffdi.data.splits.folds import Deal
+from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble import calibration, selection
 from ffdi.ensemble import combine as ensemble
 from ffdi.ensemble.calibration import Calibration
@@ -55,7 +55,7 @@ class Blend:
     members: list[Member]
     choice: Choice
     calibration: Calibration
-    deal: Deal
+    deal: FoldAssignment
     held_out: np.ndarray
 
     @classmethod
@@ -72,9 +72,9 @@ class Blend:
             config, identity = experiment.trained()
             folders = experiment.finished_folds(config.folds.k, identity)
             members += [Member(experiment, config, folder) for folder in folders]
-        method, kind = agreed([member.config for member in members])
-        ensemble.check(method)
-        calibration.check(kind)
+        method, kind = check_agreement([member.config for member in members])
+        ensemble.check_method(method)
+        calibration.check_calibration(kind)
         deal = _shared_deal(experiments)
         held_out = _out_of_fold(experiments, deal)
         choice = selection.choose(
@@ -84,7 +84,7 @@ class Blend:
             deal.group,
             forced=None if method == ensemble.AUTO else method,
         )
-        return cls(members, choice, calibration.fit(kind, choice.y_pred, deal.target), deal, held_out)
+        return cls(members, choice, calibration.fit_calibration(kind, choice.y_pred, deal.target), deal, held_out)
 
     @property
     def experiments(self) -> list[Experiment]:
@@ -115,10 +115,10 @@ class Blend:
         return self.calibration.apply(self.choice.combination.combine(logits, [1] * len(logits)))
 
     @property
-    def framing(self) -> Framing:
+    def framing(self) -> ResizePolicy:
         """How images are framed that all members are asked through; smaller members take their part of them."""
         size = max(member.config.model.size for member in self.members)
-        return Framing(size, self.members[0].config.model.resize)
+        return ResizePolicy(size, self.members[0].config.model.resize)
 
     @property
     def resizes(self) -> bool:
@@ -155,7 +155,7 @@ class Blend:
             logits: float [M, N].
         """
         members = {
-            member.label: scorecard.glance(target, predictions.sigmoid(row))
+            member.label: scorecard.score_without_intervals(target, predictions.sigmoid(row))
             for member, row in zip(self.members, logits, strict=True)
         }
         together = scorecard.score(target, self.combine(logits))
@@ -163,7 +163,7 @@ class Blend:
 
     def oof(self) -> dict[str, Any]:
         """Each experiment's pooled out-of-fold scores."""
-        return {one.name: manifests.read(one.metrics_path)["pooled"] for one in self.experiments}
+        return {one.name: manifests.read_manifest(one.metrics_path)["pooled"] for one in self.experiments}
 
     def oof_auc(self) -> dict[str, float]:
         """Each experiment's out-of-fold AUC: the mean of its folds', which offsets between them cannot lower."""
@@ -193,7 +193,7 @@ class Blend:
 
 
 def _folds(experiment: Experiment) -> list[dict[str, Any]]:
-    return list(manifests.read(experiment.metrics_path)["folds"].values())
+    return list(manifests.read_manifest(experiment.metrics_path)["folds"].values())
 
 
 def _record(member: Member, weight: float) -> dict[str, Any]:
@@ -208,7 +208,7 @@ def _record(member: Member, weight: float) -> dict[str, Any]:
     }
 
 
-def agreed(configs: Sequence[Config]) -> tuple[str, str]:
+def check_agreement(configs: Sequence[Config]) -> tuple[str, str]:
     """The method and the calibration of experiments that are combined.
 
     Raises:
@@ -230,7 +230,7 @@ def _agreed(configs: Sequence[Config], section: str, key: str, then: str) -> str
     return values.pop()
 
 
-def _shared_deal(experiments: Sequence[Experiment]) -> Deal:
+def _shared_deal(experiments: Sequence[Experiment]) -> FoldAssignment:
     """How the images of all these experiments were dealt.
 
     Raises:
@@ -238,7 +238,7 @@ def _shared_deal(experiments: Sequence[Experiment]) -> Deal:
     """
     for experiment in experiments:
         experiment.check_scored()
-    first, *others = (folds.recorded(experiment.folds_path) for experiment in experiments)
+    first, *others = (folds.read_assignment(experiment.folds_path) for experiment in experiments)
     held_out = dict(zip(first.img_name.tolist(), zip(first.fold, first.target, strict=True), strict=True))
     for experiment, deal in zip(experiments[1:], others, strict=True):
         same = dict(zip(deal.img_name.tolist(), zip(deal.fold, deal.target, strict=True), strict=True))
@@ -252,7 +252,9 @@ def _shared_deal(experiments: Sequence[Experiment]) -> Deal:
     return first
 
 
-def _out_of_fold(experiments: Sequence[Experiment], deal: Deal) -> np.ndarray:
+def _out_of_fold(experiments: Sequence[Experiment], deal: FoldAssignment) -> np.ndarray:
     """Logits float32 [E, N] in the deal's order."""
-    parts = [predictions.read(experiment.oof_path) for experiment in experiments]
-    return np.stack([predictions.merge([part], deal.img_name, deal.fold, deal.target).logit for part in parts])
+    parts = [predictions.read_predictions(experiment.oof_path) for experiment in experiments]
+    return np.stack(
+        [predictions.merge_predictions([part], deal.img_name, deal.fold, deal.target).logit for part in parts]
+    )

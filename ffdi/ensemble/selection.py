@@ -9,12 +9,12 @@ import numpy as np
 
 from ffdi.core.errors import ConfigError, ExperimentError, nearest
 from ffdi.ensemble import combine, greedy, stacking
-from ffdi.ensemble.combine import METHODS, Combination, Panel
+from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
 from ffdi.evaluation import differences
 from ffdi.evaluation.intervals import LEVEL, Interval
 
 REFERENCE = "mean"
-Fitter = Callable[[Panel, Sequence[int]], Combination]
+Fitter = Callable[[OofMatrix, Sequence[int]], Combination]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def choose(
     _refuse_broken(logits)
     experiments = np.array(sorted(range(len(logits)), key=lambda one: np.sort(logits[one]).tobytes()))
     order = _order(logits[experiments], target, fold, group)
-    panel = Panel(logits[np.ix_(experiments, order)].astype(np.float64), target[order], fold[order])
+    panel = OofMatrix(logits[np.ix_(experiments, order)].astype(np.float64), target[order], fold[order])
     y_pred = np.stack([_nested(panel, name) for name in names])
     level = 1 - (1 - LEVEL) / max(1, len(names) - 1)
     found = differences.against_first(y_pred, panel.target, panel.fold, None if group is None else group[order], level)
@@ -99,7 +99,7 @@ def choose(
     )
 
 
-def fit(name: str, panel: Panel, folds: Sequence[int]) -> Combination:
+def fit(name: str, panel: OofMatrix, folds: Sequence[int]) -> Combination:
     """A method, its weights fitted on the images of some folds."""
     if METHODS[name].fitted:
         return FITTERS[name](panel, folds)
@@ -137,7 +137,7 @@ def _back(values: np.ndarray, order: np.ndarray) -> np.ndarray:
     return values[np.argsort(order)]
 
 
-def _nested(panel: Panel, name: str) -> np.ndarray:
+def _nested(panel: OofMatrix, name: str) -> np.ndarray:
     """Scores float64 [N], each fold's by a combination that was fitted on the others."""
     y_pred = np.empty(len(panel.target))
     for number in panel.folds:
@@ -156,4 +156,4 @@ def _best(names: list[str], found: list[differences.Difference]) -> str:
     return max(passed, key=lambda pair: pair[0])[1] if passed else REFERENCE
 
 
-FITTERS: dict[str, Fitter] = {"greedy": greedy.fit, "stacking": stacking.fit}
+FITTERS: dict[str, Fitter] = {"greedy": greedy.fit_greedy, "stacking": stacking.fit_stacking}

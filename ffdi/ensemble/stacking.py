@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ffdi.ensemble.combine import Combination, Panel
+from ffdi.ensemble.combine import Combination, OofMatrix
 
 ENOUGH = 10
 """Images of the rarer class for each coefficient (Peduzzi et al. 1996); below, every experiment counts the same."""
@@ -14,7 +14,7 @@ FREE = 10.0
 """Size of the columns that stand for the folds; the larger, the less the penalty holds their coefficients back."""
 
 
-def fit(panel: Panel, folds: Sequence[int]) -> Combination:
+def fit_stacking(panel: OofMatrix, folds: Sequence[int]) -> Combination:
     """Weights on logits by logistic regression (Wolpert 1992), none negative (Breiman 1996).
 
     Each fold has an intercept of its own, which takes up the offsets between the folds' networks; the bias is their

@@ -33,7 +33,7 @@ class Verdict:
     second: np.ndarray
 
 
-def tell_apart(first: np.ndarray, second: np.ndarray, seed: int) -> Verdict:
+def validate_adversarially(first: np.ndarray, second: np.ndarray, seed: int) -> Verdict:
     """Fits a logistic regression on principal components of features, scored by cross-validation.
 
     Args:

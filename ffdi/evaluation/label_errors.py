@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def find(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+def find_label_errors(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
     """Images that networks which have not seen them count among the other class.
 
     Confident learning (Northcutt, Jiang and Chuang, JAIR 2021): an image counts among a class where its probability of

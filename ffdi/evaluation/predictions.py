@@ -23,7 +23,7 @@ def sigmoid(logits: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class OofPredictions:
     """Predictions for images with labels.
 
     Attributes:
@@ -64,7 +64,7 @@ class Ledger:
         return pd.DataFrame(columns).to_csv(index=False, float_format=FLOAT, lineterminator="\n")
 
 
-def read(path: Path) -> Ledger:
+def read_predictions(path: Path) -> OofPredictions:
     """Reads a ledger.
 
     Raises:
@@ -74,14 +74,16 @@ def read(path: Path) -> Ledger:
         types: dict[str, str | type[str]]
         types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32", "weights": str}
         frame = pd.read_csv(path, dtype=types, keep_default_na=False)  # an image may be called NA
-        return Ledger(*(frame[name].to_numpy() for name in types))
+        return OofPredictions(*(frame[name].to_numpy() for name in types))
     except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ExperimentError(
             f"{path} is no ledger of out-of-fold predictions: {str(error).strip()}", hint=ANEW
         ) from None
 
 
-def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray) -> Ledger:
+def merge_predictions(
+    parts: list[OofPredictions], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray
+) -> OofPredictions:
     """One ledger of all folds, in the order of `img_name`.
 
     Args:
@@ -100,7 +102,7 @@ def merge(parts: list[Ledger], img_name: np.ndarray, fold: np.ndarray, target: n
         raise ExperimentError(
             f"the folds' predictions do not cover the {len(img_name)} training images once each", hint=ANEW
         )
-    merged = Ledger(
+    merged = OofPredictions(
         img_name,
         *(np.concatenate([getattr(part, column) for part in parts])[place] for column in COLUMNS),
     )

@@ -20,4 +20,4 @@ def to_csv(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = True) -> 
         header: whether the names of the columns stand in the first line.
     """
     rows = [(name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)]
-    return csvs.text([COLUMNS, *rows] if header else rows)
+    return csvs.format_csv([COLUMNS, *rows] if header else rows)

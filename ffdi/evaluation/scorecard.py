@@ -11,10 +11,10 @@ from ffdi.evaluation import intervals, metrics
 from ffdi.evaluation.intervals import Interval, Units
 
 if TYPE_CHECKING:
-    from ffdi.evaluation.predictions import Ledger
+    from ffdi.evaluation.predictions import OofPredictions
 
 
-def draw_up(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
+def make_scorecard(oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions]) -> dict[str, Any]:
     """All scores of a ledger, with their intervals.
 
     Args:
@@ -43,17 +43,17 @@ def score(target: np.ndarray, y_pred: np.ndarray, group: np.ndarray | None = Non
     return {**metrics.evaluate(target, y_pred), **_given(found.intervals, found.reasons)}
 
 
-def glance(target: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
+def score_without_intervals(target: np.ndarray, y_pred: np.ndarray) -> dict[str, Any]:
     """Every metric, and the interval of the AUC alone: what a table shows."""
     return {**metrics.evaluate(target, y_pred), **_area(target, y_pred, None)}
 
 
-def _on_val(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
-    scores = {str(int(one.fold[0])): glance(one.target, one.y_pred) for one in val}
+def _on_val(oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions]) -> dict[str, Any]:
+    scores = {str(int(one.fold[0])): score_without_intervals(one.target, one.y_pred) for one in val}
     return {"folds": scores, "mean": metrics.mean(list(scores.values())), "gap": gap(oof, group, val)}
 
 
-def gap(oof: Ledger, group: np.ndarray | None, val: list[Ledger]) -> dict[str, Any]:
+def gap(oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions]) -> dict[str, Any]:
     """The mean over the folds' networks of AUC held out minus AUC on the validation split, each against itself.
 
     Its interval combines those of the held-out folds and that of the networks' mean AUC on the images that they share.
@@ -80,11 +80,11 @@ def _auc(target: np.ndarray, score: np.ndarray) -> float:
     return float(metrics.auc(metrics.count_scores(target, score)))
 
 
-def _of_fold(oof: Ledger, group: np.ndarray | None, rows: np.ndarray) -> dict[str, Any]:
+def _of_fold(oof: OofPredictions, group: np.ndarray | None, rows: np.ndarray) -> dict[str, Any]:
     return score(oof.target[rows], oof.y_pred[rows], None if group is None else group[rows])
 
 
-def _auc_of_ranks(oof: Ledger, group: np.ndarray | None) -> dict[str, Any]:
+def _auc_of_ranks(oof: OofPredictions, group: np.ndarray | None) -> dict[str, Any]:
     return {"auc": _auc(oof.target, oof.ranks), **_area(oof.target, oof.ranks, group)}
 
 

@@ -32,7 +32,7 @@ class Slice:
     interval: tuple[float, float] | None
 
 
-def by(value: np.ndarray, target: np.ndarray, score: np.ndarray, group: np.ndarray | None) -> list[Slice]:
+def slice_by(value: np.ndarray, target: np.ndarray, score: np.ndarray, group: np.ndarray | None) -> list[Slice]:
     """The parts of each value, in the order of the values; images without one ('') are passed over.
 
     Args:

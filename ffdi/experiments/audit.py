@@ -32,7 +32,7 @@ def folder(root: Path) -> Iterator[Checked]:
         ):
             continue
         try:
-            content = manifests.read(path)
+            content = manifests.read_manifest(path)
         except ExperimentError as error:
             yield Checked(path, error.what)
             continue
@@ -52,7 +52,7 @@ def _linked(path: Path) -> str:
 def _checked(record: Path, name: str, expected: str) -> Checked:
     try:
         path = links.below(record.parent, name)
-        hashes.check(path, expected, record, hint="")
+        hashes.check_hash(path, expected, record, hint="")
     except ExperimentError as error:
         return Checked(record.parent / name, error.what)
     return Checked(path, "")

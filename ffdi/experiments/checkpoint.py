@@ -46,10 +46,10 @@ class Checkpoints:
             ExperimentError: it cannot be written; those before it stand as they were.
         """
         path = links.below(self.folder, f"checkpoint-{done:09d}.safetensors")
-        with files.writing(path) as beside:
+        with files.open_atomic(path) as beside:
             save(beside)
         record_path = links.below(self.folder, f"{path.stem}.json")
-        manifests.write(record_path, {**self.owner, "sha256": hashes.sha256(path), "state": record})
+        manifests.write_manifest(record_path, {**self.owner, "sha256": hashes.sha256(path), "state": record})
         kept = {path for one in self._records()[:KEPT] for path in (one, one.with_suffix(".safetensors"))}
         self._remove_but(kept)
 
@@ -65,8 +65,8 @@ class Checkpoints:
         for path in self._records():
             tensors = links.below(self.folder, f"{path.stem}.safetensors")
             try:
-                record = manifests.read(path, {"sha256": str, "state": dict})
-                hashes.check(tensors, record["sha256"], path, hint="")
+                record = manifests.read_manifest(path, {"sha256": str, "state": dict})
+                hashes.check_hash(tensors, record["sha256"], path, hint="")
             except ExperimentError as error:
                 damaged(error.what)
                 continue

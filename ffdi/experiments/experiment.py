@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ffdi.config import schema as configs
+from ffdi.config import schema
 from ffdi.config.schema import Config, differences
 from ffdi.core import files, hashes, links, manifests
 from ffdi.core.errors import ExperimentError
@@ -109,7 +109,7 @@ class Experiment:
         """
         hint = "wait for it, or copy config.toml to a new folder under experiments/"
         with lock.hold(self.folder, f"is training {self.name}", hint):
-            files.sweep(self.folder)
+            files.remove_leftovers(self.folder)
             yield
 
     def discard(self) -> None:
@@ -129,9 +129,9 @@ class Experiment:
             provenance: where it is trained.
         """
         if not self.resolved_path.is_file():
-            files.text(self.roster_path, images)
-            manifests.write(self.resolved_path, {**asdict(identity), "folds": hashes.sha256(self.folds_path)})
-        manifests.write(self.provenance_path, provenance)
+            files.write_text(self.roster_path, images)
+            manifests.write_manifest(self.resolved_path, {**asdict(identity), "folds": hashes.sha256(self.folds_path)})
+        manifests.write_manifest(self.provenance_path, provenance)
 
     def folds_digest(self) -> str:
         """The hash of folds.csv, which is the file that the experiment was begun with.
@@ -139,8 +139,8 @@ class Experiment:
         Raises:
             ExperimentError: it is missing or was changed.
         """
-        expected: str = manifests.read(self.resolved_path, {"folds": str})["folds"]
-        hashes.check(
+        expected: str = manifests.read_manifest(self.resolved_path, {"folds": str})["folds"]
+        hashes.check_hash(
             self.folds_path,
             expected,
             self.resolved_path,
@@ -178,7 +178,7 @@ class Experiment:
         """
         if not self.resolved_path.is_file():
             raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._train())
-        config, begun = configs.load(self.config_path), self._begun()
+        config, begun = schema.load(self.config_path), self._begun()
         self.check(Identity.of(config, begun.config["model"]["weights_sha256"], begun.data))
         return config, begun
 
@@ -205,9 +205,9 @@ class Experiment:
         if not self.oof_path.is_file():
             raise ExperimentError(f"experiment {self.name} has no out-of-fold scores yet", hint=self._train())
         if self.metrics_path.is_file():
-            hashes.check(
+            hashes.check_hash(
                 self.oof_path,
-                manifests.read(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
+                manifests.read_manifest(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
                 self.metrics_path,
                 hint=f"join it anew from its finished folds: {self._train()}",
             )
@@ -227,7 +227,7 @@ class Experiment:
 
     def data_root(self) -> Path:
         """The data folder that the experiment was trained on."""
-        return Path(manifests.read(self.provenance_path)["data_root"])
+        return Path(manifests.read_manifest(self.provenance_path)["data_root"])
 
     def _changed_images(self, begun: str, differing: Callable[[str], list[str]]) -> list[str]:
         """A line for each; as far as what was written down of them still stands."""
@@ -236,7 +236,7 @@ class Experiment:
         return differing(self.roster_path.read_text(encoding="utf-8"))
 
     def _begun(self) -> Identity:
-        content = manifests.read(self.resolved_path, {"config": dict, "data": str, "folds": str})
+        content = manifests.read_manifest(self.resolved_path, {"config": dict, "data": str, "folds": str})
         return Identity(content["config"], content["data"])
 
     def _train(self) -> str:

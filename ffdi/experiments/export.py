@@ -30,7 +30,7 @@ class ExportFolder:
             ExperimentError: another process holds it; its number is named.
         """
         with lock.hold(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
-            files.sweep(self.folder)
+            files.remove_leftovers(self.folder)
             yield
 
     @contextmanager
@@ -43,7 +43,7 @@ class ExportFolder:
         Raises:
             ExperimentError: it cannot be written.
         """
-        with files.together(self.folder, name) as beside:
+        with files.publish_together(self.folder, name) as beside:
             yield ExportFolder(beside)
 
     @property

@@ -68,7 +68,7 @@ class FoldFolder:
             "symptoms": symptoms,
             "files": {path.name: hashes.sha256(path) for path in files if path.is_file()},
         }
-        manifests.write(self.manifest_path, content)
+        manifests.write_manifest(self.manifest_path, content)
 
     def finished(self, identity: Identity, folds_digest: str) -> bool:
         """Whether the fold is complete.
@@ -78,7 +78,7 @@ class FoldFolder:
         """
         if not self.manifest_path.is_file():
             return False
-        manifest = manifests.read(self.manifest_path, {"files": dict})
+        manifest = manifests.read_manifest(self.manifest_path, {"files": dict})
         if any(manifest.get(key) != value for key, value in self._owner(identity, folds_digest).items()):
             raise ExperimentError(
                 f"{self.folder} belongs to another run: its config, images or folds are not this experiment's",
@@ -86,7 +86,7 @@ class FoldFolder:
             )
         for name, expected in manifest["files"].items():
             hint = f"remove the fold and train it again: rm -r {shlex.quote(str(self.folder))}"
-            hashes.check(links.below(self.folder, name), expected, self.manifest_path, hint)
+            hashes.check_hash(links.below(self.folder, name), expected, self.manifest_path, hint)
         return True
 
     def checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
@@ -109,13 +109,13 @@ class FoldFolder:
 
     def done(self) -> dict[str, bytes]:
         """The files of a finished fold, to be put into a folder elsewhere."""
-        names = manifests.read(self.manifest_path, {"files": dict})["files"]
+        names = manifests.read_manifest(self.manifest_path, {"files": dict})["files"]
         return self._content(*(links.below(self.folder, name) for name in names), self.manifest_path)
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Publishes what `going` or `done` gave elsewhere, in its order: what names the others is the last."""
         for name, content in files.items():
-            with publish.writing(links.below(self.folder, name)) as beside:
+            with publish.open_atomic(links.below(self.folder, name)) as beside:
                 beside.write_bytes(content)
 
     def _content(self, *paths: Path) -> dict[str, bytes]:
@@ -123,15 +123,15 @@ class FoldFolder:
 
     def parameters(self) -> int:
         """How many parameters the network has."""
-        return int(manifests.read(self.manifest_path)["parameters"])
+        return int(manifests.read_manifest(self.manifest_path)["parameters"])
 
     def symptoms(self) -> list[str]:
         """Kinds of what was wrong after the last epoch."""
-        return list(manifests.read(self.manifest_path)["symptoms"])
+        return list(manifests.read_manifest(self.manifest_path)["symptoms"])
 
     def weights_sha256(self) -> str:
         """The hash of the weights, as the manifest has it."""
-        return str(manifests.read(self.manifest_path)["files"][self.weights_path.name])
+        return str(manifests.read_manifest(self.manifest_path)["files"][self.weights_path.name])
 
     def _owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
         """What everything in this folder belongs to."""
@@ -158,4 +158,4 @@ class Identity:
     @property
     def digest(self) -> str:
         """A hash of both."""
-        return hashes.digest(asdict(self))
+        return hashes.hash_json(asdict(self))

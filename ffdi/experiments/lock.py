@@ -26,7 +26,7 @@ def hold(folder: Path, what: str, hint: str) -> Iterator[None]:
         ExperimentError: another process holds it; its number is named.
     """
     lock, holder = links.below(folder, ".lock"), links.below(folder, ".lock.pid")
-    with files.explained(lock):
+    with files.explain_write_errors(lock):
         folder.mkdir(parents=True, exist_ok=True)
         file_lock = FileLock(lock)
         free = _acquired(file_lock)
@@ -34,7 +34,7 @@ def hold(folder: Path, what: str, hint: str) -> Iterator[None]:
         pid = holder.read_text(encoding="ascii") if holder.is_file() else "unknown"
         raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint)
     try:
-        with files.explained(holder):
+        with files.explain_write_errors(holder):
             files.create(holder, str(os.getpid()).encode())
         yield
     finally:

@@ -71,7 +71,7 @@ class Workspace:
         place = str(data.resolve())
         if not names.is_text(place):
             raise ConfigError(f"the data folder {place} is no UTF-8", hint="rename that folder")
-        return links.below(self.data_folder, "cache", f"{Path(place).name}-{hashes.of_text(place)[:8]}", kind)
+        return links.below(self.data_folder, "cache", f"{Path(place).name}-{hashes.hash_text(place)[:8]}", kind)
 
     def experiment(self, name: str) -> Experiment:
         """The experiment of that name under experiments/, or in the folder that `name` is a path to.
@@ -79,16 +79,16 @@ class Workspace:
         An experiment that only the project has is given to the workspace: its config.toml is copied.
 
         Raises:
-            ConfigError: there is no such experiment, or its name is refused (`names.fault`).
+            ConfigError: there is no such experiment, or its name is refused (`names.find_fault`).
             ExperimentError: it is a link, or there is one in it.
         """
         if (own := self._own(name)) is not None:
-            links.check(own.folder)
+            links.check_path(own.folder)
             return own
         if (shipped := self._shipped(name)) is not None:
             given = Experiment(links.below(self.experiments_folder, name))
-            links.check(given.folder)
-            files.text(given.config_path, shipped.config_path.read_text(encoding="utf-8"))
+            links.check_path(given.folder)
+            files.write_text(given.config_path, shipped.config_path.read_text(encoding="utf-8"))
             return given
         here = self.root / "experiments" / name
         raise ConfigError(
@@ -113,7 +113,7 @@ class Workspace:
         content = variants.text(base.name, base.config_path.read_text(encoding="utf-8"), keys)
         made = Experiment(links.below(self.experiments_folder, name))
         if not made.config_path.is_file():
-            files.text(made.config_path, content)
+            files.write_text(made.config_path, content)
         elif made.config_path.read_text(encoding="utf-8") != content:
             raise ConfigError(
                 f"{made.config_path} is not what {base.name} with these keys would be: one of the two was changed",
@@ -144,7 +144,7 @@ class Workspace:
         joined = name or "+".join(links.root(Path(experiment)).name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
-        if fault := names.fault(joined):
+        if fault := names.find_fault(joined):
             raise ConfigError(f"the name of this export {fault}: {joined}", hint="pass another one with --name")
         if len(joined.encode()) > LONGEST:
             raise ConfigError(
@@ -152,7 +152,7 @@ class Workspace:
                 hint="pass a shorter one with --name",
             )
         folder = links.below(self.exports_folder, joined)
-        links.check(folder)
+        links.check_path(folder)
         return ExportFolder(folder)
 
     @property
@@ -186,7 +186,7 @@ class Workspace:
 
 def _fit(experiment: Experiment) -> Experiment:
     """An experiment whose name can stand in tables and commands."""
-    if fault := names.fault(experiment.name):
+    if fault := names.find_fault(experiment.name):
         raise ConfigError(f"the name of the experiment {experiment.folder} {fault}", hint="rename this folder")
     return experiment
 

@@ -24,7 +24,7 @@ IMAGES = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Jury:
+class EquivalenceCheck:
     """Images with labels that no network was trained on, and what the networks said of them in fp32.
 
     Attributes:
@@ -75,7 +75,7 @@ class Jury:
         }
 
 
-def choose_jury(blend: Blend, found: Dataset, *, soup: bool = False) -> Jury:
+def choose_equivalence_check(blend: Blend, found: Dataset, *, soup: bool = False) -> EquivalenceCheck:
     """The validation images, where they have labels and all folds have scored them; else the training images, each
     judged by the networks that did not see it.
 
@@ -97,21 +97,23 @@ def choose_jury(blend: Blend, found: Dataset, *, soup: bool = False) -> Jury:
     return val or _of_held_out(blend, found)
 
 
-def _of_val(blend: Blend, found: Dataset) -> Jury | None:
+def _of_val(blend: Blend, found: Dataset) -> EquivalenceCheck | None:
     val = found.splits.get("val")
     paths = [member.folder.val_path for member in blend.members]
     if val is None or not val.both_classes or not all(path.is_file() for path in paths):
         return None
-    ledgers = [predictions.read(path) for path in paths]
+    ledgers = [predictions.read_predictions(path) for path in paths]
     rows = _places(val, ledgers[0].img_name)
     if rows is None or any(not np.array_equal(one.img_name, ledgers[0].img_name) for one in ledgers):
         return None
     some = spread_rows(len(rows), IMAGES)
     logits = np.stack([one.logit[some] for one in ledgers])
-    return Jury(val.take(rows[some]), blend.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64))
+    return EquivalenceCheck(
+        val.take(rows[some]), blend.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
+    )
 
 
-def _of_held_out(blend: Blend, found: Dataset) -> Jury:
+def _of_held_out(blend: Blend, found: Dataset) -> EquivalenceCheck:
     train = found.split("train")
     rows = _places(train, blend.deal.img_name)
     if rows is None:
@@ -127,7 +129,7 @@ def _of_held_out(blend: Blend, found: Dataset) -> Jury:
     def verdict(logits: np.ndarray) -> np.ndarray:
         return blend.combine_held_out(np.take_along_axis(logits.T, voices, axis=0))
 
-    return Jury(train.take(rows[some]), blend.combine_held_out(blend.held_out[:, some]), LOGITS, verdict)
+    return EquivalenceCheck(train.take(rows[some]), blend.combine_held_out(blend.held_out[:, some]), LOGITS, verdict)
 
 
 def spread_rows(count: int, most: int) -> np.ndarray:

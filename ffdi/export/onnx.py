@@ -87,7 +87,7 @@ def to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
         size: edge length of the images.
     """
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # of one image the batch would be taken for fixed
-    with console.hushed():
+    with console.silence():
         program = torch.onnx.export(
             graph,
             (example,),

@@ -36,7 +36,7 @@ def convert(kind: str, model: onnx.ModelProto, training: Training) -> onnx.Model
     return KINDS[kind](model, training)
 
 
-def check(name: str) -> None:
+def check_precision(name: str) -> None:
     """Refuses a precision that is not there.
 
     Raises:
@@ -51,7 +51,7 @@ def _fp32(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
 
 
 def _fp16(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
-    return halved(_copied(model), _outside(model))
+    return convert_to_fp16(_copied(model), _outside(model))
 
 
 def _int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
@@ -64,7 +64,7 @@ def _int8_and_fp32(model: onnx.ModelProto, training: Training) -> onnx.ModelProt
 
 def _quantized(model: onnx.ModelProto, training: Training, excluded: list[str]) -> onnx.ModelProto:
     """Weights per channel, activations per tensor, static: what every runtime knows (QDQ)."""
-    with tempfile.TemporaryDirectory() as folder, console.hushed():
+    with tempfile.TemporaryDirectory() as folder, console.silence():
         path = Path(folder) / "int8.onnx"
         quantize_static(
             _copied(model),
@@ -120,7 +120,7 @@ ALWAYS_FP32 = frozenset({"Resize", "Range", "TopK", "CumSum"})
 """Operators that know no fp16, or take their parameters in fp32."""
 
 
-def halved(model: onnx.ModelProto, outside: Collection[str]) -> onnx.ModelProto:
+def convert_to_fp16(model: onnx.ModelProto, outside: Collection[str]) -> onnx.ModelProto:
     """A graph in half the bits, but for some nodes; a cast stands wherever a value goes in or out.
 
     ONNX Runtime's own conversion takes a value that passes between two nodes outside through fp16, and casts a weight

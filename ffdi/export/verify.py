@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.core.errors import DataError, FFDIError, ParityError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.export import equivalence
-from ffdi.export.equivalence import Jury
+from ffdi.export.equivalence import EquivalenceCheck
 from ffdi.inference import predict, select
 from ffdi.inference.backend import Load, OpenGraph
 
@@ -36,7 +36,7 @@ class Candidate(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class VerifiedRuntime:
     """What a candidate is asked.
 
     Attributes:
@@ -48,11 +48,11 @@ class Trial:
         threads: how many cores there are.
     """
 
-    framing: Framing
+    framing: ResizePolicy
     exact: bool
     real: np.ndarray
     expected: np.ndarray
-    jury: Jury
+    jury: EquivalenceCheck
     threads: int
 
     def of(self, candidate: Candidate, name: str) -> dict[str, Any]:
@@ -76,13 +76,13 @@ class Trial:
 
     def _heard(self, graph: OpenGraph) -> np.ndarray:
         table = self.jury.table
-        parts = list(predict.scores(table, [range(len(table))], self.framing, graph, self.threads))
+        parts = list(predict.score_batches(table, [range(len(table))], self.framing, graph, self.threads))
         if faults := [fault for part in parts for fault in part.faults]:
             raise DataError("images that a graph is judged by cannot be used", problems=faults)
         return np.concatenate([part.y_pred for part in parts])
 
 
-def prove(trial: Trial, candidate: Candidate, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def verify_all(trial: VerifiedRuntime, candidate: Candidate, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What a candidate shows on each runtime; one that fails is kept with the reason, and may not serve.
 
     Raises:
@@ -101,8 +101,8 @@ def prove(trial: Trial, candidate: Candidate, names: Sequence[str]) -> dict[str,
     return records
 
 
-def prove_first(
-    trial: Trial, attempts: Sequence[Callable[[], Candidate]], names: Sequence[str]
+def verify_first(
+    trial: VerifiedRuntime, attempts: Sequence[Callable[[], Candidate]], names: Sequence[str]
 ) -> tuple[Candidate, dict[str, dict[str, Any]]]:
     """The first candidate that may be served by every runtime, and what it shows; at last the most careful one.
 
@@ -118,20 +118,20 @@ def prove_first(
     for make in hopes:
         with suppress(ParityError):  # what it says is true of a graph that nobody will see
             candidate = make()
-            records = prove(trial, candidate, names)
+            records = verify_all(trial, candidate, names)
             if all(record["limit"] is not None for record in records.values()):
                 return candidate, records
     candidate = last()
-    return candidate, prove(trial, candidate, names)
+    return candidate, verify_all(trial, candidate, names)
 
 
-def here(asked: str | None) -> list[str]:
+def find_runtimes(asked: str | None) -> list[str]:
     """The runtimes to prove: those that are asked for, else all that run here and are offered; the plain one first.
 
     Raises:
         ConfigError: there is no such runtime.
     """
     words = [word.strip() for word in asked.split(",")] if asked else []
-    names = [select.named(word)[0] for word in words]
+    names = [select.list_devices(word)[0] for word in words]
     offered = [name for name, one in select.RUNTIMES.items() if one.offered and not one.missing(0)]
     return list(dict.fromkeys([select.PLAIN, *(names or offered)]))

@@ -11,7 +11,7 @@ from ffdi.config.schema import LARGEST
 from ffdi.core import hashes, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.experiments.export import ExportFolder
 
 if TYPE_CHECKING:
@@ -102,9 +102,9 @@ def read(export: ExportFolder) -> dict[str, Any]:
     again = "invoke export-onnx" + "".join(f" --experiment {shlex.quote(one)}" for one in export.name.split("+"))
     if not export.bundle_path.is_file():
         raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
-    content = manifests.read(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
+    content = manifests.read_manifest(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
     for name, expected in content["files"].items():
-        hashes.check(links.below(export.folder, name), expected, export.bundle_path, again)
+        hashes.check_hash(links.below(export.folder, name), expected, export.bundle_path, again)
     if not _usable(export, content):
         raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
     resize = decode.RESIZES.get(str(content["input"]["framing"]), "another way")
@@ -118,9 +118,9 @@ def read(export: ExportFolder) -> dict[str, Any]:
     return content
 
 
-def framing(described: Mapping[str, Any]) -> Framing:
+def framing(described: Mapping[str, Any]) -> ResizePolicy:
     """How a graph that bundle.json describes takes images."""
-    return Framing(described["input"]["shape"][1], described["input"]["framing"])
+    return ResizePolicy(described["input"]["shape"][1], described["input"]["framing"])
 
 
 def _usable(export: ExportFolder, content: dict[str, Any]) -> bool:
@@ -181,14 +181,14 @@ class Golden:
 def write_golden(path: Path, table: Table, y_pred: np.ndarray) -> None:
     """Lists a table's scores, float32 [N], in a folder of its own, with copies of its files as they are."""
     names = [f"{number:02d}{table.path(number).suffix.lower()}" for number in range(len(table))]
-    with files.explained(path.parent):
+    with files.explain_write_errors(path.parent):
         path.parent.mkdir()
         for number, name in enumerate(names):
             shutil.copyfile(table.path(number), path.with_name(name))
-    files.text(path, score_table.to_csv(np.array(names), y_pred))
+    files.write_text(path, score_table.to_csv(np.array(names), y_pred))
 
 
-def read_golden(path: Path, framing: Framing, count: int) -> Golden:
+def read_golden(path: Path, framing: ResizePolicy, count: int) -> Golden:
     """The first `count` images of a list, framed as a graph takes them.
 
     Raises:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
@@ -21,7 +21,7 @@ MAX_PIXELS = 25_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class Judge:
+class ImageExplainer:
     """An export that is open.
 
     Attributes:
@@ -34,7 +34,7 @@ class Judge:
     name: str
     oof_auc: Mapping[str, float]
     graph: OpenGraph
-    framing: Framing
+    framing: ResizePolicy
 
     @property
     def whole(self) -> bool:
@@ -66,8 +66,8 @@ class Judge:
             check()
             return self.graph.run(batch)
 
-        found = ground(run, seen, y_pred, self.graph.batch)
-        parts = shares(found.heat) if self.whole and found.change > 0 else {}
+        found = occlude(run, seen, y_pred, self.graph.batch)
+        parts = share_heat(found.heat) if self.whole and found.change > 0 else {}
         return {
             "img_name": name,
             "y_pred": FLOAT % y_pred,
@@ -98,7 +98,7 @@ LEAST = 1e-7
 """Nearest to 0 and 1 that a y_pred counts as, in fp32."""
 
 
-class Ground(NamedTuple):
+class Occlusion(NamedTuple):
     """What a score rests on.
 
     Attributes:
@@ -110,7 +110,7 @@ class Ground(NamedTuple):
     change: float
 
 
-def ground(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Ground:
+def occlude(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Occlusion:
     """Asks a graph for one image with each of 49 windows blurred.
 
     Occlusion as in Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks" (ECCV 2014), with a blur
@@ -144,7 +144,7 @@ def ground(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Ground:
     heat = np.maximum(
         cv2.GaussianBlur(heat / seen, (0, 0), window(edge) / 4), 0
     )  # the steps between windows say nothing
-    return Ground(heat / max(float(heat.max()), LEAST), float(falls.max()))
+    return Occlusion(heat / max(float(heat.max()), LEAST), float(falls.max()))
 
 
 def window(edge: int) -> int:
@@ -152,7 +152,7 @@ def window(edge: int) -> int:
     return edge // 4
 
 
-def shares(heat: np.ndarray) -> dict[str, tuple[float, float]]:
+def share_heat(heat: np.ndarray) -> dict[str, tuple[float, float]]:
     """By part of a face that fills the image: its share of the heat, and of the area."""
     total = max(float(heat.sum()), LEAST)
     return {

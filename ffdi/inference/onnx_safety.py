@@ -67,7 +67,7 @@ MOST = 8 * 2**30
 """Bytes for pixels, at most."""
 
 
-def check(path: Path, size: int) -> None:
+def check_graph(path: Path, size: int) -> None:
     """Refuses a graph that does what no graph of ffdi's does, or takes more time or memory than its size explains.
 
     Args:
@@ -80,7 +80,7 @@ def check(path: Path, size: int) -> None:
     """
     bytes_ = path.stat().st_size
     fault = f"has {bytes_} bytes; the limit is {LARGEST}" if bytes_ >= LARGEST else ""
-    if fault := fault or limited_process.run(
+    if fault := fault or limited_process.run_limited(
         "ffdi.inference.onnx_safety", [str(path.resolve()), str(size)], bounds(bytes_, size)
     ):
         raise ExperimentError(

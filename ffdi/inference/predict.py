@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from ffdi.core.errors import DataError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.inference import select
 from ffdi.inference.backend import Load, OpenGraph
@@ -40,7 +40,9 @@ Score = Callable[[Iterable[range]], Iterator[Part]]
 """Ranges of rows -> their parts, in order; a part never reaches over the end of a range."""
 
 
-def scores(table: Table, ranges: Iterable[range], framing: Framing, graph: OpenGraph, threads: int) -> Iterator[Part]:
+def score_batches(
+    table: Table, ranges: Iterable[range], framing: ResizePolicy, graph: OpenGraph, threads: int
+) -> Iterator[Part]:
     """Scores a table's images, batch by batch, in the order of the ranges.
 
     Each thread decodes a batch and runs it, so that every core is busy with one or the other; as many threads run the
@@ -73,7 +75,7 @@ def _batches(ranges: Iterable[range], batch: int) -> Iterator[range]:
         yield from (rows[start : start + batch] for start in range(0, len(rows), batch))
 
 
-def _score(table: Table, rows: range, framing: Framing, graph: OpenGraph, turns: Semaphore) -> Part:
+def _score(table: Table, rows: range, framing: ResizePolicy, graph: OpenGraph, turns: Semaphore) -> Part:
     pixels, faults = [], {}
     for row in rows:
         try:
@@ -102,7 +104,7 @@ class Task:
 
     model: Path
     proof: Proof
-    framing: Framing
+    framing: ResizePolicy
     table: Table
 
 
@@ -122,7 +124,7 @@ class Scorer(NamedTuple):
     score: Score
 
 
-def opened(task: Task, asked: str, load: Load) -> Scorer:
+def open_scorer(task: Task, asked: str, load: Load) -> Scorer:
     """Opens the graph in this process.
 
     Args:
@@ -132,5 +134,5 @@ def opened(task: Task, asked: str, load: Load) -> Scorer:
     """
     graph = select.open_graph(task.model, asked, load, task.proof)
     threads = load.streams * load.threads
-    score = partial(scores, task.table, framing=task.framing, graph=graph, threads=threads)
+    score = partial(score_batches, task.table, framing=task.framing, graph=graph, threads=threads)
     return Scorer(graph.runtime, graph.provider, graph.why, score)

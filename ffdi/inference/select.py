@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
     fault: str
 
 
-def proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.COUNT) -> Proof:
+def make_proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.COUNT) -> Proof:
     """What an export asks of a runtime, with so many of its golden images."""
     limits = {name: record["limit"] for name, record in described["runtimes"].items()}
     return Proof(bundle.read_golden(export.golden_path, bundle.framing(described), count), limits)
@@ -70,7 +70,7 @@ def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:
     """
     if asked == "auto":
         return _fastest(model, load, proof)
-    name, index = named(asked)
+    name, index = list_devices(asked)
     if fault := _unserved(name, index, proof):
         raise DeviceError(f"--device {asked}: {fault}", hint="pass --device auto or --device cpu")
     graph = RUNTIMES[name].open(model, index, load)
@@ -78,15 +78,15 @@ def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:
     return graph
 
 
-def resumed(asked: str, begun: str | None) -> str:
+def reopen_graph(asked: str, begun: str | None) -> str:
     """What to ask for where a run was begun: the same runtime, else 'auto' could choose another and begin anew."""
     goes_on = asked == "auto" and begun in RUNTIMES and not RUNTIMES[str(begun)].missing(0)
     return str(begun) if goes_on else asked
 
 
-def examine(model: Path, asked: str, threads: int, proof: Proof) -> Iterator[Verdict]:
+def examine_graph(model: Path, asked: str, threads: int, proof: Proof) -> Iterator[Verdict]:
     """Asks every runtime, or the one that is named, for all golden scores: one by one, and all at once."""
-    for name, index in [named(asked)] if asked != "auto" else [(name, 0) for name in RUNTIMES]:
+    for name, index in [list_devices(asked)] if asked != "auto" else [(name, 0) for name in RUNTIMES]:
         fault = _unserved(name, index, proof)
         if fault:
             yield Verdict(name, "", 0, fault)
@@ -98,7 +98,7 @@ def examine(model: Path, asked: str, threads: int, proof: Proof) -> Iterator[Ver
             yield Verdict(name, "", 0, str(error))
 
 
-def named(asked: str) -> tuple[str, int]:
+def list_devices(asked: str) -> tuple[str, int]:
     """A runtime and a device's number, from 'cpu' or 'tensorrt:1'.
 
     Raises:

@@ -28,8 +28,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdi.core import names, signals
 from ffdi.core.errors import ConfigError, DataError
-from ffdi.inference.judge import MAX_PIXELS, Judge
-from ffdi.inference.worker import Check, Dropped, Full, Worker
+from ffdi.inference.judge import MAX_PIXELS, ImageExplainer
+from ffdi.inference.worker import Cancelled, Check, Full, Worker
 from ffdi.pages import template
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -111,7 +111,7 @@ class Bodies:
         self._held -= count
 
 
-def app(judge: Judge, limits: Limits, worker: Worker) -> Starlette:
+def app(judge: ImageExplainer, limits: Limits, worker: Worker) -> Starlette:
     """What answers: GET / (the page), POST /score and POST /look, each with one encoded image as its body.
 
     Both take `?img_name=`, which errors name. /score gives {"img_name", "y_pred"}; /look also pictures and what the
@@ -127,8 +127,8 @@ def app(judge: Judge, limits: Limits, worker: Worker) -> Starlette:
 
     async def answer(ask: Callable[[bytes, str, Check], dict[str, Any]], request: Request) -> Response:
         name = request.query_params.get("img_name", "the image")
-        if fault := names.fault(name):
-            return _refused(f"the image name {names.quoted(name)} {fault}", 400)
+        if fault := names.find_fault(name):
+            return _refused(f"the image name {names.quote(name)} {fault}", 400)
         content = bytearray()
         try:
             if worker.is_full:
@@ -141,7 +141,7 @@ def app(judge: Judge, limits: Limits, worker: Worker) -> Starlette:
             return refused.response
         except Full:
             return Refused("the server has too many images waiting; try again", 503, again=True).response
-        except (ClientDisconnect, Dropped):
+        except (ClientDisconnect, Cancelled):
             return _refused("the client has gone away, or the server has ended", 503)
         finally:
             bodies.release(len(content))
@@ -185,7 +185,7 @@ def listening(host: str, port: int) -> socket.socket:
     return found
 
 
-def serve(judge: Judge, limits: Limits, found: socket.socket) -> None:
+def serve(judge: ImageExplainer, limits: Limits, found: socket.socket) -> None:
     """Answers until Ctrl-C or SIGTERM. What is waiting then is dropped, and so is what is being worked on: the image's
     next part is not begun."""
     worker = Worker(WAITING)
@@ -294,7 +294,7 @@ async def _done(worker: Worker, work: Callable[[Check], dict[str, Any]], request
     try:
         await asyncio.wait([result, gone], return_when=asyncio.FIRST_COMPLETED)
         if not result.done():
-            raise Dropped
+            raise Cancelled
         if result.cancelled():
             raise Refused("the server is busy: the image's turn has not come; try again", 503, again=True)
         found: dict[str, Any] = result.result()

@@ -44,7 +44,7 @@ class Shards:
 
     def begin(self, runtime: str) -> None:
         """Writes down which runtime the shards are scored by."""
-        files.text(links.below(self.folder, RUNTIME), runtime)
+        files.write_text(links.below(self.folder, RUNTIME), runtime)
 
     def score(self, score: Score) -> Iterator[Part]:
         """Scores what is missing, and publishes each shard as soon as it is whole.
@@ -69,10 +69,10 @@ class Shards:
     def join(self, output: Path) -> np.ndarray:
         """Makes the CSV of all shards, and gives y_pred, float32 [N]."""
         y_pred = []
-        with files.writing(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-            file.write(csvs.text([score_table.COLUMNS]))
+        with files.open_atomic(output) as beside, beside.open("w", encoding="utf-8", newline="") as file:
+            file.write(csvs.format_csv([score_table.COLUMNS]))
             for path in self._paths.values():
-                text = manifests.read(path)["csv"]
+                text = manifests.read_manifest(path)["csv"]
                 file.write(text)
                 y_pred += [float(score) for _, score in csv.reader(io.StringIO(text, newline=""))]
         return np.array(y_pred, np.float32)
@@ -88,7 +88,7 @@ class Shards:
             rows = range(start, min(start + ROWS, len(self.table)))
             path = self._paths[rows] = self._path(rows)
             try:
-                self._kept.append(Part(rows, np.empty(0, np.float32), manifests.read(path)["faults"]))
+                self._kept.append(Part(rows, np.empty(0, np.float32), manifests.read_manifest(path)["faults"]))
             except ExperimentError:  # missing, or damaged: it is scored again
                 yield rows
 
@@ -104,7 +104,9 @@ class Shards:
         if broken.any():
             y_pred[broken] = self.substitute
         content = score_table.to_csv(self.table.img_name[rows.start : rows.stop], y_pred, header=False)
-        manifests.write(self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]})
+        manifests.write_manifest(
+            self._paths[rows], {"csv": content, "faults": [one for part in parts for one in part.faults]}
+        )
 
     def _path(self, rows: range) -> Path:
         """A shard's file; its name holds what its scores depend on: names, sizes and times of the images, the key."""
@@ -124,7 +126,7 @@ def parts_of(output: Path) -> Path:
     return links.below(output.parent, f"{output.name}.parts")
 
 
-def begun(output: Path) -> str | None:
+def begin_shards(output: Path) -> str | None:
     """The runtime of a run that was begun and not ended; None where there is none."""
     path = links.below(parts_of(output), RUNTIME)
     return path.read_text(encoding="utf-8") if path.is_file() else None

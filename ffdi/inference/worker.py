@@ -19,7 +19,7 @@ LEAVING = 0.2
 """Seconds that the piece which is being done has at the end."""
 
 
-class Dropped(Exception):
+class Cancelled(Exception):
     """Nobody waits for this piece of work."""
 
 
@@ -44,7 +44,7 @@ class Job:
     def check(self) -> None:
         """As `Check`."""
         if self.dropped.is_set():
-            raise Dropped
+            raise Cancelled
 
 
 class Worker:

@@ -17,11 +17,11 @@ from torch import nn
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import files
 from ffdi.core.errors import ConfigError, ExperimentError
-from ffdi.data.images import decode as images_of
+from ffdi.data.images import decode
 from ffdi.ensemble.group import Member
-from ffdi.models import noise_residual as residuals
+from ffdi.models import noise_residual
 from ffdi.models import weights as starting
-from ffdi.models.noise_residual import Residual
+from ffdi.models.noise_residual import NoiseResidual
 
 if TYPE_CHECKING:
     from ffdi.models.weights import Backbone
@@ -43,7 +43,7 @@ class Detector(nn.Module):
         backbone: Backbone,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        residual: Residual | None = None,
+        residual: NoiseResidual | None = None,
     ) -> None:
         super().__init__()
         self.backbone, self.residual = backbone, residual
@@ -82,7 +82,7 @@ class Scorer(nn.Module):
         return self.detector(seen).reshape(len(views), -1).mean(0)
 
 
-class Cropped(nn.Module):
+class CenterCropInput(nn.Module):
     """A network asked through larger images: uint8 [B, L, L, 3], of which it sees the middle -> logit [B]."""
 
     def __init__(self, network: nn.Module, large: int, small: int) -> None:
@@ -96,7 +96,7 @@ class Cropped(nn.Module):
         return self.network(images[:, self.start : self.end, self.start : self.end])
 
 
-class Shrunk(nn.Module):
+class ResizeInput(nn.Module):
     """A network asked through larger images: uint8 [B, L, L, 3], shrunk by area to its own size -> logit [B].
 
     Two products of matrices, which every runtime multiplies alike; operators that resize differ between them.
@@ -107,7 +107,7 @@ class Shrunk(nn.Module):
     def __init__(self, network: nn.Module, large: int, small: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("area", torch.from_numpy(images_of.area(large, small)), persistent=False)
+        self.register_buffer("area", torch.from_numpy(decode.area(large, small)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 [B, L, L, 3] -> logit float32 [B]; the network is given float32 in grey levels."""
@@ -120,18 +120,18 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
 
     Args:
         config: which backbone.
-        weights: the file that `weights.find` gave; None starts from random weights, which the caller seeds.
+        weights: the file that `weights.find_weights` gave; None starts from random weights, which the caller seeds.
 
     Raises:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
     starting.check_name(config.backbone)
-    residual = None if config.residual == "none" else residuals.build(config.residual)
+    residual = None if config.residual == "none" else noise_residual.build(config.residual)
     options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
     if weights is None:
-        backbone = starting.create(config.backbone, **options)
+        backbone = starting.create_backbone(config.backbone, **options)
     else:
-        backbone = starting.load(config.backbone, weights, options)
+        backbone = starting.load_weights(config.backbone, weights, options)
     _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
@@ -174,7 +174,7 @@ def is_depthwise(network: nn.Module) -> bool:
     return any(one.groups == one.in_channels > 1 for one in convolutions)
 
 
-def start(config: Config, weights: Path | None) -> Detector:
+def build_initialized(config: Config, weights: Path | None) -> Detector:
     """A Detector that nothing was trained in, in evaluation mode; the same for the same seed."""
     torch.manual_seed(config.seed)
     return build(config.model, weights).eval()
@@ -192,7 +192,7 @@ def _reset_head(backbone: Backbone) -> None:
 def save(detector: Detector, path: Path) -> None:
     """Publishes the weights as safetensors."""
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
-    with files.writing(path) as beside:
+    with files.open_atomic(path) as beside:
         starting.save_tensors(weights, beside)
 
 
@@ -215,15 +215,15 @@ def load(config: ModelConfig, path: Path) -> Detector:
 
 def scorer(member: Member, size: int) -> nn.Module:
     """A blend's member as it is asked for scores: uint8 [B, size, size, 3] -> logit [B]; on the CPU, for evaluation."""
-    return asked(load(member.config.model, member.folder.weights_path), member.config, size)
+    return for_inference(load(member.config.model, member.folder.weights_path), member.config, size)
 
 
-def asked(detector: Detector, config: Config, size: int) -> nn.Module:
+def for_inference(detector: Detector, config: Config, size: int) -> nn.Module:
     """A Detector behind what stands between it and images of that size: another size, test-time augmentation."""
     scorer = Scorer(detector, config.predict.tta)
     if size == config.model.size:
         return scorer.eval()
-    through = Cropped if config.model.resize == "crop" else Shrunk
+    through = CenterCropInput if config.model.resize == "crop" else ResizeInput
     return through(scorer, size, config.model.size).eval()
 
 
@@ -236,7 +236,7 @@ def _cropped(images: torch.Tensor) -> list[torch.Tensor]:
     size = images.shape[1]
     window = round(size * WINDOW)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-    enlarging = torch.from_numpy(images_of.enlarging(window, size)).to(pixels.device)
+    enlarging = torch.from_numpy(decode.enlarging(window, size)).to(pixels.device)
     first, last = slice(0, window), slice(size - window, size)
     corners = [pixels[:, :, rows, columns] for rows in (first, last) for columns in (first, last)]
     enlarged = [(enlarging @ corner @ enlarging.T).permute(0, 2, 3, 1) for corner in corners]

@@ -22,7 +22,7 @@ _SQUARE_5 = (
 _LAPLACE = torch.tensor([[0, -1, 0], [-1, 4, -1], [0, -1, 0]]) / 4
 
 
-class Residual(nn.Module):
+class NoiseResidual(nn.Module):
     """Pixels in grey levels, float32 [B, 3, S, S] -> residuals float32 [B, 3, S, S] of about [-1, 1].
 
     Exact in float32 whatever is trained in: seven bits do not hold the difference of two bright pixels.
@@ -48,12 +48,12 @@ class Residual(nn.Module):
         return functional.conv2d(padded, self.kernels, groups=self.groups).clamp(-self.clip, self.clip) / self.clip
 
 
-def build(name: str) -> Residual:
+def build(name: str) -> NoiseResidual:
     """The residual of that name."""
     return RESIDUALS[name]()
 
 
-def check(config: ModelConfig) -> None:
+def check_noise_residual(config: ModelConfig) -> None:
     """Refuses a residual that is not there.
 
     Raises:
@@ -67,15 +67,15 @@ def check(config: ModelConfig) -> None:
         )
 
 
-def _srm() -> Residual:
+def _srm() -> NoiseResidual:
     """Three of the filters of the spatial rich model (Fridrich and Kodovsky, 2012), on the mean of the channels."""
     kernels = torch.stack([_SECOND, _SQUARE_3, _SQUARE_5])[:, None].expand(3, 3, 5, 5) / 3
-    return Residual(kernels.contiguous(), 1, SRM_CLIP)
+    return NoiseResidual(kernels.contiguous(), 1, SRM_CLIP)
 
 
-def _highpass() -> Residual:
+def _highpass() -> NoiseResidual:
     """Each channel against its neighbours (Laplace)."""
-    return Residual(_LAPLACE.expand(3, 1, 3, 3).contiguous(), 3, HIGHPASS_CLIP)
+    return NoiseResidual(_LAPLACE.expand(3, 1, 3, 3).contiguous(), 3, HIGHPASS_CLIP)
 
 
 RESIDUALS = {"srm": _srm, "highpass": _highpass}

@@ -22,14 +22,16 @@ WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Under which a training script may have put the weights; averaged ones first, as timm does."""
 
 
-def convert(weights: Path, converted: Path) -> str:
+def convert_to_safetensors(weights: Path, converted: Path) -> str:
     """Writes the tensors of a .pth as safetensors.
 
     Returns:
         What is wrong with the file; empty where nothing is.
     """
     bounds = Bounds(SECONDS, GROWTH + 4 * weights.stat().st_size, "to be read")
-    return limited_process.run("ffdi.models.unpickle", [str(weights.resolve()), str(converted.resolve())], bounds)
+    return limited_process.run_limited(
+        "ffdi.models.unpickle", [str(weights.resolve()), str(converted.resolve())], bounds
+    )
 
 
 def main(weights: str, converted: str) -> None:

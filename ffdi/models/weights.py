@@ -46,7 +46,7 @@ EMPTY = "there is no tensor in it"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
-def find(config: ModelConfig, root: Path) -> Path | None:
+def find_weights(config: ModelConfig, root: Path) -> Path | None:
     """The local file with the backbone's starting weights, fetched from timm's hub where it must be.
 
     Args:
@@ -69,12 +69,12 @@ def find(config: ModelConfig, root: Path) -> Path | None:
     return path
 
 
-def create(backbone: str, **options: Any) -> Backbone:
+def create_backbone(backbone: str, **options: Any) -> Backbone:
     """timm's network of that name."""
     return cast("Backbone", timm.create_model(backbone, **options))
 
 
-def load(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
+def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
     """timm's network with the weights of a file.
 
     Args:
@@ -91,9 +91,11 @@ def load(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            drawn = create(backbone, **options)
+            drawn = create_backbone(backbone, **options)
             torch.manual_seed(0)
-            loaded = create(backbone, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, **options)
+            loaded = create_backbone(
+                backbone, pretrained=True, pretrained_cfg_overlay={"file": str(weights)}, **options
+            )
     except (RuntimeError, KeyError) as error:
         raise _misfit(given, backbone, first_line(error)) from None
     if left := list(_left_as_drawn(drawn, loaded)):
@@ -168,7 +170,7 @@ def _converted(weights: Path, _changed: int) -> tuple[Path, str]:
     folder = tempfile.TemporaryDirectory(prefix="ffdi-")
     atexit.register(folder.cleanup)
     converted = Path(folder.name) / "weights.safetensors"
-    return converted, unpickle.convert(weights, converted) or _unreadable(converted)
+    return converted, unpickle.convert_to_safetensors(weights, converted) or _unreadable(converted)
 
 
 def _misfit(weights: Path, backbone: str, reason: str) -> ConfigError:

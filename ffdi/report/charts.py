@@ -188,5 +188,5 @@ def plot_learning_rates(path: Path, lr: Sequence[float], loss: Sequence[float], 
     axes.annotate(f" train.lr = {chosen:g}", (chosen, max(loss)), color=ACCENT, va="top")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss (smoothed)")
     axes.spines[["top", "right"]].set_visible(False)
-    with files.writing(path) as beside:
+    with files.open_atomic(path) as beside:
         figure.savefig(beside, format="png", dpi=120)

@@ -65,7 +65,7 @@ def pick(target: np.ndarray, y_pred: np.ndarray) -> dict[int, list[str]]:
     rows = {
         "error": _first(-error, error > 0.5),
         "uncertain": _first(np.abs(y_pred - 0.5), np.full(len(target), True)),
-        "suspect": _first(-error, label_errors.find(target, y_pred)),
+        "suspect": _first(-error, label_errors.find_label_errors(target, y_pred)),
     }
     picked: dict[int, list[str]] = {}
     for kind in KINDS:

@@ -15,7 +15,7 @@ from ffdi.config.schema import differences
 from ffdi.core import console, manifests
 from ffdi.ensemble.group import Blend
 from ffdi.evaluation import scorecard
-from ffdi.evaluation.predictions import Ledger, sigmoid
+from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
 from ffdi.report.charts import Scored
@@ -48,7 +48,7 @@ def scores(blend: Blend) -> Section:
     """Every metric of every experiment and its folds, with intervals."""
     rows = []
     for one in blend.experiments:
-        found = manifests.read(one.metrics_path)
+        found = manifests.read_manifest(one.metrics_path)
         rows.append(_scores(one.name, found["pooled"]))
         rows += [_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
@@ -56,9 +56,9 @@ def scores(blend: Blend) -> Section:
     if len(blend.experiments) > 1:
         together = scorecard.score(blend.deal.target, blend.choice.y_pred, blend.deal.group)
         rows.append(_scores(f"{TOGETHER}, by {blend.method}, nested", together))
-    rule = manifests.read(blend.experiments[0].metrics_path)["interval_rule"]
+    rule = manifests.read_manifest(blend.experiments[0].metrics_path)["interval_rule"]
     lines = ["Every training image by the network that has not seen it.", f"95 % intervals: {rule}."]
-    lines += _without(manifests.read(blend.experiments[0].metrics_path)["pooled"])
+    lines += _without(manifests.read_manifest(blend.experiments[0].metrics_path)["pooled"])
     return Section("Scores", lines, sheets=[Sheet("Out-of-fold scores", ["", *METRICS.values()], rows)])
 
 
@@ -85,7 +85,7 @@ def separation(scored: Scored, val: Scored) -> Section:
     return Section("Real against fake", charts=drawn)
 
 
-def agreement(blend: Blend, val: Mapping[str, list[Ledger]]) -> Section:
+def agreement(blend: Blend, val: Mapping[str, list[OofPredictions]]) -> Section:
     """Rank correlations: of experiments out of fold, and of each one's folds on the validation split."""
     sheets = []
     if len(blend.experiments) > 1:
@@ -105,9 +105,9 @@ def kinds(experiments: Sequence[Experiment]) -> Section:
     sheets, lacking = [], []
     for one in experiments:
         if one.shift_path.is_file():
-            sheets.append(_parts(one.name, manifests.read(one.shift_path)["slices"]))
+            sheets.append(_parts(one.name, manifests.read_manifest(one.shift_path)["slices"]))
         if one.stress_path.is_file():
-            sheets.append(_stress(one.name, manifests.read(one.stress_path)))
+            sheets.append(_stress(one.name, manifests.read_manifest(one.stress_path)))
         flags = [flag for flag, path in (("shift", one.shift_path), ("stress", one.stress_path)) if not path.is_file()]
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
@@ -122,7 +122,7 @@ def findings(experiment: Experiment) -> Section:
     if not experiment.doctor_path.is_file():
         look = f"Not looked at: invoke doctor --experiment {shlex.quote(experiment.name)}, then this report again."
         return Section("Data", [look])
-    found = manifests.read(experiment.doctor_path)
+    found = manifests.read_manifest(experiment.doctor_path)
     lines = [f"{fault['what']}: {'; '.join(fault['where'][:3])}" for fault in found["faults"]]
     copies = found["duplicates"]
     lines.append(f"Copies of a picture: {copies['exact']} exact, {copies['near']} near, {copies['images']} images.")
@@ -146,7 +146,7 @@ def origin(experiments: Sequence[Experiment]) -> Section:
     lines = [f"Against {experiments[0].name}: {line}" for line in dict.fromkeys(keys)]
     rows = []
     for one in experiments:
-        record = manifests.read(one.provenance_path)
+        record = manifests.read_manifest(one.provenance_path)
         libraries = ", ".join(f"{name} {version}" for name, version in record["libraries"].items())
         rows += [
             [one.name, f"ffdi {record['version']}, Python {record['python']}, {record['platform']}"],
@@ -154,7 +154,7 @@ def origin(experiments: Sequence[Experiment]) -> Section:
             ["commit", record["commit"] or "none"],
             ["data", f"{record['data_root']}, roster {one.data()}"],
             ["folds.csv", one.folds_digest()],
-            ["oof.csv", manifests.read(one.metrics_path)["oof_sha256"]],
+            ["oof.csv", manifests.read_manifest(one.metrics_path)["oof_sha256"]],
         ]
     return Section("Origin", lines, sheets=[Sheet("Where and on what it was trained", ["", ""], rows)])
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 
 
-def rungs(epochs: int, count: int, factor: int) -> list[int]:
+def list_rungs(epochs: int, count: int, factor: int) -> list[int]:
     """After how many epochs trials are compared, the last time after all of them.
 
     Args:
@@ -17,7 +17,7 @@ def rungs(epochs: int, count: int, factor: int) -> list[int]:
     return sorted({max(1, math.ceil(epochs / factor**turn)) for turn in range(count)})
 
 
-def promoted(
+def promote(
     scores: Mapping[str, Sequence[float]], rungs: int, factor: int, *, going: Collection[str] = (), closed: bool
 ) -> str | None:
     """The trial that has earned to be trained on; None where a new one is to be begun, or nothing is left to do.

@@ -31,7 +31,7 @@ class Sampler(Protocol):
         """A trial's score; higher is better."""
 
 
-def build(name: str, space: Space, trials: int | None, seed: int) -> Sampler:
+def build_sampler(name: str, space: Space, trials: int | None, seed: int) -> Sampler:
     """The sampler of that name.
 
     Args:

@@ -48,7 +48,7 @@ def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
     Raises:
         SubmissionError: it cannot be read, has no column img_name, or has rows that are refused, all of them at once.
     """
-    rows = csvs.rows(path, SubmissionError, OF_TEMPLATE)
+    rows = csvs.read_csv(path, SubmissionError, OF_TEMPLATE)
     header = [field.strip(names.BLANKS) for field in next(rows, (1, []))[1]]
     if NAME not in header:
         raise SubmissionError(
@@ -58,8 +58,8 @@ def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
     for line, fields in rows:
         name = fields[column] if column < len(fields) else ""
         name = name if name in known else name.strip(names.BLANKS)
-        if fault := names.fault(name) if name else "is empty":
-            problems.append(f"{path.name} line {line}: the image name {names.quoted(name)} {fault}")
+        if fault := names.find_fault(name) if name else "is empty":
+            problems.append(f"{path.name} line {line}: the image name {names.quote(name)} {fault}")
         found.append(name)
     if problems:
         raise SubmissionError(f"bad rows in the template {path}: {len(problems)}", problems=problems, hint=OF_TEMPLATE)

@@ -70,11 +70,11 @@ def check(competition: str, message: str) -> None:
     """
     if not COMPETITION.fullmatch(competition):
         raise ConfigError(
-            f"--competition {names.quoted(competition)}: Kaggle has none of that name",
+            f"--competition {names.quote(competition)}: Kaggle has none of that name",
             hint="pass --competition, as in its address on Kaggle",
         )
     if names.UNFIT.search(message):
-        raise ConfigError(f"--message {names.quoted(message)} {names.fault(message)}", hint="pass one line of text")
+        raise ConfigError(f"--message {names.quote(message)} {names.find_fault(message)}", hint="pass one line of text")
 
 
 def submit(competition: str, path: Path, message: str, wait: int) -> Answer:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ffdi.core import names
 from ffdi.core.errors import SubmissionError
-from ffdi.core.names import shortened
+from ffdi.core.names import shorten
 from ffdi.evaluation.score_table import FLOAT
 
 OF_NAMES = "nothing was written; check the list of test images and the template under the data folder"
@@ -59,23 +59,23 @@ def _names(expected: list[str], scored: list[str]) -> list[str]:
     missing, extra = (
         [name for name in these if name not in those] for these, those in ((wanted, given), (given, wanted))
     )
-    twins = names.composed(extra)
+    twins = names.normalize_all(extra)
     return (
         ([] if expected else ["no image is wanted: the template is empty"])
-        + [f"{shortened(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
-        + [f"{shortened(name)} is scored {count} times" for name, count in given.items() if count > 1]
-        + [f"{shortened(name)} is missing{names.twin(name, twins)}" for name in missing]
-        + [f"{shortened(name)} is not wanted" for name in extra]
-        + [f"{shortened(name)} {fault}" for name in wanted if (fault := names.fault(name))]
+        + [f"{shorten(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
+        + [f"{shorten(name)} is scored {count} times" for name, count in given.items() if count > 1]
+        + [f"{shorten(name)} is missing{names.twin(name, twins)}" for name in missing]
+        + [f"{shorten(name)} is not wanted" for name in extra]
+        + [f"{shorten(name)} {fault}" for name in wanted if (fault := names.find_fault(name))]
     )
 
 
 def _scores(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
     finite = np.isfinite(y_pred)
     outside = finite & ((y_pred < 0) | (y_pred > 1))
-    problems = [f"{shortened(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
+    problems = [f"{shorten(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
     problems += [
-        f"{shortened(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
+        f"{shorten(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
     ]
     written = set(as_written(y_pred))  # what differs less is the same in the file
     if not problems and len(y_pred) > 1 and len(written) == 1:
@@ -117,10 +117,10 @@ def check_text(content: str, expected: list[str], img_name: np.ndarray, y_pred: 
     rows, problems = _rows(content.removeprefix("\ufeff"))
     header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
     if tuple(header) != HEADER:
-        problems.append((1, f"the header is {shortened(','.join(header))}, not {','.join(HEADER)}"))
+        problems.append((1, f"the header is {shorten(','.join(header))}, not {','.join(HEADER)}"))
     problems += _row_faults(rows, written)
     named = {fields[0] for _, fields in rows}
-    missing = [f"{shortened(name)} is missing" for name in expected if name not in named]
+    missing = [f"{shorten(name)} is missing" for name in expected if name not in named]
     problems += [] if problems or missing else _misplaced(rows, expected)
     if problems or missing:
         lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
@@ -161,7 +161,7 @@ def _row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
     faults: Faults = []
     first_line: dict[str, int] = {}
     for line, (name, *scores) in rows:
-        shown = shortened(name)
+        shown = shorten(name)
         if name not in written:
             faults.append((line, f"{shown} is not wanted"))
         elif name in first_line:
@@ -170,15 +170,15 @@ def _row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
         if len(scores) != 1:
             faults.append((line, f"{shown} has {len(scores) + 1} fields, not 2"))
         elif not NUMBER.fullmatch(scores[0]):
-            faults.append((line, f"{shown} has the score {shortened(scores[0])}, which is no number"))
+            faults.append((line, f"{shown} has the score {shorten(scores[0])}, which is no number"))
         elif name in written and float(scores[0]) != float(written[name]):
-            faults.append((line, f"{shown} has the score {shortened(scores[0])}, not {written[name]}"))
+            faults.append((line, f"{shown} has the score {shorten(scores[0])}, not {written[name]}"))
     return faults
 
 
 def _misplaced(rows: Lines, expected: list[str]) -> Faults:
     return [
-        (line, f"{shortened(name)} stands where {shortened(wanted)} is wanted")
+        (line, f"{shorten(name)} stands where {shorten(wanted)} is wanted")
         for (line, (name, *_)), wanted in zip(rows, expected, strict=True)
         if name != wanted
     ]

@@ -15,7 +15,7 @@ LONGEST = 4
 """Times the shorter side: faces are worked on in squares, and that of a strip would not fit into memory."""
 
 
-def check(kinds: Collection[str]) -> None:
+def check_methods(kinds: Collection[str]) -> None:
     """Refuses kinds that are not there.
 
     Raises:
@@ -28,7 +28,7 @@ def check(kinds: Collection[str]) -> None:
             )
 
 
-def make(
+def make_fake(
     kinds: Sequence[str],
     real: np.ndarray,
     partner: np.ndarray,
@@ -71,7 +71,7 @@ def _in_the_middle(
         slice((length - min(length, edge)) // 2, (length + min(length, edge)) // 2) for length in real.shape[:2]
     )
     fake = real.copy()
-    fake[rows, columns] = make(kinds, real[rows, columns], partner, rng)
+    fake[rows, columns] = make_fake(kinds, real[rows, columns], partner, rng)
     return fake
 
 

@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 
 from ffdi.core.errors import ExperimentError, TrainingError
-from ffdi.core.signals import Stopped
+from ffdi.core.signals import Interrupted
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import weights
 from ffdi.models.weights import first_line
@@ -46,7 +46,7 @@ class Lost:
     why: str
 
 
-class Saving:
+class CheckpointManager:
     """Writes a state down every so often, and when this process is to end.
 
     Args:
@@ -96,7 +96,7 @@ class Saving:
         """
         try:
             yield
-        except Stopped:
+        except Interrupted:
             self.save(state)
             raise
         except TrainingError:
@@ -110,7 +110,7 @@ class Saving:
 
     def save(self, state: State) -> None:
         """Writes a checkpoint."""
-        if not distributed.leads():
+        if not distributed.is_main():
             return
         started = time.monotonic()
 

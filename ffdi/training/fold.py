@@ -12,16 +12,16 @@ import torch
 
 from ffdi.config.schema import Config
 from ffdi.core import files, hashes
-from ffdi.data.images import decode as images
+from ffdi.data.images import decode
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment, loader
-from ffdi.evaluation.predictions import HASH_DIGITS, Ledger
+from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
-from ffdi.models import detector as detectors
+from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training import health, predict
-from ffdi.training.checkpointing import Lost, Resumed, Saving
+from ffdi.training.checkpointing import CheckpointManager, Lost, Resumed
 from ffdi.training.health import Unhealthy
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import distributed, oom
@@ -70,18 +70,20 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
     held_out = _part(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
     torch.manual_seed(seed)
-    network = distributed.prepared(device.prepare(detectors.build(config.model, plan.weights)), device)
+    network = distributed.prepared(device.prepare(detector.build(config.model, plan.weights)), device)
     state = State.of(network, config.train, device)
     batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
-    machine = device.machine if distributed.count() == 1 else f"{device.machine}, {distributed.count()} ranks"
-    saving = Saving(folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, machine)
+    machine = device.machine if distributed.world_size() == 1 else f"{device.machine}, {distributed.world_size()} ranks"
+    saving = CheckpointManager(
+        folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, machine
+    )
     if (resumed := saving.resume(state)) is not None:
         yield resumed
     scored = {folder.oof_path: (held_out, reading)}
     if plan.val is not None:
         val = _part(plan.val)
         scored[folder.val_path] = (val, reader(val, config, device))
-    with oom.explained(config, device), saving.at_the_end(state):
+    with oom.explain_oom(config, device), saving.at_the_end(state):
         for event in fit(state, batches, reading, config, device, seed):
             if isinstance(event, Step):
                 saving.save_if_due(state)
@@ -90,14 +92,14 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
                 saving.save(state)
                 return
         saving.save_if_due(state)
-        if distributed.leads():
+        if distributed.is_main():
             _publish(folder, state)
         scorer = Scorer(state.kept.eval(), config.predict.tta)
-        for path, (table, images) in scored.items():
-            ledger = _score(scorer, table, images, folder, device)
-            if distributed.leads():
-                files.text(path, ledger.to_csv())
-    if distributed.leads():
+        for path, (table, decode) in scored.items():
+            ledger = _score(scorer, table, decode, folder, device)
+            if distributed.is_main():
+                files.write_text(path, ledger.to_csv())
+    if distributed.is_main():
         parameters = sum(one.numel() for one in state.kept.parameters())
         folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
         saving.checkpoints.clear()
@@ -105,12 +107,14 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
 
 def _part(table: Table) -> Table:
     """The rows of a table that this process looks at."""
-    return table.take(distributed.part(len(table)))
+    return table.take(distributed.local_rows(len(table)))
 
 
 def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
     """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    batches = loader.training(table, plan.config, fold=folder.fold, supply=device.supply, share=distributed.share())
+    batches = loader.make_train_loader(
+        table, plan.config, fold=folder.fold, supply=device.supply, share=distributed.rank_shard()
+    )
     if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
         health.check_draws(*batches.twice(health.PROBED))
     return batches
@@ -118,9 +122,9 @@ def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> l
 
 def reader(table: Table, config: Config, device: Device, distortion: str | None = None) -> loader.Batches:
     """The images of a table, as a network of `config` is asked for their scores on this device."""
-    return loader.reading(
+    return loader.make_eval_loader(
         table,
-        images.Framing.of(config.model),
+        decode.ResizePolicy.of(config.model),
         batch_size=config.train.batch_size,
         supply=device.supply,
         distortion=distortion,
@@ -132,17 +136,17 @@ def _seed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device) -> Ledger:
+def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device) -> OofPredictions:
     """The predictions of a fold whose weights are published; each process makes those of its part of the rows."""
     logit = predict.logits([scorer], batches, device)[0]
     assert table.target is not None
-    name, target, logit = map(distributed.gathered, (table.img_name, table.target, logit))
+    name, target, logit = map(distributed.all_gather, (table.img_name, table.target, logit))
     weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]
-    return Ledger(name, np.full(len(name), folder.fold), target, logit, np.full(len(name), weights))
+    return OofPredictions(name, np.full(len(name), folder.fold), target, logit, np.full(len(name), weights))
 
 
 def _publish(folder: FoldFolder, state: State) -> None:
     frame = pd.DataFrame([asdict(record) for record in state.history])
     frame["epoch"] += 1
-    files.text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-    detectors.save(state.kept, folder.weights_path)
+    files.write_text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
+    detector.save(state.kept, folder.weights_path)

@@ -36,7 +36,7 @@ class Unhealthy:
     advice: str
 
 
-def check(
+def check_epoch(
     config: TrainConfig, epoch: int, train_loss: float, blind_loss: float, target: np.ndarray, y_pred: np.ndarray
 ) -> Unhealthy | None:
     """What is wrong after an epoch; None where all is well, or where it is too early to judge.

@@ -71,14 +71,14 @@ def fit(
     recipes = config.train
     network = None
     while state.epoch < recipes.epochs:
-        optim.freeze(state.detector.backbone, state.epoch < recipes.freeze_epochs)
+        optim.set_frozen(state.detector.backbone, state.epoch < recipes.freeze_epochs)
         if network is None or state.epoch == recipes.freeze_epochs:  # from here on other parameters learn
             network = None  # before there is another one
-            network = distributed.together(state.detector, device)
+            network = distributed.wrap_ddp(state.detector, device)
         yield from _train(network, state, training, config, device, seed)
         started, progress = time.perf_counter(), state.progress
         train_loss = progress.losses[: progress.step].mean().item()
-        target, y_pred = _look(state.kept, held_out, device)
+        target, y_pred = _evaluate(state.kept, held_out, device)
         scores = metrics.evaluate(target, y_pred)
         record = EpochRecord(
             epoch=state.epoch,
@@ -90,8 +90,8 @@ def fit(
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
         )
-        blind_loss = optim.blind_loss(recipes, training.fakes)
-        unhealthy = health.check(recipes, state.epoch, train_loss, blind_loss, target, y_pred)
+        blind_loss = optim.prior_loss(recipes, training.fakes)
+        unhealthy = health.check_epoch(recipes, state.epoch, train_loss, blind_loss, target, y_pred)
         _end_epoch(state, record, unhealthy, recipes)
         yield record
         if unhealthy is not None:
@@ -108,13 +108,13 @@ def _train(
     rows: list[torch.Tensor] = []
     started = time.perf_counter()
     for batch in training.epoch(state.epoch, progress.step):
-        signals.check()
-        torch.manual_seed((seed * 1_000_003 + state.done) * distributed.count() + distributed.rank())
+        signals.raise_if_interrupted()
+        torch.manual_seed((seed * 1_000_003 + state.done) * distributed.world_size() + distributed.rank())
         state.is_whole = False
         rate = optim.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
-        optim.set_rate(state.optimizer, rate)
+        optim.set_learning_rate(state.optimizer, rate)
         progress.add(step(network, state, batch, criterion, config, device), steps)
-        average(state)
+        make_ema_step(state)
         rows.append(batch.index)
         state.done += 1
         progress.images += distributed.total(len(batch.images))
@@ -133,21 +133,21 @@ def step(
 ) -> torch.Tensor:
     """One optimiser step of a network, which is the state's, or that together with others; gives the batch's loss."""
     with record_function(SENDING):
-        images, target = mixing.mix(device.send(batch.images), device.send(batch.target), config.augment)
+        images, target = mixing.mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
     whole_batch = distributed.total(len(images))
-    parts = _parts(len(images), config.train.accumulate, whole_batch // distributed.count())
+    parts = _parts(len(images), config.train.accumulate, whole_batch // distributed.world_size())
 
     def gradient() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
         whole = torch.zeros((), device=images.device)
         for part in parts:
-            with nullcontext() if part is parts[-1] else distributed.apart(network):
+            with nullcontext() if part is parts[-1] else distributed.no_sync(network):
                 with record_function(FORWARD), device.autocast(), distributed.whole_batches(device):
                     logits = network(images[part])
                 with record_function(BACKWARD):
                     loss = criterion(logits, target[part]) * (len(logits) / whole_batch)
                     # gradients are averaged over all processes
-                    state.scaler.scale(loss * distributed.count()).backward()
+                    state.scaler.scale(loss * distributed.world_size()).backward()
             whole = whole + loss.detach()
         return whole
 
@@ -161,10 +161,10 @@ def step(
             nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    return distributed.summed(loss)
+    return distributed.all_reduce(loss)
 
 
-def average(state: State) -> None:
+def make_ema_step(state: State) -> None:
     """Lets the averaged weights follow a step."""
     if state.average is not None:
         with record_function(AVERAGE):
@@ -198,7 +198,7 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
     if bad.any():
         first = int(bad.nonzero()[0])
         number = before + first + 1
-        names = training.names(distributed.gathered(rows[first].numpy()).tolist())
+        names = training.names(distributed.all_gather(rows[first].numpy()).tolist())
         raise TrainingError(
             f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
             problems=[f"in this step: {name}" for name in names],
@@ -206,18 +206,18 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
         )
 
 
-def _look(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Labels and scores of the held-out fold; in training's precision, for it is a look, not what is kept."""
     detector.eval()
     logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)
     targets, start = np.empty(batches.rows, np.int64), 0
     with torch.inference_mode(), device.autocast():
         for batch in batches:  # into tensors that are there from the start, as `Progress.add` says
-            signals.check()
+            signals.raise_if_interrupted()
             rows = slice(start, start + len(batch.images))
             logits[rows], targets[rows] = detector(device.send(batch.images)), batch.target.numpy()
             start = rows.stop
-    logit, target = distributed.gathered(logits.cpu().numpy()), distributed.gathered(targets)
+    logit, target = distributed.all_gather(logits.cpu().numpy()), distributed.all_gather(targets)
     if not np.isfinite(logit).all():
         raise TrainingError(
             "the held-out fold's scores are not finite: training has diverged",

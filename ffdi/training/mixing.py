@@ -8,7 +8,7 @@ from torchvision.transforms import v2
 from ffdi.config.schema import AugmentConfig
 
 
-def mix(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def mix_batch(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Mixup (Zhang et al., ICLR 2018), CutMix (Yun et al., ICCV 2019), or either, as torch's stream decides.
 
     Args:

@@ -29,7 +29,7 @@ FOCUS = 2.0
 """By which power the focal loss forgets what is right already."""
 
 
-def check(config: TrainConfig) -> None:
+def check_choices(config: TrainConfig) -> None:
     """Refuses names that no dictionary below has.
 
     Raises:
@@ -59,13 +59,13 @@ def optimizer(config: TrainConfig, backbone: nn.Module) -> torch.optim.Optimizer
     return OPTIMIZERS[config.optimizer]([{"lr_scale": 1.0, **group} for group in groups], config.lr)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Gives every group its part of a learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
 
-def freeze(backbone: Backbone, frozen: bool) -> None:
+def set_frozen(backbone: Backbone, frozen: bool) -> None:
     """Puts a network in training mode; frozen, only its head learns, and BatchNorm stays as it is."""
     backbone.train(not frozen)
     for parameter in backbone.parameters():
@@ -113,7 +113,7 @@ def loss(config: TrainConfig, fakes: float) -> Loss:
     return of_batch
 
 
-def blind_loss(config: TrainConfig, fakes: float) -> float:
+def prior_loss(config: TrainConfig, fakes: float) -> float:
     """The least loss of a network that gives every image the same logit, where that share of them is fake."""
     target = (torch.arange(1000) < round(1000 * fakes)).float()
     of_batch = loss(config, fakes)

@@ -77,7 +77,7 @@ def _evaluate(batches: Batches) -> Iterator[tuple[slice, Batch]]:
     start = 0
     with torch.inference_mode(), devices.exact():
         for batch in batches:
-            signals.check()
+            signals.raise_if_interrupted()
             stop = start + len(batch.images)
             yield slice(start, stop), batch
             start = stop

@@ -256,7 +256,9 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
     scores = json.loads(path.read_text())
     for score in scores["folds"].values():
         score["auc"], score["intervals"]["auc"] = 0.25, [0.1, 0.4]
-    manifests.write(path, {key: value for key, value in scores.items() if key not in ("schema", manifests.TEXT)})
+    manifests.write_manifest(
+        path, {key: value for key, value in scores.items() if key not in ("schema", manifests.TEXT)}
+    )
     before = snapshot(copy / "exports")
     answer = invoke("ensemble-submit", "--experiment", "tiny")
     assert (answer.code, answer.err) == (

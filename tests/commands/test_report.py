@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
-from tests import browser
-from tests import faults as processes
+from tests import browser, faults
 from tests.conftest import Invoke
 
 
@@ -21,7 +20,7 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of an experiment."""
     root = tmp_path_factory.mktemp("report") / "workspace"
     shutil.copytree(trained, root)
-    ended = processes.run(["report", "--experiment", "tiny", "--device", "cpu"], root)
+    ended = faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root)
     assert ended.code == 0, ended.said
     path = root / "exports" / "tiny" / "report.html"
     assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", ended.said)

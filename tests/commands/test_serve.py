@@ -215,15 +215,15 @@ def test_heat_lies_where_blurring_changes_the_score() -> None:
         return (1 / (1 + np.exp(-(spread - 40) / 10))).astype(np.float32)
 
     y_pred = float(noisy_corner(pixels[None])[0])
-    found = judge.ground(noisy_corner, pixels, y_pred, 4)
+    found = judge.occlude(noisy_corner, pixels, y_pred, 4)
     row, column = np.unravel_index(found.heat.argmax(), found.heat.shape)
     assert (row >= 40, column < 24) == (True, True)
     assert found.heat[:24, 40:].max() < 0.01
     assert found.change > 1
     assert (found.heat.min(), found.heat.max()) == (0, 1)
-    other = judge.ground(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
+    other = judge.occlude(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
     np.testing.assert_allclose(other.heat, found.heat, atol=1e-4)
-    constant = judge.ground(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
+    constant = judge.occlude(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
     assert (constant.heat.max(), constant.change) == (0, 0)
 
 
@@ -233,7 +233,7 @@ def test_parts_of_a_face_are_the_whole_image_once() -> None:
     assert (np.sum(list(found.values()), axis=0) == 1).all()
     heat = np.zeros((90, 64), np.float32)
     heat[found["mouth"]] = 0.5
-    assert judge.shares(heat)["mouth"] == (pytest.approx(1), pytest.approx(found["mouth"].mean()))
+    assert judge.share_heat(heat)["mouth"] == (pytest.approx(1), pytest.approx(found["mouth"].mean()))
     assert cv2.countNonZero(looks.ground(np.full((90, 64, 3), 255, np.uint8))[:, :, 0]) > 0
 
 

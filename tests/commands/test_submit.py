@@ -75,7 +75,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         ["competitions", "submit", "faces", "-f", path, f"--message={message}", "--wait", "300"],
         ["competitions", "submissions", "faces", "--csv", "--quiet"],
     ]
-    (sent,) = manifests.read(exports / "sent.json")["sent"]
+    (sent,) = manifests.read_manifest(exports / "sent.json")["sent"]
     assert {key: sent[key] for key in ("competition", "sha256", "ref", "status", "public_score", "private_score")} == {
         **{"competition": "faces", "sha256": digest, "ref": "4711", "status": "COMPLETE"},
         **{"public_score": "0.98765", "private_score": ""},
@@ -92,7 +92,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
     assert len(heard(kaggle)) == 2
     assert invoke(*SUBMIT, "--again", "--wait", "0", "--message", "second").code == 0
     assert heard(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "--message=second"]
-    assert [one["message"] for one in manifests.read(exports / "sent.json")["sent"]] == [message, "second"]
+    assert [one["message"] for one in manifests.read_manifest(exports / "sent.json")["sent"]] == [message, "second"]
     assert invoke("verify", "--experiment", "tiny").code == 0
 
 
@@ -119,7 +119,7 @@ def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, i
     answer = invoke(*SUBMIT)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("next: kaggle competitions submissions faces\n")  # it arrived, and has no score yet
-    assert [one["taken"] for one in manifests.read(path.with_name("sent.json"))["sent"]] == [False, True]
+    assert [one["taken"] for one in manifests.read_manifest(path.with_name("sent.json"))["sent"]] == [False, True]
 
 
 def test_what_kaggle_cannot_score_is_an_error(copy: Path, kaggle: Path, invoke: Invoke) -> None:

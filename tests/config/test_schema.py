@@ -71,7 +71,7 @@ def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_a_shipped_experiment_is_valid_and_opens_with_what_to_expect(path: Path) -> None:
     settings = schema.read(path)
-    planning.check(settings)
+    planning.check_settings(settings)
     for name in settings.blend.experiments:
         base = PROJECT / "experiments" / name / "config.toml"
         schema.load(base)

@@ -15,7 +15,7 @@ from ffdi.core.errors import ExperimentError
 
 def test_what_is_written_appears_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "new" / "file.txt"
-    with publish.writing(path) as beside:
+    with publish.open_atomic(path) as beside:
         beside.write_text("content")
         assert not path.exists()
         assert beside.parent == path.parent
@@ -26,7 +26,7 @@ def test_what_is_written_appears_at_the_end(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(KeyboardInterrupt), publish.writing(path) as beside:
+    with pytest.raises(KeyboardInterrupt), publish.open_atomic(path) as beside:
         beside.write_text("half")
         raise KeyboardInterrupt
     assert [one.name for one in tmp_path.iterdir()] == ["file.txt"]
@@ -47,7 +47,7 @@ def test_the_content_reaches_the_disk_before_the_name(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(Path, "replace", replace)
-    publish.text(tmp_path / "file.txt", "content")
+    publish.write_text(tmp_path / "file.txt", "content")
     assert order == ["file", "rename", "folder"]
 
 
@@ -69,7 +69,7 @@ def test_files_are_replaced_together_or_not_at_all(tmp_path: Path, monkeypatch: 
         return {str(one.relative_to(tmp_path)): one.read_text() for one in tmp_path.rglob("*") if one.is_file()}
 
     def write(text: str) -> None:
-        with publish.together(tmp_path, "b.txt") as new:
+        with publish.publish_together(tmp_path, "b.txt") as new:
             (new / "a").mkdir(exist_ok=True)
             (new / "a" / text).write_text(text)
             (new / "b.txt").write_text(text)
@@ -108,7 +108,7 @@ def test_what_a_killed_writer_moved_away_is_put_back(tmp_path: Path) -> None:
         (beside / path).parent.mkdir(parents=True, exist_ok=True)
         (beside / path).write_text(text)
     (tmp_path / "b.txt").write_text("new")
-    publish.sweep(tmp_path)
+    publish.remove_leftovers(tmp_path)
     found = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*") if path.is_file()}
     assert found == {"a/1": "old", "b.txt": "old"}
 
@@ -140,7 +140,7 @@ def test_in_a_folder_of_others_only_what_was_written_together_is_put_back(tmp_pa
     left(tmp_path, {"old/b.csv": "old", "old/b.json": "old", "new/.b.csv.123.tmp": "half"})
     (tmp_path / "b.csv").write_text("new")
     (tmp_path / ".c.csv.1.tmp").write_text("")
-    publish.sweep_beside(tmp_path / "b.csv", NAMES)
+    publish.remove_leftovers_beside(tmp_path / "b.csv", NAMES)
     assert files(tmp_path) == {"b.csv": "old", "b.json": "old", ".c.csv.1.tmp": ""}
 
 
@@ -165,7 +165,7 @@ def test_in_a_folder_of_others_what_no_writer_leaves_stays(what: str, tmp_path: 
         path.write_text("mine")
     PLANTED[what](left(shared, {}), foreign)
     before = files(tmp_path)
-    publish.sweep_beside(shared / "b.csv", NAMES)
+    publish.remove_leftovers_beside(shared / "b.csv", NAMES)
     assert files(tmp_path) == before
 
 
@@ -173,7 +173,7 @@ def test_in_a_folder_of_others_what_they_own_stays(tmp_path: Path, monkeypatch: 
     left(tmp_path, {"old/b.csv": "planted"})
     before = files(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1, raising=False)
-    publish.sweep_beside(tmp_path / "b.csv", NAMES)
+    publish.remove_leftovers_beside(tmp_path / "b.csv", NAMES)
     assert files(tmp_path) == before
 
 
@@ -189,9 +189,9 @@ def test_a_link_in_place_of_a_temporary_file_is_never_written_through(write: str
     link.symlink_to(foreign / leads)
     before = files(foreign)
     if write == "writing":
-        publish.text(own / "a.csv", "text")
+        publish.write_text(own / "a.csv", "text")
     elif write == "together":
-        with publish.together(own, "a.csv") as new:
+        with publish.publish_together(own, "a.csv") as new:
             (new / "a.csv").write_text("text")
     elif write == "check_writable":
         publish.check_writable(own / "a.csv")
@@ -210,7 +210,7 @@ def test_a_folder_that_holds_a_link_is_not_swept(tmp_path: Path) -> None:
     (own / ".b.csv.1.tmp" / "old").symlink_to(foreign)
     before = files(tmp_path)
     with pytest.raises(ExperimentError) as caught:
-        publish.sweep(own)
+        publish.remove_leftovers(own)
     path = own / ".b.csv.1.tmp" / "old"
     assert str(caught.value) == (
         f"{path} is a link to {foreign}, and ffdi follows no links here\n"
@@ -228,7 +228,7 @@ def test_a_full_disk_is_said_and_the_old_file_stands(tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ExperimentError) as caught:
-        publish.text(path, "new")
+        publish.write_text(path, "new")
     assert str(caught.value) == (
         f"{path} cannot be written: No space left on device\n"
         "next: free the disk or name another place; what stood there is as it was"
@@ -246,5 +246,5 @@ def test_what_safetensors_leaves_when_it_is_killed_is_removed(tmp_path: Path) ->
     (tmp_path / "fold_0").mkdir()
     (tmp_path / "fold_0" / ".tmpTjjxj3").write_bytes(b"half")
     (tmp_path / "fold_0" / "weights.safetensors").write_bytes(b"whole")
-    publish.sweep(tmp_path)
+    publish.remove_leftovers(tmp_path)
     assert [path.name for path in sorted((tmp_path / "fold_0").iterdir())] == ["weights.safetensors"]

@@ -48,7 +48,7 @@ def main(what: str, *words: str) -> None:
     ],
 )
 def test_a_child_ends_within_its_bounds_and_says_why(what: str, bounds: Bounds, said: str) -> None:
-    assert limited_process.run("tests.core.test_limited_process", [what], bounds) == said
+    assert limited_process.run_limited("tests.core.test_limited_process", [what], bounds) == said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")

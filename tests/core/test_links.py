@@ -43,7 +43,7 @@ def test_a_part_that_is_a_link_is_refused(names: tuple[str, ...], leads: str, tm
         f"next: put what it leads to in its place, or remove it: rm {link}"
     )
     with pytest.raises(ExperimentError, match="is a link to"):
-        links.check(own)
+        links.check_path(own)
     with pytest.raises(ExperimentError, match="is a link to"):
         links.matching(link.parent, "l*")
 
@@ -64,5 +64,5 @@ def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(b"\xff\x1b[2J".decode(errors="surrogateescape"))
     with pytest.raises(ExperimentError) as caught:
-        links.refuse(link)
+        links.refuse_link(link)
     assert str(caught.value).splitlines()[0] == (f"{link} is a link to \\udcff\\x1b[2J, and ffdi follows no links here")

@@ -13,9 +13,9 @@ from ffdi.core.errors import ExperimentError
 
 def test_a_document_comes_back_and_says_its_schema(tmp_path: Path) -> None:
     path = tmp_path / "document.json"
-    manifests.write(path, {"b": 1, "a": "ä"})
+    manifests.write_manifest(path, {"b": 1, "a": "ä"})
     assert list(json.loads(path.read_text(encoding="utf-8"))) == ["schema", "text_sha256", "b", "a"]
-    content = manifests.read(path)
+    content = manifests.read_manifest(path)
     assert len(content.pop("text_sha256")) == 64
     assert content == {"schema": manifests.SCHEMA, "b": 1, "a": "ä"}
 
@@ -44,5 +44,5 @@ def test_a_document_that_cannot_be_trusted_is_refused(content: str | None, expec
     if content is not None:
         path.write_text(content)
     with pytest.raises(ExperimentError) as caught:
-        manifests.read(path)
+        manifests.read_manifest(path)
     assert str(caught.value) == expected.format(path=path)

@@ -92,7 +92,7 @@ def test_the_rule_is_that_of_unicodes_categories() -> None:
     ],
 )
 def test_what_is_said_against_a_name(name: str, fault: str) -> None:
-    assert names.fault(name) == fault
+    assert names.find_fault(name) == fault
 
 
 def test_a_file_that_differs_in_its_normalisation_alone_is_named(tmp_path: Path) -> None:
@@ -163,15 +163,15 @@ def test_an_experiment_that_no_table_can_hold_is_refused(name: str, workspace: P
     folder.mkdir()
     (folder / "config.toml").write_text(name_mutants.TOML)
     answer = invoke("train-folds", "--experiment", name)
-    shown = names.shown(str(folder))
+    shown = names.escape(str(folder))
     assert (answer.code, answer.err.splitlines()) == (
         1,
-        [f"error: the name of the experiment {shown} {names.fault(name)}", "next: rename this folder"],
+        [f"error: the name of the experiment {shown} {names.find_fault(name)}", "next: rename this folder"],
     )
     assert [path.name for path in folder.iterdir()] == ["config.toml"]
     answer = invoke("leaderboard")
     assert answer.code == 0
-    assert f"warning: {shown} is left out: its name {names.fault(name)}; rename this folder" in answer.out
+    assert f"warning: {shown} is left out: its name {names.find_fault(name)}; rename this folder" in answer.out
     assert (workspace / "experiments" / "leaderboard.csv").read_text().count("\n") == 2
 
 

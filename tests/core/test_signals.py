@@ -10,35 +10,35 @@ import sys
 import pytest
 
 from ffdi.core import signals
-from ffdi.core.signals import Stopped
+from ffdi.core.signals import Interrupted
 
 
 @pytest.mark.parametrize(("number", "code", "why"), [("SIGINT", 130, "Ctrl-C"), ("SIGTERM", 143, "SIGTERM")])
 def test_a_signal_is_heard_at_the_next_check(number: str, code: int, why: str) -> None:
     before = [signal.getsignal(one) for one in signals.NAMES]
-    with signals.listening():
-        signals.check()
+    with signals.handle_signals():
+        signals.raise_if_interrupted()
         os.kill(os.getpid(), getattr(signal, number))
-        with pytest.raises(Stopped) as caught:
-            signals.check()
+        with pytest.raises(Interrupted) as caught:
+            signals.raise_if_interrupted()
     assert (caught.value.why, caught.value.code) == (why, code)
     assert [signal.getsignal(one) for one in signals.NAMES] == before
-    signals.check()
+    signals.raise_if_interrupted()
 
 
 def test_the_end_of_the_time_is_heard() -> None:
-    with signals.listening(end=0.0), pytest.raises(Stopped) as caught:
-        signals.check()
+    with signals.handle_signals(end=0.0), pytest.raises(Interrupted) as caught:
+        signals.raise_if_interrupted()
     assert (caught.value.why, caught.value.code) == ("--max-time is over", 75)
-    with signals.listening(end=float("inf")):
-        signals.check()
+    with signals.handle_signals(end=float("inf")):
+        signals.raise_if_interrupted()
 
 
 TWICE = """
 import os, signal, sys
 from ffdi.core import signals
 number = getattr(signal, sys.argv[1])
-with signals.listening():
+with signals.handle_signals():
     os.kill(os.getpid(), number)
     print("goes on", flush=True)
     os.kill(os.getpid(), number)

@@ -9,9 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data.inspection import scan as surveys
-from ffdi.data.inspection.scan import Survey
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection import scan
+from ffdi.data.inspection.scan import ScanResult
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 
 Put = Callable[..., Path]
@@ -19,17 +19,17 @@ Gallery = Callable[..., Table]
 
 
 @pytest.fixture
-def findings(tmp_path: Path) -> Iterator[Findings]:
+def findings(tmp_path: Path) -> Iterator[ScanStore]:
     """An empty store."""
-    store = Findings(tmp_path / "store" / "findings.sqlite")
+    store = ScanStore(tmp_path / "store" / "findings.sqlite")
     yield store
     store.close()
 
 
-def survey_of(table: Table, findings: Findings) -> Survey:
+def survey_of(table: Table, findings: ScanStore) -> ScanResult:
     """What a look at all images of a table finds."""
-    survey = Survey(table)
-    for seen in surveys.examine(table, findings, 2):
+    survey = ScanResult(table)
+    for seen in scan.scan_images(table, findings, 2):
         survey.record(seen)
     return survey
 

@@ -135,7 +135,7 @@ def test_brightness_and_saturation_do_not_tell_the_label(made: Path, splits: tup
 
 
 def test_the_manifest_tells_what_was_made(made: Path) -> None:
-    manifest = manifests.read(made / "manifest.json")
+    manifest = manifests.read_manifest(made / "manifest.json")
     assert (manifest["version"], manifest["seed"]) == (competition.VERSION, 0)
     assert manifest["images"] == sum(competition.COUNTS.values()) == len(_families(made))
     assert re.fullmatch(r"[0-9a-f]{64}", manifest["digest"])
@@ -151,7 +151,7 @@ def test_is_made_asks_for_version_and_seed(made: Path, monkeypatch: pytest.Monke
 
 def _digest(folder: Path, seed: int) -> str:
     competition.make(folder, seed)
-    return str(manifests.read(folder / "manifest.json")["digest"])
+    return str(manifests.read_manifest(folder / "manifest.json")["digest"])
 
 
 @pytest.mark.usefixtures("small")

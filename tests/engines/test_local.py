@@ -79,7 +79,7 @@ def test_what_a_fold_raises_is_said_as_ever(competition: Path, tmp_path: Path) -
 
 def test_a_fault_of_ours_comes_with_its_traceback(tmp_path: Path) -> None:
     nothing: Any = None
-    training = process.start(Job(nothing, FoldFolder(tmp_path / "fold_3", 3), "fp32"), [nothing])
+    training = process.start_process(Job(nothing, FoldFolder(tmp_path / "fold_3", 3), "fp32"), [nothing])
     with pytest.raises(RuntimeError) as error:
         training.told(*training.pipes)
     training.end(time.monotonic() + 10)

@@ -12,7 +12,7 @@ from ffdi.engines.cluster import Machine, Request
 def there(monkeypatch: pytest.MonkeyPatch, *machines: tuple[int, int]) -> None:
     """A cluster whose machines have so many CPUs and GPUs."""
     found = [Machine(str(number), f"machine{number}", *has) for number, has in enumerate(machines)]
-    monkeypatch.setattr(cluster, "machines", lambda: found)
+    monkeypatch.setattr(cluster, "list_machines", lambda: found)
 
 
 @pytest.mark.parametrize(

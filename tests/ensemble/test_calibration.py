@@ -43,7 +43,7 @@ def test_it_never_lowers_the_auc(kind: str, scores: np.ndarray, seed: int, other
     rng = np.random.default_rng(seed)
     target, labels = rng.integers(0, 2, len(scores)), rng.integers(0, 2, len(other))
     target[:2] = labels[:2] = 0, 1
-    fitted = calibration.fit(kind, scores, target)
+    fitted = calibration.fit_calibration(kind, scores, target)
     for y_pred, label in ((scores, target), (other, labels)):
         calibrated = fitted.apply(y_pred)
         assert calibrated.dtype == np.float64
@@ -67,7 +67,7 @@ def test_no_temperature_ties_what_float32_tells_apart(temperature: float, scores
 def test_the_log_loss_of_its_own_sample_does_not_rise(kind: str, scores: np.ndarray, seed: int) -> None:
     target = np.random.default_rng(seed).integers(0, 2, len(scores))
     before = log_loss(target, scores)
-    assert log_loss(target, calibration.fit(kind, scores, target).apply(scores)) <= before + 1e-9
+    assert log_loss(target, calibration.fit_calibration(kind, scores, target).apply(scores)) <= before + 1e-9
 
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
@@ -75,7 +75,7 @@ def test_the_log_loss_of_its_own_sample_does_not_rise(kind: str, scores: np.ndar
 def test_scores_that_are_too_sure_or_too_shy_get_a_lower_log_loss(kind: str, temperature: float) -> None:
     y_pred, target = drawn(temperature)
     truth = drawn(1.0)[0]
-    fitted = calibration.fit(kind, y_pred, target)
+    fitted = calibration.fit_calibration(kind, y_pred, target)
     assert log_loss(target, fitted.apply(y_pred)) < log_loss(target, y_pred) - 0.02
     fresh, labels = drawn(temperature, seed=1)
     assert log_loss(labels, fitted.apply(fresh)) < log_loss(labels, fresh) - 0.02
@@ -85,12 +85,14 @@ def test_scores_that_are_too_sure_or_too_shy_get_a_lower_log_loss(kind: str, tem
 @pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
 def test_the_temperature_is_found(temperature: float) -> None:
     y_pred, target = drawn(temperature, 100_000)
-    assert calibration.fit("temperature", y_pred, target).temperature == pytest.approx(temperature, rel=0.02)
+    assert calibration.fit_calibration("temperature", y_pred, target).temperature == pytest.approx(
+        temperature, rel=0.02
+    )
 
 
 def test_no_other_temperature_has_a_lower_log_loss() -> None:
     y_pred, target = drawn(1.7, 500)
-    best = calibration.fit("temperature", y_pred, target)
+    best = calibration.fit_calibration("temperature", y_pred, target)
     around = [Calibration("temperature", best.temperature * factor) for factor in (0.9, 0.99, 1.01, 1.1)]
     least = log_loss(target, best.apply(y_pred))
     assert all(log_loss(target, one.apply(y_pred)) > least for one in around)
@@ -100,7 +102,7 @@ def test_no_other_temperature_has_a_lower_log_loss() -> None:
 def test_scores_that_tell_all_or_nothing_apart_are_calibrated_too(kind: str) -> None:
     target = np.arange(100) % 2
     for y_pred in (0.4 + 0.2 * target, np.full(100, 0.7), 1.0 * target, 1.0 - target):
-        calibrated = calibration.fit(kind, y_pred, target).apply(y_pred)
+        calibrated = calibration.fit_calibration(kind, y_pred, target).apply(y_pred)
         assert np.isfinite(calibrated).all()
         assert auc(target, calibrated) == auc(target, y_pred)
         assert log_loss(target, calibrated) <= log_loss(target, y_pred) + 1e-9
@@ -110,7 +112,7 @@ def test_scores_that_tell_all_or_nothing_apart_are_calibrated_too(kind: str) -> 
 @settings(max_examples=100, deadline=None)
 def test_isotonic_is_few_relu_pieces_none_steep(scores: np.ndarray, seed: int) -> None:
     target = np.random.default_rng(seed).integers(0, 2, len(scores))
-    fitted = calibration.fit("isotonic", scores, target)
+    fitted = calibration.fit_calibration("isotonic", scores, target)
     base, x, slope = fitted.pieces()
     assert len(x) <= calibration.BINS + 1
     assert slope.cumsum().min() >= calibration.BLEND["isotonic"] - 1e-12
@@ -121,8 +123,8 @@ def test_isotonic_is_few_relu_pieces_none_steep(scores: np.ndarray, seed: int) -
 
 @pytest.mark.parametrize("kind", calibration.KINDS)
 def test_a_description_is_json_and_leads_back(kind: str) -> None:
-    fitted = calibration.fit(kind, *drawn(2.0))
-    assert calibration.read(json.loads(json.dumps(fitted.describe()))) == fitted
+    fitted = calibration.fit_calibration(kind, *drawn(2.0))
+    assert calibration.read_calibration(json.loads(json.dumps(fitted.describe()))) == fitted
 
 
 def test_a_description_says_what_there_is() -> None:
@@ -150,7 +152,7 @@ def test_a_temperature_divides_the_logit() -> None:
 )
 def test_an_unknown_kind_is_refused(record: dict[str, object], said: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        calibration.read(record)
+        calibration.read_calibration(record)
     assert caught.value.what == said
 
 
@@ -170,5 +172,5 @@ def test_an_unknown_kind_is_refused(record: dict[str, object], said: str) -> Non
 )
 def test_a_description_of_no_rising_map_is_refused(rest: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
-        calibration.read({"kind": "isotonic", **rest})
+        calibration.read_calibration({"kind": "isotonic", **rest})
     assert caught.value.what.endswith("is no calibration")

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as arrays
 from ffdi.core.errors import ConfigError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
-from ffdi.evaluation.predictions import Ledger, sigmoid
+from ffdi.evaluation.predictions import OofPredictions, sigmoid
 
 FIXED = ["logit_mean", "mean"]
 """Methods that need no ledger."""
@@ -93,7 +93,7 @@ def test_sigmoid_does_not_overflow() -> None:
 )
 def test_an_unknown_method_is_refused(name: str, advice: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        combine.check(name)
+        combine.check_method(name)
     expected = f"unknown ensemble method '{name}': {advice}\nnext: correct ensemble.method in config.toml"
     assert str(caught.value) == expected
 
@@ -179,5 +179,5 @@ def test_out_of_fold_scores_are_those_of_each_fold(name: str) -> None:
 def test_out_of_fold_ranks_are_the_ledgers() -> None:
     rng = np.random.default_rng(1)
     logit, fold = np.round(rng.normal(size=40), 1).astype(np.float32), rng.integers(0, 3, 40)
-    ledger = Ledger(np.arange(40).astype(str), fold, fold, logit, np.full(40, "aa"))
+    ledger = OofPredictions(np.arange(40).astype(str), fold, fold, logit, np.full(40, "aa"))
     assert combine.equal("rank_mean", 1).out_of_fold(logit[None], fold) == pytest.approx(ledger.ranks, abs=1e-12)

@@ -11,19 +11,21 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from ffdi.ensemble import greedy
-from ffdi.ensemble.combine import Panel
+from ffdi.ensemble.combine import OofMatrix
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
 
-def panel(rng: np.random.Generator, signals: list[float], images: int = 60, folds: int = 2, grain: int = 0) -> Panel:
+def panel(
+    rng: np.random.Generator, signals: list[float], images: int = 60, folds: int = 2, grain: int = 0
+) -> OofMatrix:
     """Members of the signals given; a grain makes ties."""
     target, fold = np.arange(images) % 2, np.arange(images) // 2 % folds
     logits = np.array(signals)[:, None] * (2 * target - 1) + rng.normal(size=(len(signals), images))
-    return Panel(np.round(logits * grain) / grain if grain else logits, target, fold)
+    return OofMatrix(np.round(logits * grain) / grain if grain else logits, target, fold)
 
 
-def slow(panel: Panel, folds: list[int], rounds: int) -> list[float]:
+def slow(panel: OofMatrix, folds: list[int], rounds: int) -> list[float]:
     """The same rule, written out: bags are lists of experiments, every AUC is computed anew by scikit-learn."""
 
     def area(bag: list[int]) -> float:
@@ -55,22 +57,22 @@ def slow(panel: Panel, folds: list[int], rounds: int) -> list[float]:
 def test_it_is_the_rule_written_out(signals: list[float], seed: int, grain: int) -> None:
     members = panel(np.random.default_rng(seed), signals, images=40, grain=grain)
     with patch.object(greedy, "ROUNDS", 5):
-        found = greedy.fit(members, [0, 1]).weights
+        found = greedy.fit_greedy(members, [0, 1]).weights
     assert found.tolist() == pytest.approx(slow(members, [0, 1], 5))
 
 
 def test_no_bag_is_scored_twice() -> None:
     members = panel(np.random.default_rng(0), [0.5, 0.6, 0.7])
     with patch.object(metrics, "auc", wraps=metrics.auc) as asked:
-        greedy.fit(members, [0, 1])
+        greedy.fit_greedy(members, [0, 1])
         first = asked.call_count
         assert first <= 2 * (3 + 2 + 3 * greedy.ROUNDS)
-        greedy.fit(members, [0, 1])
+        greedy.fit_greedy(members, [0, 1])
         assert asked.call_count == first
 
 
 def test_a_good_member_among_noise_is_found() -> None:
-    weights = greedy.fit(panel(np.random.default_rng(1), [0.0, 0.0, 1.5, 0.0], 2000, 5), [0, 1, 2, 3, 4]).weights
+    weights = greedy.fit_greedy(panel(np.random.default_rng(1), [0.0, 0.0, 1.5, 0.0], 2000, 5), [0, 1, 2, 3, 4]).weights
     assert weights.argmax() == 2
     assert weights[2] > 0.9
 
@@ -78,8 +80,8 @@ def test_a_good_member_among_noise_is_found() -> None:
 def test_the_images_of_other_folds_are_not_looked_at() -> None:
     members = panel(np.random.default_rng(2), [0.5, 0.7, 0.9], 200)
     changed = np.where(members.fold == 1, -members.logits, members.logits)
-    assert greedy.fit(members, [0]).weights.tolist() == (
-        greedy.fit(Panel(changed, members.target, members.fold), [0]).weights.tolist()
+    assert greedy.fit_greedy(members, [0]).weights.tolist() == (
+        greedy.fit_greedy(OofMatrix(changed, members.target, members.fold), [0]).weights.tolist()
     )
 
 
@@ -87,13 +89,15 @@ def test_perfect_members_count_alike() -> None:
     target, fold = np.arange(40) % 2, np.arange(40) // 2 % 2
     perfect = 20.0 * target - 10 + np.random.default_rng(3).normal(size=(2, 40))
     noise = np.random.default_rng(4).normal(size=(1, 40))
-    assert greedy.fit(Panel(np.concatenate([perfect, 3 * noise]), target, fold), [0, 1]).weights[:2].min() > 0.3
+    assert (
+        greedy.fit_greedy(OofMatrix(np.concatenate([perfect, 3 * noise]), target, fold), [0, 1]).weights[:2].min() > 0.3
+    )
 
 
 def test_a_constant_member_does_no_harm() -> None:
     members = panel(np.random.default_rng(5), [0.8, 0.8], 200)
-    flat = Panel(np.concatenate([members.logits, np.full((1, 200), 3.0)]), members.target, members.fold)
+    flat = OofMatrix(np.concatenate([members.logits, np.full((1, 200), 3.0)]), members.target, members.fold)
     assert flat.areas((0, 0, 1)) == {0: 0.5, 1: 0.5}
-    weights = greedy.fit(flat, [0, 1]).weights
+    weights = greedy.fit_greedy(flat, [0, 1]).weights
     assert weights.sum() == pytest.approx(1)
     assert weights[2] < 0.5

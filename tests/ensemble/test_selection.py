@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.ensemble import selection
-from ffdi.ensemble.combine import METHODS, Panel
+from ffdi.ensemble.combine import METHODS, OofMatrix
 from ffdi.ensemble.selection import Choice, choose
 from ffdi.evaluation import differences, metrics
 
@@ -119,7 +119,7 @@ def test_experiments_that_say_the_same_are_equal_to_the_bit() -> None:
 
 def test_a_folds_scores_come_from_weights_that_did_not_see_it() -> None:
     logits, target, fold = ledgers(8, [0.9, 0.5, 0.3])
-    panel = Panel(logits, target, fold)
+    panel = OofMatrix(logits, target, fold)
     choice = choose(logits, target, fold, None, ["stacking"])
     assert chosen(choice) == ["stacking"]
     for number in range(3):
@@ -134,7 +134,7 @@ def test_labels_of_a_fold_do_not_touch_its_scores() -> None:
     for name in METHODS:
         whole, other = (choose(logits, labels, fold, None, [name]) for labels in (target, turned))
         assert len(whole.rows) == len(other.rows)
-    one, two = (Panel(logits, labels, fold) for labels in (target, turned))
+    one, two = (OofMatrix(logits, labels, fold) for labels in (target, turned))
     for name in METHODS:
         assert selection.fit(name, one, [0, 1]).weights.tolist() == selection.fit(name, two, [0, 1]).weights.tolist()
 

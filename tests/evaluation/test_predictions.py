@@ -10,23 +10,23 @@ from hypothesis.extra import numpy as arrays
 
 from ffdi.core.errors import ExperimentError
 from ffdi.evaluation import predictions
-from ffdi.evaluation.predictions import Ledger
+from ffdi.evaluation.predictions import OofPredictions
 
 ANEW = "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
 HEADER = "img_name,fold,target,logit,y_pred,weights\n"
 WEIGHTS = "0123456789ab"
 
 
-def part(names: list[str], fold: list[int], logit: list[float] | None = None) -> Ledger:
+def part(names: list[str], fold: list[int], logit: list[float] | None = None) -> OofPredictions:
     target = np.array([len(name) % 2 for name in names], dtype=np.int64)
     scores = np.array(range(len(names)) if logit is None else logit, dtype=np.float32)
     weights = np.full(len(names), WEIGHTS)
-    return Ledger(np.array(names, dtype=str), np.array(fold, dtype=np.int64), target, scores, weights)
+    return OofPredictions(np.array(names, dtype=str), np.array(fold, dtype=np.int64), target, scores, weights)
 
 
 def refusal(path: Path) -> str:
     with pytest.raises(ExperimentError) as caught:
-        predictions.read(path)
+        predictions.read_predictions(path)
     return str(caught.value)
 
 
@@ -44,7 +44,7 @@ def test_float32_logits_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathF
     path = tmp_path_factory.getbasetemp() / "round_trip.csv"
     written = part([f"{index}.jpg" for index in range(len(logit))], [0] * len(logit), logit.tolist())
     path.write_bytes(written.to_csv().encode())
-    back = predictions.read(path)
+    back = predictions.read_predictions(path)
     assert back.logit.dtype == np.float32
     assert back.logit.tobytes() == logit.tobytes()
     assert back.y_pred.tobytes() == written.y_pred.tobytes()
@@ -54,7 +54,7 @@ def test_float32_logits_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathF
 def test_any_name_comes_back(tmp_path: Path, name: str) -> None:
     path = tmp_path / "oof.csv"
     path.write_bytes(part([name, "other.jpg"], [0, 1]).to_csv().encode())
-    back = predictions.read(path)
+    back = predictions.read_predictions(path)
     assert back.img_name.tolist() == [name, "other.jpg"]
     assert (back.fold.tolist(), back.target.tolist()) == ([0, 1], [len(name) % 2, 1])
     assert back.weights.tolist() == [WEIGHTS, WEIGHTS]
@@ -96,7 +96,9 @@ def test_a_missing_ledger_is_refused(tmp_path: Path) -> None:
 
 def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
     parts = [part(["d", "aa"], [0, 0], [4.0, 1.0]), part(["ccc", "b"], [1, 1], [3.0, 2.0])]
-    merged = predictions.merge(parts, np.array(["aa", "b", "ccc", "d"]), np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1]))
+    merged = predictions.merge_predictions(
+        parts, np.array(["aa", "b", "ccc", "d"]), np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])
+    )
     assert merged.img_name.tolist() == ["aa", "b", "ccc", "d"]
     assert merged.fold.tolist() == [0, 1, 1, 0]
     assert merged.target.tolist() == [0, 1, 1, 1]
@@ -111,21 +113,21 @@ def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
 def test_images_that_are_not_there_once_each_are_refused(names: list[str]) -> None:
     parts = [part(names[:1], [0]), part(names[1:], [1] * (len(names) - 1))]
     with pytest.raises(ExperimentError) as caught:
-        predictions.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
+        predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == f"the folds' predictions do not cover the 3 training images once each\n{ANEW}"
 
 
 def test_a_prediction_by_a_fold_that_trained_on_the_image_is_refused() -> None:
     parts = [part(["a", "b"], [0, 0]), part(["c"], [1])]
     with pytest.raises(ExperimentError) as caught:
-        predictions.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
+        predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == f"an image's prediction comes from a fold that trained on it\n{ANEW}"
 
 
 def test_a_label_that_is_not_the_folds_files_is_refused() -> None:
     parts = [part(["a"], [0]), part(["b", "c"], [1, 1])]
     with pytest.raises(ExperimentError) as caught:
-        predictions.merge(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 0, 1]))
+        predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 0, 1]))
     assert str(caught.value) == f"an image's label in the predictions is not its label in folds.csv\n{ANEW}"
 
 

@@ -10,17 +10,17 @@ import pytest
 
 from ffdi.core.errors import ParityError
 from ffdi.data.labels.table import Table
-from ffdi.export.equivalence import Jury, spread_rows
+from ffdi.export.equivalence import EquivalenceCheck, spread_rows
 
 RNG = np.random.default_rng(0)
 TARGET = np.arange(400) % 2
 SCORES = np.clip(0.5 + 0.15 * (TARGET - 0.5) * 4 + RNG.normal(0, 0.15, 400), 0, 1)
 
 
-def jury() -> Jury:
+def jury() -> EquivalenceCheck:
     """400 images, well told apart."""
     table = Table("val", Path(), np.arange(400).astype(str), TARGET, None, Path())
-    return Jury(table, SCORES, "y_pred", lambda found: found.astype(np.float64))
+    return EquivalenceCheck(table, SCORES, "y_pred", lambda found: found.astype(np.float64))
 
 
 def test_a_graph_that_rounds_is_worth_as_much() -> None:

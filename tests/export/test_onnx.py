@@ -13,7 +13,7 @@ import torch
 
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core.errors import DeviceError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.combine import Combination
@@ -21,7 +21,7 @@ from ffdi.evaluation.predictions import sigmoid
 from ffdi.export import onnx as export
 from ffdi.inference import select
 from ffdi.inference.backend import Load
-from ffdi.models import detector as detectors
+from ffdi.models import detector
 
 LOAD = Load(100, 1, 1)
 
@@ -32,11 +32,11 @@ def networks(sizes: tuple[int, ...] = (32, 32), tta: str = "none", size: int = 3
     for seed, own in enumerate(sizes):
         torch.manual_seed(seed)
         config = Config.model_validate({"model": {"backbone": "test_resnet", "size": own}, "predict": {"tta": tta}})
-        network = detectors.build(ModelConfig(backbone="test_resnet", size=own), None)
+        network = detector.build(ModelConfig(backbone="test_resnet", size=own), None)
         torch.nn.init.normal_(network.backbone.get_classifier().weight)
         for _ in range(3):
             network.train()(torch.from_numpy(images(16, seed)))
-        made[f"small.fold_{seed}"] = detectors.asked(network.eval(), config, size)
+        made[f"small.fold_{seed}"] = detector.for_inference(network.eval(), config, size)
     return made
 
 
@@ -108,7 +108,7 @@ def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None
     graph = export.Graph(members, np.array([0.5, 0.5]), combine.equal("mean", 2), Calibration("none")).eval()
     served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx", 48), 0, LOAD)
     smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 2) for one in images(6, size=48)])
-    small = np.stack([Framing(32).frame(one) for one in smooth])
+    small = np.stack([ResizePolicy(32).frame(one) for one in smooth])
     first, second = members.values()
     with torch.inference_mode():
         alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
@@ -122,11 +122,11 @@ def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
         model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"}, predict={"tta": "none"}
     )
     torch.manual_seed(1)
-    network = detectors.build(config.model, None).eval()
+    network = detector.build(config.model, None).eval()
     large = np.random.default_rng(0).integers(0, 256, (3, 47, 47, 3), np.uint8)
-    middle = np.stack([Framing(32, "crop").frame(one) for one in large])
+    middle = np.stack([ResizePolicy(32, "crop").frame(one) for one in large])
     with torch.inference_mode():
-        through = detectors.asked(network, config, 47)(torch.from_numpy(large))
+        through = detector.for_inference(network, config, 47)(torch.from_numpy(large))
         assert torch.equal(through, network(torch.from_numpy(middle)))
 
 
@@ -135,7 +135,7 @@ def test_views_and_residuals_are_in_the_graph(tta: str, residual: str, tmp_path:
     model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "residual": residual}
     config = Config(model=model, predict={"tta": tta})
     torch.manual_seed(1)
-    network = detectors.asked(detectors.build(config.model, None).eval(), config, 32)
+    network = detector.for_inference(detector.build(config.model, None).eval(), config, 32)
     graph = export.Graph({"a.fold_0": network}, np.ones(1), combine.equal("mean", 1), Calibration("none")).eval()
     served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx"), 0, LOAD)
     asked = images(5)

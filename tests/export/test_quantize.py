@@ -85,9 +85,9 @@ def test_int8_looks_at_training_images_and_the_others_at_none(model: onnx.ModelP
 
 
 def test_an_unknown_precision_is_refused() -> None:
-    quantize.check("fp16")
+    quantize.check_precision("fp16")
     with pytest.raises(ConfigError) as caught:
-        quantize.check("int4")
+        quantize.check_precision("int4")
     assert str(caught.value) == "--precision int4: did you mean 'int8'?\nnext: pass --precision fp32"
 
 

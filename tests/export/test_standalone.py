@@ -13,9 +13,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data.images.decode import RESIZES, Framing
-from ffdi.export import onnx as graphs
-from ffdi.export import standalone
+from ffdi.data.images.decode import RESIZES, ResizePolicy
+from ffdi.export import onnx, standalone
 from tests.export.test_onnx import exported, single
 
 ALONE = ("numpy", "opencv-python-headless", "onnxruntime-gpu", "onnxruntime", "flatbuffers", "packaging", "protobuf")
@@ -49,7 +48,7 @@ def _linked(source: str, target: str) -> None:
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     """An export's folder with its graph and predict.py, and two images."""
-    graphs.save(exported(), tmp_path / "model.onnx", {"framing": "squash"})
+    onnx.save(exported(), tmp_path / "model.onnx", {"framing": "squash"})
     shutil.copyfile(standalone.__file__, tmp_path / "predict.py")
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
@@ -71,10 +70,10 @@ def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess
 
 @pytest.mark.parametrize("resize", RESIZES)
 def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
-    graphs.save(exported(), export / "model.onnx", {"framing": resize})
+    onnx.save(exported(), export / "model.onnx", {"framing": resize})
     done = run(export, machine, "large.jpg", "small.png", "strip.png")
     assert (done.returncode, done.stderr) == (0, "")
-    batch = np.stack([Framing(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])
+    batch = np.stack([ResizePolicy(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])
     expected = single().score(batch)
     names, y_pred = zip(*(line.split(",") for line in done.stdout.splitlines()), strict=True)
     assert names == ("large.jpg", "small.png", "strip.png")

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ConfigError, DataError, DeviceError, ParityError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.export import verify
-from ffdi.export.equivalence import Jury
-from ffdi.export.verify import Candidate, Trial
+from ffdi.export.equivalence import EquivalenceCheck
+from ffdi.export.verify import Candidate, VerifiedRuntime
 from ffdi.inference import select
 from ffdi.inference.backend import Load, OpenGraph, Runtime
 
@@ -48,18 +48,20 @@ def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
+def trial(tmp_path: Path) -> VerifiedRuntime:
     """Sixty images, on which fp32 is nearly always right."""
     for number, pixels in enumerate(PIXELS):
         cv2.imwrite(str(tmp_path / f"{number:02d}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     names = np.array([f"{number:02d}.png" for number in range(60)])
     table = Table("val", tmp_path, names, TARGET, None, tmp_path)
-    jury = Jury(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
+    jury = EquivalenceCheck(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
     real = PIXELS[:9]
-    return Trial(Framing(8), True, real, scores(real), jury, 2)
+    return VerifiedRuntime(ResizePolicy(8), True, real, scores(real), jury, 2)
 
 
-def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runtimes_are_proven_and_those_that_fail_may_not_serve(
+    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     there = {
         "cpu": runtime(exact=True, off=1e-6),
         "wrong": runtime(exact=True, off=0.01),
@@ -68,7 +70,7 @@ def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, mon
         "broken": runtime(exact=True, fails="its library is from another world"),
     }
     monkeypatch.setattr(select, "RUNTIMES", there)
-    records = verify.prove(trial, GRAPH, list(there))
+    records = verify.verify_all(trial, GRAPH, list(there))
     assert records["cpu"]["limit"] == 1e-5
     assert records["cpu"]["provider"] == "runs model.onnx"
     assert "gate" not in records["cpu"]
@@ -82,18 +84,18 @@ def test_runtimes_are_proven_and_those_that_fail_may_not_serve(trial: Trial, mon
 
 
 def test_nothing_is_published_that_the_plain_runtime_cannot_serve(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True, off=0.01)})
     with pytest.raises(ParityError):
-        verify.prove(trial, GRAPH, ["cpu"])
+        verify.verify_all(trial, GRAPH, ["cpu"])
 
 
-def test_a_judge_that_cannot_be_read_stops_everything(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_judge_that_cannot_be_read_stops_everything(trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
     (trial.jury.table.folder / "07.png").write_bytes(b"")
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True), "rough": runtime(exact=False)})
     with pytest.raises(DataError) as caught:
-        verify.prove(trial, GRAPH, ["cpu", "rough"])
+        verify.verify_all(trial, GRAPH, ["cpu", "rough"])
     assert str(caught.value) == (
         f"images that a graph is judged by cannot be used\n  {trial.jury.table.folder}/07.png is empty"
     )
@@ -126,29 +128,29 @@ def noisy_in(*kinds: str, noise: float = 0.3) -> Runtime:
     ],
 )
 def test_the_first_graph_that_every_runtime_may_serve_is_kept_and_at_last_the_most_careful(
-    cpu: Runtime, other: Runtime, kept: str, trial: Trial, monkeypatch: pytest.MonkeyPatch
+    cpu: Runtime, other: Runtime, kept: str, trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": cpu, "other": other})
     attempts, made = candidates("int8", "int8+fp32")
-    chosen, records = verify.prove_first(replace(trial, exact=False), attempts, ["cpu", "other"])
+    chosen, records = verify.verify_first(replace(trial, exact=False), attempts, ["cpu", "other"])
     assert chosen.kind == made[-1] == kept
     assert records["cpu"]["provider"] == f"runs {kept}.onnx"
 
 
 def test_a_graph_that_is_worth_too_little_in_every_kind_is_refused(
-    trial: Trial, monkeypatch: pytest.MonkeyPatch
+    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": noisy_in("int8", "int8+fp32")})
     attempts, made = candidates("int8", "int8+fp32")
     with pytest.raises(ParityError, match="loses too much against fp32"):
-        verify.prove_first(replace(trial, exact=False), attempts, ["cpu"])
+        verify.verify_first(replace(trial, exact=False), attempts, ["cpu"])
     assert made == ["int8", "int8+fp32"]
 
 
 def test_what_is_proven_is_what_is_asked_for_and_always_the_plain_one() -> None:
-    assert verify.here("openvino") == ["cpu", "openvino"]
-    assert verify.here("openvino, cpu") == ["cpu", "openvino"]
-    assert verify.here(None)[0] == "cpu"
-    assert "openvino" in verify.here(None)
+    assert verify.find_runtimes("openvino") == ["cpu", "openvino"]
+    assert verify.find_runtimes("openvino, cpu") == ["cpu", "openvino"]
+    assert verify.find_runtimes(None)[0] == "cpu"
+    assert "openvino" in verify.find_runtimes(None)
     with pytest.raises(ConfigError):
-        verify.here("cpu,gpu")
+        verify.find_runtimes("cpu,gpu")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ParityError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels import table
 from ffdi.inference import bundle
 
@@ -29,19 +29,19 @@ def test_files_travel_as_they_are_and_scores_come_back_bit_for_bit(tmp_path: Pat
     path, y_pred = written(tmp_path)
     assert sorted(one.name for one in path.parent.iterdir()) == ["00.jpg", "01.png", "02.bmp", "golden.csv"]
     assert (path.parent / "00.jpg").read_bytes() == (tmp_path / "images" / "a.JPG").read_bytes()
-    found = bundle.read_golden(path, Framing(4), 16)
+    found = bundle.read_golden(path, ResizePolicy(4), 16)
     assert (found.names, found.images.shape, found.images.dtype) == (
         ["00.jpg", "01.png", "02.bmp"],
         (3, 4, 4, 3),
         np.uint8,
     )
     assert found.y_pred.tobytes() == y_pred.tobytes()
-    assert bundle.read_golden(path, Framing(4), 2).names == ["00.jpg", "01.png"]
+    assert bundle.read_golden(path, ResizePolicy(4), 2).names == ["00.jpg", "01.png"]
 
 
 def test_scores_within_the_limit_pass_and_others_are_named(tmp_path: Path) -> None:
     path, y_pred = written(tmp_path)
-    found = bundle.read_golden(path, Framing(4), 16)
+    found = bundle.read_golden(path, ResizePolicy(4), 16)
     off = np.array([0, 0.002, 0], np.float32)
     assert found.check(lambda _: y_pred + off, 0.003, "fast") == pytest.approx(0.002, rel=1e-3)
     with pytest.raises(ParityError) as caught:
@@ -56,4 +56,4 @@ def test_scores_within_the_limit_pass_and_others_are_named(tmp_path: Path) -> No
 def test_a_score_that_is_no_number_does_not_pass(tmp_path: Path) -> None:
     path, y_pred = written(tmp_path)
     with pytest.raises(ParityError):
-        bundle.read_golden(path, Framing(4), 16).check(lambda _: y_pred * np.nan, 1.0, "fast")
+        bundle.read_golden(path, ResizePolicy(4), 16).check(lambda _: y_pred * np.nan, 1.0, "fast")

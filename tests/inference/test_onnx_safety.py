@@ -81,7 +81,7 @@ def test_what_swells_ends_within_its_bounds(
     path = tmp_path / "model.onnx"
     path.write_bytes(make())
     with pytest.raises(ExperimentError, match=r"took more than \d+ MiB of memory to be opened and to score 10 images"):
-        onnx_safety.check(path, SIZE)
+        onnx_safety.check_graph(path, SIZE)
 
 
 def test_what_does_not_come_to_its_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_what_does_not_come_to_its_end_is_ended(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "model.onnx"
     path.write_bytes(endless())
     with pytest.raises(ExperimentError, match="took more than 3 s to be opened and to score 10 images"):
-        onnx_safety.check(path, SIZE)
+        onnx_safety.check_graph(path, SIZE)
 
 
 def test_a_graph_gives_one_score_for_each_image(tmp_path: Path) -> None:
@@ -104,12 +104,12 @@ def test_a_graph_gives_one_score_for_each_image(tmp_path: Path) -> None:
 
 
 def test_a_file_beyond_all_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limited_process, "run", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("it was read"))
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:
         file.truncate(onnx_safety.LARGEST)
     with pytest.raises(ExperimentError, match="has 2147483648 bytes; the limit is 2147483648"):
-        onnx_safety.check(path, SIZE)
+        onnx_safety.check_graph(path, SIZE)
 
 
 @pytest.mark.parametrize("folds", [1, 5])

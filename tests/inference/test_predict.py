@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels import table
 from ffdi.inference import predict
 from ffdi.inference.backend import OpenGraph
@@ -47,7 +47,7 @@ def folder(root: Path, count: int) -> Path:
 def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
     brightness = Brightness(streams=2)
     images = table.in_folder(folder(tmp_path, count))
-    parts = list(predict.scores(images, [range(count)], Framing(8), brightness.graph, 3))
+    parts = list(predict.score_batches(images, [range(count)], ResizePolicy(8), brightness.graph, 3))
     assert [row for part in parts for row in part.rows] == list(range(count))
     assert np.allclose(np.concatenate([part.y_pred for part in parts]) * 255, np.arange(count))
     assert sorted(brightness.batches, reverse=True) == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
@@ -55,14 +55,18 @@ def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
 
 def test_no_batch_reaches_over_the_end_of_a_range(tmp_path: Path) -> None:
     images = table.in_folder(folder(tmp_path, 30))
-    parts = list(predict.scores(images, iter([range(3, 12), range(20, 30)]), Framing(8), Brightness().graph, 2))
+    parts = list(
+        predict.score_batches(images, iter([range(3, 12), range(20, 30)]), ResizePolicy(8), Brightness().graph, 2)
+    )
     assert [part.rows for part in parts] == [range(3, 11), range(11, 12), range(20, 28), range(28, 30)]
 
 
 @pytest.mark.parametrize("streams", [1, 3])
 def test_no_more_threads_run_the_graph_than_it_takes(streams: int, tmp_path: Path) -> None:
     brightness = Brightness(streams)
-    list(predict.scores(table.in_folder(folder(tmp_path, 70)), [range(70)], Framing(8), brightness.graph, 4))
+    list(
+        predict.score_batches(table.in_folder(folder(tmp_path, 70)), [range(70)], ResizePolicy(8), brightness.graph, 4)
+    )
     assert 1 <= brightness.most <= streams
 
 
@@ -76,7 +80,7 @@ def test_what_waits_is_bounded_by_the_threads_not_by_the_images(tmp_path: Path) 
             asked.append(start)
             yield range(start, min(start + 8, 250))
 
-    parts = predict.scores(images, ranges(), Framing(8), brightness.graph, 2)
+    parts = predict.score_batches(images, ranges(), ResizePolicy(8), brightness.graph, 2)
     next(parts)
     assert len(asked) <= 6
     parts.close()
@@ -86,7 +90,7 @@ def test_images_that_cannot_be_used_have_no_score_and_are_named(tmp_path: Path) 
     images = table.in_folder(folder(tmp_path, 20))
     for number in (3, *range(8, 16)):
         (tmp_path / f"{number:03d}.png").write_bytes(b"")
-    parts = list(predict.scores(images, [range(20)], Framing(8), Brightness().graph, 2))
+    parts = list(predict.score_batches(images, [range(20)], ResizePolicy(8), Brightness().graph, 2))
     y_pred = np.concatenate([part.y_pred for part in parts])
     assert np.flatnonzero(np.isnan(y_pred)).tolist() == [3, *range(8, 16)]
     assert np.allclose(y_pred[[2, 4, 7, 16, 19]] * 255, [2, 4, 7, 16, 19])

@@ -123,21 +123,21 @@ def test_an_unknown_device_is_refused(asked: str) -> None:
 
 @pytest.mark.usefixtures("machine")
 def test_an_examination_says_what_every_runtime_shows() -> None:
-    verdicts = {one.runtime: one for one in select.examine(MODEL, "auto", 2, PROOF)}
+    verdicts = {one.runtime: one for one in select.examine_graph(MODEL, "auto", 2, PROOF)}
     assert verdicts["absent"].fault == "it does not run here: it was not bought"
     assert verdicts["wrong"].fault.startswith("wrong does not give this export's scores on this machine: 4 of 4")
     assert (verdicts["cpu"].provider, verdicts["cpu"].difference, verdicts["cpu"].fault) == ("cpu number 0", 0, "")
     assert verdicts["rough"].difference == pytest.approx(0.05, rel=1e-3)
-    assert [one.runtime for one in select.examine(MODEL, "numbered:1", 2, PROOF)] == ["numbered"]
+    assert [one.runtime for one in select.examine_graph(MODEL, "numbered:1", 2, PROOF)] == ["numbered"]
 
 
 @pytest.mark.usefixtures("machine")
 def test_a_run_goes_on_with_the_runtime_it_was_begun_with() -> None:
-    assert select.resumed("auto", None) == "auto"
-    assert select.resumed("auto", "rough") == "rough"
-    assert select.resumed("cpu", "rough") == "cpu"
-    assert select.resumed("auto", "absent") == "auto"
-    assert select.resumed("auto", "of another version") == "auto"
+    assert select.reopen_graph("auto", None) == "auto"
+    assert select.reopen_graph("auto", "rough") == "rough"
+    assert select.reopen_graph("cpu", "rough") == "cpu"
+    assert select.reopen_graph("auto", "absent") == "auto"
+    assert select.reopen_graph("auto", "of another version") == "auto"
 
 
 def test_the_real_runtimes_are_offered_but_for_those_that_take_minutes_to_open() -> None:

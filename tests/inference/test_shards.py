@@ -124,11 +124,11 @@ def test_a_run_that_goes_on_still_names_the_images_that_were_given_a_substitute(
 
 def test_the_runtime_of_a_run_that_was_begun_is_known(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
-    assert shards.begun(output) is None
+    assert shards.begin_shards(output) is None
     pieces = Shards(output, images, "graph openvino")
     pieces.begin("openvino")
-    assert shards.begun(output) == "openvino"
+    assert shards.begin_shards(output) == "openvino"
     list(pieces.score(Scorer()))
     pieces.join(output)
     pieces.remove()
-    assert shards.begun(output) is None
+    assert shards.begin_shards(output) is None

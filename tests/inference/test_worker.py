@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from ffdi.inference.worker import Check, Dropped, Full, Worker
+from ffdi.inference.worker import Cancelled, Check, Full, Worker
 
 
 class Gate:
@@ -59,7 +59,7 @@ def test_what_nobody_waits_for_is_not_begun_and_what_is_begun_stops_at_its_next_
     worker.drop(waiting)
     worker.drop(running)
     gate.opened.set()
-    with pytest.raises(Dropped):
+    with pytest.raises(Cancelled):
         running.result.result(30)
     last.result.result(30)
     assert (waiting.result.cancelled(), done) == (True, ["last"])
@@ -72,7 +72,7 @@ def test_at_the_end_everything_is_dropped() -> None:
     waiting = worker.submit(lambda _check: done.append("waiting"))
     worker.end()
     gate.opened.set()
-    with pytest.raises(Dropped):
+    with pytest.raises(Cancelled):
         running.result.result(30)
     assert (waiting.result.cancelled(), done, worker.is_full) == (True, [], True)
     worker.leave()

@@ -8,9 +8,9 @@ import torch
 from ffdi.config.schema import ModelConfig
 from ffdi.core.errors import ConfigError
 from ffdi.models import detector as detectors
-from ffdi.models import noise_residual as residuals
+from ffdi.models import noise_residual
 
-NAMES = sorted(residuals.RESIDUALS)
+NAMES = sorted(noise_residual.RESIDUALS)
 
 
 def ramp(size: int = 24) -> torch.Tensor:
@@ -21,13 +21,13 @@ def ramp(size: int = 24) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_even_changes_leave_nothing(name: str) -> None:
-    inner = residuals.build(name)(ramp())[..., 3:-3, 3:-3]
+    inner = noise_residual.build(name)(ramp())[..., 3:-3, 3:-3]
     assert inner.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_grain_is_kept_and_edges_are_clipped(name: str) -> None:
-    residual = residuals.build(name)
+    residual = noise_residual.build(name)
     grain = residual(ramp() + torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)))
     assert grain.shape == (1, 3, 24, 24)
     assert 0.05 < grain.std() < 1
@@ -38,7 +38,7 @@ def test_grain_is_kept_and_edges_are_clipped(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mixed_precision_does_not_touch_the_difference_of_bright_pixels(name: str) -> None:
-    residual, bright = residuals.build(name), 240 + ramp(8) / 40
+    residual, bright = noise_residual.build(name), 240 + ramp(8) / 40
     exact = residual(bright)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(residual(bright), exact)
@@ -56,7 +56,7 @@ def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
 
 def test_an_unknown_residual_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        residuals.check(ModelConfig(residual="highpas"))
+        noise_residual.check_noise_residual(ModelConfig(residual="highpas"))
     assert str(caught.value) == (
         "unknown residual 'highpas': did you mean 'highpass'?\nnext: correct model.residual in config.toml"
     )

@@ -28,7 +28,7 @@ def test_a_weights_file_gives_the_backbone_its_start(ending: str, tmp_path: Path
     else:
         safetensors.torch.save_file(donor.state_dict(), path)
     config = TINY.model_copy(update={"weights_file": path.name})
-    assert weights.find(config, tmp_path) == path
+    assert weights.find_weights(config, tmp_path) == path
     detector = detectors.build(config, path)
     ours, theirs = detector.backbone.state_dict(), donor.state_dict()
     shared = [name for name in ours if not name.startswith("fc.")]
@@ -65,7 +65,7 @@ def test_weights_in_the_hubs_cache_need_no_network(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *what: asked.append(what) or str(tmp_path / "cached"))
     monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("the hub was asked"))
     config = ModelConfig(backbone="resnet18")
-    assert weights.find(config, tmp_path) == tmp_path / "cached"
+    assert weights.find_weights(config, tmp_path) == tmp_path / "cached"
     assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]
 
 
@@ -77,13 +77,13 @@ def test_weights_are_fetched_where_the_hub_answers(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_what: None)
     monkeypatch.setattr(hub, "get_session", Session)
     monkeypatch.setattr(hub, "hf_hub_download", lambda repository, name: f"{tmp_path}/{repository}/{name}")
-    path = weights.find(ModelConfig(backbone="resnet18"), tmp_path)
+    path = weights.find_weights(ModelConfig(backbone="resnet18"), tmp_path)
     assert path == tmp_path / "timm/resnet18.a1_in1k/model.safetensors"
 
 
 def test_a_backbone_without_published_weights_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        weights.find(ModelConfig(backbone="convnextv2_small"), tmp_path)
+        weights.find_weights(ModelConfig(backbone="convnextv2_small"), tmp_path)
     assert str(caught.value) == (
         "timm has no published weights of convnextv2_small\n"
         "next: set model.pretrained = false, or model.weights_file, in config.toml"
@@ -92,7 +92,7 @@ def test_a_backbone_without_published_weights_is_refused(tmp_path: Path) -> None
 
 def test_an_unknown_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
-        weights.find(ModelConfig(backbone="resnet18.a3_in1"), tmp_path)
+        weights.find_weights(ModelConfig(backbone="resnet18.a3_in1"), tmp_path)
     assert str(caught.value) == (
         "unknown weights 'a3_in1' of resnet18: did you mean 'a3_in1k'?\nnext: correct model.backbone in config.toml"
     )

@@ -14,38 +14,38 @@ from ffdi.search import halving
     ("epochs", "count", "expected"), [(9, 3, [1, 3, 9]), (10, 3, [2, 4, 10]), (2, 3, [1, 2]), (1, 3, [1]), (5, 1, [5])]
 )
 def test_rungs_end_with_all_epochs(epochs: int, count: int, expected: list[int]) -> None:
-    assert halving.rungs(epochs, count, 3) == expected
+    assert halving.list_rungs(epochs, count, 3) == expected
 
 
 def test_a_third_goes_on_the_best_first_and_later_rungs_before_earlier_ones() -> None:
     scores: dict[str, list[float]] = {"a": [0.6], "b": [0.9]}
-    assert halving.promoted(scores, 3, 3, closed=False) is None
+    assert halving.promote(scores, 3, 3, closed=False) is None
     scores["c"] = [0.7]
-    assert halving.promoted(scores, 3, 3, closed=False) == "b"
+    assert halving.promote(scores, 3, 3, closed=False) == "b"
     scores["b"].append(0.8)
-    assert halving.promoted(scores, 3, 3, closed=False) is None
+    assert halving.promote(scores, 3, 3, closed=False) is None
     scores |= {name: [0.8] for name in "def"}
-    assert halving.promoted(scores, 3, 3, closed=False) == "d"
+    assert halving.promote(scores, 3, 3, closed=False) == "d"
 
 
 def test_at_the_end_one_trial_reaches_the_last_rung() -> None:
     scores = {"a": [0.6], "b": [0.9]}
-    assert halving.promoted(scores, 3, 3, closed=True) == "b"
+    assert halving.promote(scores, 3, 3, closed=True) == "b"
     scores["b"].append(0.1)
-    assert halving.promoted(scores, 3, 3, closed=True) == "b"
+    assert halving.promote(scores, 3, 3, closed=True) == "b"
     scores["b"].append(0.1)
-    assert halving.promoted(scores, 3, 3, closed=True) is None
+    assert halving.promote(scores, 3, 3, closed=True) is None
 
 
 def test_a_trial_that_has_diverged_never_goes_on() -> None:
     scores = {"a": [-math.inf], "b": [-math.inf], "c": [-math.inf]}
-    assert halving.promoted(scores, 2, 3, closed=True) is None
+    assert halving.promote(scores, 2, 3, closed=True) is None
 
 
 def test_a_trial_that_failed_later_leaves_its_place_to_the_next() -> None:
     scores = {"a": [0.9, -math.inf], "b": [0.8], "c": [0.7]}
-    assert halving.promoted(scores, 3, 3, closed=False) == "b"
-    assert halving.promoted(scores, 3, 3, closed=True) == "b"
+    assert halving.promote(scores, 3, 3, closed=False) == "b"
+    assert halving.promote(scores, 3, 3, closed=True) == "b"
 
 
 def test_a_whole_sweep_trains_less_than_every_trial_and_finds_the_best() -> None:
@@ -54,7 +54,7 @@ def test_a_whole_sweep_trains_less_than_every_trial_and_finds_the_best() -> None
     steps = 0
     waiting = [f"{number:02d}" for number in (7 * step % 27 for step in range(27))]
     for step in itertools.count():
-        going = halving.promoted(scores, 3, 3, closed=not waiting)
+        going = halving.promote(scores, 3, 3, closed=not waiting)
         if going is None and not waiting:
             steps = step
             break

@@ -55,11 +55,11 @@ def test_dots_alone_make_no_range(word: str) -> None:
 
 
 def test_all_of_a_grid_and_the_ends_of_what_is_not_known_can_be_checked_beforehand() -> None:
-    grid = samplers.build("grid", Space.of(["a.b=1,2", "c.d=3,4"]), 3, 0)
+    grid = samplers.build_sampler("grid", Space.of(["a.b=1,2", "c.d=3,4"]), 3, 0)
     assert list(grid.foreseen) == asked(grid)
-    drawn = samplers.build("random", SPACE, 5, 0)
+    drawn = samplers.build_sampler("random", SPACE, 5, 0)
     assert list(drawn.foreseen) == asked(drawn)
-    assert samplers.build("tpe", Space.of(["a.b=1..20", "c.d=x,y"]), 3, 0).foreseen == [
+    assert samplers.build_sampler("tpe", Space.of(["a.b=1..20", "c.d=x,y"]), 3, 0).foreseen == [
         {"a.b": 1},
         {"a.b": 20},
         {"c.d": "x"},
@@ -75,16 +75,16 @@ def test_nothing_to_search_is_refused() -> None:
 
 def test_a_grid_gives_every_combination_in_an_order_of_its_seed() -> None:
     space = Space.of(["a.b=1,2,3", "c.d=x,y"])
-    trials = asked(samplers.build("grid", space, None, 0))
+    trials = asked(samplers.build_sampler("grid", space, None, 0))
     assert sorted(map(str, trials)) == sorted(map(str, space.grid()))
-    assert trials == asked(samplers.build("grid", space, None, 0))
-    assert trials != asked(samplers.build("grid", space, None, 1))
-    assert len(asked(samplers.build("grid", space, 4, 0))) == 4
+    assert trials == asked(samplers.build_sampler("grid", space, None, 0))
+    assert trials != asked(samplers.build_sampler("grid", space, None, 1))
+    assert len(asked(samplers.build_sampler("grid", space, 4, 0))) == 4
 
 
 def test_a_grid_of_ranges_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        samplers.build("grid", SPACE, None, 0)
+        samplers.build_sampler("grid", SPACE, None, 0)
     assert str(caught.value) == (
         "train.batch_size, train.ema, train.lr is a range: a grid has no end of values in it\n"
         "next: pass --sampler random --trials 20, or name the values: --set train.lr=1e-4,3e-4"
@@ -93,9 +93,9 @@ def test_a_grid_of_ranges_is_refused() -> None:
 
 @pytest.mark.parametrize("name", ["random", "tpe"])
 def test_draws_lie_inside_come_again_and_have_their_type(name: str) -> None:
-    trials = asked(samplers.build(name, SPACE, 12, 3))
-    assert trials == asked(samplers.build(name, SPACE, 12, 3))
-    assert trials != asked(samplers.build(name, SPACE, 12, 4))
+    trials = asked(samplers.build_sampler(name, SPACE, 12, 3))
+    assert trials == asked(samplers.build_sampler(name, SPACE, 12, 3))
+    assert trials != asked(samplers.build_sampler(name, SPACE, 12, 4))
     assert len(trials) == 12
     for keys in trials:
         assert 1e-5 <= keys["train.lr"] <= 1e-2
@@ -129,7 +129,7 @@ def test_what_is_shown_with_three_digits_stays_inside() -> None:
 
 
 def test_tpe_hears_of_a_trial_that_failed() -> None:
-    sampler = samplers.build("tpe", Space.of(["train.lr=1e-6..1"]), 30, 0)
+    sampler = samplers.build_sampler("tpe", Space.of(["train.lr=1e-6..1"]), 30, 0)
     far = []
     while (keys := sampler.ask()) is not None:
         far.append(keys["train.lr"])
@@ -139,7 +139,7 @@ def test_tpe_hears_of_a_trial_that_failed() -> None:
 
 def test_tpe_comes_closer_to_what_scores_well() -> None:
     space = Space.of(["train.lr=1e-6..1"])
-    trials = asked(samplers.build("tpe", space, 40, 0))
+    trials = asked(samplers.build_sampler("tpe", space, 40, 0))
     far = [abs(np.log10(keys["train.lr"] / 3e-4)) for keys in trials]
     assert np.median(far[20:]) < 0.6 * np.median(far[:10])
 
@@ -147,11 +147,11 @@ def test_tpe_comes_closer_to_what_scores_well() -> None:
 def test_tpe_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError) as caught:
-        samplers.build("tpe", SPACE, None, 0)
+        samplers.build_sampler("tpe", SPACE, None, 0)
     assert str(caught.value) == "--sampler tpe needs Optuna\nnext: pip install -e '.[sweep]'"
 
 
 def test_an_unknown_sampler_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        samplers.build("gird", SPACE, None, 0)
+        samplers.build_sampler("gird", SPACE, None, 0)
     assert str(caught.value) == "--sampler gird: did you mean 'grid'?\nnext: pass --sampler grid"

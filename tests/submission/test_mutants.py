@@ -78,7 +78,7 @@ def test_what_may_be_submitted_is_refused_for_its_names_and_direction_only() -> 
         try:
             gate.build(one.expected, one.img_name, one.y_pred, Direction(one.reference, {}))
         except SubmissionError as error:
-            fault = names.fault(one.expected[-1])
+            fault = names.find_fault(one.expected[-1])
             why = fault if fault and error.problems[0].endswith(fault) else error.problems[0]
             reasons.add((one.kind, why.partition(":")[0]))
     assert reasons == {

@@ -61,7 +61,7 @@ def test_no_mask_is_empty_however_small_an_outline_is(face: np.ndarray) -> None:
 @pytest.mark.parametrize("shape", [(1, 9000), (9000, 1), (5, 5000)])
 def test_of_a_strip_the_middle_is_faked(kind: str, shape: tuple[int, int]) -> None:
     real = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    fake = fakes.make([kind], real, real, np.random.default_rng(2))
+    fake = fakes.make_fake([kind], real, real, np.random.default_rng(2))
     changed = (fake != real).any(-1).any(0 if shape[1] > shape[0] else 1)
     assert fake.shape == real.shape
     assert not changed[:4480].any() and not changed[-4480:].any() if max(shape) == 9000 else changed.sum() <= 20
@@ -72,7 +72,7 @@ def test_of_a_strip_the_middle_is_faked(kind: str, shape: tuple[int, int]) -> No
 def test_fakes_are_made_of_images_of_any_shape(kind: str, shape: tuple[int, int], face: np.ndarray) -> None:
     real = face[: shape[0], : shape[1]]
     points = np.array([[0.2, 0.2], [0.8, 0.2], [0.5, 0.8]])
-    fake = fakes.make([kind], real, face, np.random.default_rng(2), points)
+    fake = fakes.make_fake([kind], real, face, np.random.default_rng(2), points)
     assert (fake.shape, fake.dtype, fake.flags.c_contiguous) == ((*shape, 3), np.uint8, True)
     assert not np.array_equal(fake, real)
 
@@ -82,7 +82,7 @@ def test_landmarks_stay_on_the_face_where_an_image_is_no_square(face: np.ndarray
     points = np.array([[0.0, 0.0], [0.3, 0.0], [0.3, 0.9], [0.0, 0.9]])
     changed = np.zeros(real.shape[:2], bool)
     for index in range(DRAWS):
-        fake = fakes.make(["self_blend"], real, real, np.random.default_rng([3, index]), points)
+        fake = fakes.make_fake(["self_blend"], real, real, np.random.default_rng([3, index]), points)
         if np.array_equal(fake[:, -8:], real[:, -8:]):  # where the inner face was changed, not all else
             changed |= (fake != real).any(-1)
     assert changed[:, :30].any()
@@ -91,7 +91,7 @@ def test_landmarks_stay_on_the_face_where_an_image_is_no_square(face: np.ndarray
 
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        fakes.check(["self_blend", "self_blends"])
+        fakes.check_methods(["self_blend", "self_blends"])
     assert str(caught.value) == (
         "unknown fake 'self_blends': did you mean 'self_blend'?\nnext: correct forge.kinds in config.toml"
     )

@@ -17,7 +17,7 @@ BLIND = np.random.default_rng(1).random(200)
 
 
 def kinds(epoch: int, train_loss: float, y_pred: np.ndarray, config: TrainConfig = CONFIG) -> list[str]:
-    return list(symptoms(health.check(config, epoch, train_loss, EVEN, TARGET, y_pred)))
+    return list(symptoms(health.check_epoch(config, epoch, train_loss, EVEN, TARGET, y_pred)))
 
 
 def symptoms(verdict: health.Unhealthy | None) -> dict[str, str]:
@@ -44,14 +44,14 @@ def test_a_training_of_one_epoch_is_judged_at_its_end() -> None:
 
 
 def test_a_collapsed_network_is_named_early() -> None:
-    assert health.check(CONFIG, 1, 0.6, EVEN, TARGET, np.full(200, 0.25)) == health.Unhealthy(
+    assert health.check_epoch(CONFIG, 1, 0.6, EVEN, TARGET, np.full(200, 0.25)) == health.Unhealthy(
         {"constant": "every held-out image has nearly the same score, 0.250: the network has collapsed"}, SLOWER
     )
 
 
 def test_no_learning_is_told_after_half_of_the_epochs() -> None:
     assert [kinds(epoch, 0.6, BLIND) for epoch in (1, 2)] == [[], []]
-    found = health.check(CONFIG, 3, 0.6, EVEN, TARGET, BLIND)
+    found = health.check_epoch(CONFIG, 3, 0.6, EVEN, TARGET, BLIND)
     assert found is not None
     assert found.advice == f"{SLOWER}, or train longer"
     assert found.symptoms["no learning"].startswith("the held-out AUC cannot be told from chance (0.")
@@ -59,7 +59,7 @@ def test_no_learning_is_told_after_half_of_the_epochs() -> None:
 
 def test_the_majoritys_share_is_told() -> None:
     target = (np.arange(200) % 5 > 0).astype(np.int64)
-    found = health.check(CONFIG, 7, 0.4, 0.5, target, 0.6 + 0.3 * BLIND)
+    found = health.check_epoch(CONFIG, 7, 0.4, 0.5, target, 0.6 + 0.3 * BLIND)
     assert list(symptoms(found)) == ["no learning", "majority"]
     assert symptoms(found)["majority"] == (
         "the held-out accuracy 0.800 (0.791 to 0.809) cannot be told from 0.800, the share of the larger class"
@@ -68,7 +68,7 @@ def test_the_majoritys_share_is_told() -> None:
 
 def test_a_network_that_knows_less_than_the_share_is_told() -> None:
     hardly = 1 / (1 + np.exp(-np.random.default_rng(2).normal(0, 2.5, 200) - 1.5 * TARGET))
-    found = symptoms(health.check(CONFIG, 7, 0.6, EVEN, TARGET, hardly))
+    found = symptoms(health.check_epoch(CONFIG, 7, 0.6, EVEN, TARGET, hardly))
     assert list(found) == ["worse than blind"]
     assert found["worse than blind"] == (
         "the held-out loss 0.9705 is worse than that of the share of fakes alone, and the AUC hardly better "
@@ -79,15 +79,15 @@ def test_a_network_that_knows_less_than_the_share_is_told() -> None:
 
 def test_a_loss_that_the_share_alone_would_reach_is_told() -> None:
     config = TrainConfig(epochs=2, lr=3e-3)
-    assert health.check(config, 1, 0.5, 0.5001, TARGET, LEARNED) is None
-    assert symptoms(health.check(config, 1, 0.5, 0.5, TARGET, LEARNED)) == {
+    assert health.check_epoch(config, 1, 0.5, 0.5001, TARGET, LEARNED) is None
+    assert symptoms(health.check_epoch(config, 1, 0.5, 0.5, TARGET, LEARNED)) == {
         "no fit": "the training loss 0.5000 is no better than 0.5000, that of the share of fakes alone"
     }
 
 
 def test_the_loss_of_the_hardest_images_is_compared_with_nothing() -> None:
     config = TrainConfig(epochs=2, lr=3e-3, hard_share=0.5)
-    assert health.check(config, 1, 0.9, 0.6931, TARGET, LEARNED) is None
+    assert health.check_epoch(config, 1, 0.9, 0.6931, TARGET, LEARNED) is None
 
 
 def test_augmentation_that_repeats_itself_is_refused() -> None:

@@ -11,12 +11,12 @@ from torch import nn
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch
-from ffdi.training import loop as fits
+from ffdi.training import loop
 from ffdi.training.loop import Step, fit
-from ffdi.training.runtime import device as devices
+from ffdi.training.runtime import device
 from ffdi.training.state import EpochRecord, Progress, State
 
-CPU = devices.choose("cpu", "fp32", 0)
+CPU = device.choose("cpu", "fp32", 0)
 
 
 class Linear(nn.Module):
@@ -167,7 +167,7 @@ def test_a_batch_in_parts_is_one_step(accumulate: int) -> None:
     ],
 )
 def test_parts_are_alike_and_none_has_one_image(images: int, count: int, fewest: int, sizes: list[int]) -> None:
-    assert [part.stop - part.start for part in fits._parts(images, count, fewest)] == sizes
+    assert [part.stop - part.start for part in loop._parts(images, count, fewest)] == sizes
 
 
 def test_losses_have_their_place_from_the_first_step_on() -> None:

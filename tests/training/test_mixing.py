@@ -15,7 +15,7 @@ TARGET = (LEVELS > 0).float()
 
 def mixed(seed: int = 0, **config: float) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
-    return mixing.mix(IMAGES, TARGET, AugmentConfig(**config))  # type: ignore[arg-type]
+    return mixing.mix_batch(IMAGES, TARGET, AugmentConfig(**config))  # type: ignore[arg-type]
 
 
 def test_nothing_is_mixed_where_both_are_off() -> None:

@@ -8,8 +8,7 @@ from torch import nn
 
 from ffdi.config.schema import ModelConfig, TrainConfig
 from ffdi.core.errors import ConfigError
-from ffdi.models import detector as detectors
-from ffdi.models import weights
+from ffdi.models import detector, weights
 from ffdi.training import optim
 
 
@@ -99,7 +98,7 @@ def test_no_average_is_kept_at_zero() -> None:
 )
 def test_an_unknown_name_is_refused(key: str, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        optim.check(TrainConfig(**{key: "x"}))
+        optim.check_choices(TrainConfig(**{key: "x"}))
     assert str(caught.value) == expected
 
 
@@ -138,13 +137,13 @@ def test_the_hardest_share_is_what_counts() -> None:
 def test_the_blind_loss_is_the_entropy_of_the_share(fakes: float, smoothing: float) -> None:
     soft = torch.tensor(fakes * (1 - smoothing) + smoothing / 2, dtype=torch.float64)
     entropy = -(soft * soft.log() + (1 - soft) * (1 - soft).log()).item()
-    assert optim.blind_loss(TrainConfig(label_smoothing=smoothing), fakes) == pytest.approx(entropy, abs=2e-4)
+    assert optim.prior_loss(TrainConfig(label_smoothing=smoothing), fakes) == pytest.approx(entropy, abs=2e-4)
 
 
 def test_the_blind_loss_is_the_recipes_own() -> None:
-    assert optim.blind_loss(TrainConfig(class_weights=True), 0.8) == pytest.approx(0.6931, abs=2e-4)
-    assert optim.blind_loss(TrainConfig(loss="focal"), 0.5) == pytest.approx(0.6931 / 4, abs=2e-4)
-    assert optim.blind_loss(TrainConfig(hard_share=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
+    assert optim.prior_loss(TrainConfig(class_weights=True), 0.8) == pytest.approx(0.6931, abs=2e-4)
+    assert optim.prior_loss(TrainConfig(loss="focal"), 0.5) == pytest.approx(0.6931 / 4, abs=2e-4)
+    assert optim.prior_loss(TrainConfig(hard_share=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
@@ -152,9 +151,9 @@ def test_the_blind_loss_is_the_recipes_own() -> None:
 
 def test_layers_learn_the_slower_the_further_they_are_from_the_head() -> None:
     config = ModelConfig(backbone="test_resnet", pretrained=False, size=32)
-    backbone = detectors.build(config, None).backbone
+    backbone = detector.build(config, None).backbone
     optimizer = optim.optimizer(TrainConfig(layer_decay=0.5, weight_decay=0.1), backbone)
-    optim.set_rate(optimizer, 0.01)
+    optim.set_learning_rate(optimizer, 0.01)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     rates = [rate[id(parameter)] for parameter in backbone.parameters()]
     assert len(rates) == len(rate)
@@ -167,13 +166,13 @@ def test_layers_learn_the_slower_the_further_they_are_from_the_head() -> None:
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
 def test_a_frozen_backbone_learns_in_its_head_alone(name: str) -> None:
-    backbone = detectors.build(ModelConfig(backbone=name, pretrained=False, size=160), None).backbone
-    optim.freeze(backbone, True)
+    backbone = detector.build(ModelConfig(backbone=name, pretrained=False, size=160), None).backbone
+    optim.set_frozen(backbone, True)
     learning = {name for name, one in backbone.named_parameters() if one.requires_grad}
     assert learning
     head = {id(one) for module in weights.head_modules(backbone) for one in module.parameters()}
     assert {id(one) for one in backbone.parameters() if one.requires_grad} == head
     assert not any(one.training for one in backbone.modules() if isinstance(one, nn.BatchNorm2d))
-    optim.freeze(backbone, False)
+    optim.set_frozen(backbone, False)
     assert all(one.requires_grad for one in backbone.parameters())
     assert all(one.training for one in backbone.modules())

@@ -15,11 +15,11 @@ import torch
 from ffdi.config.schema import AugmentConfig, Config, ModelConfig
 from ffdi.core import signals
 from ffdi.core.errors import DataError, ExperimentError, TrainingError
-from ffdi.core.signals import Stopped
+from ffdi.core.signals import Interrupted
 from ffdi.data.loading.loader import Batch
 from ffdi.experiments.checkpoint import Checkpoints
-from ffdi.models import detector as detectors
-from ffdi.training.checkpointing import Resumed, Saving
+from ffdi.models import detector
+from ffdi.training.checkpointing import CheckpointManager, Resumed
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device as devices
 from ffdi.training.state import State
@@ -73,7 +73,7 @@ def device(precision: str) -> devices.Device:
 def begun(config: Config, where: devices.Device) -> State:
     """A training of a small network with dropout that has not begun."""
     torch.manual_seed(1)
-    network = detectors.build(ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None)
+    network = detector.build(ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None)
     return State.of(where.prepare(network), config.train, where)
 
 
@@ -141,12 +141,12 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
 def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> None:
     config, where = trained(2), device("fp32")
     expected = end(begun(config, where), config, where)
-    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
-    with signals.listening(end=0.0), pytest.raises(Stopped) as caught, saving.at_the_end(state):
+    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
+    with signals.handle_signals(end=0.0), pytest.raises(Interrupted) as caught, saving.at_the_end(state):
         list(events(state, config, where))
     assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
     again = begun(config, where)
-    assert Saving(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 0, [])
+    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 0, [])
     assert end(again, config, where) == expected
 
 
@@ -154,19 +154,19 @@ def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> N
 def test_an_error_between_two_steps_leaves_a_checkpoint(checkpoints: Checkpoints, error: BaseException) -> None:
     config, where = trained(2), device("fp32")
     expected = end(begun(config, where), config, where)
-    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
     with pytest.raises(type(error)), saving.at_the_end(state):
         for event in events(state, config, where):
             if isinstance(event, Step) and event.step == 2:
                 raise error
     again = begun(config, where)
-    assert Saving(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 3, [])
+    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 3, [])
     assert end(again, config, where) == expected
 
 
 def test_an_error_within_a_step_leaves_none(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     config, where = trained(2), device("fp32")
-    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
     monkeypatch.setattr(state.optimizer, "step", lambda *_: torch.empty(2**50))
     with pytest.raises(RuntimeError, match="allocate"), saving.at_the_end(state):
         list(events(state, config, where))
@@ -175,7 +175,7 @@ def test_an_error_within_a_step_leaves_none(checkpoints: Checkpoints, monkeypatc
 
 def test_a_training_that_has_diverged_leaves_none(checkpoints: Checkpoints) -> None:
     config, where = trained(2, lr=1e30, clip_grad=0.0), device("fp32")
-    state, saving = begun(config, where), Saving(checkpoints, every=0, machine="one")
+    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
     with pytest.raises(TrainingError, match="diverged"), saving.at_the_end(state):
         list(events(state, config, where))
     assert not checkpoints.folder.exists()
@@ -183,7 +183,7 @@ def test_a_training_that_has_diverged_leaves_none(checkpoints: Checkpoints) -> N
 
 def test_an_error_is_not_hidden_by_a_checkpoint_that_cannot_be_written(checkpoints: Checkpoints) -> None:
     checkpoints.folder.write_text("in its place")
-    state, saving = begun(trained(2), device("fp32")), Saving(checkpoints, every=0, machine="one")
+    state, saving = begun(trained(2), device("fp32")), CheckpointManager(checkpoints, every=0, machine="one")
     with pytest.raises(DataError, match=r"a\.jpg"), saving.at_the_end(state):
         raise DataError("a.jpg cannot be read")
 
@@ -225,7 +225,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
         path.unlink()
     config, where = trained(3), device("fp32")
     again = begun(config, where)
-    resumed = Saving(checkpoints, every=0, machine="one").resume(again)
+    resumed = CheckpointManager(checkpoints, every=0, machine="one").resume(again)
     assert resumed is not None
     assert (resumed.epoch, resumed.step) == (0, 2)
     assert len(resumed.warnings) == (0 if (ending, harm) == ("json", "gone") else 1)
@@ -238,7 +238,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
     for path in checkpoints.folder.glob("*.safetensors"):
         path.write_bytes(b"")
     again = begun(trained(3), device("fp32"))
-    resumed = Saving(checkpoints, every=0, machine="one").resume(again)
+    resumed = CheckpointManager(checkpoints, every=0, machine="one").resume(again)
     assert resumed == Resumed(
         0,
         0,
@@ -253,7 +253,7 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
 def test_another_machine_is_told(checkpoints: Checkpoints) -> None:
     steps(checkpoints, 1)
     again = begun(trained(3), device("fp32"))
-    resumed = Saving(checkpoints, every=0, machine="cuda in fp16").resume(again)
+    resumed = CheckpointManager(checkpoints, every=0, machine="cuda in fp16").resume(again)
     assert resumed == Resumed(
         0, 1, ["was begun with one, and goes on with cuda in fp16: the bytes are those of neither"]
     )
@@ -282,7 +282,7 @@ def test_checkpoints_take_a_small_share_of_the_time(checkpoints: Checkpoints, mo
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
     state = begun(trained(1), device("fp32"))
-    saving, written = Saving(checkpoints, every=10, machine="one"), []
+    saving, written = CheckpointManager(checkpoints, every=10, machine="one"), []
 
     def write(*_: object) -> None:
         written.append(clock[0])

@@ -67,7 +67,7 @@ class Engine(NamedTuple):
             )
 
 
-def opened(
+def open_engine(
     engine: Engine, device: Device, asked: str, workers: int | None, k: int | None
 ) -> AbstractContextManager[Run]:
     """An engine that is ready, and says where folds will run.
@@ -95,7 +95,7 @@ def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: 
         workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
         threads = f"{_count(first.threads, 'thread')}{workers}"
         console.say(f"{_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
-        process.begin()  # it imports while images are looked at
+        process.start_process_group()  # it imports while images are looked at
     yield lambda ask: closing(local.run(ask, shared))
 
 
@@ -105,12 +105,12 @@ def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int
     from ffdi.engines.cluster import Request
     from ffdi.training.runtime import device as devices
 
-    with cluster.joined(engine.address):
+    with cluster.connect(engine.address):
         kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
         threads = devices.share(device, asked, k, engine.jobs, engine.ranks)[0][0].threads if kind == "cpu" else 0
         request = Request.of(kind, threads, workers, engine.ranks)
         request.check()
-        console.say(f"engine: Ray on {cluster.described()}; each fold has {request}")
+        console.say(f"engine: Ray on {cluster.describe_machines()}; each fold has {request}")
         yield lambda ask: closing(ray.run(ask, request))
 
 

@@ -8,9 +8,9 @@ from typing import TypeVar
 from ffdi.core import console, machine, manifests
 from ffdi.data.inspection import doctor, duplicate_groups
 from ffdi.data.inspection.doctor import Diagnosis
-from ffdi.data.inspection.duplicate_groups import Search, Twins
-from ffdi.data.inspection.scan import Survey, examine
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
+from ffdi.data.inspection.scan import ScanResult, scan_images
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.layout import Dataset
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -20,23 +20,23 @@ Found = TypeVar("Found")
 
 def inspect(workspace: Workspace, experiment: Experiment, found: Dataset) -> Diagnosis:
     """Looks at all images, those that nobody has looked at before, and writes doctor.json."""
-    findings, threads = Findings(workspace.findings_path), machine.cores()
+    findings, threads = ScanStore(workspace.findings_path), machine.cores()
     try:
-        surveys = {split: Survey(table) for split, table in found.splits.items()}
+        surveys = {split: ScanResult(table) for split, table in found.splits.items()}
         with console.bar("looking at images", sum(map(len, found.splits.values()))) as bar:
             for survey in surveys.values():
-                for seen in examine(survey.table, findings, threads):
+                for seen in scan_images(survey.table, findings, threads):
                     survey.record(seen)
                     bar.advance()
         diagnosis = doctor.diagnose(found.root, surveys, _twins(list(surveys.values()), findings, threads))
     finally:
         findings.close()
-    manifests.write(experiment.doctor_path, diagnosis.to_json())
+    manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
     return diagnosis
 
 
-def _twins(surveys: list[Survey], findings: Findings, threads: int) -> Twins:
-    if (known := duplicate_groups.remembered(surveys, findings)) is not None:
+def _twins(surveys: list[ScanResult], findings: ScanStore, threads: int) -> DuplicateGroups:
+    if (known := duplicate_groups.recall(surveys, findings)) is not None:
         return known
     search = Search(surveys, findings, threads)
     with console.bar("comparing keypoints", search.steps, counted=False) as bar:

@@ -11,7 +11,9 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 
-def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) -> tuple[list[str], str | None]:
+def resolve_experiments(
+    workspace: Workspace, names: Sequence[str], name: str | None = None
+) -> tuple[list[str], str | None]:
     """The experiments that are meant, and what their export is called; nothing is written.
 
     Args:
@@ -37,7 +39,7 @@ def spread(workspace: Workspace, names: Sequence[str], name: str | None = None) 
     return found, name
 
 
-def make(workspace: Workspace, names: Sequence[str]) -> None:
+def make_listed_experiments(workspace: Workspace, names: Sequence[str]) -> None:
     """Writes the variants of lists that are not there yet, once all that they list is known to be right.
 
     Raises:
@@ -51,9 +53,9 @@ def make(workspace: Workspace, names: Sequence[str]) -> None:
     for found, entries in listed:
         if entries:
             hint = f"correct [blend.grid] in {found.config_path}"
-            group.agreed(
+            group.check_agreement(
                 [
-                    planning.variant(base, keys, hint) if keys else schema.load(base.config_path)
+                    planning.make_variant(base, keys, hint) if keys else schema.load(base.config_path)
                     for _, base, keys in entries
                 ]
             )

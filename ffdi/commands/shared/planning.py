@@ -18,7 +18,7 @@ from ffdi.core import console, files, hashes, provenance
 from ffdi.core.errors import ConfigError
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
-from ffdi.data.splits import image_list as roster
+from ffdi.data.splits import image_list
 from ffdi.ensemble import calibration, combine
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import Identity
@@ -42,23 +42,23 @@ class Flags(NamedTuple):
     accept: str | None
 
 
-class Material(NamedTuple):
+class PreparedData(NamedTuple):
     """The images of an experiment, looked at.
 
     Attributes:
         root: where they lie.
         train: the usable training images.
         val: the usable images of a validation split whose labels can judge scores; None where there is none.
-        roster: of the training images.
+        image_list: of the training images, as `image_list.format_image_list` writes it.
     """
 
     root: Path
     train: Table
     val: Table | None
-    roster: str
+    image_list: str
 
 
-def check(settings: Config) -> None:
+def check_settings(settings: Config) -> None:
     """Refuses names that no dictionary knows, and what does not go together.
 
     Raises:
@@ -70,12 +70,12 @@ def check(settings: Config) -> None:
     from ffdi.training import optim
 
     augment.recipe(settings.augment.recipe)
-    optim.check(settings.train)
-    sampler.check(settings.train.sampling)
-    fakes.check(settings.forge.kinds)
-    noise_residual.check(settings.model)
-    combine.check(settings.ensemble.method)
-    calibration.check(settings.ensemble.calibration)
+    optim.check_choices(settings.train)
+    sampler.check_sampling(settings.train.sampling)
+    fakes.check_methods(settings.forge.kinds)
+    noise_residual.check_noise_residual(settings.model)
+    combine.check_method(settings.ensemble.method)
+    calibration.check_calibration(settings.ensemble.calibration)
     if 0 < settings.augment.window < SMALLEST:
         raise ConfigError(
             f"augment.window = {settings.augment.window} is smaller than {SMALLEST}",
@@ -101,8 +101,8 @@ def check(settings: Config) -> None:
         )
 
 
-def variant(base: Experiment, keys: Keys, hint: str) -> Config:
-    """The settings of an experiment that differs from another one in these keys, after `check`.
+def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
+    """The settings of an experiment that differs from another one in these keys, after `check_settings`.
 
     Args:
         base: the other one.
@@ -114,7 +114,7 @@ def variant(base: Experiment, keys: Keys, hint: str) -> Config:
     """
     try:
         settings = variants.config(base.name, base.config_path.read_text(encoding="utf-8"), keys)
-        check(settings)
+        check_settings(settings)
     except ConfigError as error:
         raise ConfigError(error.what, problems=error.problems, hint=hint) from None
     if settings.folds.scheme == "clusters" and (of_network := [one for one in keys if one.startswith("model.")]):
@@ -126,8 +126,8 @@ def variant(base: Experiment, keys: Keys, hint: str) -> Config:
     return settings
 
 
-def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
-    """The device and the starting weights, after `check`.
+def choose_device(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
+    """The device and the starting weights, after `check_settings`.
 
     Raises:
         ConfigError: there are no starting weights, or the network does not take images or batches of that size.
@@ -137,8 +137,8 @@ def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device
     from ffdi.models import weights as starting
     from ffdi.training.runtime import device
 
-    check(settings)
-    weights = starting.find(settings.model, workspace.root)
+    check_settings(settings)
+    weights = starting.find_weights(settings.model, workspace.root)
     network = detector.build(settings.model, weights)
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.window:
@@ -149,43 +149,47 @@ def chosen(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device
     return where, weights
 
 
-def gather(workspace: Workspace, experiment: Experiment, settings: Config, flags: Flags) -> Material:
+def prepare_data(workspace: Workspace, experiment: Experiment, settings: Config, flags: Flags) -> PreparedData:
     """Finds an experiment's images and looks at those that nobody has looked at before.
 
     Raises:
         DataError: there are none, or they have faults that are not accepted.
     """
-    accepted = doctor.accepted(flags.accept)
-    found = sources.found(workspace, settings, sources.data_root(workspace, settings, flags.data))
+    accepted = doctor.parse_accept(flags.accept)
+    found = sources.find_dataset(workspace, settings, sources.data_root(workspace, settings, flags.data))
     console.say(f"data: {sources.counts(found.split('train'))}")
-    if (told := sources.packed(found)) is not None:
+    if (told := sources.describe_cache(found)) is not None:
         console.say(told)
     diagnosis = inspection.inspect(workspace, experiment, found)
     diagnosis.check(accepted)
     val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
-    return Material(
+    return PreparedData(
         diagnosis.root,
         diagnosis.usable("train"),
         val if val is not None and val.both_classes else None,
-        roster.of(diagnosis.surveys["train"], settings.forge.outlined),
+        image_list.format_image_list(diagnosis.surveys["train"], settings.forge.outlined),
     )
 
 
-def gather_all(workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], flags: Flags) -> list[Material]:
-    """As `gather`, of several experiments; those that have the same images share what was found of them."""
-    known: dict[object, tuple[Experiment, Material]] = {}
+def prepare_all(
+    workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], flags: Flags
+) -> list[PreparedData]:
+    """As `prepare_data`, of several experiments; those that have the same images share what was found of them."""
+    known: dict[object, tuple[Experiment, PreparedData]] = {}
     found = []
     for experiment, settings in experiments:
         key = settings.data.model_dump_json(), sources.packed_framing(settings), settings.forge.outlined
         if key in known:
-            files.text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
+            files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
         else:
-            known[key] = experiment, gather(workspace, experiment, settings, flags)
+            known[key] = experiment, prepare_data(workspace, experiment, settings, flags)
         found.append(known[key][1])
     return found
 
 
-def plan(experiment: Experiment, settings: Config, material: Material, where: Device, weights: Path | None) -> Plan:
+def make_plan(
+    experiment: Experiment, settings: Config, material: PreparedData, where: Device, weights: Path | None
+) -> Plan:
     """Deals the folds, or reads how they were dealt, and records what is about to be trained.
 
     Raises:
@@ -195,19 +199,19 @@ def plan(experiment: Experiment, settings: Config, material: Material, where: De
     from ffdi.training.fold import Plan
 
     digest = None if weights is None else hashes.sha256(weights)
-    identity = Identity.of(settings, digest, hashes.of_text(material.roster))
+    identity = Identity.of(settings, digest, hashes.hash_text(material.image_list))
     train = material.train
     assert train.target is not None
     if experiment.resolved_path.is_file():
-        experiment.check(identity, partial(roster.differences, new=material.roster))
+        experiment.check(identity, partial(image_list.list_differences, new=material.image_list))
         experiment.folds_digest()
     if experiment.folds_path.is_file():
-        fold_of = folds.read(experiment.folds_path, train, settings.folds.k)
+        fold_of = folds.read_folds(experiment.folds_path, train, settings.folds.k)
     else:
         whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, where)
-        fold_of = folds.assign(train.target, whole, settings.folds.k, settings.folds_seed)
-        files.text(experiment.folds_path, folds.to_csv(train, fold_of))
-    experiment.begin(identity, material.roster, provenance.record(material.root, sys.argv))
+        fold_of = folds.assign_folds(train.target, whole, settings.folds.k, settings.folds_seed)
+        files.write_text(experiment.folds_path, folds.folds_to_csv(train, fold_of))
+    experiment.begin(identity, material.image_list, provenance.record_provenance(material.root, sys.argv))
     return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, material.val)
 
 
@@ -218,9 +222,9 @@ def _clusters(settings: Config, train: Table, weights: Path | None, where: Devic
     from ffdi.training import fold, predict
 
     with console.bar("features of training images", len(train)) as bar:
-        network = where.prepare(detector.start(settings, weights))
+        network = where.prepare(detector.build_initialized(settings, weights))
         features = predict.features(network, fold.reader(train, settings, where), where, bar.advance)
-    found = clusters.find(features, train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
+    found = clusters.cluster_features(features, train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
     console.say(
         f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
     )

@@ -21,10 +21,10 @@ def run(workspace: Workspace, experiment: Experiment, flags: Flags) -> None:
     from ffdi.training.tools import profiler
 
     with (
-        trial.begun(workspace, experiment, flags, "profile", profiler.STEPS) as (state, batches, settings, where),
-        files.writing(experiment.trace_path) as beside,
+        trial.start_trial(workspace, experiment, flags, "profile", profiler.STEPS) as (state, batches, settings, where),
+        files.open_atomic(experiment.trace_path) as beside,
     ):
-        seen = profiler.watch(state, batches, settings, where, beside)
+        seen = profiler.profile_steps(state, batches, settings, where, beside)
     whole = sum(part.milliseconds for part in seen.parts)
     _show(f"a step of {settings.train.batch_size} images, as this process sees it", seen.parts, whole)
     _show("operators that take the device most of it", seen.operators, whole)

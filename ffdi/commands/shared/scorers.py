@@ -21,7 +21,7 @@ PROVEN = 4
 """Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
 
 
-def described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
+def describe_graph(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
     """What bundle.json says, once the files are those that it describes; a graph from elsewhere is vetted first."""
     from ffdi.inference import bundle
 
@@ -30,7 +30,7 @@ def described(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
         from ffdi.inference import onnx_safety
 
         console.say(f"{export.model_path} was not made here: opening it in a process of its own first")
-        onnx_safety.check(export.model_path, bundle.framing(described).size)
+        onnx_safety.check_graph(export.model_path, bundle.framing(described).size)
         with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
             mark_vetted(workspace, export, described)
     return described
@@ -42,7 +42,7 @@ def mark_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[s
     Raises:
         ExperimentError: it cannot be written.
     """
-    files.text(*_mark(workspace, export, described))
+    files.write_text(*_mark(workspace, export, described))
 
 
 def _is_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> bool:
@@ -61,7 +61,7 @@ def _mark(workspace: Workspace, export: ExportFolder, described: Mapping[str, An
     return path, f"made here or opened within bounds, {bundle.framing(described).size} px\n"
 
 
-def opened(engine: Engine, task: Task, device: str) -> AbstractContextManager[Scorer]:
+def open_scorer(engine: Engine, task: Task, device: str) -> AbstractContextManager[Scorer]:
     """Opens a graph where an engine scores.
 
     Args:
@@ -77,15 +77,15 @@ def _local(_engine: Engine, task: Task, device: str) -> Iterator[Scorer]:
     from ffdi.inference import predict
     from ffdi.inference.backend import Load
 
-    yield predict.opened(task, device, Load.of(len(task.table), machine.cores()))
+    yield predict.open_scorer(task, device, Load.of(len(task.table), machine.cores()))
 
 
 @contextmanager
 def _ray(engine: Engine, task: Task, device: str) -> Iterator[Scorer]:
     from ffdi.engines import cluster, servers
 
-    with cluster.joined(engine.address):
-        console.say(f"engine: Ray on {cluster.described()}, which open the graph")
+    with cluster.connect(engine.address):
+        console.say(f"engine: Ray on {cluster.describe_machines()}, which open the graph")
         yield servers.opened(task, device)
 
 

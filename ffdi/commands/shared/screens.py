@@ -69,7 +69,7 @@ def remarks(event: object) -> list[str]:
     return []
 
 
-def again(names: Sequence[str], name: str | None) -> str:
+def repeat_flags(names: Sequence[str], name: str | None) -> str:
     """The flags that name the same experiments, and the same export if `name` is given, with a space before them."""
     flags = "".join(f" --experiment {shlex.quote(one)}" for one in names)
     return f"{flags} --name {shlex.quote(name)}" if name else flags

@@ -44,7 +44,7 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
         "splits": _splits(samples, features, config.seed),
         "slices": _slices(experiment, diagnosis, config, samples["train"], features["train"]),
     }
-    manifests.write(experiment.shift_path, content)
+    manifests.write_manifest(experiment.shift_path, content)
     _show(content)
     console.written(experiment.shift_path)
 
@@ -65,7 +65,7 @@ def _features(
 
     where = devices.choose(device, None, workers)
     console.say(f"device: {where.why}")
-    network = where.prepare(detector.start(config, weights.find(config.model, workspace.root)))
+    network = where.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
     seen = {}
     with console.bar("features", sum(map(len, samples.values()))) as bar:
         for name, table in samples.items():
@@ -79,7 +79,7 @@ def _splits(samples: dict[str, Table], features: dict[str, np.ndarray], seed: in
     for one, other in combinations(samples, 2):
         if min(len(samples[one]), len(samples[other])) < domain_shift.PARTS:
             continue
-        verdict = domain_shift.tell_apart(features[one], features[other], seed)
+        verdict = domain_shift.validate_adversarially(features[one], features[other], seed)
         telling = {
             one: samples[one].img_name[np.argsort(verdict.first, kind="stable")[:TELLING]].tolist(),
             other: samples[other].img_name[np.argsort(-verdict.second, kind="stable")[:TELLING]].tolist(),
@@ -92,8 +92,10 @@ def _slices(
     experiment: Experiment, diagnosis: Diagnosis, config: Config, sample: Table, features: np.ndarray
 ) -> dict[str, list[dict[str, Any]]]:
     """The out-of-fold AUC by every attribute, band and cluster."""
-    deal = folds.recorded(experiment.folds_path)
-    oof = predictions.merge([predictions.read(experiment.oof_path)], deal.img_name, deal.fold, deal.target)
+    deal = folds.read_assignment(experiment.folds_path)
+    oof = predictions.merge_predictions(
+        [predictions.read_predictions(experiment.oof_path)], deal.img_name, deal.fold, deal.target
+    )
     place = {name: row for row, name in enumerate(deal.img_name.tolist())}
     found = {}
     for name, (images, value) in _kinds(diagnosis, config, sample, features).items():
@@ -104,7 +106,7 @@ def _slices(
                 hint="pass --data FOLDER with the data that it was trained on",
             )
         group = None if deal.group is None else deal.group[rows]
-        parts = slices.by(value, oof.target[rows], oof.ranks[rows], group)
+        parts = slices.slice_by(value, oof.target[rows], oof.ranks[rows], group)
         if name in BANDS:
             order = BANDS[name]
             parts.sort(key=lambda part: order.index(part.value))
@@ -128,7 +130,7 @@ def _kinds(
         **attributes.read(diagnosis.root, table, config.data),
         **{name: slices.bands(quantity, BANDS[name]) for name, quantity in quantities.items()},
     }
-    cluster = clusters.find(features, None, CLUSTERS, config.seed)
+    cluster = clusters.cluster_features(features, None, CLUSTERS, config.seed)
     named = np.array([f"cluster {number}" for number in cluster.tolist()])
     return {**{name: (table.img_name, value) for name, value in kinds.items()}, "looks": (sample.img_name, named)}
 

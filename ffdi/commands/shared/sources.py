@@ -14,12 +14,12 @@ from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import Store
-from ffdi.data.images.decode import Framing
-from ffdi.data.labels import layout as dataset
+from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.labels import layout
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
-from ffdi.data.splits.folds import Deal
+from ffdi.data.splits.folds import FoldAssignment
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -47,9 +47,9 @@ def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
     return workspace.root / settings.data.root
 
 
-def found(workspace: Workspace, settings: Config, root: Path) -> Dataset:
+def find_dataset(workspace: Workspace, settings: Config, root: Path) -> Dataset:
     """The data set under a folder, read from its cache where there is one."""
-    return cache.attach(dataset.find(root, settings.data), store(workspace, settings, root))
+    return cache.attach(layout.find(root, settings.data), store(workspace, settings, root))
 
 
 def store(workspace: Workspace, settings: Config, root: Path) -> Store:
@@ -58,7 +58,7 @@ def store(workspace: Workspace, settings: Config, root: Path) -> Store:
     return Store(workspace.cache_folder(root, cache.kind(framing)), framing)
 
 
-def packed_framing(settings: Config) -> Framing | None:
+def packed_framing(settings: Config) -> ResizePolicy | None:
     """What images are brought to before they are packed, and before recipes work on them; None leaves them alone.
 
     Raises:
@@ -72,10 +72,10 @@ def packed_framing(settings: Config) -> Framing | None:
             "network's size",
             hint="set model.resize = 'squash', or cache.pixels = false, in config.toml",
         )
-    return Framing.of(settings.model)
+    return ResizePolicy.of(settings.model)
 
 
-def packed(dataset: Dataset) -> str | None:
+def describe_cache(dataset: Dataset) -> str | None:
     """What a person is told of a data set's cache; None where there is none."""
     tables = dataset.splits.values()
     total, there = sum(map(len, tables)), sum(len(table) - len(cache.missing(table)) for table in tables)
@@ -89,7 +89,7 @@ def packed(dataset: Dataset) -> str | None:
 def of_experiment(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
     """The data set that an experiment was trained on, or the one under --data."""
     root = Path(flag) if flag else experiment.data_root()
-    return found(workspace, schema.load(experiment.config_path), root)
+    return find_dataset(workspace, schema.load(experiment.config_path), root)
 
 
 def of_blend(workspace: Workspace, blend: Blend, flag: str | None) -> Dataset:
@@ -101,12 +101,12 @@ def predicted_split(found: Dataset, asked: str) -> Table:
     """The test split where there is one, else (phase 1) the validation split."""
     if asked == "auto":
         return found.split("test" if "test" in found.splits or "val" not in found.splits else "val")
-    if asked not in dataset.SPLITS:
-        raise ConfigError(f"--split {asked}: known: auto, {', '.join(dataset.SPLITS)}", hint="pass --split auto")
+    if asked not in layout.SPLITS:
+        raise ConfigError(f"--split {asked}: known: auto, {', '.join(layout.SPLITS)}", hint="pass --split auto")
     return found.split(asked)
 
 
-def located(train: Table, deal: Deal, chosen: np.ndarray) -> Table:
+def locate(train: Table, deal: FoldAssignment, chosen: np.ndarray) -> Table:
     """The chosen images among the training images.
 
     Raises:

@@ -11,7 +11,7 @@ from ffdi.core import console, manifests
 from ffdi.data.images.distort import DISTORTIONS
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds
-from ffdi.data.splits.folds import Deal
+from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble.group import Member
 from ffdi.evaluation import differences, intervals
 from ffdi.evaluation.predictions import sigmoid
@@ -26,9 +26,9 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
     """Scores a sample of the training images, each by the network that has not seen it, under every distortion."""
     config, identity = experiment.trained()
     folders = experiment.finished_folds(config.folds.k, identity)
-    deal = folds.recorded(experiment.folds_path)
+    deal = folds.read_assignment(experiment.folds_path)
     chosen = sample(deal, config.seed)
-    table = sources.located(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
+    table = sources.locate(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
     members = [Member(experiment, config, folder) for folder in folders]
     logits = _logits(members, table, deal.fold[chosen], device, workers)
     group = None if deal.group is None else deal.group[chosen]
@@ -36,12 +36,12 @@ def run(workspace: Workspace, experiment: Experiment, *, data: str | None, devic
         sigmoid(logits), deal.target[chosen], deal.fold[chosen], group, level=intervals.LEVEL
     )
     content = _content(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
-    manifests.write(experiment.stress_path, content)
+    manifests.write_manifest(experiment.stress_path, content)
     _show(content)
     console.written(experiment.stress_path)
 
 
-def sample(deal: Deal, seed: int) -> np.ndarray:
+def sample(deal: FoldAssignment, seed: int) -> np.ndarray:
     """int64 [n <= IMAGES]: rows of the deal, the same share of each fold and class, drawn by `seed`."""
     share = min(1.0, IMAGES / len(deal.fold))
     rng = np.random.default_rng(seed)

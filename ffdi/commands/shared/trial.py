@@ -30,7 +30,7 @@ class Trial(NamedTuple):
 
 
 @contextmanager
-def begun(workspace: Workspace, experiment: Experiment, flags: Flags, what: str, steps: int) -> Iterator[Trial]:
+def start_trial(workspace: Workspace, experiment: Experiment, flags: Flags, what: str, steps: int) -> Iterator[Trial]:
     """A training of so many steps, `what` a person has asked for; inside, the experiment is locked.
 
     Raises:
@@ -43,11 +43,11 @@ def begun(workspace: Workspace, experiment: Experiment, flags: Flags, what: str,
     from ffdi.training.state import State
 
     settings = schema.load(experiment.config_path)
-    where, weights = planning.chosen(workspace, settings, flags)
+    where, weights = planning.choose_device(workspace, settings, flags)
     console.title(f"{what} {experiment.name}: {settings.model.backbone}, {steps} steps")
     console.say(f"device: {where.why}")
-    train = planning.gather(workspace, experiment, settings, flags).train
-    state = State.of(where.prepare(detector.start(settings, weights)), settings.train, where)
-    batches = loader.training(train, settings, fold=0, supply=where.supply)
-    with experiment.locked(), signals.listening(), oom.explained(settings, where):
+    train = planning.prepare_data(workspace, experiment, settings, flags).train
+    state = State.of(where.prepare(detector.build_initialized(settings, weights)), settings.train, where)
+    batches = loader.make_train_loader(train, settings, fold=0, supply=where.supply)
+    with experiment.locked(), signals.handle_signals(), oom.explain_oom(settings, where):
         yield Trial(state, batches, settings, where)

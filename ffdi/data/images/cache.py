@@ -19,7 +19,7 @@ import numpy as np
 from ffdi.core import files, links
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import DECODE, Framing
+from ffdi.data.images.decode import DECODE, ResizePolicy
 from ffdi.data.images.fingerprint import BYTES
 from ffdi.data.images.keypoints import COUNT
 from ffdi.data.labels.layout import Dataset
@@ -55,7 +55,7 @@ VERSION = 2
 class Store:
     """The images of a data folder, as one process reads them; pickled, it is opened again where it arrives."""
 
-    def __init__(self, folder: Path, framing: Framing | None = None) -> None:
+    def __init__(self, folder: Path, framing: ResizePolicy | None = None) -> None:
         """Opens a store; one that is not there is empty.
 
         Args:
@@ -77,10 +77,10 @@ class Store:
         """The images that the records point at."""
         return links.below(self.folder, PACK)
 
-    def __getstate__(self) -> tuple[Path, Framing | None, object]:
+    def __getstate__(self) -> tuple[Path, ResizePolicy | None, object]:
         return self.folder, self.framing, self._identity
 
-    def __setstate__(self, state: tuple[Path, Framing | None, object]) -> None:
+    def __setstate__(self, state: tuple[Path, ResizePolicy | None, object]) -> None:
         Store.__init__(self, *state[:2])
         if self._identity != state[2]:
             raise DataError(f"{self.folder} was made anew while it was read", hint="run the same command again")
@@ -169,7 +169,7 @@ class Cached:
 
 def discard(folder: Path) -> None:
     """Removes what is packed in a folder; who reads it goes on with what it has opened."""
-    with files.explained(folder):
+    with files.explain_write_errors(folder):
         for name in (INDEX, PACK):
             links.below(folder, name).unlink(missing_ok=True)
 
@@ -179,7 +179,7 @@ def attach(found: Dataset, store: Store) -> Dataset:
     return replace(found, splits={name: store.attach(table) for name, table in found.splits.items()})
 
 
-def kind(framing: Framing | None) -> str:
+def kind(framing: ResizePolicy | None) -> str:
     """What a store holds, as a folder's name."""
     if framing is None:
         return f"bytes-{VERSION}"
@@ -258,7 +258,7 @@ def read_pixels(table: Table, row: int) -> np.ndarray:
     return decode.read(table.path(row))
 
 
-def read_framed(table: Table, row: int, framing: Framing) -> np.ndarray:
+def read_framed(table: Table, row: int, framing: ResizePolicy) -> np.ndarray:
     """An image as a network takes it: RGB, uint8 [size, size, 3], not to be written to.
 
     Raises:

@@ -41,7 +41,7 @@ class Header:
     height: int
 
 
-class View(NamedTuple):
+class CropBox(NamedTuple):
     """The part of an image that is looked at; as it stands here, all that a resize policy shows.
 
     Attributes:
@@ -56,17 +56,17 @@ class View(NamedTuple):
     y: float = 0.5
 
 
-WHOLE = View()
+WHOLE = CropBox()
 
 
-class Framing(NamedTuple):
+class ResizePolicy(NamedTuple):
     """How an image becomes the square that a network takes: a key of RESIZES, and the square's edge in pixels."""
 
     size: int
     resize: str = "squash"
 
     @classmethod
-    def of(cls, model: ModelConfig) -> Framing:
+    def of(cls, model: ModelConfig) -> ResizePolicy:
         """How a network takes its own images."""
         return cls(model.size, model.resize)
 
@@ -78,17 +78,17 @@ class Framing(NamedTuple):
         """
         return self.frame(read(path))
 
-    def frame(self, pixels: np.ndarray, view: View = WHOLE) -> np.ndarray:
+    def frame(self, pixels: np.ndarray, view: CropBox = WHOLE) -> np.ndarray:
         """Frames the part of an image that a view shows: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
         return _FRAMES[self.resize](pixels, self.size, view)
 
 
 def read(path: Path) -> np.ndarray:
     """Reads and decodes one image at its own size; RGB, uint8 [H, W, 3]."""
-    return decode(content(path), str(path))
+    return decode(read_bytes(path), str(path))
 
 
-def content(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
     """A file's bytes.
 
     Raises:
@@ -159,22 +159,22 @@ def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
     return decoded
 
 
-def _squash(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
+def _squash(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
     return _scaled(_cut(pixels, height, width, view), size, size)
 
 
-def _crop(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
+def _crop(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
     if (missing := size / min(height, width)) > 1:
         longest = LONGEST * min(height, width)
-        pixels = _cut(pixels, longest, longest, View(x=view.x, y=view.y))
+        pixels = _cut(pixels, longest, longest, CropBox(x=view.x, y=view.y))
         height, width = pixels.shape[:2]
         pixels = _scaled(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
     return _scaled(_cut(pixels, size, size, view), size, size)
 
 
-def _pad(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
+def _pad(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
     part = _cut(pixels, height, width, view)
     height, width = part.shape[:2]
@@ -186,7 +186,7 @@ def _pad(pixels: np.ndarray, size: int, view: View) -> np.ndarray:
     return padded
 
 
-def _cut(pixels: np.ndarray, height: int, width: int, view: View) -> np.ndarray:
+def _cut(pixels: np.ndarray, height: int, width: int, view: CropBox) -> np.ndarray:
     """The part that a view shows, where the whole would be `height` x `width`."""
     rows = min(max(1, round(height * view.zoom / view.ratio**0.5)), pixels.shape[0])
     columns = min(max(1, round(width * view.zoom * view.ratio**0.5)), pixels.shape[1])
@@ -202,10 +202,10 @@ def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def window(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
+def crop_box(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
     """A square part of an image as it is, from its left to its right end as x and y go from 0 to 1; uint8
     [S, S, 3] -> uint8 [edge, edge, 3]."""
-    return np.ascontiguousarray(_cut(pixels, edge, edge, View(x=x, y=y)))
+    return np.ascontiguousarray(_cut(pixels, edge, edge, CropBox(x=x, y=y)))
 
 
 def area(large: int, small: int) -> np.ndarray:

@@ -26,7 +26,7 @@ def _shrink() -> np.ndarray:
 SHRINK = _shrink()
 
 
-def of(grey: np.ndarray) -> np.ndarray:
+def compute_fingerprint(grey: np.ndarray) -> np.ndarray:
     """The picture in 16 x 16 greys; equal greys give equal fingerprints.
 
     Args:

@@ -51,7 +51,7 @@ MOVED = 11
 """Pixels by which a crop of 10 % on two sides moves a keypoint at most."""
 
 
-def of(grey: np.ndarray) -> np.ndarray:
+def compute_keypoints(grey: np.ndarray) -> np.ndarray:
     """The keypoints of a picture.
 
     Args:
@@ -61,7 +61,7 @@ def of(grey: np.ndarray) -> np.ndarray:
         uint64 [40], the strongest first at each scale; 0 where a picture has less detail.
     """
     small = _reduced(grey)
-    even = levelled(_squared(np.ascontiguousarray(small[_inner(small)])))
+    even = normalize_contrast(_squared(np.ascontiguousarray(small[_inner(small)])))
     found = [_at(even, scale) for scale in range(len(SCALES))]
     x, y, height, waves = (np.concatenate(part) for part in zip(*found, strict=True))
     waves, turn = _turned(waves * np.sign(height)[:, None])
@@ -72,8 +72,11 @@ def of(grey: np.ndarray) -> np.ndarray:
     return np.pad(packed, (0, COUNT - len(packed)))
 
 
-def trimmed(grey: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns of a picture (uint8 [H, W]) without the bars of one grey around it, as `of` sees them."""
+def trim_bars(grey: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a picture (uint8 [H, W]) without the bars of one grey around it.
+
+    `compute_keypoints` sees the picture within them.
+    """
     small = _reduced(grey)
     down, across = (
         slice(round(part.start * whole / few), round(part.stop * whole / few))
@@ -106,7 +109,7 @@ def forms(packed: np.ndarray) -> np.ndarray:
     return _field(packed, TURN, 3)
 
 
-def matched(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def match(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places that two pictures may have in common, in the one of the eight symmetries that most speak for.
 
     Args:
@@ -169,7 +172,7 @@ def _bar(rows: np.ndarray) -> int:
     return len(rows)
 
 
-def levelled(grey: np.ndarray) -> np.ndarray:
+def normalize_contrast(grey: np.ndarray) -> np.ndarray:
     """Greys without their local mean, in parts of their local contrast: float32 as `grey`, a square."""
     window = (AROUND * len(grey) // EDGE | 1,) * 2
     own = grey - cv2.blur(grey, window)

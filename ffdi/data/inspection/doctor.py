@@ -12,8 +12,8 @@ import numpy as np
 
 from ffdi.core.errors import ConfigError, DataError, nearest
 from ffdi.data.inspection import duplicate_groups, shortcuts
-from ffdi.data.inspection.duplicate_groups import Picture, Twins
-from ffdi.data.inspection.scan import Survey
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Picture
+from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
 
 FAULTS = {
@@ -59,8 +59,8 @@ class Diagnosis:
     """
 
     root: Path
-    surveys: dict[str, Survey]
-    twins: Twins
+    surveys: dict[str, ScanResult]
+    twins: DuplicateGroups
     facts: dict[str, dict[str, dict[str, Any]]]
     faults: list[Fault]
 
@@ -124,7 +124,7 @@ class Diagnosis:
 
     def to_json(self) -> dict[str, Any]:
         """The content of doctor.json."""
-        found = list(duplicate_groups.repeated(self.surveys, self.twins))
+        found = list(duplicate_groups.list_repeated(self.surveys, self.twins))
         return {
             "data_root": str(self.root.resolve()),
             "splits": {name: describe(survey) for name, survey in self.surveys.items()},
@@ -141,15 +141,15 @@ class Diagnosis:
         }
 
 
-def diagnose(root: Path, surveys: dict[str, Survey], twins: Twins) -> Diagnosis:
+def diagnose(root: Path, surveys: dict[str, ScanResult], twins: DuplicateGroups) -> Diagnosis:
     """What the splits suffer from, by themselves and together."""
     facts = {name: shortcuts.measure(survey) for name, survey in surveys.items() if _both_classes(survey)}
-    shown = list(duplicate_groups.repeated(surveys, twins))
+    shown = list(duplicate_groups.list_repeated(surveys, twins))
     found = [_unusable(surveys), _conflicts(shown), _leaks(shown), _shortcuts(facts)]
     return Diagnosis(root, surveys, twins, facts, [fault for fault in found if fault.where])
 
 
-def accepted(words: str | None) -> list[str]:
+def parse_accept(words: str | None) -> list[str]:
     """The kinds of faults in a list such as 'leaks,conflicts'.
 
     Raises:
@@ -162,7 +162,7 @@ def accepted(words: str | None) -> list[str]:
     return kinds
 
 
-def describe(survey: Survey) -> dict[str, Any]:
+def describe(survey: ScanResult) -> dict[str, Any]:
     """How many images of which kinds a split has."""
     usable, target = survey.usable, survey.table.target
     sizes = [f"{width} x {height}" for width, height in zip(survey.width[usable], survey.height[usable], strict=True)]
@@ -178,7 +178,7 @@ def describe(survey: Survey) -> dict[str, Any]:
     }
 
 
-def _unusable(surveys: dict[str, Survey]) -> Fault:
+def _unusable(surveys: dict[str, ScanResult]) -> Fault:
     counts = [
         f"{len(survey.faults)} of {len(survey.table)} {name} images"
         for name, survey in surveys.items()
@@ -208,7 +208,7 @@ def _shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
     return Fault("shortcuts", "the files tell their labels without their pixels", found)
 
 
-def _both_classes(survey: Survey) -> bool:
+def _both_classes(survey: ScanResult) -> bool:
     return survey.table.take(np.flatnonzero(survey.usable)).both_classes
 
 

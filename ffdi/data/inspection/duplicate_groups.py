@@ -14,8 +14,8 @@ from scipy.sparse.csgraph import connected_components
 
 from ffdi.data.images import decode
 from ffdi.data.inspection import likeness, near_duplicates
-from ffdi.data.inspection.scan import Survey
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.scan import ScanResult
+from ffdi.data.inspection.scan_store import ScanStore
 
 COPIES = ("exact", "near")
 """Pairs that show one picture; those of kind 'scene' only belong into one fold."""
@@ -24,7 +24,7 @@ AT_ONCE = 256
 
 
 @dataclass(frozen=True)
-class Twins:
+class DuplicateGroups:
     """The images of several tables, one after the other, by the picture they show.
 
     Attributes:
@@ -39,16 +39,16 @@ class Twins:
     scene: np.ndarray
 
 
-def remembered(surveys: Sequence[Survey], findings: Findings) -> Twins | None:
+def recall(surveys: Sequence[ScanResult], findings: ScanStore) -> DuplicateGroups | None:
     """The twins among the images of some surveys, where just these have been searched before."""
     known = findings.twins(_digest(surveys))
     if known is None:
         return None
     cluster, near, scene = (np.frombuffer(part, np.int64) for part in known)
-    return Twins(cluster, frozenset(near.tolist()), scene)
+    return DuplicateGroups(cluster, frozenset(near.tolist()), scene)
 
 
-def _digest(surveys: Sequence[Survey]) -> bytes:
+def _digest(surveys: Sequence[ScanResult]) -> bytes:
     """Of the files' contents, in their order; one that cannot be used counts as that."""
     digest = sha256()
     for survey in surveys:
@@ -60,8 +60,8 @@ def _digest(surveys: Sequence[Survey]) -> bytes:
 class Search:
     """Looks for twins among the images of some surveys: first by keypoints, then by a close look at each pair."""
 
-    surveys: Sequence[Survey]
-    findings: Findings
+    surveys: Sequence[ScanResult]
+    findings: ScanStore
     threads: int
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class Search:
             yield len(pairs) - 1
         yield np.concatenate(pairs)
 
-    def twins(self, pairs: np.ndarray) -> Iterator[int | Twins]:
+    def twins(self, pairs: np.ndarray) -> Iterator[int | DuplicateGroups]:
         """Compares pairs of images: yields how many are done after each helping, and the twins last."""
         found: list[tuple[int, int, str]] = []
         root = np.arange(self.files)
@@ -130,10 +130,10 @@ class Search:
         pairs = [pair[:2] for pair in found if pair[2] in kinds]
         return near_duplicates.clusters(self.files, np.array(pairs, np.int64))
 
-    def _twins(self, found: list[tuple[int, int, str]]) -> Twins:
+    def _twins(self, found: list[tuple[int, int, str]]) -> DuplicateGroups:
         root = self._joined(found, COPIES)
         near = frozenset(int(root[one]) for one, _, kind in found if kind == "near")
-        return Twins(self._spread(root), near, self._spread(self._joined(found, (*COPIES, "scene"))))
+        return DuplicateGroups(self._spread(root), near, self._spread(self._joined(found, (*COPIES, "scene"))))
 
     def _spread(self, root: np.ndarray) -> np.ndarray:
         """int64 [N]: a number of each file given to all images that have it."""
@@ -181,7 +181,7 @@ class Picture:
         return f"{' = '.join(names[:NAMED])}{more}" + (", nearly" if self.kind == "near" else "")
 
 
-def repeated(surveys: dict[str, Survey], twins: Twins) -> Iterator[Picture]:
+def list_repeated(surveys: dict[str, ScanResult], twins: DuplicateGroups) -> Iterator[Picture]:
     """Every picture that more than one image shows, in the order of the tables."""
     _, place, count = np.unique(twins.cluster, return_inverse=True, return_counts=True)
     members: dict[int, list[tuple[str, str, int | None]]] = {}

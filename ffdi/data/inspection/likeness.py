@@ -159,8 +159,8 @@ class _Small:
 
 def _small(pixels: np.ndarray) -> _Small:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    points = keypoints.of(grey)
-    pixels = np.ascontiguousarray(pixels[keypoints.trimmed(grey)])
+    points = keypoints.compute_keypoints(grey)
+    pixels = np.ascontiguousarray(pixels[keypoints.trim_bars(grey)])
     cut: np.ndarray = cv2.threshold(pixels, CLIPPED[1] - 1, 255, cv2.THRESH_BINARY)[1]
     cut |= cv2.threshold(pixels, CLIPPED[0], 255, cv2.THRESH_BINARY_INV)[1]
     sound = 1 - _resized(cut, EDGE).max(2) / np.float32(255)
@@ -174,7 +174,7 @@ def _resized(pixels: np.ndarray, edge: int) -> np.ndarray:
 
 def _start(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     """The affine map that most keypoints agree with, from places in `fixed` to places in `moved`: float64 [2, 3]."""
-    there, here = keypoints.matched(moved, fixed)
+    there, here = keypoints.match(moved, fixed)
     if len(here) >= FEWEST:
         place, agree = cv2.estimateAffine2D(here, there, ransacReprojThreshold=FITS, maxIters=500)
         if place is not None and agree.sum() >= FEWEST:
@@ -186,7 +186,8 @@ def _aligned(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> np.ndar
     """`place` made exact: float64 [2, 3] (see `_warped`)."""
     for edge, steps in STEPS:
         one, other = (
-            keypoints.levelled(cv2.GaussianBlur(_resized(image, edge), (0, 0), BLUR)) for image in (moved, fixed)
+            keypoints.normalize_contrast(cv2.GaussianBlur(_resized(image, edge), (0, 0), BLUR))
+            for image in (moved, fixed)
         )
         place = min((place, np.eye(2, 3)), key=lambda way: _apart(one, other, way))
         for _ in range(steps):

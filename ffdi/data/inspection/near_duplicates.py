@@ -66,7 +66,7 @@ def candidates(fingerprints: np.ndarray, packed: np.ndarray, threads: int) -> It
 
     Args:
         fingerprints: uint8 [N, 256].
-        packed: uint64 [N, 40], `keypoints.of` each.
+        packed: uint64 [N, 40], `keypoints.compute_keypoints` each.
         threads: how many sort and compare at a time.
 
     Yields:

@@ -16,10 +16,10 @@ from ffdi.core import files, links
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import Store
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.inspection import scan
-from ffdi.data.inspection.scan import Look
-from ffdi.data.inspection.scan_store import Finding, Findings
+from ffdi.data.inspection.scan import ScannedImage
+from ffdi.data.inspection.scan_store import ImageInfo, ScanStore
 from ffdi.data.labels.table import Table
 
 AT_ONCE = 256
@@ -55,10 +55,10 @@ class Writer:
         """Whether a file of that hash is in the pack, whatever its name."""
         return sha256 in self._place
 
-    def add(self, key: np.ndarray, sha256: bytes, size: int, finding: Finding, packed: bytes) -> None:
+    def add(self, key: np.ndarray, sha256: bytes, size: int, finding: ImageInfo, packed: bytes) -> None:
         """Packs what a file came to; of files of the same bytes the first."""
         if sha256 not in self._place:
-            with files.explained(self._store.pack_path):
+            with files.explain_write_errors(self._store.pack_path):
                 self._pack.write(packed)
             self._place[sha256] = self._end, len(packed), zlib.crc32(packed)
             self._end += len(packed)
@@ -94,7 +94,7 @@ class Writer:
             (self._pack, self._store.pack_path, b""),
             (self._index, self._store.index_path, b"".join(self._new)),
         ):
-            with files.explained(path):
+            with files.explain_write_errors(path):
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
@@ -105,11 +105,11 @@ class _Parcel(NamedTuple):
     """A file's state before it was read, what it came to, and what is packed of it."""
 
     key: np.ndarray
-    look: Look
+    look: ScannedImage
     packed: bytes
 
 
-def fill(store: Store, tables: Sequence[Table], findings: Findings, threads: int) -> Iterator[int]:
+def fill(store: Store, tables: Sequence[Table], findings: ScanStore, threads: int) -> Iterator[int]:
     """Packs the images of tables that are not packed; those that cannot be used are left out.
 
     Args:
@@ -135,7 +135,7 @@ def fill(store: Store, tables: Sequence[Table], findings: Findings, threads: int
         writer.flush()
 
 
-def _pack(parcels: list[_Parcel], findings: Findings, writer: Writer) -> None:
+def _pack(parcels: list[_Parcel], findings: ScanStore, writer: Writer) -> None:
     findings.keep_images((look.sha256, look.finding) for _, look, _ in parcels if look.fresh)
     for key, look, packed in parcels:
         writer.add(key, look.sha256, look.size, look.finding, packed)
@@ -143,13 +143,15 @@ def _pack(parcels: list[_Parcel], findings: Findings, writer: Writer) -> None:
         writer.flush()
 
 
-def _parcel(table: Table, findings: Findings, framing: Framing | None, writer: Writer, row: int) -> _Parcel | None:
+def _parcel(
+    table: Table, findings: ScanStore, framing: ResizePolicy | None, writer: Writer, row: int
+) -> _Parcel | None:
     """None where the image cannot be used."""
     path = table.path(row)
     try:
         key = cache.key(table, row)  # before the file is read: one that changes in between is another one then
-        content = decode.content(path)
-        look = scan.seen(row, content, findings)
+        content = decode.read_bytes(path)
+        look = scan.scan_image(row, content, findings)
         if key is None or look.finding.fault:
             return None
         if writer.has(look.sha256):
@@ -163,7 +165,7 @@ def _parcel(table: Table, findings: Findings, framing: Framing | None, writer: W
 
 def _opened(path: Path, end: int) -> BinaryIO:
     """A file to go on with behind `end`; what a killed writer left there is cut off."""
-    with files.explained(path):
+    with files.explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | links.NOFOLLOW, 0o666)
         os.ftruncate(descriptor, end)

@@ -16,7 +16,7 @@ from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import Cached, rows_of
 from ffdi.data.images.fingerprint import BYTES
 from ffdi.data.images.keypoints import COUNT
-from ffdi.data.inspection.scan_store import Finding, Findings, look
+from ffdi.data.inspection.scan_store import ImageInfo, ScanStore, inspect_image
 from ffdi.data.labels.table import Table
 
 AT_ONCE = 2048
@@ -25,18 +25,18 @@ HANDFUL = 16
 """Images that a thread takes at a time: handing them over one by one costs a twelfth of decoding them."""
 
 
-class Look(NamedTuple):
+class ScannedImage(NamedTuple):
     """What one file came to; `fresh` where its bytes had to be decoded for it."""
 
     row: int
     sha256: bytes
     size: int
-    finding: Finding
+    finding: ImageInfo
     fresh: bool
 
 
 @dataclass
-class Survey:
+class ScanResult:
     """What was found in the images of a table, in its order; at first in those that are packed already.
 
     Attributes:
@@ -77,7 +77,7 @@ class Survey:
         for name in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
             getattr(self, name)[rows] = cached.seen(name, rows)
 
-    def record(self, seen: Look) -> None:
+    def record(self, seen: ScannedImage) -> None:
         """Writes down what was found in one image."""
         row, found = seen.row, seen.finding
         if found.fault:
@@ -115,7 +115,7 @@ class Survey:
         return [f"{self.table.path(row)} {fault}" for row, fault in sorted(self.faults.items())]
 
 
-def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:
+def scan_images(table: Table, findings: ScanStore, threads: int) -> Iterator[ScannedImage]:
     """Reads every image that is not packed, `threads` at a time, and decodes those whose bytes are new."""
     unpacked = cache.missing(table)
     with ThreadPoolExecutor(threads) as pool:
@@ -133,21 +133,21 @@ def examine(table: Table, findings: Findings, threads: int) -> Iterator[Look]:
         kept.result()
 
 
-def _looks(table: Table, findings: Findings, rows: list[int]) -> list[Look]:
+def _looks(table: Table, findings: ScanStore, rows: list[int]) -> list[ScannedImage]:
     return [_look(table, findings, row) for row in rows]
 
 
-def _look(table: Table, findings: Findings, row: int) -> Look:
+def _look(table: Table, findings: ScanStore, row: int) -> ScannedImage:
     path = table.path(row)
     try:
-        content = decode.content(path)
+        content = decode.read_bytes(path)
     except DataError as error:
-        return Look(row, bytes(32), 0, Finding(fault=error.what.removeprefix(f"{path} ")), fresh=False)
-    return seen(row, content, findings)
+        return ScannedImage(row, bytes(32), 0, ImageInfo(fault=error.what.removeprefix(f"{path} ")), fresh=False)
+    return scan_image(row, content, findings)
 
 
-def seen(row: int, content: bytes, findings: Findings) -> Look:
+def scan_image(row: int, content: bytes, findings: ScanStore) -> ScannedImage:
     """What a file of these bytes comes to; it is decoded where that is not known."""
     sha256 = hashlib.sha256(content).digest()
     known = findings.image(sha256)
-    return Look(row, sha256, len(content), known or look(content), fresh=known is None)
+    return ScannedImage(row, sha256, len(content), known or inspect_image(content), fresh=known is None)

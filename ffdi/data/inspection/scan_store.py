@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 from ffdi.core import links
 from ffdi.core.errors import DataError, ExperimentError
-from ffdi.data.images import decode as images
-from ffdi.data.images import fingerprint, keypoints
+from ffdi.data.images import decode, fingerprint, keypoints
 
 BESIDE = ("-journal", "-wal", "-shm")
 """Endings of the files that SQLite writes beside its own."""
@@ -31,15 +30,15 @@ LAYOUT = (
 )
 
 
-class Finding(NamedTuple):
+class ImageInfo(NamedTuple):
     """What one image is.
 
     Attributes:
         fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
         format, mode: Pillow's names ('JPEG', 'RGB').
         width, height: in pixels, as the header has them.
-        fingerprint: `fingerprint.of` of the decoded greys.
-        keypoints: `keypoints.of` of them.
+        fingerprint: `fingerprint.compute_fingerprint` of the decoded greys.
+        keypoints: `keypoints.compute_keypoints` of them.
     """
 
     fault: str = ""
@@ -51,18 +50,18 @@ class Finding(NamedTuple):
     keypoints: bytes = b""
 
 
-def look(content: bytes) -> Finding:
+def inspect_image(content: bytes) -> ImageInfo:
     """Decodes all of an image's bytes once and keeps what later questions need."""
     try:
-        header = images.header(content, "")
-        grey = images.grey(content, "")
+        header = decode.header(content, "")
+        grey = decode.grey(content, "")
     except DataError as error:
-        return Finding(fault=error.what.strip())
-    print_, points = fingerprint.of(grey).tobytes(), keypoints.of(grey).tobytes()
-    return Finding("", header.format, header.mode, header.width, header.height, print_, points)
+        return ImageInfo(fault=error.what.strip())
+    print_, points = fingerprint.compute_fingerprint(grey).tobytes(), keypoints.compute_keypoints(grey).tobytes()
+    return ImageInfo("", header.format, header.mode, header.width, header.height, print_, points)
 
 
-class Findings:
+class ScanStore:
     """A store of findings in one file; any number of threads and processes may use it."""
 
     def __init__(self, path: Path) -> None:
@@ -86,14 +85,14 @@ class Findings:
         """Closes the file."""
         self._store.close()
 
-    def image(self, sha256: bytes) -> Finding | None:
+    def image(self, sha256: bytes) -> ImageInfo | None:
         """What was found in the bytes of that hash; None where nobody had looked when the store was opened."""
         if sha256 not in self._known():  # a new image must not wait for the file
             return None
         row = self._one("SELECT * FROM image WHERE sha256 = ?", (sha256,))
-        return Finding(*row[1:]) if row else None
+        return ImageInfo(*row[1:]) if row else None
 
-    def keep_images(self, found: Iterable[tuple[bytes, Finding]]) -> None:
+    def keep_images(self, found: Iterable[tuple[bytes, ImageInfo]]) -> None:
         """Keeps what was found in the bytes of each hash."""
         rows = [(sha256, *finding) for sha256, finding in found]
         self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)

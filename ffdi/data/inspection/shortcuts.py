@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.data.inspection.scan import Survey
+from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
 from ffdi.evaluation import intervals, metrics
 
@@ -14,7 +14,7 @@ LEAK = 0.75
 """An AUC whose interval lies above it would spoil a run; natural differences of sources stay below."""
 
 
-def measure(survey: Survey) -> dict[str, dict[str, Any]]:
+def measure(survey: ScanResult) -> dict[str, dict[str, Any]]:
     """The AUC of each fact about the files as a score, the better of both directions, with its 95 % interval or None.
 
     A fact that is the same for all images is left out. A fact that is a word (format, mode) scores each image by the
@@ -34,7 +34,7 @@ def leaks(area: dict[str, Any]) -> bool:
     return area["interval"] is not None and bool(area["interval"][0] > LEAK)
 
 
-def _facts(survey: Survey) -> dict[str, np.ndarray]:
+def _facts(survey: ScanResult) -> dict[str, np.ndarray]:
     target = np.asarray(survey.table.target)
     return {
         "bytes": survey.size,

@@ -48,10 +48,10 @@ def _values(path: Path, column: str, config: DataConfig, images: list[str], prob
     known, value, faults = set(images), dict[str, str](), list[str]()
     for line, (field, said) in columns.read(path, config, (config.image_column, column), problems):
         image = columns.image(field, known)
-        if fault := names.fault(said):
-            faults.append(f"{path.name} line {line}: the {column} {names.quoted(said)} {fault}")
+        if fault := names.find_fault(said):
+            faults.append(f"{path.name} line {line}: the {column} {names.quote(said)} {fault}")
         if value.setdefault(image, said) != said:
-            faults.append(f"{path.name} line {line}: {names.quoted(image)} has another {column} already")
+            faults.append(f"{path.name} line {line}: {names.quote(image)} has another {column} already")
     if len(set(value.values())) <= MOST_VALUES:
         problems += faults
     return [value.get(image, "") for image in images]

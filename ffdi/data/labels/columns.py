@@ -16,9 +16,9 @@ def header(path: Path, config: DataConfig) -> list[str]:
     Raises:
         DataError: the file is empty or no CSV, or a column's name is refused.
     """
-    for line, fields in csvs.rows(path, DataError):
+    for line, fields in csvs.read_csv(path, DataError):
         named = [field.strip(names.BLANKS) for field in fields]
-        if faults := [f"the column {names.quoted(name)} {fault}" for name in named if (fault := names.fault(name))]:
+        if faults := [f"the column {names.quote(name)} {fault}" for name in named if (fault := names.find_fault(name))]:
             raise DataError(f"{path} line {line}: {faults[0]}", hint="mend the header")
         return named
     raise DataError(f"{path} is empty", hint=f"it must begin with the header {_expected(config)}")
@@ -38,7 +38,7 @@ def read(
             hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
         )
     first, *others = (named.index(column) for column in columns)
-    lines = csvs.rows(path, DataError)
+    lines = csvs.read_csv(path, DataError)
     next(lines)  # the header, which empty lines may precede
     for line, fields in lines:
         if len(fields) != len(named):

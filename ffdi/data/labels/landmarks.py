@@ -53,7 +53,7 @@ def read(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[st
 
 def _fault(name: str, values: list[str], seen: set[str]) -> str:
     if name in seen:
-        return f"{names.quoted(name)} stands twice"
+        return f"{names.quote(name)} stands twice"
     for value in values:
         try:
             if not -BEYOND <= float(value) <= 1 + BEYOND:

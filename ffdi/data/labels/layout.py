@@ -191,16 +191,16 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
     images, group = set(train.img_name.tolist()), dict[str, str]()
     for line, (field, name) in columns.read(path, config, wanted, problems):
         image = columns.image(field, images)
-        if fault := names.fault(name):
-            problems.append(f"{path.name} line {line}: the group {names.quoted(name)} {fault}")
+        if fault := names.find_fault(name):
+            problems.append(f"{path.name} line {line}: the group {names.quote(name)} {fault}")
         elif group.setdefault(image, name) != name:
             problems.append(
-                f"{path.name} line {line}: {names.quoted(image)} is in group {names.quoted(group[image])} already"
+                f"{path.name} line {line}: {names.quote(image)} is in group {names.quote(group[image])} already"
             )
     missing = [image for image in train.img_name.tolist() if not group.get(image)]
-    known = names.composed(group if missing else ())
+    known = names.normalize_all(group if missing else ())
     problems += [
-        f"{path.name}: no group for {names.quoted(image)} of {train.source.name}{names.twin(image, known)}"
+        f"{path.name}: no group for {names.quote(image)} of {train.source.name}{names.twin(image, known)}"
         for image in missing
     ]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))

@@ -111,7 +111,7 @@ def in_folder(folder: Path, split: str = "images") -> Table:
     )
     if not found:
         raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    if problems := [f"{names.quoted(name)} {fault}" for name in found if (fault := names.fault(name))]:
+    if problems := [f"{names.quote(name)} {fault}" for name in found if (fault := names.find_fault(name))]:
         raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
     return Table(split, folder, np.array(found), None, None, folder)
 
@@ -178,20 +178,20 @@ def _fault(image: str, target: str | None, group: str | None, before: int | None
     """What is wrong with a row whose image stands on line `before` already; empty where nothing is."""
     if not image:
         return "the image name is empty"
-    if fault := names.fault(image):
-        return f"the image name {names.quoted(image)} {fault}"
+    if fault := names.find_fault(image):
+        return f"the image name {names.quote(image)} {fault}"
     if before is not None:
-        return f"{names.quoted(image)} stands on line {before} already"
+        return f"{names.quote(image)} stands on line {before} already"
     if target is not None and target not in ("0", "1"):
-        return f"label '{target}' of {names.quoted(image)} is neither 0 nor 1"
+        return f"label '{target}' of {names.quote(image)} is neither 0 nor 1"
     if group == "":
-        return f"{names.quoted(image)} has no group"
-    if group is not None and (fault := names.fault(group)):
-        return f"the group {names.quoted(group)} of {names.quoted(image)} {fault}"
+        return f"{names.quote(image)} has no group"
+    if group is not None and (fault := names.find_fault(group)):
+        return f"the group {names.quote(group)} of {names.quote(image)} {fault}"
     if names.leaves(image):
-        return f"{names.quoted(image)} leaves the folder {present.folder.name}/"
+        return f"{names.quote(image)} leaves the folder {present.folder.name}/"
     if image not in present:
-        return f"{names.quoted(image)} is not in {present.folder.name}/{present.twin(image)}"
+        return f"{names.quote(image)} is not in {present.folder.name}/{present.twin(image)}"
     return ""
 
 
@@ -213,7 +213,7 @@ class _Present:
         """What `names.twin` says of an image that was looked for."""
         parent, _, name = image.rpartition("/")
         if parent not in self._composed:
-            self._composed[parent] = names.composed(self._names[parent])
+            self._composed[parent] = names.normalize_all(self._names[parent])
         return names.twin(name, self._composed[parent])
 
     def _files(self, place: Path) -> set[str]:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ffdi.core.errors import ConfigError, nearest
-from ffdi.data.images.decode import View
+from ffdi.data.images.decode import CropBox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import: it would ask the network
 
@@ -57,11 +57,11 @@ class Augmentation:
         """Whether the recipe changes anything."""
         return bool(RECIPES[self.name].transforms())
 
-    def view(self, key: Key) -> View:
+    def view(self, key: Key) -> CropBox:
         """The part of an image to show; `key` alone decides."""
         recipe = RECIPES[self.name]
         zoom, stretch, x, y = np.random.default_rng((*key, PLACE)).random(4).tolist()
-        return View(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
+        return CropBox(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
         """Changes uint8 [H, W, 3] to uint8 of the same shape; `key` alone decides how."""

@@ -9,11 +9,11 @@ import numpy as np
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode, distort
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
-from ffdi.data.loading.sampler import Draw
+from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import fakes
 
 FORGED = 2
@@ -25,10 +25,10 @@ Sample = tuple[np.ndarray, float, int]
 """uint8 [S, S, 3] RGB, the label (NaN where there is none), the row."""
 
 
-class Reading:
+class EvalDataset:
     """The images of a table as they are, or distorted before they are given the network's size."""
 
-    def __init__(self, table: Table, framing: Framing, distortion: str | None = None) -> None:
+    def __init__(self, table: Table, framing: ResizePolicy, distortion: str | None = None) -> None:
         self.table, self._framing, self._distortion = table, framing, distortion
 
     def __getitem__(self, row: int) -> Sample | DataError:
@@ -58,7 +58,7 @@ class Forge:
         rng, row = np.random.default_rng((*key, FORGED)), key[-1]
         partner = int(self._real[rng.integers(len(self._real))])
         other = image if self._kinds == ["self_blend"] else self._given(partner)
-        return fakes.make(self._kinds, image, other, rng, self._points(row))
+        return fakes.make_fake(self._kinds, image, other, rng, self._points(row))
 
     def _points(self, row: int) -> np.ndarray | None:
         """Points of a face, where somebody has found them."""
@@ -67,7 +67,7 @@ class Forge:
         return self._table.landmarks[row]
 
 
-class Training:
+class TrainDataset:
     """The images of a table with labels, changed as a config says; drawn by `Draw`, with the seed and the fold.
 
     A fake made from a real image is changed as the real image is, so that only what makes it a fake tells them apart.
@@ -75,13 +75,13 @@ class Training:
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
-        self._framing = Framing.of(config.model)
+        self._framing = ResizePolicy.of(config.model)
         self._augmentation = augment.recipe(config.augment.recipe)
         self._framed_first = config.cache.pixels
         self._forge, self._window = Forge(table, config.forge.kinds, self._given), config.augment.window
         self._spread = SPREAD if config.forge.share else 1.0
 
-    def __getitem__(self, draw: Draw) -> Sample | DataError:
+    def __getitem__(self, draw: SampleKey) -> Sample | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
         key = (self._seed, self._fold, draw.epoch, draw.row)
         try:
@@ -108,4 +108,4 @@ class Training:
         if not self._window:
             return framed
         x, y = (0.5 + self._spread * (place - 0.5) for place in (view.x, view.y))
-        return decode.window(framed, self._window, x, y)
+        return decode.crop_box(framed, self._window, x, y)

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, SequentialSampler
 from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.core.errors import DataError
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.data.loading.dataset import Reading, Sample, Training
-from ffdi.data.loading.sampler import WHOLE, Draw, Order, Share
+from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
+from ffdi.data.loading.sampler import WHOLE, BatchSampler, RankShard, SampleKey
 
 SECONDS = 300
 """How long a worker may take for a batch."""
@@ -36,7 +36,7 @@ class Batch(NamedTuple):
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
 
 
-class Supply(NamedTuple):
+class LoaderConfig(NamedTuple):
     """Who makes batches.
 
     Attributes:
@@ -53,7 +53,7 @@ class Supply(NamedTuple):
 class _Shared:
     """Samples that several threads make side by side; decoding and most of augmentation let others run."""
 
-    def __init__(self, samples: Reading | Training, threads: int) -> None:
+    def __init__(self, samples: EvalDataset | TrainDataset, threads: int) -> None:
         self.table, self._samples = samples.table, samples
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
         cv2.setNumThreads(1)  # a thread for each core is here already
@@ -65,7 +65,7 @@ class _Shared:
 class Batches:
     """The batches of a table; iterating raises a DataError that names an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader[object], order: Order | None = None) -> None:
+    def __init__(self, loader: DataLoader[object], order: BatchSampler | None = None) -> None:
         self._loader, self._order = loader, order
 
     def __len__(self) -> int:
@@ -124,7 +124,7 @@ class Batches:
         rows = next(itertools.islice(iter(self._loader.batch_sampler), given, None), [])  # type: ignore[arg-type]
         return DataError(
             f"a loader worker {state} while these images, or those after them, were read",
-            problems=self.names([draw.row if isinstance(draw, Draw) else draw for draw in rows]),
+            problems=self.names([draw.row if isinstance(draw, SampleKey) else draw for draw in rows]),
             hint="pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
             "was killed may have wanted more memory than there is",
         )
@@ -144,19 +144,19 @@ class Batches:
     def twice(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The first `count` images as epochs 0 and 1 show them, by the same workers: uint8 [count, S, S, 3]."""
         assert self._order is not None, "only training batches have epochs"
-        self._order.planned = [[Draw(epoch, row) for row in range(count)] for epoch in (0, 1)]
+        self._order.planned = [[SampleKey(epoch, row) for row in range(count)] for epoch in (0, 1)]
         first, second = (batch.images.numpy() for batch in self)
         self._order.planned = None
         return first, second
 
 
-def training(
+def make_train_loader(
     table: Table,
     config: Config,
     *,
     fold: int,
-    supply: Supply,
-    share: Share = WHOLE,
+    supply: LoaderConfig,
+    share: RankShard = WHOLE,
 ) -> Batches:
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
@@ -170,27 +170,27 @@ def training(
         share: what of each batch is made here.
     """
     assert table.target is not None
-    samples = Training(table, config, fold)
+    samples = TrainDataset(table, config, fold)
     train, forged = config.train, config.forge.share
-    order = Order(table.target, train.batch_size, config.seed, fold, train.sampling, forged, share)
+    order = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, forged, share)
     return Batches(_loader(samples, supply, batch_sampler=order), order)
 
 
-def reading(
+def make_eval_loader(
     table: Table,
-    framing: Framing,
+    framing: ResizePolicy,
     *,
     batch_size: int,
-    supply: Supply,
+    supply: LoaderConfig,
     distortion: str | None = None,
 ) -> Batches:
     """The images as they are, or distorted before they are resized, in the table's order."""
     order = SequentialSampler(range(len(table)))
-    samples = Reading(table, framing, distortion)
+    samples = EvalDataset(table, framing, distortion)
     return Batches(_loader(samples, supply, sampler=order, batch_size=batch_size))
 
 
-def _loader(samples: Reading | Training, supply: Supply, **order: object) -> DataLoader[object]:
+def _loader(samples: EvalDataset | TrainDataset, supply: LoaderConfig, **order: object) -> DataLoader[object]:
     in_threads = not supply.workers and supply.threads > 1
     return DataLoader(
         _Shared(samples, supply.threads) if in_threads else samples,  # type: ignore[arg-type]
@@ -220,6 +220,6 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
 def _alone(_worker: int) -> None:
     """One thread, and no ear for Ctrl-C, which reaches a whole group of processes: the main one decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signals.with_parent()
+    signals.exit_with_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -10,7 +10,7 @@ import numpy as np
 from ffdi.core.errors import ConfigError, nearest
 
 
-class Draw(NamedTuple):
+class SampleKey(NamedTuple):
     """All that decides a training sample, with seed and fold; `forged` asks for a fake made from that real image."""
 
     epoch: int
@@ -18,17 +18,17 @@ class Draw(NamedTuple):
     forged: bool = False
 
 
-class Share(NamedTuple):
+class RankShard(NamedTuple):
     """What of each batch one of several processes makes: its number, from 0, and how many there are."""
 
     rank: int = 0
     ranks: int = 1
 
 
-WHOLE = Share()
+WHOLE = RankShard()
 
 
-class Order:
+class BatchSampler:
     """Batches of draws, shuffled anew for each epoch.
 
     Args:
@@ -48,10 +48,10 @@ class Order:
         fold: int,
         sampling: str = "all",
         forged: float = 0.0,
-        share: Share = WHOLE,
+        share: RankShard = WHOLE,
     ) -> None:
         self.epoch, self.start = 0, 0
-        self.planned: list[list[Draw]] | None = None
+        self.planned: list[list[SampleKey]] | None = None
         self._target, self._seed, self._fold, self._share = target, seed, fold, share
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._forged = max(round(forged * batch_size), 1) if forged else 0
@@ -70,14 +70,14 @@ class Order:
         made = (real + fake) * self._forged / self._given
         return (fake + made) / (real + fake + made)
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         if self.planned is not None:
             yield from self.planned
             return
         rows = self._rows(self.epoch)
         for batch in range(self.start, len(self)):
             given = rows[batch * self._given : (batch + 1) * self._given]
-            draws = [*(Draw(self.epoch, row) for row in given.tolist()), *self._made(batch, given)]
+            draws = [*(SampleKey(self.epoch, row) for row in given.tolist()), *self._made(batch, given)]
             yield draws[self._share.rank :: self._share.ranks]
 
     def _rows(self, epoch: int) -> np.ndarray:
@@ -98,7 +98,7 @@ class Order:
         """All rows of a class, in the order of one turn."""
         return np.random.default_rng([self._seed, self._fold, turn, label, 1]).permutation(self._classes[label])
 
-    def _made(self, batch: int, given: np.ndarray) -> list[Draw]:
+    def _made(self, batch: int, given: np.ndarray) -> list[SampleKey]:
         """Fakes made from the real images of a batch, each once; from others where it has too few."""
         if not self._forged:
             return []
@@ -109,10 +109,10 @@ class Order:
             others = np.setdiff1d(self._classes[0], real)
             missing = min(wanted - len(real), len(others))
             real = np.concatenate([real, stream.permutation(others)[:missing]])
-        return [Draw(self.epoch, row, True) for row in real[:wanted].tolist()]
+        return [SampleKey(self.epoch, row, True) for row in real[:wanted].tolist()]
 
 
-def check(sampling: str) -> None:
+def check_sampling(sampling: str) -> None:
     """Refuses a sampling that is not there.
 
     Raises:

@@ -14,7 +14,7 @@ PER_FOLD = 4
 STARTS = 4
 
 
-def find(features: np.ndarray, group: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+def cluster_features(features: np.ndarray, group: np.ndarray | None, count: int, seed: int) -> np.ndarray:
     """k-means over whole groups: a group counts once, by the mean of its images.
 
     The idea of re-splitting by unsupervised clustering, to imitate a test set of unseen sources, is the competition

@@ -16,7 +16,7 @@ COLUMNS = ("img_name", "fold", "target", "group")
 
 
 @dataclass(frozen=True)
-class Deal:
+class FoldAssignment:
     """What folds.csv says: img_name str [N], fold int64 [N], target int64 [N], group str [N] or None."""
 
     img_name: np.ndarray
@@ -25,7 +25,7 @@ class Deal:
     group: np.ndarray | None
 
 
-def assign(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
+def assign_folds(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
     """Deals images into k folds of like class shares; a group is never split.
 
     Args:
@@ -123,15 +123,15 @@ def _parted_groups(fold: np.ndarray, group: np.ndarray | None) -> list[str]:
     return sorted({name for name, number in pairs if home.setdefault(name, number) != number})
 
 
-def to_csv(table: Table, fold: np.ndarray) -> str:
+def folds_to_csv(table: Table, fold: np.ndarray) -> str:
     """The content of folds.csv: one row for each training image, in the label file's order."""
     assert table.target is not None
     group = np.full(len(table), "") if table.group is None else table.group
     columns = (table.img_name, fold, table.target, group)
-    return csvs.text([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
+    return csvs.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
 
 
-def read(path: Path, table: Table, k: int) -> np.ndarray:
+def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
     """The folds of `table`'s images, joined by name; their groups may be called otherwise than in the file.
 
     Returns:
@@ -163,7 +163,7 @@ def read(path: Path, table: Table, k: int) -> np.ndarray:
     return fold
 
 
-def recorded(path: Path) -> Deal:
+def read_assignment(path: Path) -> FoldAssignment:
     """The deal as the file has it, without a look at the images.
 
     Raises:
@@ -177,7 +177,7 @@ def recorded(path: Path) -> Deal:
         raise ExperimentError(f"{path} is no deal of folds", problems=problems, hint=_RESTORE)
     fold, target = (np.array([int(row[key]) for row in rows.values()]) for key in ("fold", "target"))
     group = np.array([row["group"] for row in rows.values()], dtype=str)
-    return Deal(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
+    return FoldAssignment(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
 
 
 _RESTORE = "restore the file or the images; to deal anew, pass --fresh to invoke train-folds"
@@ -187,7 +187,7 @@ def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The rows by image name, and what is wrong with them whatever the images are."""
     rows: dict[str, dict[str, str]] = {}
     problems = []
-    lines = csvs.rows(path, ExperimentError, _RESTORE)
+    lines = csvs.read_csv(path, ExperimentError, _RESTORE)
     if tuple(next(lines, (1, []))[1]) != COLUMNS:
         raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
     for line, fields in lines:

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from ffdi.core import csvs
 
 if TYPE_CHECKING:
-    from ffdi.data.inspection.scan import Survey
+    from ffdi.data.inspection.scan import ScanResult
 
 COLUMNS = ("img_name", "target", "group", "sha256")
 LANDMARKS = "landmarks_sha256"
 """One more column where there are any."""
 
 
-def of(survey: Survey, landmarks: bool = False) -> str:
+def format_image_list(survey: ScanResult, landmarks: bool = False) -> str:
     """The usable images of a split, sorted by name, whatever their order and place: the same images, the same text.
 
     Args:
@@ -32,10 +32,10 @@ def of(survey: Survey, landmarks: bool = False) -> str:
     if landmarks and table.landmarks is not None:
         columns.append([sha256(points.tobytes()).hexdigest() for points in table.landmarks])
     rows = zip(zip(*columns, strict=True), survey.usable.tolist(), strict=True)
-    return csvs.text([[*COLUMNS, LANDMARKS][: len(columns)], *sorted(row for row, usable in rows if usable)])
+    return csvs.format_csv([[*COLUMNS, LANDMARKS][: len(columns)], *sorted(row for row, usable in rows if usable)])
 
 
-def differences(old: str, new: str) -> list[str]:
+def list_differences(old: str, new: str) -> list[str]:
     """A line for each image that is gone, new, or has another label, group or content; by name."""
     before, after = _rows(old), _rows(new)
     return [

@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity
 
 from ffdi.core import machine
 from ffdi.core.errors import ConfigError, DeviceError
-from ffdi.data.loading.loader import Supply
+from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -53,9 +53,9 @@ class Device:
         return self.name.startswith("cuda")
 
     @property
-    def supply(self) -> Supply:
+    def supply(self) -> LoaderConfig:
         """Who makes its batches."""
-        return Supply(self.workers, self.threads, self.pin_memory)
+        return LoaderConfig(self.workers, self.threads, self.pin_memory)
 
     @property
     def machine(self) -> str:

@@ -25,7 +25,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 from torch.overrides import TorchFunctionMode
 
-from ffdi.data.loading.sampler import Share
+from ffdi.data.loading.sampler import RankShard
 from ffdi.training.runtime.device import Device, Network
 
 PATIENCE = timedelta(hours=2)
@@ -33,7 +33,7 @@ PATIENCE = timedelta(hours=2)
 
 
 @contextmanager
-def joined(rank: int, count: int, meeting: Path, device: Device) -> Iterator[None]:
+def process_group(rank: int, count: int, meeting: Path, device: Device) -> Iterator[None]:
     """Inside, this process is one of several on this machine that train a network together; to be left by it for good.
 
     Args:
@@ -54,7 +54,7 @@ def _loopback() -> str:
     return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
-def count() -> int:
+def world_size() -> int:
     """How many there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
@@ -64,63 +64,63 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def leads() -> bool:
+def is_main() -> bool:
     """Whether this one speaks for all, and writes."""
     return rank() == 0
 
 
-def share() -> Share:
+def rank_shard() -> RankShard:
     """What of each batch is this one's."""
-    return Share(rank(), count())
+    return RankShard(rank(), world_size())
 
 
-def part(length: int) -> np.ndarray:
+def local_rows(length: int) -> np.ndarray:
     """Which of so many rows are this one's, one behind the other: int64 [M]; the parts differ by one at most."""
-    return np.arange(length * rank() // count(), length * (rank() + 1) // count())
+    return np.arange(length * rank() // world_size(), length * (rank() + 1) // world_size())
 
 
 def total(value: int) -> int:
     """The sum of all their values."""
-    return int(summed(torch.tensor(value)).item()) if dist.is_initialized() else value
+    return int(all_reduce(torch.tensor(value)).item()) if dist.is_initialized() else value
 
 
-def summed(values: torch.Tensor) -> torch.Tensor:
+def all_reduce(values: torch.Tensor) -> torch.Tensor:
     """The sums of all their values, which have the same shape; may be written into `values`."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
-def gathered(values: np.ndarray) -> np.ndarray:
+def all_gather(values: np.ndarray) -> np.ndarray:
     """All their arrays, in their order, one behind the other."""
     if not dist.is_initialized():
         return values
-    found: list[Any] = [None] * count()
+    found: list[Any] = [None] * world_size()
     dist.all_gather_object(found, values)
     return np.concatenate(found)
 
 
 def prepared(network: Network, device: Device) -> Network:
     """A network whose BatchNorm sees the whole batch, where its device has a layer for that; see `whole_batches`."""
-    return network if count() == 1 or device.name == "cpu" else convert_sync_batchnorm(network)
+    return network if world_size() == 1 or device.name == "cpu" else convert_sync_batchnorm(network)
 
 
-def together(network: nn.Module, device: Device) -> nn.Module:
+def wrap_ddp(network: nn.Module, device: Device) -> nn.Module:
     """A network whose gradients are averaged over all of them: those of the parameters that learn just now."""
-    if count() == 1:
+    if world_size() == 1:
         return network
     gc.collect()  # one that was made before would still average them too, as long as it is there
     return DistributedDataParallel(network, device_ids=device.ids)
 
 
-def apart(network: nn.Module) -> AbstractContextManager[None]:
-    """Inside, gradients of what `together` gave add up in this process, and are not averaged."""
+def no_sync(network: nn.Module) -> AbstractContextManager[None]:
+    """Inside, gradients of what `wrap_ddp` gave add up in this process, and are not averaged."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
 def whole_batches(device: Device) -> AbstractContextManager[object]:
     """Inside, BatchNorm in training takes mean and variance over all of them, on devices that have no layer for it."""
-    return _WholeBatches() if count() > 1 and device.name == "cpu" else nullcontext()
+    return _WholeBatches() if world_size() > 1 and device.name == "cpu" else nullcontext()
 
 
 class _WholeBatches(TorchFunctionMode):

@@ -12,7 +12,7 @@ from ffdi.training.runtime.device import Device
 
 
 @contextmanager
-def explained(config: Config, device: Device) -> Iterator[None]:
+def explain_oom(config: Config, device: Device) -> Iterator[None]:
     """Turns such errors of what happens inside into ffdi's.
 
     Raises:

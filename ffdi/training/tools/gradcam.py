@@ -22,7 +22,7 @@ EDGE = 56
 """Cells along an edge of what is given."""
 
 
-def heat(network: Detector, images: np.ndarray, device: Device) -> np.ndarray:
+def compute_heat_map(network: Detector, images: np.ndarray, device: Device) -> np.ndarray:
     """What in each image speaks for the side that the network takes.
 
     HiResCAM (Draelos and Carin, arXiv 2011.08891): activations times the logit's slopes, cell by cell, where their sum

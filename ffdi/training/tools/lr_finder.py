@@ -27,14 +27,14 @@ FALL = 0.01
 """The part of the loss by which it has to fall somewhere."""
 
 
-class Tried(NamedTuple):
+class LrStep(NamedTuple):
     """A step at a learning rate, and the smoothed loss before it."""
 
     lr: float
     loss: float
 
 
-class Valley(NamedTuple):
+class LrRange(NamedTuple):
     """The rates between which the loss falls, and the one in the middle of them, by factors."""
 
     low: float
@@ -42,7 +42,7 @@ class Valley(NamedTuple):
     rate: float
 
 
-def measure(state: State, training: Batches, config: Config, device: Device, steps: int) -> Iterator[Tried]:
+def measure(state: State, training: Batches, config: Config, device: Device, steps: int) -> Iterator[LrStep]:
     """Trains with a rate that grows from step to step by the same factor, until the loss explodes.
 
     Args:
@@ -56,21 +56,21 @@ def measure(state: State, training: Batches, config: Config, device: Device, ste
         Stopped: where this process is to end.
     """
     criterion = optim.loss(config.train, training.fakes)
-    optim.freeze(state.detector.backbone, False)
+    optim.set_frozen(state.detector.backbone, False)
     mean, least = 0.0, math.inf
     for number, batch in zip(range(steps), _endless(training), strict=False):
-        signals.check()
+        signals.raise_if_interrupted()
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(1, steps - 1))
-        optim.set_rate(state.optimizer, rate)
+        optim.set_learning_rate(state.optimizer, rate)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * step(state.detector, state, batch, criterion, config, device).item()
         smoothed = mean / (1 - SMOOTHING ** (number + 1))
         least = min(least, smoothed)
         if not math.isfinite(smoothed) or smoothed > EXPLODED * least:
             return
-        yield Tried(rate, smoothed)
+        yield LrStep(rate, smoothed)
 
 
-def suggested(tried: Sequence[Tried]) -> Valley:
+def suggest(tried: Sequence[LrStep]) -> LrRange:
     """Where the loss falls, and the middle of it: far from where steps do nothing, and from where they do harm.
 
     The longest run of losses, each below the one before it, the ones between them left out (fastai's 'valley').
@@ -98,7 +98,7 @@ def suggested(tried: Sequence[Tried]) -> Valley:
             hint="try again with more --steps; where that says the same, look at the data: invoke doctor",
         )
     low, high = tried[first].lr, tried[last].lr
-    return Valley(low, high, float(f"{math.sqrt(low * high):.2g}"))
+    return LrRange(low, high, float(f"{math.sqrt(low * high):.2g}"))
 
 
 def _endless(training: Batches) -> Iterator[Batch]:

@@ -15,7 +15,7 @@ from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.training import optim
-from ffdi.training.loop import PARTS, average, step
+from ffdi.training.loop import PARTS, make_ema_step, step
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import State
 
@@ -50,7 +50,7 @@ class Profile:
     operators: list[Part]
 
 
-def watch(state: State, training: Batches, config: Config, device: Device, trace: Path) -> Profile:
+def profile_steps(state: State, training: Batches, config: Config, device: Device, trace: Path) -> Profile:
     """Trains for a few steps, and looks.
 
     Args:
@@ -64,18 +64,18 @@ def watch(state: State, training: Batches, config: Config, device: Device, trace
         Stopped: where this process is to end.
         DataError: an image cannot be read; it is named.
     """
-    optim.freeze(state.detector.backbone, False)
+    optim.set_frozen(state.detector.backbone, False)
     criterion = optim.loss(config.train, training.fakes)
     batches = _endless(training)
 
     def steps(number: int) -> int:
         images = 0
         for _ in range(number):
-            signals.check()
+            signals.raise_if_interrupted()
             with record_function(WAITING):
                 batch = next(batches)
             step(state.detector, state, batch, criterion, config, device)
-            average(state)
+            make_ema_step(state)
             images += len(batch.images)
         device.wait()
         return images

@@ -16,7 +16,7 @@ IMAGES = 512
 """Training images from which BatchNorm is estimated anew: the mean of weights sees other activations."""
 
 
-def average(detectors: Sequence[Detector], batches: Iterable[Batch], device: Device) -> Detector:
+def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], device: Device) -> Detector:
     """The mean of the weights of networks that began from the same ones (Wortsman et al., ICML 2022).
 
     Args:

@@ -25,7 +25,7 @@ NAMES = {
 """What a curve is called, by the attribute of an EpochRecord."""
 
 
-def check() -> None:
+def check_installed() -> None:
     """Refuses where there is no TensorBoard.
 
     Raises:
@@ -35,7 +35,7 @@ def check() -> None:
         raise ConfigError("--tensorboard: TensorBoard is not installed", hint="pip install -e '.[tensorboard]'")
 
 
-class Boards:
+class Writers:
     """Writes event files, a folder of them for each fold."""
 
     def __init__(self) -> None:

@@ -16,19 +16,19 @@ from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import Cached, Store
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.inspection import packing
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
-from ffdi.data.loading.loader import Supply
+from ffdi.data.loading.loader import LoaderConfig
 from tests.data.conftest import survey_of
 
 Gallery = Callable[..., Table]
-FRAMING = Framing(16)
+FRAMING = ResizePolicy(16)
 
 
-def packed(table: Table, folder: Path, findings: Findings, framing: Framing | None = None) -> Table:
+def packed(table: Table, folder: Path, findings: ScanStore, framing: ResizePolicy | None = None) -> Table:
     """The table, all of it packed."""
     store = Store(folder, framing)
     assert sum(packing.fill(store, [store.attach(table)], findings, 2)) == len(cache.missing(store.attach(table)))
@@ -45,7 +45,7 @@ def numbers(table: Table) -> list[int]:
     return rows(table).number.tolist()
 
 
-def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_packed_images_are_the_files(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(7)
     cached = packed(table, tmp_path / "cache", findings)
     assert numbers(cached) == list(range(7))
@@ -55,19 +55,19 @@ def test_packed_images_are_the_files(gallery: Gallery, findings: Findings, tmp_p
         assert np.array_equal(cache.read_framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
 
 
-def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_packed_pixels_are_the_framed_files(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(3)
     cached = packed(table, tmp_path / "cache", findings, FRAMING)
     assert (tmp_path / "cache" / "pack").stat().st_size == 3 * 16 * 16 * 3
     for row in range(3):
         assert np.array_equal(rows(cached).pixels(row), FRAMING.load(table.path(row)))
         assert np.array_equal(cache.read_framed(cached, row, FRAMING), FRAMING.load(table.path(row)))
-        assert np.array_equal(cache.read_framed(cached, row, Framing(8)), Framing(8).load(table.path(row)))
+        assert np.array_equal(cache.read_framed(cached, row, ResizePolicy(8)), ResizePolicy(8).load(table.path(row)))
         assert np.array_equal(cache.read_pixels(cached, row), decode.read(table.path(row)))
 
 
 def test_nothing_is_read_from_files_that_are_packed(
-    gallery: Gallery, findings: Findings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gallery: Gallery, findings: ScanStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = gallery(4)
     expected = survey_of(table, findings)
@@ -80,14 +80,14 @@ def test_nothing_is_read_from_files_that_are_packed(
     assert np.array_equal(cache.read_pixels(cached, 2), pixels)
 
 
-def test_copies_are_packed_once(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_copies_are_packed_once(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(5, same=True)
     cached = packed(table, tmp_path / "cache", findings)
     assert numbers(cached) == list(range(5))
     assert (tmp_path / "cache" / "pack").stat().st_size == table.path(0).stat().st_size
 
 
-def test_rows_that_are_taken_keep_their_images(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_rows_that_are_taken_keep_their_images(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(6)
     some = packed(table, tmp_path / "cache", findings).take(np.array([5, 0, 3]))
     assert numbers(some) == [5, 0, 3]
@@ -96,7 +96,7 @@ def test_rows_that_are_taken_keep_their_images(gallery: Gallery, findings: Findi
 
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_file_that_changed_is_read_itself(
-    gallery: Gallery, findings: Findings, tmp_path: Path, same_size: bool
+    gallery: Gallery, findings: ScanStore, tmp_path: Path, same_size: bool
 ) -> None:
     table = gallery(3)
     packed(table, tmp_path / "cache", findings)
@@ -115,7 +115,7 @@ def test_a_file_that_changed_is_read_itself(
     assert not cache.read_pixels(again, 1).any()
 
 
-def test_a_file_that_is_gone_or_damaged_is_left_out(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_damaged_is_left_out(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(4)
     table.path(0).unlink()
     table.path(2).write_bytes(b"no image")
@@ -127,7 +127,7 @@ def test_a_file_that_is_gone_or_damaged_is_left_out(gallery: Gallery, findings: 
 @pytest.mark.parametrize("framing", [None, FRAMING])
 @pytest.mark.parametrize("file", ["index", "pack"])
 def test_whoever_was_killed_leaves_a_cache_that_can_be_filled(
-    gallery: Gallery, findings: Findings, tmp_path: Path, file: str, framing: Framing | None
+    gallery: Gallery, findings: ScanStore, tmp_path: Path, file: str, framing: ResizePolicy | None
 ) -> None:
     table, whole = gallery(5), tmp_path / "whole"
     packed(table, whole, findings, framing)
@@ -148,7 +148,7 @@ def test_whoever_was_killed_leaves_a_cache_that_can_be_filled(
             assert np.array_equal(cache.read_framed(after, row, FRAMING), FRAMING.load(table.path(row)))
 
 
-def test_a_changed_bit_is_seen(gallery: Gallery, findings: Findings, tmp_path: Path) -> None:
+def test_a_changed_bit_is_seen(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(2)
     packed(table, tmp_path / "cache", findings)
     pack, index = (tmp_path / "cache" / name for name in ("pack", "index"))
@@ -174,7 +174,7 @@ def _flipped(content: bytes, place: int) -> bytes:
 
 
 def test_a_cache_that_is_made_anew_is_not_taken_for_the_old_one(
-    gallery: Gallery, findings: Findings, tmp_path: Path
+    gallery: Gallery, findings: ScanStore, tmp_path: Path
 ) -> None:
     table = gallery(3)
     cached = packed(table, tmp_path / "cache", findings)
@@ -193,7 +193,7 @@ def test_a_cache_that_is_made_anew_is_not_taken_for_the_old_one(
 
 @pytest.mark.parametrize(("workers", "threads"), [(0, 1), (0, 3), (2, 1)])
 def test_batches_are_the_same_from_cache_and_files(
-    gallery: Gallery, findings: Findings, tmp_path: Path, workers: int, threads: int
+    gallery: Gallery, findings: ScanStore, tmp_path: Path, workers: int, threads: int
 ) -> None:
     table = gallery(12)
     config = Config.model_validate(
@@ -205,10 +205,10 @@ def test_batches_are_the_same_from_cache_and_files(
         }
     )
     pixels = config.model_copy(update={"cache": config.cache.model_copy(update={"pixels": True})})
-    for settings, framing in ((config, None), (pixels, Framing(32))):
+    for settings, framing in ((config, None), (pixels, ResizePolicy(32))):
         cached = packed(table, tmp_path / str(framing), findings, framing)
         one, other = (
-            list(loader.training(some, settings, fold=0, supply=Supply(workers, threads)).epoch(1))
+            list(loader.make_train_loader(some, settings, fold=0, supply=LoaderConfig(workers, threads)).epoch(1))
             for some in (table, cached)
         )
         assert len(one) == len(other) > 2
@@ -217,6 +217,6 @@ def test_batches_are_the_same_from_cache_and_files(
 
 
 def test_kinds_of_caches_lie_in_folders_of_their_own() -> None:
-    kinds = {cache.kind(one) for one in (None, Framing(16), Framing(32), Framing(16, "pad"))}
+    kinds = {cache.kind(one) for one in (None, ResizePolicy(16), ResizePolicy(32), ResizePolicy(16, "pad"))}
     assert len(kinds) == 4
     assert "bytes-2" in kinds

@@ -10,34 +10,34 @@ import pytest
 from ffdi.core.errors import ConfigError, DataError
 from ffdi.data.inspection import doctor, shortcuts
 from ffdi.data.inspection.doctor import Diagnosis
-from ffdi.data.inspection.duplicate_groups import Twins
-from ffdi.data.inspection.scan import Survey
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups
+from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
 
-Change = Callable[[Survey], None]
+Change = Callable[[ScanResult], None]
 HINT = "next: mend the data, or accept what you know of by adding --accept {}; docs/data.md says what follows"
 
 
-def survey(split: str, names: str, target: str | None, group: list[str] | None = None) -> Survey:
+def survey(split: str, names: str, target: str | None, group: list[str] | None = None) -> ScanResult:
     """A survey of one image for each letter, all alike: '.' has no label, else 0 or 1."""
     labels = None if target is None else np.array([int(one) for one in target])
     folder = Path("/data") / split
     table = Table(split, folder, np.array(list(names)), labels, None if group is None else np.array(group), folder)
-    made = Survey(table)
+    made = ScanResult(table)
     made.size[:], made.width[:], made.height[:] = 1000, 64, 48
     made.format[:], made.mode[:] = "JPEG", "RGB"
     return made
 
 
 def diagnosed(
-    surveys: list[Survey],
+    surveys: list[ScanResult],
     cluster: list[int] | None = None,
     near: set[int] | None = None,
     scene: list[int] | None = None,
 ) -> Diagnosis:
     total = sum(len(one.table) for one in surveys)
     copies = np.arange(total) if cluster is None else np.array(cluster)
-    twins = Twins(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
+    twins = DuplicateGroups(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
     return doctor.diagnose(Path("/data"), {one.table.split: one for one in surveys}, twins)
 
 
@@ -150,15 +150,15 @@ def test_many_lines_are_cut_and_counted() -> None:
 # --- facts about the files -----------------------------------------------------------------------------------------
 
 
-def sized(survey_: Survey) -> None:
+def sized(survey_: ScanResult) -> None:
     survey_.size[:] = 1000 + 500 * np.asarray(survey_.table.target) + np.arange(len(survey_.table))
 
 
-def formatted(survey_: Survey) -> None:
+def formatted(survey_: ScanResult) -> None:
     survey_.format[:] = np.where(np.asarray(survey_.table.target) == 1, "PNG", "JPEG")
 
 
-def shaped(survey_: Survey) -> None:
+def shaped(survey_: ScanResult) -> None:
     survey_.height[:] = 64 - np.asarray(survey_.table.target)
 
 
@@ -193,7 +193,7 @@ def test_a_fact_that_falls_with_the_label_counts_as_one_that_rises() -> None:
     train = survey("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
     sized(train)
     turned = replace(train.table, target=1 - np.asarray(train.table.target))
-    other = Survey(turned)
+    other = ScanResult(turned)
     other.size[:] = train.size
     assert shortcuts.measure(other)["bytes"] == shortcuts.measure(train)["bytes"]
 
@@ -240,10 +240,10 @@ def test_many_sizes_are_counted_together() -> None:
 
 
 def test_words_for_what_is_accepted() -> None:
-    assert doctor.accepted(None) == []
-    assert doctor.accepted("leaks, conflicts") == ["leaks", "conflicts"]
+    assert doctor.parse_accept(None) == []
+    assert doctor.parse_accept("leaks, conflicts") == ["leaks", "conflicts"]
     with pytest.raises(ConfigError) as caught:
-        doctor.accepted("leaks,typo")
+        doctor.parse_accept("leaks,typo")
     assert str(caught.value) == (
         "--accept leaks,typo: 'typo' is no fault; known: unusable, conflicts, leaks, shortcuts"
     )

@@ -10,8 +10,8 @@ import pytest
 
 from ffdi.data.images import decode
 from ffdi.data.inspection import duplicate_groups
-from ffdi.data.inspection.duplicate_groups import Twins
-from ffdi.data.inspection.scan_store import Findings
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
@@ -36,7 +36,7 @@ def folder(place: Path, pictures: dict[str, np.ndarray]) -> Table:
     return tables.in_folder(place)
 
 
-def searched(splits: list[Table], findings: Findings) -> Twins:
+def searched(splits: list[Table], findings: ScanStore) -> DuplicateGroups:
     surveys = [survey_of(table, findings) for table in splits]
     search = duplicate_groups.Search(surveys, findings, 2)
     *_, pairs = search.candidates()
@@ -44,11 +44,11 @@ def searched(splits: list[Table], findings: Findings) -> Twins:
     return result
 
 
-def together(result: Twins, row: int) -> list[int]:
+def together(result: DuplicateGroups, row: int) -> list[int]:
     return np.flatnonzero(result.cluster == result.cluster[row]).tolist()
 
 
-def test_copies_are_found_across_tables_and_encodings(tmp_path: Path, findings: Findings) -> None:
+def test_copies_are_found_across_tables_and_encodings(tmp_path: Path, findings: ScanStore) -> None:
     a, b, c = (portrait(number) for number in range(3))
     train = folder(tmp_path / "train", {"0.png": a, "1.png": b, "2.png": c, "3.png": a[3:-3, 3:-3]})
     test = folder(tmp_path / "test", {"0.png": portrait(9), "1.bmp": b, "2.png": jpeg(a, 70)})
@@ -68,19 +68,19 @@ def test_copies_are_found_across_tables_and_encodings(tmp_path: Path, findings: 
     assert result.near == {int(result.cluster[0])}
 
 
-def test_a_scene_is_no_copy_and_has_a_number_of_its_own(tmp_path: Path, findings: Findings) -> None:
+def test_a_scene_is_no_copy_and_has_a_number_of_its_own(tmp_path: Path, findings: ScanStore) -> None:
     covered = portrait(0).copy()
     covered[:60, :60] = (200, 40, 90)
     table = folder(tmp_path / "train", {"0.png": portrait(0), "1.png": covered, "2.png": jpeg(portrait(0), 80)})
     result = searched([table], findings)
     assert together(result, 0) == [0, 2]
     assert len(set(result.scene.tolist())) == 1
-    again = duplicate_groups.remembered([survey_of(table, findings)], findings)
+    again = duplicate_groups.recall([survey_of(table, findings)], findings)
     assert again is not None
     assert again.scene.tolist() == result.scene.tolist()
 
 
-def test_what_cannot_be_used_is_like_nothing(tmp_path: Path, findings: Findings) -> None:
+def test_what_cannot_be_used_is_like_nothing(tmp_path: Path, findings: ScanStore) -> None:
     table = folder(tmp_path / "train", {"0.png": portrait(0), "1.png": portrait(1)})
     for name in ("2.png", "3.png"):
         (tmp_path / "train" / name).write_bytes(b"")
@@ -88,7 +88,7 @@ def test_what_cannot_be_used_is_like_nothing(tmp_path: Path, findings: Findings)
     assert len(set(searched([table], findings).cluster.tolist())) == 4
 
 
-def test_pairs_are_compared_once(tmp_path: Path, findings: Findings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_are_compared_once(tmp_path: Path, findings: ScanStore, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = portrait(0)
     changed = pixels.copy()
     changed[60:100, 60:100] = portrait(50)[60:100, 60:100]
@@ -101,7 +101,7 @@ def test_pairs_are_compared_once(tmp_path: Path, findings: Findings, monkeypatch
     assert together(first, 0) == [0, 1]
 
 
-def test_a_thousand_copies_of_one_file_are_no_thousand_pairs(tmp_path: Path, findings: Findings) -> None:
+def test_a_thousand_copies_of_one_file_are_no_thousand_pairs(tmp_path: Path, findings: ScanStore) -> None:
     table = folder(tmp_path / "train", {"0.png": portrait(0, 64), "1.png": portrait(1, 64)})
     for number in range(2, 300):
         (tmp_path / "train" / f"{number:03}.png").hardlink_to(tmp_path / "train" / f"{number % 2}.png")

@@ -89,7 +89,9 @@ def covered(pixels: np.ndarray) -> np.ndarray:
 def looked_at(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints and keypoints."""
     greys = [cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in pictures]
-    return np.stack([fingerprint.of(grey) for grey in greys]), np.stack([keypoints.of(grey) for grey in greys])
+    return np.stack([fingerprint.compute_fingerprint(grey) for grey in greys]), np.stack(
+        [keypoints.compute_keypoints(grey) for grey in greys]
+    )
 
 
 def found(prints: np.ndarray, points: np.ndarray | None = None, threads: int = 1) -> set[tuple[int, int]]:
@@ -114,21 +116,21 @@ def crowd(seed: int, images: int) -> np.ndarray:
 
 def test_a_fingerprint_has_256_bytes_whatever_the_size() -> None:
     for shape in ((1, 1), (3, 700), (512, 512), (201, 199)):
-        assert fingerprint.of(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
+        assert fingerprint.compute_fingerprint(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
 
 
 def test_equal_greys_have_equal_fingerprints_and_views_are_taken() -> None:
     grey = portrait(0)[..., 1].copy()
     view = np.flip(np.flip(grey, 1).copy(), 1)
     assert not view.flags.c_contiguous
-    assert (fingerprint.of(view) == fingerprint.of(grey)).all()
+    assert (fingerprint.compute_fingerprint(view) == fingerprint.compute_fingerprint(grey)).all()
 
 
 def test_a_fingerprint_is_the_picture_blurred_and_shrunk() -> None:
     grey = cv2.resize(portrait(0)[..., 1], (64, 64), interpolation=cv2.INTER_AREA)
     half = cv2.resize(grey.astype(np.float64), (32, 32), interpolation=cv2.INTER_AREA)
     small = cv2.resize(cv2.GaussianBlur(half, (0, 0), 1.0), (16, 16), interpolation=cv2.INTER_AREA)
-    assert np.abs(fingerprint.of(grey).reshape(16, 16) - small).max() <= 0.51
+    assert np.abs(fingerprint.compute_fingerprint(grey).reshape(16, 16) - small).max() <= 0.51
 
 
 def verdicts(change: Callable[[np.ndarray], np.ndarray]) -> list[str | None]:
@@ -217,33 +219,35 @@ def test_pictures_without_detail_are_not_near() -> None:
 
 def test_a_mirrored_and_turned_picture_has_the_same_codes() -> None:
     grey = cv2.cvtColor(portrait(0), cv2.COLOR_RGB2GRAY)
-    codes = set(keypoints.codes(keypoints.of(grey)).tolist())
+    codes = set(keypoints.codes(keypoints.compute_keypoints(grey)).tolist())
     for view in (grey[:, ::-1], grey[::-1], grey[::-1, ::-1], grey.T, grey[::-1].T):
-        again = set(keypoints.codes(keypoints.of(np.ascontiguousarray(view))).tolist())
+        again = set(keypoints.codes(keypoints.compute_keypoints(np.ascontiguousarray(view))).tolist())
         assert len(codes & again) >= 0.9 * len(codes)
 
 
 def test_keypoints_that_match_lie_at_the_same_places() -> None:
     grey = cv2.cvtColor(portrait(1), cv2.COLOR_RGB2GRAY)
-    here, there = keypoints.matched(keypoints.of(grey), keypoints.of(np.ascontiguousarray(grey[:, ::-1])))
+    here, there = keypoints.match(
+        keypoints.compute_keypoints(grey), keypoints.compute_keypoints(np.ascontiguousarray(grey[:, ::-1]))
+    )
     assert len(here) >= 30
     assert np.median(np.abs(here * (-1, 1) - there)) < 0.02
 
 
 def test_bars_are_cut_off_and_nothing_else() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), np.uint8)
-    down, across = keypoints.trimmed(cv2.copyMakeBorder(grey, 30, 20, 0, 0, cv2.BORDER_CONSTANT, value=16))
+    down, across = keypoints.trim_bars(cv2.copyMakeBorder(grey, 30, 20, 0, 0, cv2.BORDER_CONSTANT, value=16))
     assert abs(down.start - 30) <= 2
     assert abs(down.stop - 30 - SIZE) <= 2
     assert (across.start, across.stop) == (0, SIZE)
-    assert keypoints.trimmed(grey) == (slice(0, SIZE), slice(0, SIZE))
+    assert keypoints.trim_bars(grey) == (slice(0, SIZE), slice(0, SIZE))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 700), (96, 96), (5, 9)])
 def test_images_of_any_shape_have_keypoints_and_walls_are_like_nothing(shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert keypoints.of(noise).shape == (keypoints.COUNT,)
-    wall = keypoints.of(np.full(shape, 90, np.uint8))
+    assert keypoints.compute_keypoints(noise).shape == (keypoints.COUNT,)
+    wall = keypoints.compute_keypoints(np.full(shape, 90, np.uint8))
     assert found(np.arange(512, dtype=np.uint16).view(np.uint8).reshape(2, -1), np.stack([wall, wall])) == set()
 
 

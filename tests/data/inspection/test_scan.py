@@ -12,16 +12,15 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ExperimentError
-from ffdi.data.inspection import scan as surveys
-from ffdi.data.inspection import scan_store as finding_files
-from ffdi.data.inspection.scan_store import Finding, Findings
+from ffdi.data.inspection import scan, scan_store
+from ffdi.data.inspection.scan_store import ImageInfo, ScanStore
 from ffdi.data.labels.table import Table
 from tests.data.conftest import survey_of
 
 Gallery = Callable[..., Table]
 
 
-def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings: Findings) -> None:
+def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings: ScanStore) -> None:
     table = gallery(5)
     table.path(3).write_bytes(cv2.imencode(".jpg", np.full((20, 30), 128, np.uint8))[1].tobytes())
     survey = survey_of(table, findings)
@@ -35,12 +34,12 @@ def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings
     assert survey.usable.all()
 
 
-def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: Findings) -> None:
-    many = gallery(2).take(np.arange(surveys.AT_ONCE + 500) % 2)
+def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: ScanStore) -> None:
+    many = gallery(2).take(np.arange(scan.AT_ONCE + 500) % 2)
     assert len(np.unique(survey_of(many, findings).sha256[::2], axis=0)) == 1
 
 
-def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: Findings) -> None:
+def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: ScanStore) -> None:
     table = gallery(6)
     table.path(1).write_bytes(b"")
     table.path(2).unlink()
@@ -59,14 +58,14 @@ def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: F
 
 
 def test_bytes_that_were_seen_before_are_not_decoded_again(
-    gallery: Gallery, findings: Findings, monkeypatch: pytest.MonkeyPatch
+    gallery: Gallery, findings: ScanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = gallery(4)
     before = survey_of(table, findings)
     table.path(0).rename(table.path(0).with_name("elsewhere.png"))
     moved = replace(table, img_name=np.array(["elsewhere.png", *table.img_name[1:].tolist()]))
     decoded = []
-    monkeypatch.setattr(surveys, "look", lambda content: decoded.append(content))
+    monkeypatch.setattr(scan, "inspect_image", lambda content: decoded.append(content))
     after = survey_of(moved, findings)
     assert decoded == []
     for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
@@ -74,51 +73,51 @@ def test_bytes_that_were_seen_before_are_not_decoded_again(
 
 
 def test_what_was_looked_at_before_an_interruption_is_kept(gallery: Gallery, tmp_path: Path) -> None:
-    table = gallery(3).take(np.arange(surveys.AT_ONCE + 3) % 3)
-    store = Findings(tmp_path / "f.sqlite")
-    looks = surveys.examine(table, store, 2)
-    for _ in range(surveys.AT_ONCE + 1):
+    table = gallery(3).take(np.arange(scan.AT_ONCE + 3) % 3)
+    store = ScanStore(tmp_path / "f.sqlite")
+    looks = scan.scan_images(table, store, 2)
+    for _ in range(scan.AT_ONCE + 1):
         next(looks)
     looks.close()
     store.close()
-    again = Findings(tmp_path / "f.sqlite")
-    assert not any(seen.fresh for seen in surveys.examine(table, again, 2))
+    again = ScanStore(tmp_path / "f.sqlite")
+    assert not any(seen.fresh for seen in scan.scan_images(table, again, 2))
     again.close()
 
 
 # --- the store -----------------------------------------------------------------------------------------------------
 
 
-def test_findings_and_pairs_come_back(findings: Findings) -> None:
-    found = Finding("", "JPEG", "RGB", 3, 4, b"\0\1")
-    findings.keep_images([(b"a" * 32, found), (b"b" * 32, Finding(fault="is empty"))])
+def test_findings_and_pairs_come_back(findings: ScanStore) -> None:
+    found = ImageInfo("", "JPEG", "RGB", 3, 4, b"\0\1")
+    findings.keep_images([(b"a" * 32, found), (b"b" * 32, ImageInfo(fault="is empty"))])
     findings.keep_pairs([(b"b", b"a", "near"), (b"a", b"c", "")])
     assert findings.image(b"a" * 32) == found
-    assert findings.image(b"b" * 32) == Finding(fault="is empty")
+    assert findings.image(b"b" * 32) == ImageInfo(fault="is empty")
     assert findings.image(b"c" * 32) is None
     assert (findings.pair(b"a", b"b"), findings.pair(b"c", b"a"), findings.pair(b"b", b"c")) == ("near", "", None)
 
 
 def test_a_store_of_another_version_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.sqlite"
-    store = Findings(path)
-    store.keep_images([(b"a", Finding(fault="is empty"))])
+    store = ScanStore(path)
+    store.keep_images([(b"a", ImageInfo(fault="is empty"))])
     store.close()
-    monkeypatch.setattr(finding_files, "VERSION", finding_files.VERSION + 1)
-    store = Findings(path)
+    monkeypatch.setattr(scan_store, "VERSION", scan_store.VERSION + 1)
+    store = ScanStore(path)
     assert store.image(b"a") is None
-    store.keep_images([(b"a", Finding(fault="is new"))])
+    store.keep_images([(b"a", ImageInfo(fault="is new"))])
     store.close()
-    assert Findings(path).image(b"a") == Finding(fault="is new")
+    assert ScanStore(path).image(b"a") == ImageInfo(fault="is new")
 
 
 def test_two_may_use_one_store(tmp_path: Path) -> None:
-    one, two = Findings(tmp_path / "f.sqlite"), Findings(tmp_path / "f.sqlite")
-    one.keep_images([(b"a", Finding(fault="is empty"))])
-    two.keep_images([(b"a", Finding(fault="is empty")), (b"b", Finding(fault="is big"))])
-    assert (two.image(b"a"), two.image(b"b")) == (Finding(fault="is empty"), Finding(fault="is big"))
+    one, two = ScanStore(tmp_path / "f.sqlite"), ScanStore(tmp_path / "f.sqlite")
+    one.keep_images([(b"a", ImageInfo(fault="is empty"))])
+    two.keep_images([(b"a", ImageInfo(fault="is empty")), (b"b", ImageInfo(fault="is big"))])
+    assert (two.image(b"a"), two.image(b"b")) == (ImageInfo(fault="is empty"), ImageInfo(fault="is big"))
     assert one.image(b"b") is None  # it was opened before, and would look again
-    assert Findings(tmp_path / "f.sqlite").image(b"b") == Finding(fault="is big")
+    assert ScanStore(tmp_path / "f.sqlite").image(b"b") == ImageInfo(fault="is big")
 
 
 @pytest.mark.parametrize("content", [b"this is no database, but long enough to be taken for one" * 20, b""])
@@ -126,10 +125,10 @@ def test_a_damaged_store_is_refused_and_an_empty_one_begun(tmp_path: Path, conte
     path = tmp_path / "f.sqlite"
     path.write_bytes(content)
     if not content:
-        assert Findings(path).image(b"a") is None
+        assert ScanStore(path).image(b"a") is None
         return
     with pytest.raises(ExperimentError) as caught:
-        Findings(path)
+        ScanStore(path)
     assert str(caught.value) == (
         f"{path}, the store of what was found in images, cannot be used: file is not a database\n"
         f"next: free the disk; if the file is damaged, remove it, for it can be made again: rm {path}"
@@ -138,10 +137,10 @@ def test_a_damaged_store_is_refused_and_an_empty_one_begun(tmp_path: Path, conte
 
 def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> None:
     path, rng = tmp_path / "f.sqlite", np.random.default_rng(0)
-    images = {rng.bytes(32): Finding("", "JPEG", "RGB", number, 7, rng.bytes(16)) for number in range(40)}
+    images = {rng.bytes(32): ImageInfo("", "JPEG", "RGB", number, 7, rng.bytes(16)) for number in range(40)}
     first, *others = images
     pairs = {(first, other): kind for other, kind in zip(others, ["exact", "near", ""] * 13, strict=True)}
-    store = Findings(path)
+    store = ScanStore(path)
     store.keep_images(images.items())
     store.keep_pairs((*pair, kind) for pair, kind in pairs.items())
     store.close()
@@ -151,7 +150,7 @@ def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> N
         changed[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
         path.write_bytes(changed)
         try:
-            store = Findings(path)
+            store = ScanStore(path)
             found = [(store.image(key), expected) for key, expected in images.items()]
             found += [(store.pair(*pair), kind) for pair, kind in pairs.items()]
             store.close()
@@ -164,23 +163,23 @@ def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> N
 
 
 def test_what_was_forgotten_is_kept_again(tmp_path: Path) -> None:
-    store = Findings(tmp_path / "f.sqlite")
-    store.keep_images([(b"a", Finding("is empty"))])
+    store = ScanStore(tmp_path / "f.sqlite")
+    store.keep_images([(b"a", ImageInfo("is empty"))])
     sqlite3.connect(tmp_path / "f.sqlite", isolation_level=None).execute("UPDATE image SET fault = ''")
     assert store.image(b"a") is None
-    store.keep_images([(b"a", Finding("is empty"))])
-    assert store.image(b"a") == Finding("is empty")
+    store.keep_images([(b"a", ImageInfo("is empty"))])
+    assert store.image(b"a") == ImageInfo("is empty")
     store.close()
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExperimentError) as caught:
-        Findings(tmp_path / "file" / "f.sqlite")
+        ScanStore(tmp_path / "file" / "f.sqlite")
     assert str(caught.value).startswith(f"{tmp_path}/file/f.sqlite, the store of what was found in images, cannot be ")
 
 
 def test_the_store_is_a_plain_database(tmp_path: Path) -> None:
-    Findings(tmp_path / "f.sqlite").close()
+    ScanStore(tmp_path / "f.sqlite").close()
     names = sqlite3.connect(tmp_path / "f.sqlite").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
     assert [name for (name,) in names if not name.startswith("sqlite_")] == ["image", "pair", "twins"]

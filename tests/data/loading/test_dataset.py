@@ -10,35 +10,35 @@ import pytest
 
 from ffdi.config.schema import Config
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.data.loading.dataset import Reading, Training
-from ffdi.data.loading.sampler import Draw
+from ffdi.data.loading.dataset import EvalDataset, TrainDataset
+from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import fakes
 
 Gallery = Callable[..., Table]
-FRAMING = Framing(32, "squash")
+FRAMING = ResizePolicy(32, "squash")
 
 
 def training(
     table: Table,
     kinds: list[str],
     recipe: str = "none",
-    framing: Framing = FRAMING,
+    framing: ResizePolicy = FRAMING,
     window: int = 0,
     share: float = 0.2,
-) -> Training:
+) -> TrainDataset:
     config = Config(
         seed=3,
         model={"size": framing.size, "resize": framing.resize},
         augment={"recipe": recipe, "window": window},
         forge={"kinds": kinds, "share": share},
     )
-    return Training(table, config, fold=1)
+    return TrainDataset(table, config, fold=1)
 
 
-def pixels(samples: Training, *draw: object) -> np.ndarray:
-    sample = samples[Draw(*draw)]  # type: ignore[arg-type]
+def pixels(samples: TrainDataset, *draw: object) -> np.ndarray:
+    sample = samples[SampleKey(*draw)]  # type: ignore[arg-type]
     assert isinstance(sample, tuple)
     return sample[0]
 
@@ -46,9 +46,9 @@ def pixels(samples: Training, *draw: object) -> np.ndarray:
 @pytest.mark.parametrize("kind", fakes.KINDS)
 def test_a_forged_sample_is_a_fake_made_from_its_row(kind: str, gallery: Gallery) -> None:
     samples = training(gallery(6), [kind])
-    image, target, row = samples[Draw(0, 2, True)]  # type: ignore[misc]
+    image, target, row = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
     assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
-    real, label, _ = samples[Draw(0, 2)]  # type: ignore[misc]
+    real, label, _ = samples[SampleKey(0, 2)]  # type: ignore[misc]
     assert label == 0.0
     assert not np.array_equal(image, real)
     corners = np.array_equal(image[:2, :2], real[:2, :2])  # which are far from any face
@@ -58,7 +58,7 @@ def test_a_forged_sample_is_a_fake_made_from_its_row(kind: str, gallery: Gallery
 @pytest.mark.parametrize("kind", ["self_blend", "face_swap"])
 def test_the_draw_alone_decides(kind: str, gallery: Gallery) -> None:
     table = gallery(6)
-    draws = [Draw(epoch, row, True) for epoch in (0, 1) for row in (0, 2, 4)]
+    draws = [SampleKey(epoch, row, True) for epoch in (0, 1) for row in (0, 2, 4)]
     first = [pixels(training(table, [kind]), *draw).tobytes() for draw in draws]
     samples = training(table, [kind])
     assert [pixels(samples, *draw).tobytes() for draw in draws[::-1]] == first[::-1]
@@ -88,13 +88,13 @@ def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
 
 @pytest.mark.parametrize("resize", decode.RESIZES)
 def test_a_recipe_that_zooms_shows_parts_of_the_image(resize: str, gallery: Gallery) -> None:
-    samples = training(gallery(2), ["self_blend"], "strong", Framing(40, resize))
+    samples = training(gallery(2), ["self_blend"], "strong", ResizePolicy(40, resize))
     assert len({pixels(samples, epoch, 0).tobytes() for epoch in range(8)}) == 8
 
 
 def test_what_is_read_is_framed_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
-    image, target, row = Reading(table, Framing(16, "crop"))[3]  # type: ignore[misc]
+    image, target, row = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
     assert np.array_equal(image, decode.read(table.path(3))[8:24, 8:24])
     assert (target, row) == (1.0, 3)
 

@@ -17,15 +17,15 @@ from torch.testing import assert_close
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment, loader
-from ffdi.data.loading.loader import Batch, Batches, Supply
-from ffdi.data.loading.sampler import Draw
+from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
+from ffdi.data.loading.sampler import SampleKey
 
 Gallery = Callable[..., Table]
 SIZE = 32
-FRAMING = Framing(SIZE)
+FRAMING = ResizePolicy(SIZE)
 
 
 def training(
@@ -34,11 +34,11 @@ def training(
     config = Config(
         seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
     )
-    return loader.training(table, config, fold=1, supply=Supply(workers, threads))
+    return loader.make_train_loader(table, config, fold=1, supply=LoaderConfig(workers, threads))
 
 
 def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
-    return loader.reading(table, FRAMING, batch_size=batch_size, supply=Supply(workers))
+    return loader.make_eval_loader(table, FRAMING, batch_size=batch_size, supply=LoaderConfig(workers))
 
 
 def together(batches: Iterator[Batch]) -> list[np.ndarray]:
@@ -87,7 +87,7 @@ def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
 def test_two_workers_draw_differently(gallery: Gallery) -> None:
     """The recipe is used before the workers start, so that both of them inherit the state of its random stream."""
     batches = training(gallery(16, same=True), workers=2)
-    batches._loader.dataset[Draw(0, 0)]
+    batches._loader.dataset[SampleKey(0, 0)]
     first, second, third, fourth = (distinct(batch) for batch in batches.epoch(0))
     assert first != second
     assert third != fourth
@@ -220,14 +220,14 @@ import multiprocessing, sys, time
 from pathlib import Path
 import numpy as np
 from ffdi.data.loading import loader
-from ffdi.data.images.decode import Framing
+from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 
 if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     folder = Path(sys.argv[2])
     table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
-    batches = iter(loader.reading(table, Framing(32), batch_size=1, supply=loader.Supply(2)))
+    batches = iter(loader.make_eval_loader(table, ResizePolicy(32), batch_size=1, supply=loader.LoaderConfig(2)))
     next(batches)
     print("reads", flush=True)
     time.sleep(60)

@@ -9,16 +9,16 @@ import pytest
 
 from ffdi.core.errors import ConfigError
 from ffdi.data.loading import sampler
-from ffdi.data.loading.sampler import Draw, Order
+from ffdi.data.loading.sampler import BatchSampler, SampleKey
 
 TARGET = (np.random.default_rng(0).permutation(60) < 40).astype(np.int64)
 """20 real images, 40 fakes."""
 FAKE = TARGET == 1
 
 
-def epochs(count: int, batch_size: int = 8, **chosen: object) -> list[list[list[Draw]]]:
+def epochs(count: int, batch_size: int = 8, **chosen: object) -> list[list[list[SampleKey]]]:
     """The batches of so many epochs."""
-    made = Order(TARGET, batch_size, 5, 1, **chosen)  # type: ignore[arg-type]
+    made = BatchSampler(TARGET, batch_size, 5, 1, **chosen)  # type: ignore[arg-type]
     found = []
     for epoch in range(count):
         made.epoch = epoch
@@ -27,7 +27,7 @@ def epochs(count: int, batch_size: int = 8, **chosen: object) -> list[list[list[
     return found
 
 
-def flat(batches: list[list[Draw]]) -> list[Draw]:
+def flat(batches: list[list[SampleKey]]) -> list[SampleKey]:
     return [draw for batch in batches for draw in batch]
 
 
@@ -65,7 +65,7 @@ def test_a_share_of_every_batch_is_forged_from_real_images(sampling: str, share:
 
 @pytest.mark.parametrize("share", [0.125, 0.25, 0.5])
 def test_forged_fakes_count_where_classes_are_balanced(share: float) -> None:
-    made = Order(TARGET, 8, 5, 1, "balanced", share)
+    made = BatchSampler(TARGET, 8, 5, 1, "balanced", share)
     drawn = [draw for batches in epochs(1, sampling="balanced", forged=share) for draw in flat(batches)]
     fakes = np.mean([draw.forged or FAKE[draw.row] for draw in drawn])
     assert fakes == pytest.approx(0.5, abs=0.04)
@@ -73,12 +73,12 @@ def test_forged_fakes_count_where_classes_are_balanced(share: float) -> None:
 
 
 def test_the_share_of_fakes_is_known() -> None:
-    assert Order(TARGET, 8, 0, 0).fakes == pytest.approx(40 / 60)
-    assert Order(TARGET, 8, 0, 0, forged=0.25).fakes == pytest.approx(0.25 + 0.75 * 40 / 60)
+    assert BatchSampler(TARGET, 8, 0, 0).fakes == pytest.approx(40 / 60)
+    assert BatchSampler(TARGET, 8, 0, 0, forged=0.25).fakes == pytest.approx(0.25 + 0.75 * 40 / 60)
 
 
 def test_where_all_given_images_are_fake_others_are_forged() -> None:
-    made = Order(np.array([1] * 30 + [0] * 2), 4, 0, 0, forged=0.5)
+    made = BatchSampler(np.array([1] * 30 + [0] * 2), 4, 0, 0, forged=0.5)
     forged = [draw.row for batch in made for draw in batch if draw.forged]
     assert set(forged) == {30, 31}
 
@@ -86,7 +86,7 @@ def test_where_all_given_images_are_fake_others_are_forged() -> None:
 @pytest.mark.parametrize("sampling", sampler.SAMPLINGS)
 @pytest.mark.parametrize("share", [0.0, 0.3])
 def test_an_epoch_goes_on_in_its_middle(sampling: str, share: float) -> None:
-    made = Order(TARGET, 8, 5, 1, sampling, share)
+    made = BatchSampler(TARGET, 8, 5, 1, sampling, share)
     made.epoch = 3
     whole = list(made)
     made.start = 2
@@ -95,7 +95,7 @@ def test_an_epoch_goes_on_in_its_middle(sampling: str, share: float) -> None:
 
 def test_an_unknown_sampling_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        sampler.check("balance")
+        sampler.check_sampling("balance")
     assert str(caught.value) == (
         "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml"
     )

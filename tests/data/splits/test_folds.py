@@ -29,7 +29,9 @@ GROUPED = table(["x", "y", "x", "z"])
 
 def refusal(target: list[int], group: list[str] | None, k: int) -> str:
     with pytest.raises(DataError) as caught:
-        folds.assign(np.array(target, dtype=np.int64), None if group is None else np.array(group, dtype=str), k, 0)
+        folds.assign_folds(
+            np.array(target, dtype=np.int64), None if group is None else np.array(group, dtype=str), k, 0
+        )
     return str(caught.value)
 
 
@@ -43,7 +45,7 @@ def test_each_fold_holds_each_class_evenly_within_one_image(
 ) -> None:
     target = np.array([0] * (k + real) + [1] * (k + fake), dtype=np.int64)
     shuffle.shuffle(target)  # type: ignore[attr-defined]
-    fold = folds.assign(target, None, k, seed)
+    fold = folds.assign_folds(target, None, k, seed)
     assert fold.dtype == np.int64
     for label in (0, 1):
         counts = np.bincount(fold[target == label], minlength=k)
@@ -58,7 +60,7 @@ def test_a_group_never_straddles_and_no_fold_misses_a_class(k: int, rows: list[t
     group = np.array([f"person {number}" for number, _ in rows], dtype=str)
     target = np.array([label for _, label in rows], dtype=np.int64)
     try:
-        fold = folds.assign(target, group, k, seed)
+        fold = folds.assign_folds(target, group, k, seed)
     except DataError:
         return
     homes = {name: set(fold[group == name].tolist()) for name in group.tolist()}
@@ -71,18 +73,18 @@ def test_a_group_never_straddles_and_no_fold_misses_a_class(k: int, rows: list[t
 def test_equal_groups_can_be_dealt_evenly() -> None:
     group = np.repeat([f"g{number}" for number in range(10)], 4)
     target = np.tile([0, 1], 20)
-    assert np.bincount(folds.assign(target, group, 5, 0)).tolist() == [8] * 5
+    assert np.bincount(folds.assign_folds(target, group, 5, 0)).tolist() == [8] * 5
 
 
 def test_a_seed_gives_the_same_deal_and_another_seed_another() -> None:
     target = np.tile([0, 1], 50)
-    first, again, other = (folds.assign(target, None, 5, seed) for seed in (1, 1, 2))
+    first, again, other = (folds.assign_folds(target, None, 5, seed) for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 
 
 def test_rows_are_shuffled_before_they_are_dealt() -> None:
-    assert len(set(folds.assign(np.repeat([0, 1], 50), None, 5, 0)[:10].tolist())) > 1
+    assert len(set(folds.assign_folds(np.repeat([0, 1], 50), None, 5, 0)[:10].tolist())) > 1
 
 
 @pytest.mark.parametrize(("real", "fake"), [(9, 0), (0, 9), (9, 2), (0, 0)])
@@ -113,20 +115,20 @@ def test_a_class_in_one_group_is_refused(label: int, missing: str) -> None:
 
 
 def test_the_file_has_a_row_for_each_image_in_the_tables_order() -> None:
-    assert folds.to_csv(GROUPED, np.array([0, 1, 0, 1])) == DEAL
+    assert folds.folds_to_csv(GROUPED, np.array([0, 1, 0, 1])) == DEAL
 
 
 @pytest.mark.parametrize("names", [["a,b.jpg", 'a"b.jpg', " a.jpg", "图.jpg"]])
 def test_what_was_dealt_is_read_back_by_name(put: Put, names: list[str]) -> None:
     rows = Table("train", Path("t"), np.array(names), np.array([0, 0, 1, 1]), None, Path("l.txt"))
-    path = put("folds.csv", folds.to_csv(rows, np.array([1, 0, 0, 1])))
+    path = put("folds.csv", folds.folds_to_csv(rows, np.array([1, 0, 0, 1])))
     turned = rows.take(np.array([3, 1, 0, 2]))
-    assert folds.read(path, turned, 2).tolist() == [1, 0, 1, 0]
+    assert folds.read_folds(path, turned, 2).tolist() == [1, 0, 1, 0]
 
 
 def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
     path = put("folds.csv", "\ufeff" + DEAL.replace("\n", "\r\n"))
-    assert folds.read(path, GROUPED, 2).tolist() == [0, 1, 0, 1]
+    assert folds.read_folds(path, GROUPED, 2).tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -148,15 +150,15 @@ def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
 def test_a_file_that_does_not_fit_is_refused(put: Put, before: str, after: str, problem: str) -> None:
     path = put("folds.csv", DEAL.replace(before, after))
     with pytest.raises(ExperimentError) as caught:
-        folds.read(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, 2)
     assert str(caught.value) == f"{path} does not fit the training images\n  {problem}\n{RESTORE}"
 
 
 def test_a_group_that_was_parted_by_hand_is_refused(put: Put) -> None:
     rows = table(["x", "y", "y", "x"])
-    path = put("folds.csv", folds.to_csv(rows, np.array([0, 1, 0, 1])))
+    path = put("folds.csv", folds.folds_to_csv(rows, np.array([0, 1, 0, 1])))
     with pytest.raises(ExperimentError) as caught:
-        folds.read(path, rows, 2)
+        folds.read_folds(path, rows, 2)
     assert str(caught.value) == (
         f"{path} does not fit the training images\n"
         "  group x stands in more than one fold\n"
@@ -168,19 +170,19 @@ def test_a_group_that_was_parted_by_hand_is_refused(put: Put) -> None:
 def test_a_file_without_its_header_is_refused(put: Put, content: str) -> None:
     path = put("folds.csv", content)
     with pytest.raises(ExperimentError) as caught:
-        folds.read(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, 2)
     assert str(caught.value) == f"{path} line 1: the header must be 'img_name,fold,target,group'\n{RESTORE}"
 
 
 def test_a_file_that_is_no_text_is_refused(put: Put) -> None:
     path = put("folds.csv", b"\xff\xfe")
     with pytest.raises(ExperimentError) as caught:
-        folds.read(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, 2)
     assert str(caught.value) == f"{path} line 1: no UTF-8 text\n{RESTORE}"
 
 
 def test_the_deal_can_be_read_without_the_images(put: Put) -> None:
-    deal = folds.recorded(put("folds.csv", DEAL))
+    deal = folds.read_assignment(put("folds.csv", DEAL))
     assert deal.img_name.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
     assert (deal.fold.tolist(), deal.target.tolist()) == ([0, 1, 0, 1], [0, 0, 1, 1])
     assert deal.group is not None
@@ -188,7 +190,7 @@ def test_the_deal_can_be_read_without_the_images(put: Put) -> None:
 
 
 def test_a_deal_without_groups_has_none(put: Put) -> None:
-    assert folds.recorded(put("folds.csv", "img_name,fold,target,group\na.jpg,0,0,\nb.jpg,1,1,\n")).group is None
+    assert folds.read_assignment(put("folds.csv", "img_name,fold,target,group\na.jpg,0,0,\nb.jpg,1,1,\n")).group is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +206,7 @@ def test_a_deal_without_groups_has_none(put: Put) -> None:
 def test_a_file_that_is_no_deal_is_refused(put: Put, rows: str, problem: str) -> None:
     path = put("folds.csv", f"img_name,fold,target,group\n{rows}")
     with pytest.raises(ExperimentError) as caught:
-        folds.recorded(path)
+        folds.read_assignment(path)
     assert str(caught.value) == f"{path} is no deal of folds{problem}\n{RESTORE}"
 
 
@@ -223,7 +225,7 @@ def test_groups_are_dealt_as_evenly_as_scikit_learn_deals_them(seed: int) -> Non
     splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
     for number, (_, held_out) in enumerate(splitter.split(target, target, group)):
         theirs[held_out] = number
-    ours = folds.assign(target, group, k, seed)
+    ours = folds.assign_folds(target, group, k, seed)
     assert unlike(ours) <= unlike(theirs) + 2 / images
     sizes = np.bincount(ours, minlength=k)
     assert np.ptp(sizes) <= np.ptp(np.bincount(theirs)) + 4

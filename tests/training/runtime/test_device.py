@@ -8,7 +8,7 @@ import torch
 from ffdi.config.schema import ModelConfig
 from ffdi.core import machine
 from ffdi.core.errors import ConfigError, DeviceError
-from ffdi.models import detector as detectors
+from ffdi.models import detector
 from ffdi.training.runtime import device as devices
 
 
@@ -129,8 +129,8 @@ def test_autocast_changes_the_type_of_a_product_only_when_asked() -> None:
 def test_networks_that_filter_each_channel_alone_train_in_fp32_on_a_cpu(
     backbone: str, depthwise: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = detectors.build(ModelConfig(backbone=backbone, pretrained=False), None)
-    assert detectors.is_depthwise(network) == depthwise
+    network = detector.build(ModelConfig(backbone=backbone, pretrained=False), None)
+    assert detector.is_depthwise(network) == depthwise
     fake_cpu(monkeypatch, bf16=True)
     where = devices.choose("auto", "auto", None, depthwise=depthwise)
     assert where.precision == ("fp32" if depthwise else "bf16")

@@ -7,10 +7,10 @@ import torch
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import TrainingError
-from ffdi.training.runtime import device as devices
-from ffdi.training.runtime.oom import explained
+from ffdi.training.runtime import device
+from ffdi.training.runtime.oom import explain_oom
 
-CPU = devices.choose("cpu", "fp32", 0)
+CPU = device.choose("cpu", "fp32", 0)
 NO_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     MemoryError(),
@@ -25,19 +25,19 @@ def config(batch_size: int, accumulate: int = 1) -> Config:
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
 def test_too_little_memory_says_which_batch_size_to_try(error: Exception) -> None:
-    with pytest.raises(TrainingError) as caught, explained(config(64), CPU):
+    with pytest.raises(TrainingError) as caught, explain_oom(config(64), CPU):
         raise error
     assert str(caught.value) == (
         "cpu has not the memory for resnet18 at 256 px in batches of 64\n"
         "next: set train.accumulate = 2, or train.batch_size = 32, in config.toml"
     )
-    with pytest.raises(TrainingError) as caught, explained(config(64, 4), CPU):
+    with pytest.raises(TrainingError) as caught, explain_oom(config(64, 4), CPU):
         raise error
     assert str(caught.value) == (
         "cpu has not the memory for resnet18 at 256 px in batches of 64 in 4 parts\n"
         "next: set train.accumulate = 8, or train.batch_size = 32, in config.toml"
     )
-    with pytest.raises(TrainingError) as caught, explained(config(1), CPU):
+    with pytest.raises(TrainingError) as caught, explain_oom(config(1), CPU):
         raise error
     assert str(caught.value).splitlines()[1] == (
         "next: set a smaller model.size or another model.backbone in config.toml"
@@ -45,10 +45,10 @@ def test_too_little_memory_says_which_batch_size_to_try(error: Exception) -> Non
 
 
 def test_a_real_allocation_that_is_too_large_is_such_an_error() -> None:
-    with pytest.raises(TrainingError), explained(config(2), CPU):
+    with pytest.raises(TrainingError), explain_oom(config(2), CPU):
         torch.empty(2**50)
 
 
 def test_other_errors_stay_what_they_are() -> None:
-    with pytest.raises(RuntimeError, match=r"^shapes differ$"), explained(config(2), CPU):
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"), explain_oom(config(2), CPU):
         raise RuntimeError("shapes differ")

@@ -36,7 +36,7 @@ class Corner(nn.Module):
 def test_it_is_hot_where_the_network_looks_whichever_side_it_takes(rows: slice, sign: int) -> None:
     network = Detector(Corner(rows, sign), (0.0,) * 3, (1.0,) * 3)
     images = np.full((2, SIZE, SIZE, 3), 200, np.uint8)
-    heat = gradcam.heat(network, images, device.choose("cpu", None, 0))
+    heat = gradcam.compute_heat_map(network, images, device.choose("cpu", None, 0))
     assert (heat.shape, heat.dtype) == ((2, gradcam.EDGE, gradcam.EDGE), np.float32)
     hot = np.zeros((gradcam.EDGE, gradcam.EDGE), bool)
     edge = slice(rows.start * gradcam.EDGE // 16, rows.stop * gradcam.EDGE // 16)
@@ -54,7 +54,7 @@ def test_every_kind_of_backbone_has_heat(backbone: str) -> None:
     torch.manual_seed(0)
     network = detector.build(config, None)
     images = np.random.default_rng(0).integers(0, 256, (3, edge, edge, 3), np.uint8)
-    heat = gradcam.heat(network, images, device.choose("cpu", None, 0))
+    heat = gradcam.compute_heat_map(network, images, device.choose("cpu", None, 0))
     assert heat.shape == (3, gradcam.EDGE, gradcam.EDGE)
     assert heat.min() >= 0
     assert heat.max() <= 1

@@ -12,14 +12,14 @@ from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.training.state import State
 from ffdi.training.tools import lr_finder
-from ffdi.training.tools.lr_finder import HIGHEST, LOWEST, Tried
+from ffdi.training.tools.lr_finder import HIGHEST, LOWEST, LrStep
 from tests.training.test_loop import CPU, Bright, Linear
 
 
-def tried(losses: list[float]) -> list[Tried]:
+def tried(losses: list[float]) -> list[LrStep]:
     """At rates from the lowest to the highest."""
     last = len(losses) - 1
-    return [Tried(LOWEST * (HIGHEST / LOWEST) ** (number / last), loss) for number, loss in enumerate(losses)]
+    return [LrStep(LOWEST * (HIGHEST / LOWEST) ** (number / last), loss) for number, loss in enumerate(losses)]
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def tried(losses: list[float]) -> list[Tried]:
 def test_the_middle_of_where_the_loss_falls_is_suggested(
     losses: list[float], low: float, high: float, rate: float
 ) -> None:
-    found = lr_finder.suggested(tried(losses))
+    found = lr_finder.suggest(tried(losses))
     assert found == pytest.approx((low, high, rate))
 
 
@@ -55,11 +55,11 @@ def test_the_middle_of_where_the_loss_falls_is_suggested(
 )
 def test_no_rate_is_made_up(losses: list[float], error: str) -> None:
     with pytest.raises(TrainingError) as caught:
-        lr_finder.suggested(tried(losses) if losses else [])
+        lr_finder.suggest(tried(losses) if losses else [])
     assert str(caught.value) == error
 
 
-def measured(train: TrainConfig, steps: int) -> list[Tried]:
+def measured(train: TrainConfig, steps: int) -> list[LrStep]:
     state = State.of(CPU.prepare(Linear()), train, CPU)  # type: ignore[arg-type]
     return list(lr_finder.measure(state, Bright(), Config(train=train), CPU, steps))  # type: ignore[arg-type]
 

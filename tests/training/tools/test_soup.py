@@ -7,7 +7,7 @@ import torch
 
 from ffdi.config.schema import ModelConfig
 from ffdi.data.loading.loader import Batch
-from ffdi.models import detector as detectors
+from ffdi.models import detector
 from ffdi.training.runtime import device
 from ffdi.training.tools import soup
 
@@ -21,15 +21,15 @@ def batches(count: int = 6) -> list[Batch]:
     return [Batch(one, torch.zeros(16), torch.arange(16)) for one in pixels]
 
 
-def network(seed: int) -> detectors.Detector:
+def network(seed: int) -> detector.Detector:
     """A small network with BatchNorm."""
     torch.manual_seed(seed)
-    return detectors.build(ModelConfig(backbone="test_resnet", size=32), None).eval()
+    return detector.build(ModelConfig(backbone="test_resnet", size=32), None).eval()
 
 
 def test_weights_are_averaged_and_batch_norm_is_estimated_anew() -> None:
     members = [network(seed) for seed in range(3)]
-    made = soup.average(members, batches(), CPU)
+    made = soup.average_weights(members, batches(), CPU)
     assert not made.training
     for name, weight in made.named_parameters():
         mean = torch.stack([dict(one.named_parameters())[name] for one in members]).mean(0)
@@ -51,5 +51,5 @@ def test_a_soup_of_one_kind_of_network_is_that_network() -> None:
             one.train()(batch.images)
     one.eval()
     weights = {name: weight.clone() for name, weight in one.named_parameters()}
-    made = soup.average([one, one], batches(), CPU)
+    made = soup.average_weights([one, one], batches(), CPU)
     assert all(torch.equal(weight, weights[name]) for name, weight in made.named_parameters())
