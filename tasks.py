@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from invoke import Context, Task, task
 from invoke.exceptions import Exit
 
+from ffdi.config import renamed
 from ffdi.core import hints, machine
+from ffdi.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from ffdi.commands.shared.engines import Engine
@@ -30,7 +32,7 @@ WORKERS = "loader processes (default: none on a CPU, up to 8 beside a GPU)"
 ADDRESS = "of the Ray cluster, or auto (default: one of this machine alone)"
 ENGINE = {
     "jobs": "folds at once (default: one for each GPU; on a CPU as its cores and the folds allow)",
-    "ranks": "GPUs that train each fold together, by DistributedDataParallel (default: 1; on a CPU processes)",
+    "gpus_per_fold": "GPUs that train each fold together, by DistributedDataParallel (default: 1; on a CPU processes)",
     "engine": "local, or ray: as tasks on the machines of a Ray cluster",
     "address": ADDRESS,
 }
@@ -48,6 +50,11 @@ MANNERS = {
 REINSTALL = "install it again in this environment: pip install -e ."
 TAKE_DATA: set[str] = set()
 """Commands that have the flag --data."""
+
+try:
+    renamed.refuse_flags(sys.argv[1:])
+except ConfigError as error:
+    raise Exit(f"error: {error}", code=1) from None
 
 
 def verb(
@@ -93,15 +100,15 @@ def doctor(experiment: str = DEFAULT, data: str = "", accept: str = "") -> None:
     help={
         "experiment": EXPERIMENT,
         "data": DATA,
-        "yes": "do not ask before pixels are written (cache.pixels = true)",
-        "fresh": "throw the cache of these images away, and write it anew",
+        "yes": "do not ask before pixels are written (cache.decoded = true)",
+        "restart": "throw the cache of these images away, and write it anew",
     },
 )
-def cache(experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: bool = False) -> None:
+def cache(experiment: str = DEFAULT, data: str = "", yes: bool = False, restart: bool = False) -> None:
     """Pack all images into one file, which is faster to read."""
     from ffdi.commands import cache
 
-    cache.run(_workspace(), experiment, data=data or None, yes=yes, fresh=fresh)
+    cache.run(_workspace(), experiment, data=data or None, yes=yes, restart=restart)
 
 
 @verb(
@@ -114,7 +121,7 @@ def cache(experiment: str = DEFAULT, data: str = "", yes: bool = False, fresh: b
         **ENGINE,
         "workers": WORKERS,
         "accept": ACCEPT,
-        "fresh": "throw away what this experiment has trained, and begin anew",
+        "restart": "throw away what this experiment has trained, and begin anew",
         "profile": "train for a few steps only, and say where the time goes",
         "tensorboard": "write curves for TensorBoard, epoch by epoch, beside the folds",
         "max_time": MAX_TIME,
@@ -126,12 +133,12 @@ def train_folds(
     folds: str = "",
     device: str = "auto",
     jobs: str = "",
-    ranks: str = "",
+    gpus_per_fold: str = "",
     engine: str = "local",
     address: str = "",
     workers: str = "",
     accept: str = "",
-    fresh: bool = False,
+    restart: bool = False,
     profile: bool = False,
     tensorboard: bool = False,
     max_time: str = "",
@@ -145,10 +152,10 @@ def train_folds(
         data=data or None,
         folds=folds or None,
         device=device,
-        engine=_engine(engine, address, jobs, ranks),
+        engine=_engine(engine, address, jobs, gpus_per_fold),
         workers=_count("workers", workers),
         accept=accept or None,
-        fresh=fresh,
+        restart=restart,
         profiled=profile,
         tensorboard=tensorboard,
         max_time=max_time or None,
@@ -210,7 +217,7 @@ def sweep(
     data: str = "",
     device: str = "auto",
     jobs: str = "",
-    ranks: str = "",
+    gpus_per_fold: str = "",
     engine: str = "local",
     address: str = "",
     workers: str = "",
@@ -229,7 +236,7 @@ def sweep(
         trials=_count("trials", trials, 1),
         fold=_count("fold", fold) or 0,
         flags=Flags(data or None, device, _count("workers", workers), accept or None),
-        engine=_engine(engine, address, jobs, ranks),
+        engine=_engine(engine, address, jobs, gpus_per_fold),
         max_time=max_time or None,
     )
 
@@ -322,7 +329,7 @@ def ensemble_submit(
         "competition": "as in its address on Kaggle",
         "message": "what Kaggle shows beside it (default: experiments, scores and hash)",
         "name": NAME,
-        "again": "send the same scores a second time",
+        "allow_duplicate": "send the same scores a second time",
         "wait": "seconds to wait for the score (default: 300; 0 does not wait)",
         "dry_run": "check all, send nothing",
     },
@@ -332,7 +339,7 @@ def submit(
     competition: str = "",
     message: str = "",
     name: str = "",
-    again: bool = False,
+    allow_duplicate: bool = False,
     wait: str = "",
     dry_run: bool = False,
 ) -> None:
@@ -345,7 +352,7 @@ def submit(
         competition=competition,
         message=message or None,
         name=name or None,
-        again=again,
+        allow_duplicate=allow_duplicate,
         wait=_count("wait", wait),
         dry_run=dry_run,
     )
@@ -507,11 +514,11 @@ def _workspace() -> Workspace:
     return Workspace.of(Path(__file__).resolve().parent)
 
 
-def _engine(engine: str, address: str, jobs: str, ranks: str) -> Engine:
+def _engine(engine: str, address: str, jobs: str, gpus_per_fold: str) -> Engine:
     """Where folds are trained, as the flags of ENGINE have it."""
     from ffdi.commands.shared.engines import Engine
 
-    return Engine(engine, address or None, _count("jobs", jobs, 1), _count("ranks", ranks, 1) or 1)
+    return Engine(engine, address or None, _count("jobs", jobs, 1), _count("gpus-per-fold", gpus_per_fold, 1) or 1)
 
 
 def _check_text(flags: Mapping[str, Any]) -> None:

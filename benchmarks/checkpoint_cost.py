@@ -3,7 +3,7 @@ to end writes one and has left within 10 s.
 
     python benchmarks/checkpoint_cost.py [--seconds 180] [--rounds 5] [--size 80] [--backbone resnet18]
 
-The backbone is trained on drawn portraits for --seconds, with `train.checkpoint_every` at a millisecond. Training
+The backbone is trained on drawn portraits for --seconds, with `train.checkpoint_seconds` at a millisecond. Training
 stands still while a checkpoint is written, so the clock around the writing tells its cost. Then train-folds is started
 --rounds times, and told to end 5 to 15 s after it has found its images.
 """
@@ -44,7 +44,7 @@ size = {size}
 [train]
 epochs = 1000
 batch_size = 32
-ema = 0.9
+ema_decay = 0.9
 [augment]
 recipe = "light"
 """
@@ -88,7 +88,7 @@ def cost(root: Path, config: Config, seconds: float) -> None:
 
 def leaving(root: Path, number: int) -> float:
     """Seconds from SIGTERM to the end of train-folds."""
-    words = [*trained.verb("train-folds"), "--data", str(root / "data"), "--fresh"]
+    words = [*trained.verb("train-folds"), "--data", str(root / "data"), "--restart"]
     process = subprocess.Popen(
         words, cwd=trained.PROJECT, env=trained.environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

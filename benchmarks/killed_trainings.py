@@ -1,7 +1,7 @@
 """Claim: a training that SIGKILL ends at random moments, and whose command is given again each time, ends in the same
 bytes as one that nothing happened to. For ffdi that is so every time; for others it is as measured.
 
-    python benchmarks/killed_trainings.py ffdi [--experiment quickstart] [--checkpoint-every 300]     the four verbs
+    python benchmarks/killed_trainings.py ffdi [--experiment quickstart] [--checkpoint-seconds 300]     the four verbs
     python benchmarks/killed_trainings.py loop                               plain_loop.py: torch.save after each epoch
     python benchmarks/killed_trainings.py timm --script PATH                 timm's train.py, --resume last.pth.tar
     python benchmarks/killed_trainings.py own --first CMD --again CMD --saved GLOB --results GLOB    any other one
@@ -74,7 +74,7 @@ def ffdi(asked: argparse.Namespace, _data: Path) -> Trainer:
     def words(root: Path) -> Words:
         (root / settings).parent.mkdir(parents=True, exist_ok=True)
         (root / settings).write_text(
-            shipped.replace("[train]", f"[train]\ncheckpoint_every = {asked.checkpoint_every}")
+            shipped.replace("[train]", f"[train]\ncheckpoint_seconds = {asked.checkpoint_seconds}")
         )
         return train
 
@@ -179,7 +179,7 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--kills", type=int, default=1)
     parser.add_argument("--within", type=float)
-    parser.add_argument("--checkpoint-every", type=float, default=300)
+    parser.add_argument("--checkpoint-seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:

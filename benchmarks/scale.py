@@ -166,7 +166,7 @@ def train(root: str, steps: int) -> None:
         engine=Engine("local", None, 1, 1),
         workers=2,
         accept="leaks,shortcuts",
-        fresh=True,
+        restart=True,
         profiled=False,
         tensorboard=False,
         max_time=None,

@@ -230,7 +230,7 @@ def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, L
             "model": {"backbone": "resnet18", "pretrained": False, "size": SIZE},
             "augment": {"recipe": asked.recipe},
             "train": {"batch_size": BATCH, "sampling": "all"},
-            "cache": {"pixels": pixels},
+            "cache": {"decoded": pixels},
         }
     )
     where = dataclasses.replace(device.choose("cpu", "auto", None), threads=asked.threads)

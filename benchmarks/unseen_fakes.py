@@ -73,7 +73,9 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
 def y_pred(asked: argparse.Namespace, here: Dataset, unseen: list[Table], seed: int, share: float) -> np.ndarray:
     """float [N], of all images there."""
     settings = score.with_epochs(score.configured(asked, seed), asked.epochs)
-    settings = settings.model_copy(update={"forge": settings.forge.model_copy(update={"share": share})})
+    settings = settings.model_copy(
+        update={"pseudo_fakes": settings.pseudo_fakes.model_copy(update={"fraction": share})}
+    )
     where = score.place(settings, asked.weights)
     state = score.trained(settings, asked.weights, here, where)
     return np.concatenate([score.scored(state, settings, table, where, None) for table in unseen])

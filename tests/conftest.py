@@ -44,7 +44,7 @@ sampling = "all"
 lr = 3e-3
 weight_decay = 1e-2
 warmup_epochs = 0
-ema = 0.9
+ema_decay = 0.9
 """
 """A config that trains in seconds; test_resnet is timm's own small network."""
 
@@ -123,6 +123,7 @@ def invoke(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
 
     def call(*words: str) -> Answer:
         capsys.readouterr()
+        monkeypatch.setattr(sys, "argv", ["invoke", *words])
         try:
             Program().run(["invoke", *words])
             code = 0
@@ -185,7 +186,7 @@ def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: N
     """Writes an export's bundle.json anew, so that it fits whatever stands there; `change` forges it further."""
     path = exports / "bundle.json"
     content = json.loads(path.read_text())
-    for key in ("schema", manifests.TEXT):
+    for key in ("schema", manifests.DIGEST):
         del content[key]
     content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
     change(content)

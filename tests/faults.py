@@ -112,14 +112,14 @@ def _history(path: Path) -> str:
 def _manifest(path: Path) -> dict[str, Any]:
     """Without the hash of a history, which has clocks in it."""
     content: dict[str, Any] = json.loads(path.read_text())
-    del content[manifests.TEXT], content["files"]["history.csv"]
+    del content[manifests.DIGEST], content["files"]["history.csv"]
     return content
 
 
 def _doctor(path: Path) -> dict[str, Any]:
     """Without the place of the data, which may lie in the workspace itself."""
     content: dict[str, Any] = json.loads(path.read_text())
-    del content[manifests.TEXT], content["data_root"]
+    del content[manifests.DIGEST], content["data_root"]
     return content
 
 

@@ -21,7 +21,7 @@ from tests.faults import Ended, Fault
 
 ROOTS = ("experiments", "exports", "data", "out")
 """Folders of the workspace that may be links themselves; `out` is that of an --output."""
-CONFIG = TINY.replace("ema = 0.9", "ema = 0.9\ncheckpoint_every = 0.001")
+CONFIG = TINY.replace("ema_decay = 0.9", "ema_decay = 0.9\ncheckpoint_seconds = 0.001")
 TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.tmp")
 RANDOM = re.compile(r"\.tmp[A-Za-z0-9]{6}|tmp[a-z0-9_]{8}|#[0-9]+")
 """Names that nobody can foresee; who makes them refuses what stands there."""
@@ -52,7 +52,7 @@ FOREIGN = (
 """Files of somebody else in a folder that a link leads to."""
 BEFORE = ".before"
 """What `seen` said before the verb."""
-SHOWN = ("--profile", "--tensorboard", "--fresh", "--stress", "--output", "--selftest", "--dry-run")
+SHOWN = ("--profile", "--tensorboard", "--restart", "--stress", "--output", "--selftest", "--dry-run")
 STAND_IN = "#!/bin/sh\necho 'Submission ref: 4711'\n"
 
 
@@ -86,9 +86,11 @@ def steps(competition: Path) -> list[Step]:
         Step(["find-lr", *of, *data, "--steps", "20"]),
         Step(["train-folds", *of, *data, "--tensorboard"]),
         Step(
-            ["train-folds", *of, *data], ["train-folds", *of, *data, "--fresh"], "os.rename experiments/tiny/fold_1/.ch"
+            ["train-folds", *of, *data],
+            ["train-folds", *of, *data, "--restart"],
+            "os.rename experiments/tiny/fold_1/.ch",
         ),
-        Step(["train-folds", *of, *data, "--fresh"]),
+        Step(["train-folds", *of, *data, "--restart"]),
         Step(["sweep", *of, *data, "--set", "train.lr=3e-3,4e-3"]),
         Step(["score", *of, "--stress", "--shift"]),
         Step(["ensemble-submit", *of]),

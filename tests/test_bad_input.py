@@ -21,9 +21,9 @@ CONFIGS = {
     "unknown key": (
         "[train]\nlearning_rte = 1\n[modle]\nsize = 64\n",
         "{config} has 2 bad keys\n"
-        "  unknown key 'train.learning_rte': known: epochs, batch_size, accumulate, optimizer, lr, weight_decay, "
-        "schedule, warmup_epochs, freeze_epochs, layer_decay, sam, sampling, loss, class_weights, hard_share, "
-        "label_smoothing, clip_grad, ema, precision, select, checkpoint_every\n"
+        "  unknown key 'train.learning_rte': known: epochs, batch_size, micro_batches, optimizer, lr, weight_decay, "
+        "schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
+        "hard_example_fraction, label_smoothing, clip_grad, ema_decay, precision, select, checkpoint_seconds\n"
         "  unknown key 'modle': did you mean 'model'?\n"
         "next: correct {config}; every key with its default stands in docs/config.md",
     ),
@@ -32,7 +32,7 @@ CONFIGS = {
         "{config} has 4 bad keys\n"
         "  seed = -1: input should be greater than or equal to 0\n"
         "  folds.k = 1: input should be greater than or equal to 2\n"
-        "  train.ema = 1.5: input should be less than 1\n"
+        "  train.ema_decay = 1.5: input should be less than 1\n"
         "  train.precision = 'int4': input should be 'auto', 'fp32', 'bf16' or 'fp16'\n"
         "next: correct {config}; every key with its default stands in docs/config.md",
     ),
@@ -63,34 +63,36 @@ CONFIGS = {
         "patch size (16).\nnext: correct model.size in config.toml",
     ),
     "a window that no network sees": (
-        "[augment]\nwindow = 16\n",
-        "augment.window = 16 is smaller than 32\n"
-        "next: set a larger augment.window, or 0 for whole images, in config.toml",
+        "[augment]\ncrop_size = 16\n",
+        "augment.crop_size = 16 is smaller than 32\n"
+        "next: set a larger augment.crop_size, or 0 for whole images, in config.toml",
     ),
     "hardly any mixup": (
         "[augment]\nmixup = 1e-50\n",
         "augment.mixup = 1e-50 mixes nothing\nnext: set augment.mixup = 0, or 0.01 or more, in config.toml",
     ),
     "a window larger than the image": (
-        "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\nwindow = 65\n",
-        "augment.window = 65 is larger than model.size = 64\nnext: set a smaller augment.window, or 0, in config.toml",
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\ncrop_size = 65\n",
+        "augment.crop_size = 65 is larger than model.size = 64\n"
+        "next: set a smaller augment.crop_size, or 0, in config.toml",
     ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
         "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",
     ),
     "unknown fakes": (
-        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[forge]\nkinds = ['swap']\n",
-        "unknown fake 'swap': did you mean 'face_swap'?\nnext: correct forge.kinds in config.toml",
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[pseudo_fakes]\nmethods = ['swap']\n",
+        "unknown fake 'swap': did you mean 'face_swap'?\nnext: correct pseudo_fakes.methods in config.toml",
     ),
-    "forged fakes in batches of one": (
-        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nbatch_size = 1\n[forge]\nshare = 0.2\n",
-        "forge.share = 0.2 and train.batch_size = 1: a batch needs a given image beside a forged one\n"
-        "next: set a larger train.batch_size, or forge.share = 0, in config.toml",
+    "pseudo-fakes in batches of one": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nbatch_size = 1\n"
+        "[pseudo_fakes]\nfraction = 0.2\n",
+        "pseudo_fakes.fraction = 0.2 and train.batch_size = 1: a batch needs a real image beside each pseudo-fake\n"
+        "next: set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
     ),
     "unknown residual": (
-        "[model]\nbackbone = 'test_resnet'\npretrained = false\nresidual = 'srn'\n",
-        "unknown residual 'srn': did you mean 'srm'?\nnext: correct model.residual in config.toml",
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nnoise_residual = 'srn'\n",
+        "unknown residual 'srn': did you mean 'srm'?\nnext: correct model.noise_residual in config.toml",
     ),
     "unknown method": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[ensemble]\nmethod = 'means'\n",
@@ -326,7 +328,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         ".safetensors",
     ]
     config.write_text(TINY)
-    assert invoke(*words, "--fresh").code == 0
+    assert invoke(*words, "--restart").code == 0
 
 
 def test_bad_images_are_listed_by_predict_and_nothing_is_written(

@@ -58,7 +58,7 @@ def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFac
         config = root / "experiments" / name / "config.toml"
         config.write_text(f'{config.read_text()}\n[data]\nroot = "phase1"\n')
     (root / "experiments" / "all").mkdir()
-    (root / "experiments" / "all" / "config.toml").write_text('[blend]\nexperiments = ["quickstart", "resnet18"]\n')
+    (root / "experiments" / "all" / "config.toml").write_text('[group]\nmembers = ["quickstart", "resnet18"]\n')
     shutil.copytree(competition, root / "phase1")
     return root
 

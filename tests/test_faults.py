@@ -12,7 +12,7 @@ from tests.conftest import TINY
 from tests.faults import Ended, Fault
 
 KILLS = 20
-CONFIG = TINY.replace("ema = 0.9", "ema = 0.9\ncheckpoint_every = 0.001")
+CONFIG = TINY.replace("ema_decay = 0.9", "ema_decay = 0.9\ncheckpoint_seconds = 0.001")
 
 
 def workspace(root: Path) -> Path:

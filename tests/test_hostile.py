@@ -173,7 +173,7 @@ VERBS = {
     "doctor": ("doctor", *OF, "--data", "{data}"),
     "cache": ("cache", *OF, "--data", "{data}"),
     "train-folds": ("train-folds", *OF, "--data", "{data}"),
-    "train-folds --fresh": ("train-folds", *OF, "--data", "{data}", "--fresh"),
+    "train-folds --restart": ("train-folds", *OF, "--data", "{data}", "--restart"),
     "score": ("score", *OF),
     "ensemble-submit": ("ensemble-submit", *OF),
     "export-onnx": ("export-onnx", *OF),
@@ -204,7 +204,7 @@ UNWRITTEN = {
     "exports/tiny/kaggle/dataset-metadata.json": False,
     "exports/tiny/onnx_scores.csv.parts": True,
     "exports/tiny/report.html": False,
-    "exports/tiny/sent.json": False,
+    "exports/tiny/submissions.json": False,
 }
 """Paths that verbs would write to, where `trained` has nothing; True where a folder would be."""
 OUTPUT = {

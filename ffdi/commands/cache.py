@@ -23,14 +23,14 @@ from ffdi.experiments.workspace import Workspace
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, fresh: bool) -> None:
+def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, restart: bool) -> None:
     """Packs the images that are not packed yet, and looks for copies among all of them."""
     experiment = workspace.experiment(name)
     settings = schema.load(experiment.config_path)
     root = sources.data_root(workspace, settings, data)
     folder = sources.store(workspace, settings, root).folder
     with lock.hold(folder, f"packs the images of {root}", "wait until it has"):
-        if fresh:
+        if restart:
             cache.discard(folder)
         store = sources.store(workspace, settings, root)
         found = cache.attach(layout.find(root, settings.data), store)
@@ -94,7 +94,7 @@ def _agree(store: Store, wanted: int, yes: bool) -> None:
             f"the pixels of these images would take up to {_size(wanted)}", hint="pass --yes, if that is what you want"
         )
     if input("write them? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise ConfigError("nothing was written", hint="pass --yes, or set cache.pixels = false in config.toml")
+        raise ConfigError("nothing was written", hint="pass --yes, or set cache.decoded = false in config.toml")
 
 
 def _show(found: Dataset) -> None:
@@ -103,7 +103,7 @@ def _show(found: Dataset) -> None:
     used, total = store.used(numbers[numbers >= 0]), store.size
     console.written(store.pack_path, about=f" ({_size(total)})")
     if used < total // 2:
-        console.say(f"{_size(total - used)} of it are of images that are gone: --fresh writes it anew without them")
+        console.say(f"{_size(total - used)} of it are of images that are gone: --restart writes it anew without them")
 
 
 def _size(count: int) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
-import pandas as pd
-
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, csvs, files, hashes, manifests, names
@@ -70,7 +68,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
     row["experiment"] = experiment.name
     try:
         settings = schema.read(experiment.config_path)
-        if listed := settings.blend.experiments:
+        if listed := settings.group.members:
             return row | {"state": f"a list of {len(listed)}"}
         row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
         row.update(_trained(experiment, settings))
@@ -89,9 +87,9 @@ def _trained(experiment: Experiment, settings: Config) -> dict[str, Any]:
     unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
     states = [*unfinished, *(["config changed since"] if _changed(experiment) else []), *symptoms]
     return {
-        "minutes": sum(pd.read_csv(folder.history_path)["seconds"].sum() for folder in folders) / 60,
+        "minutes": sum(folder.history()["seconds"].sum() for folder in folders) / 60,
         "parameters": sum(folder.parameters() for folder in folders),
-        "state": ", ".join(states) or "well",
+        "state": ", ".join(states) or "ok",
     }
 
 
@@ -99,14 +97,14 @@ def _begun(experiment: Experiment, settings: Config) -> str:
     """How far an experiment came of which no fold is finished."""
     for folder in map(experiment.fold, range(settings.folds.k)):
         if history := folder.begun():
-            auc, epochs = history[-1]["val_auc"], settings.train.epochs
+            auc, epochs = history[-1]["heldout_auc"], settings.train.epochs
             return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
     return "not trained"
 
 
 def _mean_auc(folders: Sequence[FoldFolder]) -> float:
     """Of the last epochs, on the folds that are held out."""
-    return sum(float(pd.read_csv(folder.history_path)["val_auc"].iloc[-1]) for folder in folders) / len(folders)
+    return sum(float(folder.history()["heldout_auc"].iloc[-1]) for folder in folders) / len(folders)
 
 
 def _changed(experiment: Experiment) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ffdi import __version__
 from ffdi.commands.shared import lists, screens
+from ffdi.config import renamed
 from ffdi.core import console, files, hashes, manifests
 from ffdi.core.errors import ConfigError, SubmissionError
 from ffdi.ensemble.group import Blend
@@ -28,11 +29,11 @@ def run(
     competition: str,
     message: str | None,
     name: str | None,
-    again: bool,
+    allow_duplicate: bool,
     wait: int | None,
     dry_run: bool,
 ) -> None:
-    """Sends exports/<name>/submission.csv to a Kaggle competition, and keeps the answer in sent.json.
+    """Sends exports/<name>/submission.csv to a Kaggle competition, and keeps the answer in submissions.json.
 
     Raises:
         ConfigError: no competition is named, or there is no command line of Kaggle.
@@ -51,7 +52,7 @@ def run(
     message = message or _message(export, record, blend)
     with export.locked():
         sent = _sent(export)
-        _check_new(sent, competition, record["sha256"], again)
+        _check_new(sent, competition, record["sha256"], allow_duplicate)
         console.title(f"submit {export.name}: {record['rows']} {record['split']} images to {competition}")
         for warning in record["warnings"]:
             console.warn(warning)
@@ -103,20 +104,21 @@ def _message(export: ExportFolder, record: dict[str, Any], blend: Blend) -> str:
 
 def _sent(export: ExportFolder) -> list[dict[str, Any]]:
     """All that was sent from this export before."""
+    renamed.refuse_files(export.folder)
     if not export.sent_path.is_file():
         return []
     return list(manifests.read_manifest(export.sent_path, {"sent": list})["sent"])
 
 
-def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, again: bool) -> None:
+def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, allow_duplicate: bool) -> None:
     """Refuses the same bytes a second time: Kaggle would give the same score, and take one of the day's attempts."""
     same = [one for one in sent if (one["competition"], one["sha256"]) == (competition, sha256)]
     same = [one for one in same if one["taken"]]
-    if same and not again:
+    if same and not allow_duplicate:
         raise SubmissionError(
             f"the same scores were sent to {competition} before, {same[-1]['time']}",
             problems=same[-1]["answer"].splitlines(),
-            hint="train or combine something else; or pass --again to spend another submission on them",
+            hint="train or combine something else; or pass --allow-duplicate to spend another submission on them",
         )
 
 

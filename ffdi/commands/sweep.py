@@ -203,7 +203,7 @@ class _Sweep:
         if isinstance(event, Step):
             bar.at(event.epoch + (event.step + 1) / event.steps, name)
         elif isinstance(event, EpochRecord):
-            trial.curve[event.epoch :] = [event.val_auc]  # where a machine was lost, some epochs are told twice
+            trial.curve[event.epoch :] = [event.heldout_auc]  # where a machine was lost, some epochs are told twice
         elif isinstance(event, Failed) and not isinstance(event.error, TrainingError):
             raise event.error
         elif isinstance(event, Ended | Failed):
@@ -235,10 +235,10 @@ def _check_comparable(space: Space) -> None:
                 f"--set {key}: trials are compared on the same images after the same epochs",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
-        if section in ("predict", "ensemble", "export", "blend") or key == "train.checkpoint_every":
+        if section in ("predict", "ensemble", "export", "group") or key == "train.checkpoint_seconds":
             raise ConfigError(
                 f"--set {key}: the AUC of a held-out fold in training does not depend on it",
-                hint="search keys of [model], [augment], [forge] or [train]",
+                hint="search keys of [model], [augment], [pseudo_fakes] or [train]",
             )
         if not rest and section != "seed":
             raise ConfigError(
@@ -251,7 +251,7 @@ def _check_foreseen(workspace: Workspace, base: Experiment, source: Sampler, fla
     seen = set()
     for keys in source.foreseen:
         settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
-        network = settings.model, settings.augment.window, settings.train.batch_size, settings.train.precision
+        network = settings.model, settings.augment.crop_size, settings.train.batch_size, settings.train.precision
         if (asked := repr(network)) not in seen:
             planning.choose_device(workspace, settings, flags)
             seen.add(asked)
@@ -261,8 +261,8 @@ def _curve(plan: Plan, experiment: Experiment, fold: int) -> list[float]:
     """The held-out AUC of the epochs that are done."""
     folder = experiment.fold(fold)
     if folder.finished(plan.identity, plan.folds_digest):
-        return pd.read_csv(folder.history_path)["val_auc"].tolist()
-    return [epoch["val_auc"] for epoch in folder.begun()]
+        return folder.history()["heldout_auc"].tolist()
+    return [epoch["heldout_auc"] for epoch in folder.begun()]
 
 
 def _csv(trials: Sequence[Trial], steps: Sequence[int]) -> str:

@@ -38,7 +38,7 @@ def run(
     engine: Engine,
     workers: int | None,
     accept: str | None,
-    fresh: bool,
+    restart: bool,
     profiled: bool,
     tensorboard: bool,
     max_time: str | None,
@@ -68,7 +68,7 @@ def run(
             for one in ready:
                 held.enter_context(one.experiment.locked())
             held.enter_context(signals.handle_signals(end))
-            for one in ready if fresh else []:
+            for one in ready if restart else []:
                 one.experiment.discard()
             begun = [one.begun(material, engine) for one, material in zip(ready, materials, strict=True)]
             _train(begun, run, boards)
@@ -161,11 +161,11 @@ def _progress(event: object, epochs: int) -> list[str]:
     if isinstance(event, Resumed):
         return [_goes_on(event, epochs)]
     if isinstance(event, EpochRecord):
-        accuracy = f"accuracy {event.val_accuracy:.4f}  " if console.width() >= screens.WIDE else ""
+        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= screens.WIDE else ""
         return [
             f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-            f"held out: loss {event.val_loss:.4f}  {accuracy}"
-            f"AUC {event.val_auc:.4f}  {event.images_per_second:.0f} images/s"
+            f"held out: loss {event.heldout_loss:.4f}  {accuracy}"
+            f"AUC {event.heldout_auc:.4f}  {event.images_per_second:.0f} images/s"
         ]
     return []
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ffdi.config import renamed
 from ffdi.core.errors import ConfigError, nearest
 
 
@@ -65,7 +66,7 @@ class ModelConfig(Section):
     weights_file: str | None = None
     size: int = Field(256, ge=SMALLEST, le=LARGEST)
     resize: Literal["squash", "crop", "pad"] = "squash"
-    residual: str = "none"
+    noise_residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
 
 
@@ -73,21 +74,21 @@ class AugmentConfig(Section):
     """Which named recipe changes training images, and how images of a batch are mixed."""
 
     recipe: str = "postprocess"
-    window: int = Field(0, ge=0, le=2048)
+    crop_size: int = Field(0, ge=0, le=2048)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
 
 
-class ForgeConfig(Section):
+class PseudoFakesConfig(Section):
     """Fakes made from real training images while training goes on."""
 
-    share: float = Field(0.0, ge=0, le=0.5)
-    kinds: list[str] = Field(["self_blend"], min_length=1)
+    fraction: float = Field(0.0, ge=0, le=0.5)
+    methods: list[str] = Field(["self_blend"], min_length=1)
 
     @property
-    def outlined(self) -> bool:
-        """Whether faces' landmarks are looked at."""
-        return self.share > 0 and "self_blend" in self.kinds
+    def needs_landmarks(self) -> bool:
+        """Whether a method uses landmarks of the faces."""
+        return self.fraction > 0 and "self_blend" in self.methods
 
 
 class TrainConfig(Section):
@@ -95,7 +96,7 @@ class TrainConfig(Section):
 
     epochs: int = Field(10, ge=1, le=100_000)
     batch_size: int = Field(32, ge=1, le=65_536)
-    accumulate: int = Field(1, ge=1, le=65_536)
+    micro_batches: int = Field(1, ge=1, le=65_536)
     optimizer: str = "adamw"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(5e-2, ge=0)
@@ -103,23 +104,23 @@ class TrainConfig(Section):
     warmup_epochs: float = Field(0.5, ge=0, le=100_000)
     freeze_epochs: int = Field(0, ge=0, le=100_000)
     layer_decay: float = Field(1.0, gt=0, le=1)
-    sam: float = Field(0.0, ge=0, le=1)
+    sam_rho: float = Field(0.0, ge=0, le=1)
     sampling: str = "balanced"
     loss: str = "bce"
     class_weights: bool = False
-    hard_share: float = Field(1.0, gt=0, le=1)
+    hard_example_fraction: float = Field(1.0, gt=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     clip_grad: float = Field(1.0, ge=0)
-    ema: float = Field(0.99, ge=0, lt=1)
+    ema_decay: float = Field(0.99, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     select: Literal["last", "best"] = "last"
-    checkpoint_every: float = Field(300, ge=0)
+    checkpoint_seconds: float = Field(300, ge=0)
 
 
 class CacheConfig(Section):
     """What training images are before they are changed."""
 
-    pixels: bool = False
+    decoded: bool = False
 
 
 class PredictConfig(Section):
@@ -141,10 +142,10 @@ class ExportConfig(Section):
     max_parameters: int = Field(200_000_000, ge=1)
 
 
-class BlendConfig(Section):
+class GroupConfig(Section):
     """A list of experiments in place of one: each of them, in every variant of the grid."""
 
-    experiments: list[str] = Field([], min_length=1)
+    members: list[str] = Field([], min_length=1)
     grid: dict[str, list[Any]] = {}
 
 
@@ -156,13 +157,13 @@ class Config(Section):
     folds: FoldsConfig = FoldsConfig()
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
-    forge: ForgeConfig = ForgeConfig()
+    pseudo_fakes: PseudoFakesConfig = PseudoFakesConfig()
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     export: ExportConfig = ExportConfig()
     cache: CacheConfig = CacheConfig()
-    blend: BlendConfig = BlendConfig()
+    group: GroupConfig = GroupConfig()
 
     @property
     def folds_seed(self) -> int:
@@ -178,9 +179,9 @@ class Config(Section):
         left_out: Any = {
             "ensemble": True,
             "export": True,
-            "blend": True,
+            "group": True,
             "data": {"root", "val", "test", "template"},
-            "train": {"checkpoint_every"},
+            "train": {"checkpoint_seconds"},
         }
         content = self.model_dump(mode="json", exclude=left_out)
         if self.model.weights_file is not None:
@@ -196,8 +197,8 @@ def load(path: Path) -> Config:
         ConfigError: as `read`; or it is a list of experiments.
     """
     config = read(path)
-    if config.blend.experiments:
-        names = ", ".join(config.blend.experiments)
+    if config.group.members:
+        names = ", ".join(config.group.members)
         raise ConfigError(f"{path} is a list of experiments: {names}", hint="name one of them with --experiment")
     return config
 
@@ -216,16 +217,16 @@ def read(path: Path) -> Config:
     except (ValueError, RecursionError) as error:  # bad TOML, no UTF-8, a number or a nesting without end
         raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"correct {path}") from None
     config = checked(content, str(path))
-    if config.blend.experiments and (others := sorted(config.model_fields_set - {"blend"})):
+    if config.group.members and (others := sorted(config.model_fields_set - {"group"})):
         raise ConfigError(
-            f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [blend]",
+            f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [group]",
             hint="set them in the experiments that it lists",
         )
-    if config.blend.grid and not config.blend.experiments:
-        raise ConfigError(f"{path}: [blend.grid] without blend.experiments", hint=f"correct {path}")
-    for key, values in config.blend.grid.items():
+    if config.group.grid and not config.group.members:
+        raise ConfigError(f"{path}: [group.grid] without group.members", hint=f"correct {path}")
+    for key, values in config.group.grid.items():
         if not values:
-            raise ConfigError(f"{path}: blend.grid has no value for {key}", hint=f"correct {path}")
+            raise ConfigError(f"{path}: group.grid has no value for {key}", hint=f"correct {path}")
     return config
 
 
@@ -238,7 +239,7 @@ def checked(content: dict[str, Any], name: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        problems = [_problem(fault) for fault in error.errors()]
+        problems = [problem for fault in error.errors() for problem in _problems(fault)]
         raise ConfigError(
             f"{name} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
             problems=problems,
@@ -258,11 +259,20 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> l
     return found
 
 
-def _problem(fault: Any) -> str:
+def _problems(fault: Any) -> list[str]:
     place = ".".join(str(part) for part in fault["loc"])
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key '{place}': {nearest(str(fault['loc'][-1]), _known_keys(fault['loc'][:-1]))}"
-    return f"{place} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    if fault["type"] != "extra_forbidden":
+        return [f"{place} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"]
+    if place in renamed.KEYS:
+        return [f"{place} is now {renamed.KEYS[place]}"]
+    if place in renamed.SECTIONS:
+        new = renamed.SECTIONS[place]
+        keys = [f"{place}.{key}" for key in fault["input"]] if isinstance(fault["input"], dict) else []
+        return [
+            f"[{place}] is now [{new}]",
+            *(f"{key} is now {renamed.KEYS[key]}" for key in keys if key in renamed.KEYS),
+        ]
+    return [f"unknown key '{place}': {nearest(str(fault['loc'][-1]), _known_keys(fault['loc'][:-1]))}"]
 
 
 def _known_keys(place: tuple[Any, ...]) -> list[str]:

@@ -67,7 +67,7 @@ def text(base: str, content: str, keys: Keys) -> str:
         ConfigError: there is no such key, or it does not take that value.
     """
     for key, value in keys.items():
-        if isinstance(value, dict) or key.startswith("blend"):
+        if isinstance(value, dict) or key.startswith("group"):
             raise ConfigError(f"{key} is no key of one experiment", hint="name a key such as train.lr")
     changed = tomllib.loads(content)
     if "seed" in keys and "folds.seed" not in keys:
@@ -97,7 +97,7 @@ def _values(word: str, values: str) -> list[Any]:
     if not isinstance(found, list):
         raise ConfigError(
             f"--set {word}: no list as config.toml has it",
-            hint="""pass --set 'forge.kinds=["self_blend"]', with quotes around words""",
+            hint="""pass --set 'pseudo_fakes.methods=["self_blend"]', with quotes around words""",
         )
     return found
 

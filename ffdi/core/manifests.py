@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +12,17 @@ from typing import Any
 from ffdi.core import files, hashes
 from ffdi.core.errors import ExperimentError
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the layout of every file here; a reader refuses another one."""
-TEXT = "text_sha256"
-"""The key under which a document has the hash of its own text, taken while these digits were missing."""
-DIGEST = re.compile(rf'"{TEXT}": "([0-9a-f]{{64}})"')
+DIGEST = "content_sha256"
+"""The key of a document's own hash: `hashes.hash_json` of all its other keys."""
 
 
 def write_manifest(path: Path, content: dict[str, Any]) -> None:
-    """Publishes a dictionary as indented JSON, with its schema version and the hash of its text in front."""
-    whole = {"schema": SCHEMA, TEXT: "", **content}
-    blank = json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    files.write_text(path, blank.replace(f'"{TEXT}": ""', f'"{TEXT}": "{hashes.hash_text(blank)}"', 1))
+    """Publishes a dictionary as indented JSON, with its schema version and the hash of its content in front."""
+    whole = json.loads(json.dumps({"schema": SCHEMA, **content}, allow_nan=False))  # as a reader will have it
+    sealed = {"schema": SCHEMA, DIGEST: hashes.hash_json(whole), **content}
+    files.write_text(path, json.dumps(sealed, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_manifest(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) -> dict[str, Any]:
@@ -50,12 +48,10 @@ def read_manifest(path: Path, kinds: Mapping[str, type] = MappingProxyType({})) 
         newer = isinstance(schema, int) and schema > SCHEMA
         raise ExperimentError(
             f"{path} was not written by this version of ffdi",
-            hint="update ffdi" if newer else "make it anew: train-folds --fresh an experiment, export-onnx an export",
+            hint="update ffdi" if newer else "make it anew: train-folds --restart an experiment, export-onnx an export",
         )
-    if not (found := DIGEST.search(written)) or found[1] != hashes.hash_text(
-        DIGEST.sub(f'"{TEXT}": ""', written, count=1)
-    ):
-        raise ExperimentError(f"{path} is damaged: its text is not what its hash is of", hint=again)
+    if content.pop(DIGEST, None) != hashes.hash_json(content):
+        raise ExperimentError(f"{path} is damaged: its content does not match its hash", hint=again)
     for key, kind in kinds.items():
         if not isinstance(content.get(key), kind):
             raise ExperimentError(f"{path} is damaged: it has no '{key}'", hint=again)

@@ -144,7 +144,7 @@ class Experiment:
             self.folds_path,
             expected,
             self.resolved_path,
-            hint=f"restore the file, or throw away what was trained: {self._train()} --fresh",
+            hint=f"restore the file, or throw away what was trained: {self._train()} --restart",
         )
         return expected
 
@@ -167,7 +167,7 @@ class Experiment:
                 f"experiment {self.name} was begun differently; its folds would not belong together",
                 problems=changed,
                 hint=f"undo the change, copy config.toml to a new folder under experiments/, or throw away "
-                f"what was trained: invoke train-folds --experiment {shlex.quote(self.name)} --fresh",
+                f"what was trained: invoke train-folds --experiment {shlex.quote(self.name)} --restart",
             )
 
     def trained(self) -> tuple[Config, Identity]:

@@ -79,7 +79,7 @@ class ExportFolder:
     @property
     def sent_path(self) -> Path:
         """What was sent to a competition, and what it answered."""
-        return links.below(self.folder, "sent.json")
+        return links.below(self.folder, "submissions.json")
 
     @property
     def kaggle_folder(self) -> Path:

@@ -6,13 +6,17 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ffdi.config import renamed
 from ffdi.config.schema import Config
 from ffdi.core import files as publish
 from ffdi.core import hashes, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.checkpoint import Checkpoints
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,18 @@ class FoldFolder:
     def parameters(self) -> int:
         """How many parameters the network has."""
         return int(manifests.read_manifest(self.manifest_path)["parameters"])
+
+    def history(self) -> pd.DataFrame:
+        """A row for each epoch: the fields of `EpochRecord`, and `seconds`.
+
+        Raises:
+            ExperimentError: it has columns of an earlier version.
+        """
+        import pandas as pd
+
+        frame = pd.read_csv(self.history_path)
+        renamed.refuse_columns(self.history_path, frame.columns)
+        return frame
 
     def symptoms(self) -> list[str]:
         """Kinds of what was wrong after the last epoch."""

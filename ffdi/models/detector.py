@@ -126,7 +126,7 @@ def build(config: ModelConfig, weights: Path | None) -> Detector:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
     starting.check_name(config.backbone)
-    residual = None if config.residual == "none" else noise_residual.build(config.residual)
+    residual = None if config.noise_residual == "none" else noise_residual.build(config.noise_residual)
     options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
     if weights is None:
         backbone = starting.create_backbone(config.backbone, **options)

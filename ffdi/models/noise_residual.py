@@ -60,10 +60,10 @@ def check_noise_residual(config: ModelConfig) -> None:
         ConfigError: names the nearest one.
     """
     known = ["none", *RESIDUALS]
-    if config.residual not in known:
+    if config.noise_residual not in known:
         raise ConfigError(
-            f"unknown residual '{config.residual}': {nearest(config.residual, known)}",
-            hint="correct model.residual in config.toml",
+            f"unknown residual '{config.noise_residual}': {nearest(config.noise_residual, known)}",
+            hint="correct model.noise_residual in config.toml",
         )
 
 

@@ -53,8 +53,8 @@ def curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
     for number, (name, epochs) in enumerate(history.items()):
         colour = _colour(number)
         losses.plot(epochs["epoch"], epochs["train_loss"], color=colour, linestyle=":", linewidth=1.2)
-        losses.plot(epochs["epoch"], epochs["val_loss"], color=colour, label=f"{NAMED}{name}")
-        areas.plot(epochs["epoch"], epochs["val_auc"], color=colour, label=f"{NAMED}{name}")
+        losses.plot(epochs["epoch"], epochs["heldout_loss"], color=colour, label=f"{NAMED}{name}")
+        areas.plot(epochs["epoch"], epochs["heldout_auc"], color=colour, label=f"{NAMED}{name}")
     losses.set(xlabel="epoch", ylabel="loss (dotted: training)")
     areas.set(xlabel="epoch", ylabel="held-out AUC")
     folds = ", ".join(history)

@@ -66,7 +66,7 @@ def curves(experiments: Sequence[Experiment], k: int) -> Section:
     """How each fold's training went."""
     drawn = []
     for one in experiments:
-        history = {f"fold {number}": pd.read_csv(one.fold(number).history_path) for number in range(k)}
+        history = {f"fold {number}": one.fold(number).history() for number in range(k)}
         named = {f"{one.name} {name}" if len(experiments) > 1 else name: epochs for name, epochs in history.items()}
         drawn += charts.curves({name: _columns(epochs) for name, epochs in named.items()})
     return Section("Learning curves", charts=drawn)

@@ -20,7 +20,7 @@ OF_TEMPLATE = "mend the template, or name another one with data.template in conf
 
 TIED_PAIRS = 1e-4
 """A share of pairs of images; with classes of one size, fewer ties move the AUC by no more than half of that."""
-OF_LABELS = "nothing was written; make target 1 mean fake in the labels, then train anew: invoke train-folds --fresh"
+OF_LABELS = "nothing was written; make target 1 mean fake in the labels, then train anew: invoke train-folds --restart"
 OF_CHANCE = "nothing was written; leave it out, or train it until the leaderboard calls it well"
 OF_SCORES = "nothing was written; y_pred must rise with the logits: look at what combines them, ensemble.method first"
 

@@ -24,7 +24,7 @@ def check_methods(kinds: Collection[str]) -> None:
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(
-                f"unknown fake '{kind}': {nearest(kind, KINDS)}", hint="correct forge.kinds in config.toml"
+                f"unknown fake '{kind}': {nearest(kind, KINDS)}", hint="correct pseudo_fakes.methods in config.toml"
             )
 
 

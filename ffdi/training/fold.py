@@ -75,7 +75,7 @@ def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = No
     batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
     machine = device.machine if distributed.world_size() == 1 else f"{device.machine}, {distributed.world_size()} ranks"
     saving = CheckpointManager(
-        folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_every, machine
+        folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_seconds, machine
     )
     if (resumed := saving.resume(state)) is not None:
         yield resumed

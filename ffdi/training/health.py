@@ -28,7 +28,7 @@ class Unhealthy:
     """What is wrong after an epoch, and what to do about it.
 
     Attributes:
-        symptoms: a sentence for each kind: 'constant', 'no learning', 'majority', 'worse than blind', 'no fit'.
+        symptoms: a sentence for each kind: one of VERDICTS.
         advice: the next thing to try.
     """
 
@@ -57,11 +57,11 @@ def check_epoch(
     if epoch + 1 < PATIENCE * config.epochs:
         return None
     symptoms = _of_held_out(target, y_pred)
-    if config.hard_share == 1 and train_loss >= blind_loss:  # a blind network has no images that are harder
+    if config.hard_example_fraction == 1 and train_loss >= blind_loss:  # a blind network has no images that are harder
         what = (
             f"the training loss {train_loss:.4f} is no better than {blind_loss:.4f}, that of the share of fakes alone"
         )
-        symptoms["no fit"] = what
+        symptoms["underfit"] = what
     return Unhealthy(symptoms, f"{advice}, or train longer") if symptoms else None
 
 
@@ -75,18 +75,18 @@ def _of_held_out(target: np.ndarray, y_pred: np.ndarray) -> dict[str, str]:
         return {}
     symptoms = {}
     if low <= 0.5:
-        symptoms["no learning"] = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
+        symptoms["at_chance"] = f"the held-out AUC cannot be told from chance ({low:.3f} to {high:.3f})"
     most = max(target.mean(), 1 - target.mean())
     right = (y_pred > 0.5) == target
     least, greatest = intervals.share(units, right)
     if least <= most:
-        symptoms["majority"] = (
+        symptoms["majority_class"] = (
             f"the held-out accuracy {right.mean():.3f} ({least:.3f} to {greatest:.3f}) cannot be told from "
             f"{most:.3f}, the share of the larger class"
         )
     loss, surplus = _held_out_loss(units, y_pred)
     if surplus > 0:
-        symptoms["worse than blind"] = (
+        symptoms["worse_than_prior"] = (
             f"the held-out loss {loss:.4f} is worse than that of the share of fakes alone, and the AUC hardly better "
             f"than chance ({low:.3f} to {high:.3f})"
         )

@@ -84,9 +84,9 @@ def fit(
             epoch=state.epoch,
             lr=optim.learning_rate(recipes, state.done - 1, recipes.epochs * len(training), len(training)),
             train_loss=train_loss,
-            val_loss=scores["log_loss"],
-            val_accuracy=scores["accuracy"],
-            val_auc=scores["auc"],
+            heldout_loss=scores["log_loss"],
+            heldout_accuracy=scores["accuracy"],
+            heldout_auc=scores["auc"],
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
         )
@@ -135,7 +135,7 @@ def step(
     with record_function(SENDING):
         images, target = mixing.mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
     whole_batch = distributed.total(len(images))
-    parts = _parts(len(images), config.train.accumulate, whole_batch // distributed.world_size())
+    parts = _parts(len(images), config.train.micro_batches, whole_batch // distributed.world_size())
 
     def gradient() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
@@ -152,8 +152,8 @@ def step(
         return whole
 
     loss = gradient()
-    if config.train.sam:
-        with optim.perturb_weights(state.detector, config.train.sam):
+    if config.train.sam_rho:
+        with optim.perturb_weights(state.detector, config.train.sam_rho):
             gradient()
     with record_function(OPTIMIZER):
         if config.train.clip_grad:
@@ -182,9 +182,9 @@ def _parts(images: int, count: int, fewest: int) -> list[slice]:
 
 
 def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, config: TrainConfig) -> None:
-    if config.select == "best" and (state.best is None or record.val_auc > state.best.auc):
+    if config.select == "best" and (state.best is None or record.heldout_auc > state.best.auc):
         weights = {name: value.clone() for name, value in state.kept.state_dict().items()}
-        state.best = Best(record.val_auc, state.epoch, weights)
+        state.best = Best(record.heldout_auc, state.epoch, weights)
     state.history.append(record)
     state.symptoms = list(unhealthy.symptoms) if unhealthy is not None else []
     state.epoch, state.progress = state.epoch + 1, Progress()

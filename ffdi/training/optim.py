@@ -106,8 +106,8 @@ def loss(config: TrainConfig, fakes: float) -> Loss:
     def of_batch(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = each(logits, target * (1 - smoothing) + smoothing / 2)
         losses = losses * (real_weight + (fake_weight - real_weight) * target)
-        if config.hard_share < 1:  # Shrivastava et al., online hard example mining (CVPR 2016)
-            losses = losses.topk(max(1, round(config.hard_share * len(losses)))).values
+        if config.hard_example_fraction < 1:  # Shrivastava et al., online hard example mining (CVPR 2016)
+            losses = losses.topk(max(1, round(config.hard_example_fraction * len(losses)))).values
         return losses.mean()
 
     return of_batch
@@ -122,7 +122,7 @@ def prior_loss(config: TrainConfig, fakes: float) -> float:
 
 def average(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
     """The exponential moving average of the weights, with the warm-up that short runs need; None at 0."""
-    return ModelEmaV3(network, decay=config.ema, use_warmup=True) if config.ema else None
+    return ModelEmaV3(network, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
 
 
 def _adam(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:

@@ -23,9 +23,9 @@ class EpochRecord:
     epoch: int
     lr: float
     train_loss: float
-    val_loss: float
-    val_accuracy: float
-    val_auc: float
+    heldout_loss: float
+    heldout_accuracy: float
+    heldout_auc: float
     images_per_second: float
     seconds: float
 

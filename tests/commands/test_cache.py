@@ -14,7 +14,7 @@ from ffdi.experiments import lock
 from tests.conftest import TINY, Invoke
 
 WORDS = ["--experiment", "tiny", "--data"]
-PIXELS = TINY + "[cache]\npixels = true\n"
+PIXELS = TINY + "[cache]\ndecoded = true\n"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_training_from_the_cache_ends_in_the_same_bytes(
 def test_pixels_change_what_recipes_work_on(workspace: Path, data: Path, invoke: Invoke) -> None:
     damaging = TINY.replace('"flips"', '"postprocess"')
     results = []
-    for config in (damaging, damaging + "[cache]\npixels = true\n"):
+    for config in (damaging, damaging + "[cache]\ndecoded = true\n"):
         (workspace / "experiments" / "tiny" / "config.toml").write_text(config)
         results.append(trained(workspace, data, invoke)[1]["oof.csv"])
     assert results[0] != results[1]
@@ -108,8 +108,8 @@ def test_fresh_writes_it_anew(workspace: Path, data: Path, invoke: Invoke) -> No
     for path in sorted((data / "trainset").iterdir()):
         path.write_bytes(path.read_bytes() + b"\0")
     answer = invoke("cache", *WORDS, str(data))
-    assert " kB of it are of images that are gone: --fresh writes it anew without them\n" in answer.out
-    assert invoke("cache", *WORDS, str(data), "--fresh").code == 0
+    assert " kB of it are of images that are gone: --restart writes it anew without them\n" in answer.out
+    assert invoke("cache", *WORDS, str(data), "--restart").code == 0
     assert pack.stat().st_size == size + 2 * 64
 
 
@@ -128,7 +128,7 @@ def test_pixels_are_asked_for(workspace: Path, data: Path, invoke: Invoke, monke
         assert answer.code == code
         if code:
             assert answer.err == (
-                "error: nothing was written\nnext: pass --yes, or set cache.pixels = false in config.toml\n"
+                "error: nothing was written\nnext: pass --yes, or set cache.decoded = false in config.toml\n"
             )
     assert (folder(workspace, "pixels") / "pack").stat().st_size == 116 * 3072
 
@@ -163,9 +163,9 @@ def test_crops_cannot_be_kept_in_the_networks_size(workspace: Path, data: Path, 
         answer = invoke(verb, *WORDS, str(data))
         assert answer.code == 1
         assert answer.err == (
-            "error: cache.pixels = true and model.resize = 'crop': only whole images can be kept in a "
+            "error: cache.decoded = true and model.resize = 'crop': only whole images can be kept in a "
             "network's size\n"
-            "next: set model.resize = 'squash', or cache.pixels = false, in config.toml\n"
+            "next: set model.resize = 'squash', or cache.decoded = false, in config.toml\n"
         )
 
 

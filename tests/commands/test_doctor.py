@@ -107,7 +107,7 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     assert (answer.code, answer.err) == (
         1,
         f"error: {path} is damaged: its hash is not the one in resolved.json\n"
-        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --fresh "
+        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --restart "
         f"--data {data}\n",
     )
     (path.parent / "resolved.json").unlink()  # as if somebody had brought folds of their own along

@@ -114,7 +114,7 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         (
             ("--set", "predict.tta=none,hflip"),
             "--set predict.tta: the AUC of a held-out fold in training does not depend on it\n"
-            "next: search keys of [model], [augment], [forge] or [train]\n",
+            "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
         ),
         (
             ("--set", "train={lr=1}"),
@@ -180,7 +180,7 @@ def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Calla
 def test_the_leaderboard_says_what_is_a_list(workspace: Path, invoke: Invoke) -> None:
     folder = workspace / "experiments" / "both"
     folder.mkdir()
-    (folder / "config.toml").write_text('[blend]\nexperiments = ["tiny", "other"]\n')
+    (folder / "config.toml").write_text('[group]\nmembers = ["tiny", "other"]\n')
     answer = invoke("leaderboard")
     assert (answer.code, answer.err) == (0, "")
     board = pd.read_csv(workspace / "experiments" / "leaderboard.csv").set_index("experiment")
@@ -224,7 +224,7 @@ def listed(workspace: Path) -> Path:
     """A list of 'tiny' and 'other', each with two seeds."""
     for name, content in {
         "other": TINY.replace("lr = 3e-3", "lr = 1e-3"),
-        "both": '[blend]\nexperiments = ["tiny", "other"]\n[blend.grid]\nseed = [3, 4]\n',
+        "both": '[group]\nmembers = ["tiny", "other"]\n[group.grid]\nseed = [3, 4]\n',
     }.items():
         (workspace / "experiments" / name).mkdir()
         (workspace / "experiments" / name / "config.toml").write_text(content)
@@ -261,37 +261,37 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
     ("content", "error"),
     [
         (
-            '[blend]\nexperiments = ["tiny"]\n[train]\nlr = 1\n',
-            "{path} is a list of experiments; it cannot have train beside [blend]\n"
+            '[group]\nmembers = ["tiny"]\n[train]\nlr = 1\n',
+            "{path} is a list of experiments; it cannot have train beside [group]\n"
             "next: set them in the experiments that it lists\n",
         ),
         (
-            '[blend]\nexperiments = ["both"]\n',
+            '[group]\nmembers = ["both"]\n',
             "{path} lists both, which is a list itself\nnext: put what both lists in its place\n",
         ),
         (
-            "[blend]\nexperiments = []\n",
-            "{path} has 1 bad key\n  blend.experiments = []: list should have at least 1 item after validation, not 0\n"
+            "[group]\nmembers = []\n",
+            "{path} has 1 bad key\n  group.members = []: list should have at least 1 item after validation, not 0\n"
             "next: correct {path}; every key with its default stands in docs/config.md\n",
         ),
         (
-            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = []\n',
-            "{path}: blend.grid has no value for seed\nnext: correct {path}\n",
+            '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = []\n',
+            "{path}: group.grid has no value for seed\nnext: correct {path}\n",
         ),
         (
-            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = [1, 1]\n',
+            '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = [1, 1]\n',
             "an experiment is named twice: tiny-seed_1, tiny-seed_1\nnext: name each one once\n",
         ),
         (
-            "[blend.grid]\nseed = [1, 2]\n",
-            "{path}: [blend.grid] without blend.experiments\nnext: correct {path}\n",
+            "[group.grid]\nseed = [1, 2]\n",
+            "{path}: [group.grid] without blend.experiments\nnext: correct {path}\n",
         ),
         (
-            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\nseed = [1, 2]\n"augment.recipe" = ["light", "no"]\n',
-            "unknown recipe 'no': did you mean 'none'?\nnext: correct [blend.grid] in {path}\n",
+            '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = [1, 2]\n"augment.recipe" = ["light", "no"]\n',
+            "unknown recipe 'no': did you mean 'none'?\nnext: correct [group.grid] in {path}\n",
         ),
         (
-            '[blend]\nexperiments = ["tiny"]\n[blend.grid]\n"model.resize" = ["squash", "crop"]\n',
+            '[group]\nmembers = ["tiny"]\n[group.grid]\n"model.resize" = ["squash", "crop"]\n',
             "the experiments differ in model.resize: crop, squash\n"
             "next: set the same model.resize in each config.toml; then train again\n",
         ),

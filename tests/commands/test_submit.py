@@ -67,7 +67,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         f"message: {message}",
         "kaggle: Submission ref: 4711",
         "kaggle: 3 submissions remaining today.",
-        f"written: {exports / 'sent.json'}",
+        f"written: {exports / 'submissions.json'}",
         "public score: 0.98765",
     ]
     path = str(exports / "submission.csv")
@@ -75,7 +75,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         ["competitions", "submit", "faces", "-f", path, f"--message={message}", "--wait", "300"],
         ["competitions", "submissions", "faces", "--csv", "--quiet"],
     ]
-    (sent,) = manifests.read_manifest(exports / "sent.json")["sent"]
+    (sent,) = manifests.read_manifest(exports / "submissions.json")["sent"]
     assert {key: sent[key] for key in ("competition", "sha256", "ref", "status", "public_score", "private_score")} == {
         **{"competition": "faces", "sha256": digest, "ref": "4711", "status": "COMPLETE"},
         **{"public_score": "0.98765", "private_score": ""},
@@ -87,12 +87,15 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         f"error: the same scores were sent to faces before, {sent['time']}\n"
         "  Submission ref: 4711\n"
         "  3 submissions remaining today.\n"
-        "next: train or combine something else; or pass --again to spend another submission on them\n",
+        "next: train or combine something else; or pass --allow-duplicate to spend another submission on them\n",
     )
     assert len(heard(kaggle)) == 2
-    assert invoke(*SUBMIT, "--again", "--wait", "0", "--message", "second").code == 0
+    assert invoke(*SUBMIT, "--allow-duplicate", "--wait", "0", "--message", "second").code == 0
     assert heard(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "--message=second"]
-    assert [one["message"] for one in manifests.read_manifest(exports / "sent.json")["sent"]] == [message, "second"]
+    assert [one["message"] for one in manifests.read_manifest(exports / "submissions.json")["sent"]] == [
+        message,
+        "second",
+    ]
     assert invoke("verify", "--experiment", "tiny").code == 0
 
 
@@ -101,7 +104,7 @@ def test_a_dry_run_sends_nothing(copy: Path, kaggle: Path, invoke: Invoke) -> No
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("\nnothing was sent: --dry-run\n")
     assert not (kaggle / "heard.jsonl").exists()
-    assert not (copy / "exports" / "tiny" / "sent.json").exists()
+    assert not (copy / "exports" / "tiny" / "submissions.json").exists()
 
 
 def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, invoke: Invoke) -> None:
@@ -119,7 +122,10 @@ def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, i
     answer = invoke(*SUBMIT)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("next: kaggle competitions submissions faces\n")  # it arrived, and has no score yet
-    assert [one["taken"] for one in manifests.read_manifest(path.with_name("sent.json"))["sent"]] == [False, True]
+    assert [one["taken"] for one in manifests.read_manifest(path.with_name("submissions.json"))["sent"]] == [
+        False,
+        True,
+    ]
 
 
 def test_what_kaggle_cannot_score_is_an_error(copy: Path, kaggle: Path, invoke: Invoke) -> None:
@@ -170,7 +176,7 @@ def test_the_gate_stands_in_front(copy: Path, kaggle: Path, invoke: Invoke) -> N
 def test_other_networks_than_those_it_is_of(copy: Path, kaggle: Path, competition: Path, invoke: Invoke) -> None:
     config = copy / "experiments" / "tiny" / "config.toml"
     config.write_text(config.read_text().replace("epochs = 3", "epochs = 1"))
-    assert invoke("train-folds", "--experiment", "tiny", "--fresh", "--data", str(competition)).code == 0
+    assert invoke("train-folds", "--experiment", "tiny", "--restart", "--data", str(competition)).code == 0
     answer = invoke(*SUBMIT)
     assert (answer.code, answer.err) == (
         1,

@@ -72,10 +72,10 @@ def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
 def test_a_shipped_experiment_is_valid_and_opens_with_what_to_expect(path: Path) -> None:
     settings = schema.read(path)
     planning.check_settings(settings)
-    for name in settings.blend.experiments:
+    for name in settings.group.members:
         base = PROJECT / "experiments" / name / "config.toml"
         schema.load(base)
-        for keys in variants.combinations(settings.blend.grid):
+        for keys in variants.combinations(settings.group.grid):
             variants.text(name, base.read_text(), keys)
     opening = path.read_text().split("\n\n")[0]
     words = re.findall(r"^# (\w+)  ", opening, re.MULTILINE)

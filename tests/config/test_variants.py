@@ -13,15 +13,15 @@ BASE = 'seed = 4\n[train]\nlr = 1e-3\n[augment]\nrecipe = "light"\n'
 
 
 def test_words_become_a_grid() -> None:
-    words = ["train.lr=1e-4, 3e-4", "augment.recipe=light,strong", "train.sam=0", "train.class_weights=true,false"]
+    words = ["train.lr=1e-4, 3e-4", "augment.recipe=light,strong", "train.sam_rho=0", "train.class_weights=true,false"]
     assert variants.grid(words) == {
         "train.lr": [1e-4, 3e-4],
         "augment.recipe": ["light", "strong"],
-        "train.sam": [0],
+        "train.sam_rho": [0],
         "train.class_weights": [True, False],
     }
-    assert variants.grid(['forge.kinds=["self_blend"],["face_swap","self_blend"]']) == {
-        "forge.kinds": [["self_blend"], ["face_swap", "self_blend"]]
+    assert variants.grid(['pseudo_fakes.methods=["self_blend"],["face_swap","self_blend"]']) == {
+        "pseudo_fakes.methods": [["self_blend"], ["face_swap", "self_blend"]]
     }
 
 
@@ -52,7 +52,7 @@ def test_every_combination_is_made_once() -> None:
     [
         ({"train.lr": 0.0003, "augment.recipe": "strong"}, "base-lr_0.0003-recipe_strong"),
         ({"model.backbone": "convnext_atto.d2_in1k"}, "base-backbone_convnext_atto.d2_in1k"),
-        ({"forge.kinds": ["self_blend", "face_swap"]}, "base-kinds_self_blend_face_swap"),
+        ({"pseudo_fakes.methods": ["self_blend", "face_swap"]}, "base-methods_self_blend_face_swap"),
         ({"folds.seed": 1, "seed": 2}, "base-folds.seed_1-seed_2"),
         ({"model.weights_file": "../a/b.pth"}, "base-weights_file_.._a_b.pth"),
     ],
@@ -62,13 +62,13 @@ def test_the_name_says_what_differs_and_is_a_folders(keys: variants.Keys, name: 
 
 
 def test_a_variant_is_its_base_but_for_its_keys() -> None:
-    written = variants.text("base", BASE, {"train.lr": 0.5, "forge.share": 0.25})
-    assert written.startswith("# base with train.lr = 0.5, forge.share = 0.25; written by ffdi\n\n")
+    written = variants.text("base", BASE, {"train.lr": 0.5, "pseudo_fakes.fraction": 0.25})
+    assert written.startswith("# base with train.lr = 0.5, pseudo_fakes.fraction = 0.25; written by ffdi\n\n")
     assert tomllib.loads(written) == {
         "seed": 4,
         "train": {"lr": 0.5},
         "augment": {"recipe": "light"},
-        "forge": {"share": 0.25},
+        "pseudo_fakes": {"fraction": 0.25},
     }
 
 
@@ -92,7 +92,7 @@ def test_what_config_would_refuse_is_refused(key: str, value: object, problem: s
     assert caught.value.problems[0].startswith(problem)
 
 
-@pytest.mark.parametrize("keys", [{"train": {"lr": 1}}, {"blend.experiments": ["a"]}])
+@pytest.mark.parametrize("keys", [{"train": {"lr": 1}}, {"group.members": ["a"]}])
 def test_sections_and_lists_are_no_keys_of_an_experiment(keys: variants.Keys) -> None:
     with pytest.raises(ConfigError) as caught:
         variants.text("base", BASE, keys)
@@ -101,10 +101,10 @@ def test_sections_and_lists_are_no_keys_of_an_experiment(keys: variants.Keys) ->
 
 def test_words_in_a_list_want_quotes() -> None:
     with pytest.raises(ConfigError) as caught:
-        variants.grid(["forge.kinds=[self_blend]"])
+        variants.grid(["pseudo_fakes.methods=[self_blend]"])
     assert str(caught.value) == (
-        "--set forge.kinds=[self_blend]: no list as config.toml has it\n"
-        "next: pass --set 'forge.kinds=[\"self_blend\"]', with quotes around words"
+        "--set pseudo_fakes.methods=[self_blend]: no list as config.toml has it\n"
+        "next: pass --set 'pseudo_fakes.methods=[\"self_blend\"]', with quotes around words"
     )
 
 

@@ -22,10 +22,10 @@ COMMANDS = {"train-folds", "doctor", "predict-onnx"}
         ),
         ("pass --restart to invoke train-folds", "pass --restart to invoke train-folds --data 'my data'"),
         ("invoke doctor: it names them", "invoke doctor --data 'my data': it names them"),
-        ("invoke train-folds --fresh --folds 0", "invoke train-folds --fresh --folds 0 --data 'my data'"),
+        ("invoke train-folds --restart --folds 0", "invoke train-folds --restart --folds 0 --data 'my data'"),
         (
-            "invoke train-folds --experiment 'a b' --fresh, or not",
-            "invoke train-folds --experiment 'a b' --fresh --data 'my data', or not",
+            "invoke train-folds --experiment 'a b' --restart, or not",
+            "invoke train-folds --experiment 'a b' --restart --data 'my data', or not",
         ),
         ("invoke train-folds --data other", "invoke train-folds --data other"),
         ("invoke predict-onnx --images FOLDER", "invoke predict-onnx --images FOLDER"),

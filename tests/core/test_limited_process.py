@@ -57,9 +57,9 @@ def test_a_child_leaves_with_its_parent(signal: str, tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     code = f"""
 import signal
-from ffdi.core.limited_process import Bounds, run
+from ffdi.core.limited_process import Bounds, run_limited
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-run("tests.core.test_limited_process", ["wait", {str(pipe)!r}], Bounds(60, 2**30, ""))
+run_limited("tests.core.test_limited_process", ["wait", {str(pipe)!r}], Bounds(60, 2**30, ""))
 """
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as parent, pipe.open() as child:
         assert child.readline() == "here\n"

@@ -390,7 +390,7 @@ recipe = "light"
 epochs = 3
 batch_size = 8
 lr = 3e-3
-ema = 0.9
+ema_decay = 0.9
 precision = "fp32"
 select = "best"
 [predict]

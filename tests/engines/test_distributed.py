@@ -17,11 +17,11 @@ FP32 = 'precision = "fp32"\nepochs = 2\nbatch_size = 7\ncheckpoint_every = 0.2'
 """7: the ranks' parts are not alike."""
 PLAIN = CONFIG.replace("epochs = 24\ncheckpoint_every = 0.2\nbatch_size = 8", FP32)
 SHORT = CONFIG.replace("epochs = 24", "epochs = 6")
-ALL_AT_ONCE = PLAIN.replace(FP32, f"{FP32}\nfreeze_epochs = 1\nsam = 0.05\naccumulate = 2\nlayer_decay = 0.9").replace(
-    "test_resnet", "test_vit"
-)
+ALL_AT_ONCE = PLAIN.replace(
+    FP32, f"{FP32}\nfreeze_epochs = 1\nsam_rho = 0.05\nmicro_batches = 2\nlayer_decay = 0.9"
+).replace("test_resnet", "test_vit")
 """A network that normalises each image alone, for parts of a batch are not the same in two processes as in one."""
-TWO = ["--jobs", "1", "--ranks", "2"]
+TWO = ["--jobs", "1", "--gpus-per-fold", "2"]
 
 
 def place(root: Path, config: str) -> Path:
@@ -45,7 +45,10 @@ def test_two_processes_learn_what_one_learns(config: str, competition: Path, tmp
     said, complaint = training.communicate(timeout=120)
     assert (training.returncode, complaint) == (0, "")
     assert "\n1 fold at once: on cpu, each of their 2 ranks with 1 thread\n" in said
-    for columns, apart in ((["epoch", "lr", "train_loss"], 1e-4), (["val_loss", "val_accuracy", "val_auc"], 1e-3)):
+    for columns, apart in (
+        (["epoch", "lr", "train_loss"], 1e-4),
+        (["heldout_loss", "heldout_accuracy", "heldout_auc"], 1e-3),
+    ):
         pd.testing.assert_frame_equal(history(one)[columns], history(two)[columns], rtol=0, atol=apart)
     oof = [pd.read_csv(root / "experiments" / "tiny" / "oof.csv", dtype={"img_name": str}) for root in (one, two)]
     assert oof[0].img_name.equals(oof[1].img_name)
@@ -98,24 +101,25 @@ def test_what_one_of_two_raises_is_said_as_ever(competition: Path, tmp_path: Pat
 
 def test_ranks_without_work_are_refused(competition: Path, workspace: Path, invoke: Invoke) -> None:
     train = ["train-folds", "--experiment", "tiny", "--data", str(competition)]
-    answer = invoke(*train, "--ranks", "9")
+    answer = invoke(*train, "--gpus-per-fold", "9")
     assert (answer.code, answer.err) == (
         1,
-        "error: --ranks 9: a batch of 8 has not an image for each\n"
-        "next: set a larger train.batch_size in config.toml, or pass fewer --ranks\n",
+        "error: --gpus-per-fold 9: a batch of 8 has not an image for each\n"
+        "next: set a larger train.batch_size in config.toml, or pass fewer --gpus-per-fold\n",
     )
     path = workspace / "experiments" / "tiny" / "config.toml"
     path.write_text(path.read_text().replace("batch_size = 8", "batch_size = 800"))
-    answer = invoke(*train, "--ranks", "700", "--fresh")
+    answer = invoke(*train, "--gpus-per-fold", "700", "--restart")
     assert (answer.code, answer.err) == (
         1,
-        "error: --ranks 700: 32 images to be scored, which is not one for each\nnext: pass fewer --ranks\n",
+        "error: --gpus-per-fold 700: 32 images to be scored, which is not one for each\n"
+        "next: pass fewer --gpus-per-fold\n",
     )
     for wrong in ("0", "two"):
-        answer = invoke(*train, f"--ranks={wrong}")
+        answer = invoke(*train, f"--gpus-per-fold={wrong}")
         assert (answer.code, answer.err) == (
             1,
-            f"error: --ranks {wrong}: not 1 or more\nnext: pass --ranks 1 or more\n",
+            f"error: --gpus-per-fold {wrong}: not 1 or more\nnext: pass --gpus-per-fold 1 or more\n",
         )
 
 

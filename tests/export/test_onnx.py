@@ -132,7 +132,7 @@ def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
 
 @pytest.mark.parametrize(("tta", "residual"), [("hflip", "none"), ("crops", "srm"), ("hflip+crops", "highpass")])
 def test_views_and_residuals_are_in_the_graph(tta: str, residual: str, tmp_path: Path) -> None:
-    model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "residual": residual}
+    model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "noise_residual": residual}
     config = Config(model=model, predict={"tta": tta})
     torch.manual_seed(1)
     network = detector.for_inference(detector.build(config.model, None).eval(), config, 32)

@@ -104,10 +104,10 @@ def test_crops_are_the_corners_enlarged() -> None:
 def test_a_size_that_a_network_does_not_take_is_refused() -> None:
     detectors.check_size(detectors.build(TINY, None), "model.size", 96)
     with pytest.raises(ConfigError) as caught:
-        detectors.check_size(detectors.build(ModelConfig(backbone="test_vit"), None), "augment.window", 100)
+        detectors.check_size(detectors.build(ModelConfig(backbone="test_vit"), None), "augment.crop_size", 100)
     assert str(caught.value) == (
-        "augment.window = 100: the backbone does not take images of that size: Input height (100) should be divisible "
-        "by patch size (16).\nnext: correct augment.window in config.toml"
+        "augment.crop_size = 100: the backbone does not take images of that size: Input height (100) should be "
+        "divisible by patch size (16).\nnext: correct augment.crop_size in config.toml"
     )
 
 

@@ -46,7 +46,7 @@ def test_mixed_precision_does_not_touch_the_difference_of_bright_pixels(name: st
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
-    config = ModelConfig(backbone="test_resnet", pretrained=False, size=32, residual=name)
+    config = ModelConfig(backbone="test_resnet", pretrained=False, size=32, noise_residual=name)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     detector = detectors.build(config, None).eval()
     assert detector._prepared(images).shape == (2, 6, 32, 32)
@@ -56,7 +56,7 @@ def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
 
 def test_an_unknown_residual_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        noise_residual.check_noise_residual(ModelConfig(residual="highpas"))
+        noise_residual.check_noise_residual(ModelConfig(noise_residual="highpas"))
     assert str(caught.value) == (
-        "unknown residual 'highpas': did you mean 'highpass'?\nnext: correct model.residual in config.toml"
+        "unknown residual 'highpas': did you mean 'highpass'?\nnext: correct model.noise_residual in config.toml"
     )

@@ -17,7 +17,7 @@ def scored(images: int) -> tuple[np.ndarray, np.ndarray]:
     return target, 1 / (1 + np.exp(-rng.normal(target, 1)))
 
 
-HISTORY = {"epoch": [1, 2], "train_loss": [0.7, 0.5], "val_loss": [0.7, 0.6], "val_auc": [0.5, 0.8]}
+HISTORY = {"epoch": [1, 2], "train_loss": [0.7, 0.5], "heldout_loss": [0.7, 0.6], "heldout_auc": [0.5, 0.8]}
 
 
 def drawn(images: int = 500) -> list[str]:

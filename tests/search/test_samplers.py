@@ -13,7 +13,9 @@ from ffdi.search import samplers
 from ffdi.search.samplers import Sampler
 from ffdi.search.space import Range, Space
 
-SPACE = Space.of(["train.lr=1e-5..1e-2", "augment.recipe=light,strong", "train.batch_size=8..64", "train.ema=0..0.5"])
+SPACE = Space.of(
+    ["train.lr=1e-5..1e-2", "augment.recipe=light,strong", "train.batch_size=8..64", "train.ema_decay=0..0.5"]
+)
 
 
 def asked(sampler: Sampler) -> list[Keys]:
@@ -30,7 +32,7 @@ def test_words_become_lists_and_ranges() -> None:
         "train.lr": Range(1e-5, 1e-2),
         "augment.recipe": ["light", "strong"],
         "train.batch_size": Range(8, 64),
-        "train.ema": Range(0, 0.5),
+        "train.ema_decay": Range(0, 0.5),
     }
     assert [Range(*ends).logarithmic for ends in ((1e-5, 1e-2), (8, 64), (0, 0.5), (1, 10))] == [
         True,
@@ -86,7 +88,7 @@ def test_a_grid_of_ranges_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         samplers.build_sampler("grid", SPACE, None, 0)
     assert str(caught.value) == (
-        "train.batch_size, train.ema, train.lr is a range: a grid has no end of values in it\n"
+        "train.batch_size, train.ema_decay, train.lr is a range: a grid has no end of values in it\n"
         "next: pass --sampler random --trials 20, or name the values: --set train.lr=1e-4,3e-4"
     )
 

@@ -188,7 +188,7 @@ def test_an_experiment_whose_labels_are_inverted_is_refused() -> None:
         "the submission is refused: 1 fault in 3 scores\n"
         "  experiment bad has the out-of-fold AUC 0.3, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
-        "invoke train-folds --fresh"
+        "invoke train-folds --restart"
     )
 
 

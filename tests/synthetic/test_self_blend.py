@@ -93,5 +93,5 @@ def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         fakes.check_methods(["self_blend", "self_blends"])
     assert str(caught.value) == (
-        "unknown fake 'self_blends': did you mean 'self_blend'?\nnext: correct forge.kinds in config.toml"
+        "unknown fake 'self_blends': did you mean 'self_blend'?\nnext: correct pseudo_fakes.methods in config.toml"
     )

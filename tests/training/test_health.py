@@ -40,7 +40,7 @@ def test_the_first_epoch_and_the_warm_up_are_not_judged() -> None:
 
 
 def test_a_training_of_one_epoch_is_judged_at_its_end() -> None:
-    assert kinds(0, 0.6, BLIND, TrainConfig(epochs=1)) == ["no learning", "majority", "worse than blind"]
+    assert kinds(0, 0.6, BLIND, TrainConfig(epochs=1)) == ["at_chance", "majority_class", "worse_than_prior"]
 
 
 def test_a_collapsed_network_is_named_early() -> None:
@@ -54,14 +54,14 @@ def test_no_learning_is_told_after_half_of_the_epochs() -> None:
     found = health.check_epoch(CONFIG, 3, 0.6, EVEN, TARGET, BLIND)
     assert found is not None
     assert found.advice == f"{SLOWER}, or train longer"
-    assert found.symptoms["no learning"].startswith("the held-out AUC cannot be told from chance (0.")
+    assert found.symptoms["at_chance"].startswith("the held-out AUC cannot be told from chance (0.")
 
 
 def test_the_majoritys_share_is_told() -> None:
     target = (np.arange(200) % 5 > 0).astype(np.int64)
     found = health.check_epoch(CONFIG, 7, 0.4, 0.5, target, 0.6 + 0.3 * BLIND)
-    assert list(symptoms(found)) == ["no learning", "majority"]
-    assert symptoms(found)["majority"] == (
+    assert list(symptoms(found)) == ["at_chance", "majority_class"]
+    assert symptoms(found)["majority_class"] == (
         "the held-out accuracy 0.800 (0.791 to 0.809) cannot be told from 0.800, the share of the larger class"
     )
 
@@ -69,8 +69,8 @@ def test_the_majoritys_share_is_told() -> None:
 def test_a_network_that_knows_less_than_the_share_is_told() -> None:
     hardly = 1 / (1 + np.exp(-np.random.default_rng(2).normal(0, 2.5, 200) - 1.5 * TARGET))
     found = symptoms(health.check_epoch(CONFIG, 7, 0.6, EVEN, TARGET, hardly))
-    assert list(found) == ["worse than blind"]
-    assert found["worse than blind"] == (
+    assert list(found) == ["worse_than_prior"]
+    assert found["worse_than_prior"] == (
         "the held-out loss 0.9705 is worse than that of the share of fakes alone, and the AUC hardly better "
         "than chance (0.544 to 0.697)"
     )
@@ -81,12 +81,12 @@ def test_a_loss_that_the_share_alone_would_reach_is_told() -> None:
     config = TrainConfig(epochs=2, lr=3e-3)
     assert health.check_epoch(config, 1, 0.5, 0.5001, TARGET, LEARNED) is None
     assert symptoms(health.check_epoch(config, 1, 0.5, 0.5, TARGET, LEARNED)) == {
-        "no fit": "the training loss 0.5000 is no better than 0.5000, that of the share of fakes alone"
+        "underfit": "the training loss 0.5000 is no better than 0.5000, that of the share of fakes alone"
     }
 
 
 def test_the_loss_of_the_hardest_images_is_compared_with_nothing() -> None:
-    config = TrainConfig(epochs=2, lr=3e-3, hard_share=0.5)
+    config = TrainConfig(epochs=2, lr=3e-3, hard_example_fraction=0.5)
     assert health.check_epoch(config, 1, 0.9, 0.6931, TARGET, LEARNED) is None
 
 

@@ -70,7 +70,7 @@ def test_weight_decay_spares_biases_and_normalisation(name: str, kind: type[torc
 def test_the_average_lies_between_the_start_and_the_weights() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = optim.average(TrainConfig(ema=0.9), network)
+    average = optim.average(TrainConfig(ema_decay=0.9), network)
     assert average is not None
     nn.init.ones_(network.weight)
     seen = []
@@ -82,7 +82,7 @@ def test_the_average_lies_between_the_start_and_the_weights() -> None:
 
 
 def test_no_average_is_kept_at_zero() -> None:
-    assert optim.average(TrainConfig(ema=0), nn.Linear(1, 1)) is None
+    assert optim.average(TrainConfig(ema_decay=0), nn.Linear(1, 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -129,8 +129,8 @@ def test_class_weights_make_both_classes_count_alike() -> None:
 
 def test_the_hardest_share_is_what_counts() -> None:
     each = nn.functional.binary_cross_entropy_with_logits(LOGITS, TARGET, reduction="none")
-    assert of_batch(hard_share=0.5) == pytest.approx(each.sort().values[2:].mean().item(), rel=1e-6)
-    assert of_batch(hard_share=0.01) == pytest.approx(each.max().item(), rel=1e-6)
+    assert of_batch(hard_example_fraction=0.5) == pytest.approx(each.sort().values[2:].mean().item(), rel=1e-6)
+    assert of_batch(hard_example_fraction=0.01) == pytest.approx(each.max().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("fakes", "smoothing"), [(0.5, 0.0), (0.8, 0.0), (0.8, 0.1), (0.2, 0.3)])
@@ -143,7 +143,7 @@ def test_the_blind_loss_is_the_entropy_of_the_share(fakes: float, smoothing: flo
 def test_the_blind_loss_is_the_recipes_own() -> None:
     assert optim.prior_loss(TrainConfig(class_weights=True), 0.8) == pytest.approx(0.6931, abs=2e-4)
     assert optim.prior_loss(TrainConfig(loss="focal"), 0.5) == pytest.approx(0.6931 / 4, abs=2e-4)
-    assert optim.prior_loss(TrainConfig(hard_share=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
+    assert optim.prior_loss(TrainConfig(hard_example_fraction=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------

@@ -28,10 +28,10 @@ STEPS = 4
 OWNER = {"fold": 0, "identity": "a", "folds": "b"}
 RECIPES = {
     "plain": {"train": {"clip_grad": 0.0, "optimizer": "adam", "schedule": "constant"}},
-    "average": {"train": {"ema": 0.9, "warmup_epochs": 0.5}},
-    "best": {"train": {"ema": 0.5, "select": "best", "label_smoothing": 0.1}},
-    "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema": 0.9}},
-    "sharpness": {"train": {"sam": 0.05, "hard_share": 0.5, "loss": "focal"}},
+    "average": {"train": {"ema_decay": 0.9, "warmup_epochs": 0.5}},
+    "best": {"train": {"ema_decay": 0.5, "select": "best", "label_smoothing": 0.1}},
+    "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema_decay": 0.9}},
+    "sharpness": {"train": {"sam_rho": 0.05, "hard_example_fraction": 0.5, "loss": "focal"}},
     "mixed": {"augment": {"mixup": 0.4, "cutmix": 1.0}, "train": {"class_weights": True}},
 }
 

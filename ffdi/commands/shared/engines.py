@@ -56,14 +56,14 @@ class Engine(NamedTuple):
         """
         if plan.config.train.batch_size < self.ranks:
             raise ConfigError(
-                f"--ranks {self.ranks}: a batch of {plan.config.train.batch_size} has not an image for each",
-                hint="set a larger train.batch_size in config.toml, or pass fewer --ranks",
+                f"--gpus-per-fold {self.ranks}: a batch of {plan.config.train.batch_size} has not an image for each",
+                hint="set a larger train.batch_size in config.toml, or pass fewer --gpus-per-fold",
             )
         fewest = min([int(np.bincount(plan.fold_of).min()), *([] if plan.val is None else [len(plan.val)])])
         if fewest < self.ranks:
             raise ConfigError(
-                f"--ranks {self.ranks}: {_count(fewest, 'image')} to be scored, which is not one for each",
-                hint="pass fewer --ranks",
+                f"--gpus-per-fold {self.ranks}: {_count(fewest, 'image')} to be scored, which is not one for each",
+                hint="pass fewer --gpus-per-fold",
             )
 
 

@@ -1,4 +1,4 @@
-"""Experiments that stand for several: config.toml with a [blend]."""
+"""Experiments that stand for several: config.toml with a [group]."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def make_listed_experiments(workspace: Workspace, names: Sequence[str]) -> None:
     listed = [(found, _listed(workspace, one)) for one in names if (found := workspace.found(one)) is not None]
     for found, entries in listed:
         if entries:
-            hint = f"correct [blend.grid] in {found.config_path}"
+            hint = f"correct [group.grid] in {found.config_path}"
             group.check_agreement(
                 [
                     planning.make_variant(base, keys, hint) if keys else schema.load(base.config_path)
@@ -68,12 +68,12 @@ def make_listed_experiments(workspace: Workspace, names: Sequence[str]) -> None:
 def _listed(workspace: Workspace, name: str) -> list[tuple[str, Experiment, Keys]] | None:
     """What a list names, with what differs in each variant; None where it is no list."""
     found = workspace.found(name)
-    if found is None or not (section := schema.read(found.config_path).blend).experiments:
+    if found is None or not (section := schema.read(found.config_path).group).members:
         return None
     listed: list[tuple[str, Experiment, Keys]] = []
-    for word in section.experiments:
+    for word in section.members:
         base = workspace.found(word) or workspace.experiment(word)
-        if schema.read(base.config_path).blend.experiments:
+        if schema.read(base.config_path).group.members:
             raise ConfigError(
                 f"{found.config_path} lists {word}, which is a list itself",
                 hint=f"put what {word} lists in its place",

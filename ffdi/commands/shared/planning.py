@@ -72,14 +72,14 @@ def check_settings(settings: Config) -> None:
     augment.recipe(settings.augment.recipe)
     optim.check_choices(settings.train)
     sampler.check_sampling(settings.train.sampling)
-    fakes.check_methods(settings.forge.kinds)
+    fakes.check_methods(settings.pseudo_fakes.methods)
     noise_residual.check_noise_residual(settings.model)
     combine.check_method(settings.ensemble.method)
     calibration.check_calibration(settings.ensemble.calibration)
-    if 0 < settings.augment.window < SMALLEST:
+    if 0 < settings.augment.crop_size < SMALLEST:
         raise ConfigError(
-            f"augment.window = {settings.augment.window} is smaller than {SMALLEST}",
-            hint="set a larger augment.window, or 0 for whole images, in config.toml",
+            f"augment.crop_size = {settings.augment.crop_size} is smaller than {SMALLEST}",
+            hint="set a larger augment.crop_size, or 0 for whole images, in config.toml",
         )
     for key in ("mixup", "cutmix"):
         if 0 < getattr(settings.augment, key) < LEAST_MIXED:
@@ -87,17 +87,17 @@ def check_settings(settings: Config) -> None:
                 f"augment.{key} = {getattr(settings.augment, key)} mixes nothing",
                 hint=f"set augment.{key} = 0, or {LEAST_MIXED} or more, in config.toml",
             )
-    if settings.augment.window > settings.model.size:
+    if settings.augment.crop_size > settings.model.size:
         raise ConfigError(
-            f"augment.window = {settings.augment.window} is larger than model.size = {settings.model.size}",
-            hint="set a smaller augment.window, or 0, in config.toml",
+            f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",
+            hint="set a smaller augment.crop_size, or 0, in config.toml",
         )
     sources.packed_framing(settings)
-    if settings.forge.share and settings.train.batch_size < 2:
+    if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
         raise ConfigError(
-            f"forge.share = {settings.forge.share} and train.batch_size = {settings.train.batch_size}: "
-            "a batch needs a given image beside a forged one",
-            hint="set a larger train.batch_size, or forge.share = 0, in config.toml",
+            f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
+            f"train.batch_size = {settings.train.batch_size}: a batch needs a real image beside each pseudo-fake",
+            hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
         )
 
 
@@ -141,9 +141,9 @@ def choose_device(workspace: Workspace, settings: Config, flags: Flags) -> tuple
     weights = starting.find_weights(settings.model, workspace.root)
     network = detector.build(settings.model, weights)
     detector.check_size(network, "model.size", settings.model.size)
-    if settings.augment.window:
-        detector.check_size(network, "augment.window", settings.augment.window)
-    detector.check_batch(network, settings.train.batch_size, settings.augment.window or settings.model.size)
+    if settings.augment.crop_size:
+        detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
+    detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
     depthwise = detector.is_depthwise(network)
     where = device.choose(flags.device, settings.train.precision, flags.workers, depthwise=depthwise)
     return where, weights
@@ -167,7 +167,7 @@ def prepare_data(workspace: Workspace, experiment: Experiment, settings: Config,
         diagnosis.root,
         diagnosis.usable("train"),
         val if val is not None and val.both_classes else None,
-        image_list.format_image_list(diagnosis.surveys["train"], settings.forge.outlined),
+        image_list.format_image_list(diagnosis.surveys["train"], settings.pseudo_fakes.needs_landmarks),
     )
 
 
@@ -178,7 +178,7 @@ def prepare_all(
     known: dict[object, tuple[Experiment, PreparedData]] = {}
     found = []
     for experiment, settings in experiments:
-        key = settings.data.model_dump_json(), sources.packed_framing(settings), settings.forge.outlined
+        key = settings.data.model_dump_json(), sources.packed_framing(settings), settings.pseudo_fakes.needs_landmarks
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
         else:

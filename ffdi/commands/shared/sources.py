@@ -64,13 +64,13 @@ def packed_framing(settings: Config) -> ResizePolicy | None:
     Raises:
         ConfigError: it cannot be done once for all epochs.
     """
-    if not settings.cache.pixels:
+    if not settings.cache.decoded:
         return None
     if settings.model.resize != "squash":
         raise ConfigError(
-            f"cache.pixels = true and model.resize = '{settings.model.resize}': only whole images can be kept in a "
+            f"cache.decoded = true and model.resize = '{settings.model.resize}': only whole images can be kept in a "
             "network's size",
-            hint="set model.resize = 'squash', or cache.pixels = false, in config.toml",
+            hint="set model.resize = 'squash', or cache.decoded = false, in config.toml",
         )
     return ResizePolicy.of(settings.model)
 

@@ -113,7 +113,7 @@ class Store:
         if zlib.crc32(packed.data) != record["checksum"]:
             raise DataError(
                 f"{self.pack_path} is damaged at byte {start}",
-                hint="write it anew: invoke cache --fresh",
+                hint="write it anew: invoke cache --restart",
             )
         return packed
 

@@ -77,9 +77,9 @@ class TrainDataset:
         self.table, self._seed, self._fold = table, config.seed, fold
         self._framing = ResizePolicy.of(config.model)
         self._augmentation = augment.recipe(config.augment.recipe)
-        self._framed_first = config.cache.pixels
-        self._forge, self._window = Forge(table, config.forge.kinds, self._given), config.augment.window
-        self._spread = SPREAD if config.forge.share else 1.0
+        self._framed_first = config.cache.decoded
+        self._forge, self._window = Forge(table, config.pseudo_fakes.methods, self._given), config.augment.crop_size
+        self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
 
     def __getitem__(self, draw: SampleKey) -> Sample | DataError:
         """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""

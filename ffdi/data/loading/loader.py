@@ -171,7 +171,7 @@ def make_train_loader(
     """
     assert table.target is not None
     samples = TrainDataset(table, config, fold)
-    train, forged = config.train, config.forge.share
+    train, forged = config.train, config.pseudo_fakes.fraction
     order = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, forged, share)
     return Batches(_loader(samples, supply, batch_sampler=order), order)
 

@@ -180,7 +180,7 @@ def read_assignment(path: Path) -> FoldAssignment:
     return FoldAssignment(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
 
 
-_RESTORE = "restore the file or the images; to deal anew, pass --fresh to invoke train-folds"
+_RESTORE = "restore the file or the images; to deal anew, pass --restart to invoke train-folds"
 
 
 def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:

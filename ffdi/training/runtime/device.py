@@ -168,8 +168,8 @@ def share(device: Device, asked: str, folds: int | None, jobs: int | None, ranks
         names = every if asked in ("auto", "cuda") else [device.name]
         if len(names) < ranks:
             raise DeviceError(
-                f"--ranks {ranks}: each wants a CUDA device of its own, and {_are(len(names))} to be had",
-                hint=f"pass --ranks {len(names)}" + ("" if names == every else ", or --device auto"),
+                f"--gpus-per-fold {ranks}: each wants a CUDA device of its own, and {_are(len(names))} to be had",
+                hint=f"pass --gpus-per-fold {len(names)}" + ("" if names == every else ", or --device auto"),
             )
         count = min(jobs or len(names) // ranks, folds or sys.maxsize)
         names = [names[number % len(names)] for number in range(count * ranks)]

@@ -27,12 +27,12 @@ def explain_oom(config: Config, device: Device) -> Iterator[None]:
 
 
 def _too_large(config: Config, device: Device) -> TrainingError:
-    size, parts = config.train.batch_size, config.train.accumulate
+    size, parts = config.train.batch_size, config.train.micro_batches
     in_parts = f" in {parts} parts" if parts > 1 else ""
     return TrainingError(
         f"{device.name} has not the memory for {config.model.backbone} at {config.model.size} px in batches of {size}"
         f"{in_parts}",
-        hint=f"set train.accumulate = {2 * parts}, or train.batch_size = {size // 2}, in config.toml"
+        hint=f"set train.micro_batches = {2 * parts}, or train.batch_size = {size // 2}, in config.toml"
         if size > parts
         else "set a smaller model.size or another model.backbone in config.toml",
     )

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 NAMES = {
     "train_loss": "loss/train",
-    "val_loss": "loss/held out",
-    "val_auc": "AUC/held out",
-    "val_accuracy": "accuracy/held out",
+    "heldout_loss": "loss/heldout",
+    "heldout_auc": "AUC/heldout",
+    "heldout_accuracy": "accuracy/heldout",
     "lr": "rate/learning rate",
     "images_per_second": "rate/images per second",
 }

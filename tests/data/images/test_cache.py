@@ -165,7 +165,7 @@ def test_a_changed_bit_is_seen(gallery: Gallery, findings: ScanStore, tmp_path: 
         start = 0 if row == 0 else table.path(0).stat().st_size
         with pytest.raises(DataError) as error:
             cache.read_pixels(cached, row)
-        assert str(error.value) == (f"{pack} is damaged at byte {start}\nnext: write it anew: invoke cache --fresh")
+        assert str(error.value) == (f"{pack} is damaged at byte {start}\nnext: write it anew: invoke cache --restart")
         assert np.array_equal(cache.read_pixels(cached, 1 - row), decode.read(table.path(1 - row)))
 
 
@@ -200,7 +200,7 @@ def test_batches_are_the_same_from_cache_and_files(
         {
             "model": {"size": 32},
             "augment": {"recipe": "strong"},
-            "forge": {"share": 0.25, "kinds": ["self_blend", "face_swap"]},
+            "pseudo_fakes": {"fraction": 0.25, "methods": ["self_blend", "face_swap"]},
             "train": {"batch_size": 4},
         }
     )

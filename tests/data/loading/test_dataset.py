@@ -31,8 +31,8 @@ def training(
     config = Config(
         seed=3,
         model={"size": framing.size, "resize": framing.resize},
-        augment={"recipe": recipe, "window": window},
-        forge={"kinds": kinds, "share": share},
+        augment={"recipe": recipe, "crop_size": window},
+        pseudo_fakes={"methods": kinds, "fraction": share},
     )
     return TrainDataset(table, config, fold=1)
 

@@ -187,13 +187,14 @@ def test_cards_are_dealt_to_folds_by_as_many_as_each_has_ranks(monkeypatch: pyte
     with pytest.raises(DeviceError) as error:
         devices.share(device, "auto", 5, None, 6)
     assert str(error.value) == (
-        "--ranks 6: each wants a CUDA device of its own, and there are 5 to be had\nnext: pass --ranks 5"
+        "--gpus-per-fold 6: each wants a CUDA device of its own, and there are 5 to be had\n"
+        "next: pass --gpus-per-fold 5"
     )
     with pytest.raises(DeviceError) as error:
         devices.share(devices.choose("cuda:1", "auto", None), "cuda:1", 5, None, 2)
     assert str(error.value) == (
-        "--ranks 2: each wants a CUDA device of its own, and there is 1 to be had\n"
-        "next: pass --ranks 1, or --device auto"
+        "--gpus-per-fold 2: each wants a CUDA device of its own, and there is 1 to be had\n"
+        "next: pass --gpus-per-fold 1, or --device auto"
     )
 
 

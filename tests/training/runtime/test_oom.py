@@ -20,7 +20,7 @@ NO_MEMORY = [
 
 def config(batch_size: int, accumulate: int = 1) -> Config:
     """With that many images at once, in so many parts."""
-    return Config.model_validate({"train": {"batch_size": batch_size, "accumulate": accumulate}})
+    return Config.model_validate({"train": {"batch_size": batch_size, "micro_batches": accumulate}})
 
 
 @pytest.mark.parametrize("error", NO_MEMORY, ids=lambda error: type(error).__name__)
@@ -29,13 +29,13 @@ def test_too_little_memory_says_which_batch_size_to_try(error: Exception) -> Non
         raise error
     assert str(caught.value) == (
         "cpu has not the memory for resnet18 at 256 px in batches of 64\n"
-        "next: set train.accumulate = 2, or train.batch_size = 32, in config.toml"
+        "next: set train.micro_batches = 2, or train.batch_size = 32, in config.toml"
     )
     with pytest.raises(TrainingError) as caught, explain_oom(config(64, 4), CPU):
         raise error
     assert str(caught.value) == (
         "cpu has not the memory for resnet18 at 256 px in batches of 64 in 4 parts\n"
-        "next: set train.accumulate = 8, or train.batch_size = 32, in config.toml"
+        "next: set train.micro_batches = 8, or train.batch_size = 32, in config.toml"
     )
     with pytest.raises(TrainingError) as caught, explain_oom(config(1), CPU):
         raise error

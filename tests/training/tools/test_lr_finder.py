@@ -65,7 +65,7 @@ def measured(train: TrainConfig, steps: int) -> list[LrStep]:
 
 
 def test_rates_grow_by_the_same_factor_to_the_end_and_a_frozen_network_is_thawed() -> None:
-    found = measured(TrainConfig(ema=0, epochs=2, freeze_epochs=1), 60)
+    found = measured(TrainConfig(ema_decay=0, epochs=2, freeze_epochs=1), 60)
     rates = [one.lr for one in found]
     assert (rates[0], rates[-1], len(rates)) == (LOWEST, pytest.approx(HIGHEST), 60)
     assert len({round(math.log(high / low), 6) for low, high in itertools.pairwise(rates)}) == 1

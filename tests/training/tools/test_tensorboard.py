@@ -29,9 +29,9 @@ def test_each_epoch_is_a_point_of_each_curve(workspace: Path, competition: Path,
     assert len(history) == 3
     for name, column in (
         ("loss/train", "train_loss"),
-        ("loss/held out", "val_loss"),
-        ("AUC/held out", "val_auc"),
-        ("accuracy/held out", "val_accuracy"),
+        ("loss/heldout", "heldout_loss"),
+        ("AUC/heldout", "heldout_auc"),
+        ("accuracy/heldout", "heldout_accuracy"),
         ("rate/learning rate", "lr"),
         ("rate/images per second", "images_per_second"),
     ):
@@ -40,7 +40,7 @@ def test_each_epoch_is_a_point_of_each_curve(workspace: Path, competition: Path,
     assert len(found) == 6
     assert invoke("train-folds", *words).code == 0
     assert invoke("verify", "--experiment", "tiny").code == 0
-    assert list(curves(folder / "fold_0" / "tensorboard")["AUC/held out"]) == [1, 2, 3]
+    assert list(curves(folder / "fold_0" / "tensorboard")["AUC/heldout"]) == [1, 2, 3]
 
 
 def test_without_tensorboard_it_says_how_to_get_it(
