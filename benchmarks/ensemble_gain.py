@@ -16,7 +16,7 @@ import numpy as np
 
 from ffdi.commands.shared import lists
 from ffdi.core import console
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.evaluation import differences
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.workspace import Workspace
@@ -28,15 +28,15 @@ def main(names: list[str]) -> None:
     """Prints each member's AUC, and the difference of all together against the best."""
     workspace = Workspace.of(PROJECT)
     members, _ = lists.resolve_experiments(workspace, names)
-    blend = Blend.of([workspace.experiment(name) for name in members])
-    together = [*(sigmoid(row) for row in blend.held_out), blend.choice.y_pred]
-    rows = blend.deal.target, blend.deal.fold, blend.deal.group
+    ensemble = Ensemble.of([workspace.experiment(name) for name in members])
+    together = [*(sigmoid(row) for row in ensemble.held_out), ensemble.choice.y_pred]
+    rows = ensemble.deal.target, ensemble.deal.fold, ensemble.deal.group
     alone = differences.against_first(np.stack(together), *rows, 0.95)[:-1]
     for name, member in zip(members, alone, strict=True):
         print(f"{name:50} {member.auc:.4f}")
     best = int(np.argmax([member.auc for member in alone]))
     gain = differences.against_first(np.stack([together[best], together[-1]]), *rows, 0.95)[1]
-    print(f"{'together, by ' + blend.method:50} {gain.auc:.4f}")
+    print(f"{'together, by ' + ensemble.method:50} {gain.auc:.4f}")
     print(f"against {members[best]}: {gain.difference:+.4f} ({console.interval(gain.interval, '+.4f')})")
 
 

@@ -75,10 +75,10 @@ def test_who_cites_it_cites_this_version() -> None:
 
 
 def test_the_reference_of_verbs_is_what_they_take_now() -> None:
-    written = (PROJECT / "docs" / "verbs.md").read_text()
-    code = f"import runpy; print(runpy.run_path({str(PROJECT / 'docs' / 'verbs.py')!r})['text'](), end='')"
+    written = (PROJECT / "docs" / "commands.md").read_text()
+    code = f"import runpy; print(runpy.run_path({str(PROJECT / 'docs' / 'commands.py')!r})['text'](), end='')"
     now = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert now == written, "run: python docs/verbs.py"
+    assert now == written, "run: python docs/commands.py"
 
 
 def test_the_image_of_an_export_has_what_its_script_needs(trained: Path, competition: Path, tmp_path: Path) -> None:

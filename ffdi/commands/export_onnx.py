@@ -16,7 +16,7 @@ from ffdi.data.images import cache
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 
@@ -44,15 +44,15 @@ def run(
     export = workspace.export(members, name)
     quantize.check_precision(precision)
     asked = verify.find_runtimes(runtimes)
-    blend = Blend.of([workspace.experiment(one) for one in members])
-    blend.check_exportable()
-    found = sources.of_blend(workspace, blend, data)
-    jury = equivalence.choose_equivalence_check(blend, found, soup=soup)
+    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
+    ensemble.check_exportable()
+    found = sources.of_blend(workspace, ensemble, data)
+    jury = equivalence.choose_equivalence_check(ensemble, found, soup=soup)
     with export.locked():
-        console.title(f"export-onnx {export.name}: {_title(blend, precision, soup)}")
+        console.title(f"export-onnx {export.name}: {_title(ensemble, precision, soup)}")
         with export.publishing(export.model_path.name) as new:
-            kind, records = _write(new, blend, found, jury, precision, soup, asked)
-            described = bundle.describe(new, blend, kind, soup, records)
+            kind, records = _write(new, ensemble, found, jury, precision, soup, asked)
+            described = bundle.describe(new, ensemble, kind, soup, records)
             manifests.write_manifest(new.bundle_path, described)
     scorers.mark_vetted(workspace, export, described)
     _show(export, kind, records)
@@ -61,7 +61,7 @@ def run(
 
 def _write(
     export: ExportFolder,
-    blend: Blend,
+    ensemble: Ensemble,
     found: Dataset,
     jury: EquivalenceCheck,
     precision: str,
@@ -72,17 +72,17 @@ def _write(
     from ffdi.export import equivalence, onnx, quantize, verify
     from ffdi.inference import bundle
 
-    networks = _networks(blend)
+    networks = _networks(ensemble)
     some = jury.table.take(equivalence.spread_rows(len(jury.table), bundle.COUNT))
-    real = _pixels(some, blend.framing)
+    real = _pixels(some, ensemble.framing)
     expected = networks.score(real)
-    exact = precision == "fp32" and not soup and not blend.resizes
-    trial = verify.VerifiedRuntime(blend.framing, exact, real, expected, jury, machine.cores())
-    model = onnx.to_onnx(_soup(blend, found) if soup else networks, blend.framing.size)
+    exact = precision == "fp32" and not soup and not ensemble.resizes
+    trial = verify.VerifiedRuntime(ensemble.framing, exact, real, expected, jury, machine.cores())
+    model = onnx.to_onnx(_soup(ensemble, found) if soup else networks, ensemble.framing.size)
 
     def attempt(kind: str, path: Path, folder: Path) -> verify.Candidate:
-        converted = quantize.convert(kind, model, lambda: _calibrating(found, blend.framing))
-        onnx.save(converted, path, bundle.metadata(blend, kind, soup))
+        converted = quantize.convert(kind, model, lambda: _calibrating(found, ensemble.framing))
+        onnx.save(converted, path, bundle.metadata(ensemble, kind, soup))
         if jury.output == bundle.OUTPUT:
             return verify.Candidate(kind, path, path)
         onnx.save(converted, judged := folder / "judged.onnx", {}, output=jury.output)
@@ -96,24 +96,28 @@ def _write(
     return chosen.kind, records
 
 
-def _title(blend: Blend, precision: str, soup: bool) -> str:
-    folds = f"{len(blend.members)} networks as {len(blend.experiments)}" if soup else f"{len(blend.members)} networks"
-    return f"{folds} in one graph of {precision}, {blend.framing.size} px"
+def _title(ensemble: Ensemble, precision: str, soup: bool) -> str:
+    folds = (
+        f"{len(ensemble.members)} networks as {len(ensemble.experiments)}"
+        if soup
+        else f"{len(ensemble.members)} networks"
+    )
+    return f"{folds} in one graph of {precision}, {ensemble.framing.size} px"
 
 
-def _networks(blend: Blend) -> Graph:
+def _networks(ensemble: Ensemble) -> Graph:
     """All folds' networks in fp32, as they were trained."""
     from ffdi.export.onnx import Graph
     from ffdi.models import detector
 
     members = {
-        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, blend.framing.size)
-        for member in blend.members
+        f"{member.experiment.name}.fold_{member.folder.fold}": detector.scorer(member, ensemble.framing.size)
+        for member in ensemble.members
     }
-    return Graph(members, blend.weights, blend.choice.combination, blend.calibration).eval()
+    return Graph(members, ensemble.weights, ensemble.choice.combination, ensemble.calibration).eval()
 
 
-def _soup(blend: Blend, found: Dataset) -> Graph:
+def _soup(ensemble: Ensemble, found: Dataset) -> Graph:
     """One network for each experiment: the mean of its folds."""
     from ffdi.export.onnx import Graph
     from ffdi.models import detector
@@ -123,15 +127,15 @@ def _soup(blend: Blend, found: Dataset) -> Graph:
 
     where = device.choose("auto", None, 0)
     members = {}
-    for experiment in blend.experiments:
-        folds = [member for member in blend.members if member.experiment == experiment]
+    for experiment in ensemble.experiments:
+        folds = [member for member in ensemble.members if member.experiment == experiment]
         config = folds[0].config
         detectors = [detector.load(config.model, member.folder.weights_path) for member in folds]
         batches = fold.reader(_some_training(found, soup.IMAGES), config, where)
         average = soup.average_weights(detectors, batches, where)
-        members[f"{experiment.name}.soup"] = detector.for_inference(average, config, blend.framing.size)
-    weights = blend.choice.combination.spread([1] * len(members))
-    return Graph(members, weights, blend.choice.combination, blend.calibration).eval()
+        members[f"{experiment.name}.soup"] = detector.for_inference(average, config, ensemble.framing.size)
+    weights = ensemble.choice.combination.spread([1] * len(members))
+    return Graph(members, weights, ensemble.choice.combination, ensemble.calibration).eval()
 
 
 def _some_training(found: Dataset, most: int) -> Table:

@@ -12,7 +12,7 @@ from ffdi.core import console, files
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.report import gallery, sections
@@ -27,13 +27,13 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device:
     """Writes report.html: scores, charts, images that are worth a look, and where it all comes from."""
     members, name = lists.resolve_experiments(workspace, names, name)
     export = workspace.export(members, name)
-    blend = Blend.of([workspace.experiment(one) for one in members])
-    train = sources.of_blend(workspace, blend, data).split("train")
+    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
+    train = sources.of_blend(workspace, ensemble, data).split("train")
     files.check_writable(export.report_path)
-    console.title(f"report {export.name}: {len(blend.members)} networks, {len(blend.deal.target)} images")
-    picked = gallery.pick(blend.deal.target, blend.choice.y_pred)
-    exhibits = _exhibits(blend, train, picked, device)
-    page = _page(export.name, blend, exhibits, gallery.counts(picked))
+    console.title(f"report {export.name}: {len(ensemble.members)} networks, {len(ensemble.deal.target)} images")
+    picked = gallery.pick(ensemble.deal.target, ensemble.choice.y_pred)
+    exhibits = _exhibits(ensemble, train, picked, device)
+    page = _page(export.name, ensemble, exhibits, gallery.counts(picked))
     with export.locked():
         files.write_text(export.report_path, page.html())
     size = export.report_path.stat().st_size / 1e6
@@ -41,24 +41,27 @@ def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device:
     console.advise(f"invoke ensemble-submit{screens.repeat_flags(names, name)}")
 
 
-def _exhibits(blend: Blend, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
+def _exhibits(ensemble: Ensemble, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
     """The picked images, in the order in which they were picked."""
     rows = np.array(list(picked), np.int64)
-    table = sources.locate(train, blend.deal, rows)
-    heats, framing = _heats(blend, table, blend.deal.fold[rows], device), ResizePolicy.of(blend.members[0].config.model)
+    table = sources.locate(train, ensemble.deal, rows)
+    heats, framing = (
+        _heats(ensemble, table, ensemble.deal.fold[rows], device),
+        ResizePolicy.of(ensemble.members[0].config.model),
+    )
     exhibits = []
     with console.bar("looking closely", len(rows)) as bar:
         for place, row in enumerate(rows.tolist()):
             pixels = decode.read(table.path(place))
-            about = str(blend.deal.img_name[row]), int(blend.deal.fold[row]), int(blend.deal.target[row])
+            about = str(ensemble.deal.img_name[row]), int(ensemble.deal.fold[row]), int(ensemble.deal.target[row])
             seen = pixels if framing.resize == "squash" else framing.frame(pixels)  # the heat lies over what was seen
             shown = gallery.picture(seen), gallery.overlay(heats[place]), gallery.looked(pixels)
-            exhibits.append(Exhibit(*about, float(blend.choice.y_pred[row]), picked[row], *shown))
+            exhibits.append(Exhibit(*about, float(ensemble.choice.y_pred[row]), picked[row], *shown))
             bar.advance()
     return exhibits
 
 
-def _heats(blend: Blend, table: Table, fold_of: np.ndarray, device: str) -> np.ndarray:
+def _heats(ensemble: Ensemble, table: Table, fold_of: np.ndarray, device: str) -> np.ndarray:
     """What spoke for the side that the first experiment's networks took: float32 [n, h, w]."""
     from ffdi.models import detector
     from ffdi.training.runtime import device as devices
@@ -68,7 +71,7 @@ def _heats(blend: Blend, table: Table, fold_of: np.ndarray, device: str) -> np.n
     console.say(f"device: {where.why}")
     heats = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32)
     with console.bar("heat maps", len(table)) as bar:
-        for member in (one for one in blend.members if one.experiment == blend.experiments[0]):
+        for member in (one for one in ensemble.members if one.experiment == ensemble.experiments[0]):
             framing = ResizePolicy.of(member.config.model)
             network = where.prepare(detector.load(member.config.model, member.folder.weights_path))
             rows = np.flatnonzero(fold_of == member.folder.fold)
@@ -80,22 +83,22 @@ def _heats(blend: Blend, table: Table, fold_of: np.ndarray, device: str) -> np.n
     return heats
 
 
-def _page(name: str, blend: Blend, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
+def _page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
     """Everything in its order."""
-    experiments, k = blend.experiments, len({member.folder.fold for member in blend.members})
-    scored = sections.out_of_fold(blend)
+    experiments, k = ensemble.experiments, len({member.folder.fold for member in ensemble.members})
+    scored = sections.out_of_fold(ensemble)
     val = {one.name: found for one in experiments if (found := scores.on_val(one, list(range(k))))}
-    pooled = blend.oof()
+    pooled = ensemble.oof()
     best = ", ".join(f"{one}: out-of-fold AUC {oof['auc']:.4f}" for one, oof in pooled.items())
-    fakes = int(blend.deal.target.sum())
+    fakes = int(ensemble.deal.target.sum())
     return Page(
         name,
-        [best, f"{len(blend.deal.target)} training images, {fakes} of them fake; {k} folds; ffdi {__version__}."],
+        [best, f"{len(ensemble.deal.target)} training images, {fakes} of them fake; {k} folds; ffdi {__version__}."],
         [
-            sections.scores(blend),
+            sections.scores(ensemble),
             sections.separation(scored, {name: _mean(ledgers) for name, ledgers in val.items()}),
             sections.curves(experiments, k),
-            sections.agreement(blend, val),
+            sections.agreement(ensemble, val),
             sections.kinds(experiments),
             sections.findings(experiments[0]),
         ],

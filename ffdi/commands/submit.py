@@ -11,7 +11,7 @@ from ffdi.commands.shared import lists, screens
 from ffdi.config import renamed
 from ffdi.core import console, files, hashes, manifests
 from ffdi.core.errors import ConfigError, SubmissionError
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import kaggle
@@ -46,10 +46,10 @@ def run(
     kaggle.check(competition, message or "")
     members, name = lists.resolve_experiments(workspace, names, name)
     export = workspace.export(members, name)
-    blend = Blend.of([workspace.experiment(one) for one in members])
+    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
     flags = screens.repeat_flags(names, name)
-    record = _passed(export, blend, f"invoke ensemble-submit{flags}")
-    message = message or _message(export, record, blend)
+    record = _passed(export, ensemble, f"invoke ensemble-submit{flags}")
+    message = message or _message(export, record, ensemble)
     with export.locked():
         sent = _sent(export)
         _check_new(sent, competition, record["sha256"], allow_duplicate)
@@ -80,7 +80,7 @@ def run(
     _tell(export, entry, competition)
 
 
-def _passed(export: ExportFolder, blend: Blend, make: str) -> dict[str, Any]:
+def _passed(export: ExportFolder, ensemble: Ensemble, make: str) -> dict[str, Any]:
     """The record of a submission that passed the gate, is unchanged since, and is of the networks that are there."""
     if not export.submission_record_path.is_file():
         raise SubmissionError(f"{export.submission_record_path} does not exist: there is no submission", hint=make)
@@ -88,7 +88,7 @@ def _passed(export: ExportFolder, blend: Blend, make: str) -> dict[str, Any]:
     record = manifests.read_manifest(export.submission_record_path, kinds)
     hashes.check_hash(export.submission_path, record["sha256"], export.submission_record_path, make)
     made_of = [one["weights_sha256"] for one in record["members"]]
-    if made_of != [member.folder.weights_sha256() for member in blend.members]:
+    if made_of != [member.folder.weights_sha256() for member in ensemble.members]:
         raise SubmissionError(
             f"{export.submission_path} is of other networks than those that are there now: they were trained anew",
             hint=make,
@@ -96,10 +96,10 @@ def _passed(export: ExportFolder, blend: Blend, make: str) -> dict[str, Any]:
     return record
 
 
-def _message(export: ExportFolder, record: dict[str, Any], blend: Blend) -> str:
+def _message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
     """What tells this submission from others."""
-    aucs = ", ".join(f"{one} OOF AUC {auc:.4f}" for one, auc in blend.oof_auc().items())
-    return f"{export.name}: {aucs}; {len(blend.members)} networks; ffdi {__version__}; {record['sha256'][:12]}"
+    aucs = ", ".join(f"{one} OOF AUC {auc:.4f}" for one, auc in ensemble.oof_auc().items())
+    return f"{export.name}: {aucs}; {len(ensemble.members)} networks; ffdi {__version__}; {record['sha256'][:12]}"
 
 
 def _sent(export: ExportFolder) -> list[dict[str, Any]]:

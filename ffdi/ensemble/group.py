@@ -16,7 +16,7 @@ from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble import calibration, selection
-from ffdi.ensemble import combine as ensemble
+from ffdi.ensemble import combine as methods
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.selection import Choice
 from ffdi.evaluation import metrics, predictions, scorecard
@@ -28,7 +28,7 @@ SPARED = "; nothing has to be trained again for that"
 
 @dataclass(frozen=True)
 class Member:
-    """One fold's network in a blend."""
+    """One fold's network in a ensemble."""
 
     experiment: Experiment
     config: Config
@@ -41,7 +41,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class Blend:
+class Ensemble:
     """Members, and how they are combined.
 
     Attributes:
@@ -59,7 +59,7 @@ class Blend:
     held_out: np.ndarray
 
     @classmethod
-    def of(cls, experiments: Sequence[Experiment]) -> Blend:
+    def of(cls, experiments: Sequence[Experiment]) -> Ensemble:
         """All folds of the experiments, combined as nested cross-validation of their ledgers or the config says.
 
         Raises:
@@ -73,7 +73,7 @@ class Blend:
             folders = experiment.finished_folds(config.folds.k, identity)
             members += [Member(experiment, config, folder) for folder in folders]
         method, kind = check_agreement([member.config for member in members])
-        ensemble.check_method(method)
+        methods.check_method(method)
         calibration.check_calibration(kind)
         deal = _shared_deal(experiments)
         held_out = _out_of_fold(experiments, deal)
@@ -82,7 +82,7 @@ class Blend:
             deal.target,
             deal.fold,
             deal.group,
-            forced=None if method == ensemble.AUTO else method,
+            forced=None if method == methods.AUTO else method,
         )
         return cls(members, choice, calibration.fit_calibration(kind, choice.y_pred, deal.target), deal, held_out)
 
@@ -93,7 +93,7 @@ class Blend:
 
     @property
     def method(self) -> str:
-        """How the members are combined: a key of `ensemble.METHODS`."""
+        """How the members are combined: a key of `methods.METHODS`."""
         return self.choice.combination.method
 
     @property
@@ -131,7 +131,7 @@ class Blend:
         Raises:
             ConfigError: the members are combined by rank, or have too many parameters.
         """
-        if not ensemble.METHODS[self.method].pointwise:
+        if not methods.METHODS[self.method].pointwise:
             raise ConfigError(
                 f"ensemble.method = '{self.method}' scores an image by all others that are scored beside it; "
                 "no graph can do that",

@@ -12,7 +12,7 @@ import numpy as np
 from ffdi.core.errors import DataError, ParityError
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.evaluation import metrics, predictions
 from ffdi.inference.backend import OpenGraph
 from ffdi.inference.bundle import LOGITS, OUTPUT
@@ -75,31 +75,31 @@ class EquivalenceCheck:
         }
 
 
-def choose_equivalence_check(blend: Blend, found: Dataset, *, soup: bool = False) -> EquivalenceCheck:
+def choose_equivalence_check(ensemble: Ensemble, found: Dataset, *, soup: bool = False) -> EquivalenceCheck:
     """The validation images, where they have labels and all folds have scored them; else the training images, each
     judged by the networks that did not see it.
 
     Args:
-        blend: whose networks are to be exported.
+        ensemble: whose networks are to be exported.
         found: the data they were trained on.
         soup: whether folds are mixed, so that there is no network that did not see a training image.
 
     Raises:
         DataError: the data set has neither.
     """
-    val = _of_val(blend, found)
+    val = _of_val(ensemble, found)
     if val is None and soup:
         raise DataError(
             "a soup can only be judged by validation images with labels that every fold has scored; "
             f"there are none under {found.root}",
             hint="export without --soup",
         )
-    return val or _of_held_out(blend, found)
+    return val or _of_held_out(ensemble, found)
 
 
-def _of_val(blend: Blend, found: Dataset) -> EquivalenceCheck | None:
+def _of_val(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck | None:
     val = found.splits.get("val")
-    paths = [member.folder.val_path for member in blend.members]
+    paths = [member.folder.val_path for member in ensemble.members]
     if val is None or not val.both_classes or not all(path.is_file() for path in paths):
         return None
     ledgers = [predictions.read_predictions(path) for path in paths]
@@ -109,13 +109,13 @@ def _of_val(blend: Blend, found: Dataset) -> EquivalenceCheck | None:
     some = spread_rows(len(rows), IMAGES)
     logits = np.stack([one.logit[some] for one in ledgers])
     return EquivalenceCheck(
-        val.take(rows[some]), blend.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
+        val.take(rows[some]), ensemble.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
     )
 
 
-def _of_held_out(blend: Blend, found: Dataset) -> EquivalenceCheck:
+def _of_held_out(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck:
     train = found.split("train")
-    rows = _places(train, blend.deal.img_name)
+    rows = _places(train, ensemble.deal.img_name)
     if rows is None:
         raise DataError(
             f"{train.source} does not list the images that these experiments were trained on, and there are no "
@@ -123,13 +123,15 @@ def _of_held_out(blend: Blend, found: Dataset) -> EquivalenceCheck:
             hint="pass --data FOLDER with the data they were trained on",
         )
     some = spread_rows(len(rows), IMAGES)
-    folds = len(blend.members) // len(blend.experiments)
-    voices = np.arange(len(blend.experiments))[:, None] * folds + blend.deal.fold[some]
+    folds = len(ensemble.members) // len(ensemble.experiments)
+    voices = np.arange(len(ensemble.experiments))[:, None] * folds + ensemble.deal.fold[some]
 
     def verdict(logits: np.ndarray) -> np.ndarray:
-        return blend.combine_held_out(np.take_along_axis(logits.T, voices, axis=0))
+        return ensemble.combine_held_out(np.take_along_axis(logits.T, voices, axis=0))
 
-    return EquivalenceCheck(train.take(rows[some]), blend.combine_held_out(blend.held_out[:, some]), LOGITS, verdict)
+    return EquivalenceCheck(
+        train.take(rows[some]), ensemble.combine_held_out(ensemble.held_out[:, some]), LOGITS, verdict
+    )
 
 
 def spread_rows(count: int, most: int) -> np.ndarray:

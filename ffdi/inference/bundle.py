@@ -15,7 +15,7 @@ from ffdi.data.images.decode import ResizePolicy
 from ffdi.experiments.export import ExportFolder
 
 if TYPE_CHECKING:
-    from ffdi.ensemble.group import Blend
+    from ffdi.ensemble.group import Ensemble
 import csv
 import shutil
 from collections.abc import Iterator
@@ -36,13 +36,13 @@ MEANING = "probability that the face is fake"
 
 
 def describe(
-    export: ExportFolder, blend: Blend, precision: str, soup: bool, runtimes: dict[str, dict[str, Any]]
+    export: ExportFolder, ensemble: Ensemble, precision: str, soup: bool, runtimes: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """The content of bundle.json for a graph that was just written.
 
     Args:
         export: where the graph is.
-        blend: whose networks are in it.
+        ensemble: whose networks are in it.
         precision: what it multiplies in, inside the networks: a key of `precision.KINDS`.
         soup: whether each experiment's folds are one network.
         runtimes: what `proving.prove_first` found.
@@ -54,16 +54,16 @@ def describe(
         "input": {
             "name": INPUT,
             "dtype": "uint8",
-            "shape": ["batch", blend.framing.size, blend.framing.size, 3],
+            "shape": ["batch", ensemble.framing.size, ensemble.framing.size, 3],
             "layout": "NHWC, RGB",
             "decode": decode.DECODE,
-            "framing": blend.framing.resize,
-            "resize": decode.RESIZES[blend.framing.resize],
+            "framing": ensemble.framing.resize,
+            "resize": decode.RESIZES[ensemble.framing.resize],
             "normalisation": "inside the graph",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
-        **blend.describe(),
-        "oof": blend.oof(),
+        **ensemble.describe(),
+        "oof": ensemble.oof(),
         "files": {
             path.relative_to(export.folder).as_posix(): hashes.sha256(path)
             for path in (export.model_path, export.script_path, *sorted(export.golden_path.parent.iterdir()))
@@ -72,23 +72,23 @@ def describe(
     }
 
 
-def metadata(blend: Blend, precision: str, soup: bool) -> dict[str, str]:
+def metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, str]:
     """Words that travel inside the graph."""
-    members, (size, framing) = blend.describe()["members"], blend.framing
+    members, (size, framing) = ensemble.describe()["members"], ensemble.framing
     return {
         "ffdi": __version__,
         INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {decode.DECODE}; {framing}: {decode.RESIZES[framing]}",
         FRAMING: framing,
         OUTPUT: MEANING,
         "precision": precision,
-        "method": blend.method,
-        "calibration": blend.calibration.kind,
+        "method": ensemble.method,
+        "calibration": ensemble.calibration.kind,
         "soup": "the folds' mean weights" if soup else "no",
         "members": "; ".join(
             f"{one['experiment']} fold {one['fold']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
             for one in members
         ),
-        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in blend.oof_auc().items()),
+        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in ensemble.oof_auc().items()),
     }
 
 

@@ -13,7 +13,7 @@ from scipy.stats import spearmanr
 from ffdi.config import schema
 from ffdi.config.schema import differences
 from ffdi.core import console, manifests
-from ffdi.ensemble.group import Blend
+from ffdi.ensemble.group import Ensemble
 from ffdi.evaluation import scorecard
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
@@ -36,29 +36,29 @@ TOGETHER = "all together"
 INDENT = "\u2003"
 
 
-def out_of_fold(blend: Blend) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def out_of_fold(ensemble: Ensemble) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels and out-of-fold scores by an experiment's name; of several also those of all together, nested."""
-    target = blend.deal.target
-    pairs = zip(blend.experiments, blend.held_out, strict=True)
+    target = ensemble.deal.target
+    pairs = zip(ensemble.experiments, ensemble.held_out, strict=True)
     scored = {one.name: (target, sigmoid(row)) for one, row in pairs}
-    return scored if len(scored) == 1 else {**scored, TOGETHER: (target, blend.choice.y_pred)}
+    return scored if len(scored) == 1 else {**scored, TOGETHER: (target, ensemble.choice.y_pred)}
 
 
-def scores(blend: Blend) -> Section:
+def scores(ensemble: Ensemble) -> Section:
     """Every metric of every experiment and its folds, with intervals."""
     rows = []
-    for one in blend.experiments:
+    for one in ensemble.experiments:
         found = manifests.read_manifest(one.metrics_path)
         rows.append(_scores(one.name, found["pooled"]))
         rows += [_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
             rows.append(_scores(f"{INDENT}on val, mean of its networks", found["val"]["mean"]))
-    if len(blend.experiments) > 1:
-        together = scorecard.score(blend.deal.target, blend.choice.y_pred, blend.deal.group)
-        rows.append(_scores(f"{TOGETHER}, by {blend.method}, nested", together))
-    rule = manifests.read_manifest(blend.experiments[0].metrics_path)["interval_rule"]
+    if len(ensemble.experiments) > 1:
+        together = scorecard.score(ensemble.deal.target, ensemble.choice.y_pred, ensemble.deal.group)
+        rows.append(_scores(f"{TOGETHER}, by {ensemble.method}, nested", together))
+    rule = manifests.read_manifest(ensemble.experiments[0].metrics_path)["interval_rule"]
     lines = ["Every training image by the network that has not seen it.", f"95 % intervals: {rule}."]
-    lines += _without(manifests.read_manifest(blend.experiments[0].metrics_path)["pooled"])
+    lines += _without(manifests.read_manifest(ensemble.experiments[0].metrics_path)["pooled"])
     return Section("Scores", lines, sheets=[Sheet("Out-of-fold scores", ["", *METRICS.values()], rows)])
 
 
@@ -85,12 +85,12 @@ def separation(scored: Scored, val: Scored) -> Section:
     return Section("Real against fake", charts=drawn)
 
 
-def agreement(blend: Blend, val: Mapping[str, list[OofPredictions]]) -> Section:
+def agreement(ensemble: Ensemble, val: Mapping[str, list[OofPredictions]]) -> Section:
     """Rank correlations: of experiments out of fold, and of each one's folds on the validation split."""
     sheets = []
-    if len(blend.experiments) > 1:
-        names = [one.name for one in blend.experiments]
-        sheets.append(_correlations("Experiments, on their out-of-fold logits", names, blend.held_out))
+    if len(ensemble.experiments) > 1:
+        names = [one.name for one in ensemble.experiments]
+        sheets.append(_correlations("Experiments, on their out-of-fold logits", names, ensemble.held_out))
     for name, ledgers in val.items():
         folds = [f"fold {ledger.fold[0]}" for ledger in ledgers]
         logits = np.stack([ledger.logit for ledger in ledgers])

@@ -44,7 +44,7 @@ def test_an_old_flag_is_refused(old: str, new: str, value: str, invoke: Invoke) 
     answer = invoke("train-folds", f"{old}{value}")
     assert (answer.code, answer.out) == (1, "")
     assert answer.err == f"error: {old} is now {new}\nnext: pass {new} instead\n"
-    assert new in (PROJECT / "docs" / "verbs.md").read_text()
+    assert new in (PROJECT / "docs" / "commands.md").read_text()
 
 
 def test_old_columns_are_refused(tmp_path: Path) -> None:

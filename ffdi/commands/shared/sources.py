@@ -24,7 +24,7 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.ensemble.group import Blend
+    from ffdi.ensemble.group import Ensemble
 
 DEMO = "data/quickstart"
 """The data root that is made on first use."""
@@ -92,9 +92,9 @@ def of_experiment(workspace: Workspace, experiment: Experiment, flag: str | None
     return find_dataset(workspace, schema.load(experiment.config_path), root)
 
 
-def of_blend(workspace: Workspace, blend: Blend, flag: str | None) -> Dataset:
+def of_blend(workspace: Workspace, ensemble: Ensemble, flag: str | None) -> Dataset:
     """The data set that the first experiment was trained on, or the one under --data."""
-    return of_experiment(workspace, blend.experiments[0], flag)
+    return of_experiment(workspace, ensemble.experiments[0], flag)
 
 
 def predicted_split(found: Dataset, asked: str) -> Table:

@@ -1,4 +1,4 @@
-"""Writes verbs.md, beside this file, from the verbs themselves: python docs/verbs.py"""
+"""Writes commands.md, beside this file, from the verbs themselves: python docs/commands.py"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tasks  # noqa: E402
 
 HEAD = """# Every verb and its flags
 
-Written by `python docs/verbs.py` from `tasks.py`; a test compares the two. Each is called as `invoke VERB --flag
+Written by `python docs/commands.py` from `tasks.py`; a test compares the two. Each is called as `invoke VERB --flag
 value`, several can stand in one command (`invoke train-folds ensemble-submit`), and `invoke --help VERB` says the same.
 
 Every verb ends with exit code 0; with 1 and an error that says what is wrong, where, and the next command; with 130
@@ -49,4 +49,4 @@ def section(name: str, verb: Task) -> str:
 
 
 if __name__ == "__main__":
-    (HERE / "verbs.md").write_text(text(), encoding="utf-8")
+    (HERE / "commands.md").write_text(text(), encoding="utf-8")
