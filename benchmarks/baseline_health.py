@@ -3,7 +3,7 @@ pretrained weights, end in every fold with a symptom and advice.
 
     python benchmarks/baseline_health.py [--data FOLDER] [--size 256]
 
-Without --data the demonstration competition stands for the small set, at its own 80 px. Of three folds two are trained.
+Without --data the demonstration competition is used as the small set, at its own 80 px. Of three folds two are trained.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ def main() -> None:
         folder = Path(scratch) / "experiments" / "baseline"
         folder.mkdir(parents=True)
         (folder / "config.toml").write_text(config)
-        verb = ["invoke", "train-folds", "--experiment", "baseline", "--folds", "0,1"]
-        said = subprocess.run(
-            [sys.executable, "-m", *verb, *(["--data", str(asked.data.resolve())] if asked.data else [])],
+        command = ["invoke", "train-folds", "--experiment", "baseline", "--folds", "0,1"]
+        output = subprocess.run(
+            [sys.executable, "-m", *command, *(["--data", str(asked.data.resolve())] if asked.data else [])],
             cwd=PROJECT,
             env={**os.environ, "FFDI_ROOT": scratch},
             check=True,
             stdout=subprocess.PIPE,
             text=True,
         ).stdout
-    print("\n".join(line for line in said.splitlines() if line.startswith("fold ")))
-    ill = {line.split("  ")[0] for line in said.splitlines() if "  unhealthy: " in line}
+    print("\n".join(line for line in output.splitlines() if line.startswith("fold ")))
+    ill = {line.split("  ")[0] for line in output.splitlines() if "  unhealthy: " in line}
     print(f"folds with a symptom: {len(ill)} of 2")
 
 

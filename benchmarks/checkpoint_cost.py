@@ -4,8 +4,8 @@ to end writes one and has left within 10 s.
     python benchmarks/checkpoint_cost.py [--seconds 180] [--rounds 5] [--size 80] [--backbone resnet18]
 
 The backbone is trained on drawn portraits for --seconds, with `train.checkpoint_seconds` at a millisecond. Training
-stands still while a checkpoint is written, so the clock around the writing tells its cost. Then train-folds is started
---rounds times, and told to end 5 to 15 s after it has found its images.
+pauses while a checkpoint is written, so the clock around the writing measures its cost. Then train-folds is started
+--rounds times, and stopped 5 to 15 s after it has found its images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from ffdi.training import fold
 from ffdi.training.checkpointing import CheckpointManager
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 
 IMAGES = 320
 CONFIG = """
@@ -55,7 +55,7 @@ class Timed(CheckpointManager):
 
     count, seconds, size = 0, 0.0, 0
 
-    def save(self, state: State) -> None:
+    def save(self, state: TrainingState) -> None:
         """Writes a checkpoint, by the clock."""
         started = time.perf_counter()
         super().save(state)
@@ -65,12 +65,12 @@ class Timed(CheckpointManager):
 
 def cost(root: Path, config: Config, seconds: float) -> None:
     """Trains for so long and prints what went into checkpoints."""
-    where = device.choose("auto", config.train.precision, 0)
-    table = layout.find(root / "data", config.data).split("train")
-    state = State.of(where.prepare(detector.build(config.model, None)), config.train, where)
+    where = device.choose_device("auto", config.train.precision, 0)
+    table = layout.find_dataset(root / "data", config.data).split("train")
+    state = TrainingState.create(where.prepare(detector.build_detector(config.model, None)), config.train, where)
     batches, reading = (
-        loader.make_train_loader(table, config, fold=0, supply=loader.LoaderConfig()),
-        fold.reader(table, config, where),
+        loader.make_train_loader(table, config, fold=0, loader_config=loader.LoaderConfig()),
+        fold.make_eval_batches(table, config, where),
     )
     saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)
     started = time.perf_counter()
@@ -88,7 +88,7 @@ def cost(root: Path, config: Config, seconds: float) -> None:
 
 def leaving(root: Path, number: int) -> float:
     """Seconds from SIGTERM to the end of train-folds."""
-    words = [*trained.verb("train-folds"), "--data", str(root / "data"), "--restart"]
+    words = [*trained.make_command("train-folds"), "--data", str(root / "data"), "--restart"]
     process = subprocess.Popen(
         words, cwd=trained.PROJECT, env=trained.environment(root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -98,9 +98,9 @@ def leaving(root: Path, number: int) -> float:
     time.sleep(random.Random(number).uniform(5, 15))
     process.send_signal(signal.SIGTERM)
     started = time.perf_counter()
-    said = process.stdout.read().decode()
-    assert process.wait() == 143, said
-    assert "stopped (SIGTERM)" in said
+    output = process.stdout.read().decode()
+    assert process.wait() == 143, output
+    assert "stopped (SIGTERM)" in output
     return time.perf_counter() - started
 
 
@@ -118,7 +118,7 @@ def main() -> None:
         path = root / "experiments" / trained.NAME / "config.toml"
         path.parent.mkdir(parents=True)
         path.write_text(CONFIG.format(backbone=asked.backbone, size=asked.size))
-        cost(root, schema.load(path), asked.seconds)
+        cost(root, schema.load_experiment(path), asked.seconds)
         seconds = [leaving(root, number) for number in range(asked.rounds)]
     print(f"gone after SIGTERM in {', '.join(f'{one:.1f}' for one in seconds)} s (bound 10)")
 

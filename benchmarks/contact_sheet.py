@@ -20,11 +20,11 @@ import pandas as pd
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.demo import portraits
 from ffdi.experiments.workspace import Workspace
-from ffdi.synthetic.fakes import KINDS
 from ffdi.synthetic.manipulations import MANIPULATIONS
+from ffdi.synthetic.pseudo_fakes import METHODS
 
 PROJECT = Path(__file__).resolve().parent.parent
-FOLDER = Workspace.of(PROJECT).root / "data" / "quickstart"
+FOLDER = Workspace.from_environment(PROJECT).root / "data" / "quickstart"
 COLUMNS, QUIZ_ROWS, QUIZ_COLUMNS = 8, 6, 9
 
 
@@ -56,9 +56,9 @@ def ask(families: pd.Series) -> None:
 
 def forge_portraits() -> None:
     """A row of drawn portraits above two of self-blends."""
-    faces = [portraits.draw(np.random.default_rng([4, number]), 128) for number in range(COLUMNS)]
+    faces = [portraits.draw_portrait(np.random.default_rng([4, number]), 128) for number in range(COLUMNS)]
     blends = [
-        [KINDS["self_blend"](one, one, np.random.default_rng([row, number]))[0] for number, one in enumerate(faces)]
+        [METHODS["self_blend"](one, one, np.random.default_rng([row, number]))[0] for number, one in enumerate(faces)]
         for row in range(2)
     ]
     picture = np.vstack([np.hstack(row) for row in (faces, *blends)])
@@ -69,7 +69,7 @@ def forge_photographs(folder: Path) -> None:
     """Rows of photographs, self-blends with their masks, and the other kinds."""
     faces = [ResizePolicy(256).load(path) for path in sorted(folder.iterdir())[:COLUMNS]]
     rows = [faces]
-    for kind, make in KINDS.items():
+    for kind, make in METHODS.items():
         made = [make(one, faces[number - 1], np.random.default_rng(number)) for number, one in enumerate(faces)]
         rows.append([fake for fake, _ in made])
         if kind == "self_blend":

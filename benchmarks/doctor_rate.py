@@ -3,8 +3,8 @@ memory does not grow by more than 2 kB an image.
 
     python benchmarks/doctor_rate.py [--files 150000] [--kinds 300]
 
-A few hundred JPEGs of 512 px are drawn and hard links made to them. Decoding alone and the doctor's look take turns on
-the same helpings, so that a noisy machine is as noisy for both; the store is told to forget, or it would remember every
+A few hundred JPEGs of 512 px are drawn and hard links made to them. Decoding alone and the doctor's scan take turns on
+the same parts, so that a noisy machine is as noisy for both; the store returns nothing, or it would remember every
 link's bytes. Then the whole of `invoke doctor` runs over all links, and its memory is read off the kernel.
 """
 
@@ -32,16 +32,16 @@ from ffdi.data.labels import table as tables
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
 
-HELPING = 4096
+PART = 4096
 CONFIG = '[data]\nroot = "links"\n[model]\nbackbone = "test_resnet"\npretrained = false\n'
 
 
-class Forgetful(ScanStore):
-    """A store that never remembers an image, but keeps what it is given."""
+class UnusedStore(ScanStore):
+    """A store that saves results but never returns one."""
 
-    def image(self, sha256: bytes) -> None:
-        """Asks the file, as always, and forgets the answer."""
-        super().image(sha256)
+    def get_image(self, sha256: bytes) -> None:
+        """Reads the result and returns None."""
+        super().get_image(sha256)
 
 
 def main() -> None:
@@ -49,12 +49,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--files", type=int, default=150_000)
     parser.add_argument("--kinds", type=int, default=300)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        folder = links(root, asked.files, asked.kinds)
-        turns(tables.in_folder(folder), root)
-        whole(root, asked.files)
+        folder = links(root, args.files, args.kinds)
+        turns(tables.list_folder(folder), root)
+        whole(root, args.files)
 
 
 def links(root: Path, files: int, kinds: int) -> Path:
@@ -62,7 +62,7 @@ def links(root: Path, files: int, kinds: int) -> Path:
     folder = root / "links" / "trainset"
     folder.mkdir(parents=True)
     for number in range(kinds):
-        small = portraits.draw(np.random.default_rng([5, number]), 128)
+        small = portraits.draw_portrait(np.random.default_rng([5, number]), 128)
         large = cv2.resize(small, (512, 512), interpolation=cv2.INTER_CUBIC)
         grain = np.random.default_rng(number).normal(0, 4, large.shape)
         pixels = np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
@@ -74,42 +74,42 @@ def links(root: Path, files: int, kinds: int) -> Path:
     return folder
 
 
-def turns(table: Table, root: Path, helpings: int = 12) -> None:
-    """Decoding alone against the doctor's look, helping by helping; each begins every other time."""
-    threads, findings = machine.cores(), Forgetful(root / "turns.sqlite")
-    ways = {"decode": lambda part: decoded(part, threads), "doctor": lambda part: looked_at(part, findings, threads)}
+def turns(table: Table, root: Path, parts: int = 12) -> None:
+    """Decoding alone against the doctor's scan, in turns; each is the first every other time."""
+    threads, findings = machine.count_cores(), UnusedStore(root / "turns.sqlite")
+    ways = {"decode": lambda part: decoded(part, threads), "doctor": lambda part: scan_all(part, findings, threads)}
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for number in range(helpings):
-        part = table.take(np.arange(number * HELPING, (number + 1) * HELPING) % len(table))
+    for number in range(parts):
+        part = table.take(np.arange(number * PART, (number + 1) * PART) % len(table))
         for way in list(ways)[:: 1 if number % 2 else -1]:
             started = time.perf_counter()
             ways[way](part)
             seconds[way].append(time.perf_counter() - started)
-    rate = {way: HELPING / np.median(taken) for way, taken in seconds.items()}
+    rate = {way: PART / np.median(taken) for way, taken in seconds.items()}
     ratio = np.array(seconds["decode"]) / np.array(seconds["doctor"])
     print(
-        f"{threads} threads, {helpings} x {HELPING} images: decode {rate['decode']:.0f} images/s, doctor "
+        f"{threads} threads, {parts} x {PART} images: decode {rate['decode']:.0f} images/s, doctor "
         f"{rate['doctor']:.0f}; ratio median {np.median(ratio):.3f} ({ratio.min():.3f} to {ratio.max():.3f})"
     )
 
 
 def decoded(table: Table, threads: int) -> None:
-    """Reads and decodes all images, and forgets them."""
-    handfuls = [range(first, first + scan.HANDFUL) for first in range(0, len(table), scan.HANDFUL)]
+    """Reads and decodes all images."""
+    tasks = [range(first, first + scan.TASK) for first in range(0, len(table), scan.TASK)]
     with ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(lambda rows: [decode.read(table.path(row)).shape for row in rows], handfuls):
+        for _ in pool.map(lambda rows: [decode.read_image(table.path(row)).shape for row in rows], tasks):
             pass
 
 
-def looked_at(table: Table, findings: ScanStore, threads: int) -> None:
-    """The doctor's look at all images, as its verb takes it."""
-    looked = scan.ScanResult(table)
+def scan_all(table: Table, findings: ScanStore, threads: int) -> None:
+    """The doctor's scan of all images, as in its command."""
+    result = scan.ScanResult(table)
     for seen in scan.scan_images(table, findings, threads):
-        looked.record(seen)
+        result.record(seen)
 
 
 def whole(root: Path, files: int) -> None:
-    """The verb itself, over a tenth of the links and over all."""
+    """The command itself, over a tenth of the links and over all."""
     peaks = {}
     for share in (10, 1):
         count = files // share

@@ -26,7 +26,7 @@ from pathlib import Path
 from threading import Timer
 from typing import TYPE_CHECKING
 
-from ffdi.core import hashes, machine
+from ffdi.core import machine, manifests
 
 if TYPE_CHECKING:
     from ray.cluster_utils import Cluster
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=2)
     asked = parser.parse_args()
-    cores = machine.cores()
+    cores = machine.count_cores()
     flags = {f"local, {jobs} at once": ["--jobs", str(jobs)] for jobs in (1, 2, 4) if jobs <= asked.folds}
     flags["ray, this machine"] = ["--engine", "ray", "--jobs", str(cores)]
     base = f"local, {cores} at once"
@@ -101,7 +101,7 @@ def trained(root: Path, experiment: str, words: list[str]) -> float:
 
 
 def run(root: Path, *words: str) -> None:
-    """A verb in a process of its own, on all cores, as a person runs it."""
+    """A command in its own process, on all cores."""
     command = [sys.executable, "-m", "invoke", *words]
     done = subprocess.run(
         command, cwd=PROJECT, env={**os.environ, "FFDI_ROOT": str(root)}, capture_output=True, text=True, check=False
@@ -112,7 +112,7 @@ def run(root: Path, *words: str) -> None:
 def digest(root: Path, experiment: str) -> str:
     """Of all folds' weights."""
     found = sorted((root / "experiments" / experiment).glob("fold_*/weights.safetensors"))
-    return hashes.hash_text("".join(map(hashes.sha256, found)))
+    return manifests.hash_text("".join(map(manifests.hash_file, found)))
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi.commands.shared import lists
+from ffdi.commands.shared import groups
 from ffdi.core import console
-from ffdi.ensemble.group import Ensemble
+from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import differences
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.workspace import Workspace
@@ -26,16 +26,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def main(names: list[str]) -> None:
     """Prints each member's AUC, and the difference of all together against the best."""
-    workspace = Workspace.of(PROJECT)
-    members, _ = lists.resolve_experiments(workspace, names)
-    ensemble = Ensemble.of([workspace.experiment(name) for name in members])
-    together = [*(sigmoid(row) for row in ensemble.held_out), ensemble.choice.y_pred]
-    rows = ensemble.deal.target, ensemble.deal.fold, ensemble.deal.group
-    alone = differences.against_first(np.stack(together), *rows, 0.95)[:-1]
+    workspace = Workspace.from_environment(PROJECT)
+    members, _ = groups.resolve_experiments(workspace, names)
+    ensemble = Ensemble.from_experiments([workspace.get_experiment(name) for name in members])
+    together = [*(sigmoid(row) for row in ensemble.oof_logits), ensemble.choice.y_pred]
+    rows = ensemble.assignment.target, ensemble.assignment.fold, ensemble.assignment.group
+    alone = differences.compare_with_first(np.stack(together), *rows, 0.95)[:-1]
     for name, member in zip(members, alone, strict=True):
         print(f"{name:50} {member.auc:.4f}")
     best = int(np.argmax([member.auc for member in alone]))
-    gain = differences.against_first(np.stack([together[best], together[-1]]), *rows, 0.95)[1]
+    gain = differences.compare_with_first(np.stack([together[best], together[-1]]), *rows, 0.95)[1]
     print(f"{'together, by ' + ensemble.method:50} {gain.auc:.4f}")
     print(f"against {members[best]}: {gain.difference:+.4f} ({console.interval(gain.interval, '+.4f')})")
 

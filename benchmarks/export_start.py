@@ -45,10 +45,10 @@ def main() -> None:
 
 
 def timed(root: Path, *words: str) -> float:
-    """Seconds of a verb, its process's start included."""
+    """Seconds of a command, with the start of its process."""
     started = time.perf_counter()
     subprocess.run(
-        trained.verb(*words),
+        trained.make_command(*words),
         cwd=trained.PROJECT,
         env=trained.environment(root),
         check=True,
@@ -63,8 +63,8 @@ def show(what: str, seconds: list[float]) -> None:
 
 
 def imported(root: Path, *words: str) -> str:
-    """Which of the heavy packages the verb imports."""
-    command = [sys.executable, "-X", "importtime", *trained.verb(*words)[1:]]
+    """Which of the heavy packages the command imports."""
+    command = [sys.executable, "-X", "importtime", *trained.make_command(*words)[1:]]
     answer = subprocess.run(
         command, cwd=trained.PROJECT, env=trained.environment(root), check=True, capture_output=True, text=True
     )

@@ -1,7 +1,7 @@
-"""Claims: wherever one of the four verbs is killed, the same commands end in the same bytes of every file; where a call
-to the disk fails, that is said in words, what stood there is as it was, and the same command ends in the same bytes; a
+"""Claims: if one of the four commands is killed anywhere, the same commands end in the same bytes of every file; if a
+disk call fails, the error says so, the old files are unchanged, and the same command ends in the same bytes; a
 run with workers ends in the bytes of one without; a lock is free the moment its holder dies; no changed bit passes;
-a link in place of whatever path a verb touches leads no verb to change anything behind it.
+a link in place of whatever path a command touches leads no command to change anything behind it.
 
     python benchmarks/faults.py kills      SIGKILL at a random moment, half of them in the training, 200 times
     python benchmarks/faults.py calls      SIGKILL at every call that creates, flushes, renames or removes a file
@@ -10,9 +10,9 @@ a link in place of whatever path a verb touches leads no verb to change anything
     python benchmarks/faults.py workers    0, 2 and 4 of them, unbroken and killed
     python benchmarks/faults.py locks      a training with workers is killed and the next one is let in, 100 times
     python benchmarks/faults.py flips      10,000 changed bits, changed bytes, cuts and additions in every kind of file
-    python benchmarks/faults.py links      a link in place of each path that any verb writes, moves or removes
+    python benchmarks/faults.py links      a link in place of each path that any command writes, moves or removes
 
-The verbs are those of the tests, on the tests' competition, in processes of their own, two at a time (--at-once);
+The commands are those of the tests, on the tests' competition, in processes of their own, two at a time (--at-once);
 --count makes samples larger or smaller. Whatever does not hold is printed; ends with 1 if anything does. Other
 experiments, and other people's trainers: killed_trainings.py.
 """
@@ -33,7 +33,7 @@ from typing import TypeVar
 
 import numpy as np
 
-os.environ["OMP_NUM_THREADS"] = "1"  # two verbs side by side
+os.environ["OMP_NUM_THREADS"] = "1"  # two commands side by side
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
 from ffdi.core.errors import ExperimentError
@@ -46,7 +46,7 @@ Outcome = tuple[str, str]
 """What was done, and what came of it: 'as it should', or in words what did not."""
 GOOD = "as it should"
 AT_ONCE = 2
-"""Verbs side by side."""
+"""Commands side by side."""
 KINDS = ("ENOSPC", "EIO", "EACCES")
 
 
@@ -54,7 +54,7 @@ class Ground:
     """The unbroken run, step by step, and copies of what stood there before each step.
 
     Attributes:
-        steps: the verbs.
+        steps: the commands.
         ends: how each of them ended.
     """
 
@@ -79,7 +79,7 @@ class Ground:
             shutil.rmtree(self.before(number), ignore_errors=True)
             shutil.copytree(root, self.before(number))
             ends.append(faults.run(words, root))
-            assert ends[-1].code == 0, ends[-1].said
+            assert ends[-1].code == 0, ends[-1].output
         shutil.rmtree(self.before(len(self.steps)), ignore_errors=True)
         shutil.copytree(root, self.before(len(self.steps)))
         return ends
@@ -99,7 +99,7 @@ class Ground:
         for words in self.steps[first : last + 1]:
             ended = faults.run(words, root)
             if ended.code != 0:
-                return f"{words[0]} ends with {ended.code}: {ended.said}"
+                return f"{words[0]} ends with {ended.code}: {ended.output}"
         return self.differences(root, last + 1)
 
     def differences(self, root: Path, step: int) -> str:
@@ -110,7 +110,7 @@ class Ground:
 
 
 def kills(ground: Ground, count: int) -> Iterator[Outcome]:
-    """SIGKILL at a random moment of a verb; then it and those after it."""
+    """SIGKILL at a random moment of a command; then it and those after it."""
     rng = np.random.default_rng(1)
     others = [1, 2, 3]
     plan = [(0 if number % 2 == 0 else others[number // 2 % 3], rng.random()) for number in range(count)]
@@ -126,7 +126,7 @@ def kills(ground: Ground, count: int) -> Iterator[Outcome]:
 
 
 def calls(ground: Ground, count: int) -> Iterator[Outcome]:
-    """SIGKILL at every call of every verb, or at `count` of them."""
+    """SIGKILL at every call of every command, or at `count` of them."""
 
     def once(place: tuple[int, int]) -> Outcome:
         step, call = place
@@ -134,14 +134,14 @@ def calls(ground: Ground, count: int) -> Iterator[Outcome]:
         ended = faults.run(ground.steps[step], root, Fault("SIGKILL", call))
         what = f"{ground.steps[step][0]}, at {ground.ends[step].calls[call - 1].split()[0]}"
         if ended.code != -9:
-            return what, tidy(root, f"call {call} was never made: {ended.said}")
+            return what, tidy(root, f"call {call} was never made: {ended.output}")
         return what, tidy(root, ground.finish(root, step, step))
 
     yield from side_by_side(once, some(every_call(ground), count))
 
 
 def errnos(ground: Ground, count: int) -> Iterator[Outcome]:
-    """Each call of every verb fails, once where its results do not stand yet and once where they do."""
+    """Each call of every command fails, once where its results do not stand yet and once where they do."""
 
     def once(place: tuple[int, int, str, bool]) -> Outcome:
         step, call, kind, again = place
@@ -149,7 +149,7 @@ def errnos(ground: Ground, count: int) -> Iterator[Outcome]:
         root = ground.copy(start, f"errno{step}-{call}-{kind}-{again}")
         ended = faults.run(ground.steps[step], root, Fault(kind, call))
         what = f"{ground.steps[step][0]}{' again' if again else ''}, {kind}"
-        if fault := told(ended) or kept(ground, root, start):
+        if fault := reported(ended) or kept(ground, root, start):
             return what, tidy(root, f"call {call}: {fault}")
         return what, tidy(root, ground.finish(root, step, step))
 
@@ -163,12 +163,12 @@ def errnos(ground: Ground, count: int) -> Iterator[Outcome]:
     yield from side_by_side(once, some(places, count))
 
 
-def told(ended: Ended) -> str:
-    """What is wrong with how a failure was told; empty where nothing is."""
+def reported(ended: Ended) -> str:
+    """What is wrong with how a failure was reported; empty where nothing is."""
     if ended.code == 0:
         return ""
-    told = "error: " in ended.said and "next: " in ended.said and "Traceback" not in ended.said
-    return "" if ended.code == 1 and told else f"ends with {ended.code}: {ended.said}"
+    reported = "error: " in ended.output and "next: " in ended.output and "Traceback" not in ended.output
+    return "" if ended.code == 1 and reported else f"ends with {ended.code}: {ended.output}"
 
 
 def kept(ground: Ground, root: Path, start: int) -> str:
@@ -236,16 +236,16 @@ def workers(ground: Ground, count: int) -> Iterator[Outcome]:
 
 
 def locks(ground: Ground, count: int) -> Iterator[Outcome]:
-    """A training with two workers is killed while it holds the lock; it is asked for at once."""
+    """A training with two workers is killed while it holds the lock; it is requested at once."""
     words = [*ground.steps[0], "--workers", "2"]
     first = next(number for number, call in enumerate(ground.ends[0].calls, 1) if ".lock.pid" in call)
     last = max(number for number, call in enumerate(ground.ends[0].calls, 1) if ".lock.pid" in call)
     for call in np.linspace(first + 1, last, count).astype(int):
         root = ground.copy(0, "lock")
         ended = faults.run(words, root, Fault("SIGKILL", int(call)))
-        assert ended.code == -9, ended.said
+        assert ended.code == -9, ended.output
         try:
-            with Experiment(root / "experiments" / "tiny").locked():
+            with Experiment(root / "experiments" / "tiny").lock():
                 outcome = GOOD
         except ExperimentError as error:
             outcome = error.what
@@ -263,19 +263,19 @@ def flips(ground: Ground, count: int) -> Iterator[Outcome]:
 
 
 def links(scratch: Path, count: int) -> Iterator[Outcome]:
-    """A link in place of each path that a verb writes, moves or removes: to a copy of what stands there, to nothing."""
+    """A link in place of each path that a command writes, moves or removes: to a copy of the file, to nothing."""
     conftest.write_competition(scratch / "competition")
     chain = list(planting.grow(scratch, planting.steps(scratch / "competition")))
     paths = {path for grown in chain for path in grown.paths}
     pairs = sum(len(grown.paths) for grown in chain)
-    print(f"{len(chain)} verbs touch {len(paths)} paths: {pairs} pairs of a verb and a path", flush=True)
+    print(f"{len(chain)} commands touch {len(paths)} paths: {pairs} pairs of a command and a path", flush=True)
 
     def once(place: tuple[int, int]) -> Outcome:
         step, number = place
         grown = chain[step]
         plant = grown.plants()[number]
         ended, changed = planting.harm(grown, plant, scratch / f"links{step}-{number}")
-        what = f"{grown.step.label}, {'goes on' if ended.code == 0 else 'is refused'}"
+        what = f"{grown.step.label}, {'continues' if ended.code == 0 else 'is refused'}"
         fault = planting.fault(ended, changed)
         return what, f"{plant.path} ({plant.kind}): {fault}" if fault else GOOD
 

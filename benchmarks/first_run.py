@@ -3,13 +3,14 @@ scores by a runtime in fp32 differ by at most 1e-4; all folds together score at 
 do on average.
 
     python benchmarks/first_run.py            the quickstart, after the README's first command
-    python benchmarks/first_run.py NAME       another experiment; $FFDI_ROOT is heeded
+    python benchmarks/first_run.py NAME       another experiment, in the workspace $FFDI_ROOT
 
-Prints each figure beside its bound. Training anew and comparing bytes is the tests' work.
+Prints each figure with its bound. The tests train again and compare the bytes.
 """
 
 from __future__ import annotations
 
+import argparse
 import statistics
 import subprocess
 import sys
@@ -54,12 +55,12 @@ def families(oof: Path, table: Path) -> dict[str, float | int]:
 
 def main(name: str) -> None:
     """Prints the figures."""
-    workspace = Workspace.of(PROJECT)
-    export, experiment = workspace.export([name]), workspace.experiment(name)
+    workspace = Workspace.from_environment(PROJECT)
+    export, experiment = workspace.get_export([name]), workspace.get_experiment(name)
     record = manifests.read_manifest(export.submission_record_path)
     print(f"invoke --list             {seconds_to_list():.2f} s (bound 0.5)")
     print(f"out-of-fold AUC           {manifests.read_manifest(experiment.metrics_path)['pooled']['auc']:.4f}")
-    table = experiment.data_root() / "families.csv"
+    table = experiment.read_data_root() / "families.csv"
     for family, auc in (families(experiment.oof_path, table) if table.is_file() else {}).items():
         print(f"  {family:24}{auc:.4f}")
     for split, score in record["scores"].items():
@@ -71,4 +72,6 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "quickstart")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="?", default="quickstart", help="the experiment")
+    main(parser.parse_args().name)

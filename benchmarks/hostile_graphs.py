@@ -1,11 +1,11 @@
 """Claim: a graph that loops or swells is refused within the time and memory that its size explains, and leaves the
-process that asked as it was; graphs that ffdi exports pass.
+calling process unchanged; graphs that ffdi exports pass.
 
     python benchmarks/hostile_graphs.py [MODEL.onnx ...]
 
 vets four hostile graphs as `predict-onnx` and `serve` do (8 GB of folded constants; 8 GB for a batch of three images
 alone; 60 million nodes in a file of 120 MB; products of constants without end), and then the graphs that are named.
-Prints for each what was said, the seconds, the peak memory of the child and of its parent, and the bounds. Takes two
+Prints for each the verdict, the seconds, the peak memory of the child and of its parent, and the bounds. Takes two
 minutes, and up to 2 GB.
 """
 
@@ -28,7 +28,7 @@ from tests.inference.test_onnx_safety import SIZE, crowded, endless, folded, for
 
 HOSTILE = {"folded": folded, "for three": for_three, "crowded": lambda: crowded(60_000_000), "endless": endless}
 ONE = "--one"
-"""Asks for one graph, in a process whose memory nobody else has used."""
+"""Asks for one graph, in a process with fresh memory."""
 
 
 def vetted(path: Path) -> dict[str, Any]:
@@ -36,16 +36,16 @@ def vetted(path: Path) -> dict[str, Any]:
     size = SIZE
     if path.parent.name != "hostile":
         size = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[1].dim_value
-    before, start, said = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), "passed"
+    before, start, verdict = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), "passed"
     try:
         onnx_safety.check_graph(path, size)
     except ExperimentError as error:
-        said = error.what.removeprefix(f"{path} ")
+        verdict = error.what.removeprefix(f"{path} ")
     seconds = time.perf_counter() - start
     own, child = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    bounds = onnx_safety.bounds(path.stat().st_size, size)
+    bounds = onnx_safety.compute_bounds(path.stat().st_size, size)
     return {
-        "said": said,
+        "verdict": verdict,
         "seconds": seconds,
         "child": child.ru_maxrss / 1024,
         "parent": (own.ru_maxrss - before) / 1024,
@@ -53,14 +53,15 @@ def vetted(path: Path) -> dict[str, Any]:
     }
 
 
-def asked(path: Path) -> None:
+def check_graph(path: Path) -> None:
     """Prints what comes of one graph."""
     words = [sys.executable, __file__, ONE, str(path)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     seconds, memory = found["bounds"]
     print(
-        f"{path.name}, {path.stat().st_size / 1e6:.1f} MB: {found['said']}; {found['seconds']:.1f} s of {seconds:.0f}, "
+        f"{path.name}, {path.stat().st_size / 1e6:.1f} MB: {found['verdict']}; "
+        f"{found['seconds']:.1f} s of {seconds:.0f}, "
         f"child {found['child']:.0f} MiB of {memory:.0f} and its imports, parent {found['parent']:+.0f} MiB",
         flush=True,
     )
@@ -77,10 +78,10 @@ def main() -> None:
         for name, make in HOSTILE.items():
             path = place / f"{name}.onnx"
             path.write_bytes(make())
-            asked(path)
+            check_graph(path)
             path.unlink()
     for given in sys.argv[1:]:
-        asked(Path(given).resolve())
+        check_graph(Path(given).resolve())
 
 
 if __name__ == "__main__":

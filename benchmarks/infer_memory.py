@@ -4,7 +4,7 @@ twice ends in the same bytes.
     python benchmarks/infer_memory.py [--files 150000] [--few 5000] [--size 32]
 
 Five folds of ResNet-18 are trained for a moment and exported; at 32 px they are as large in memory as ever, and quick.
-The images are hard links to 300 JPEGs of 256 px. The verb runs as a person calls it: over the few, over all, and over
+The images are hard links to 300 JPEGs of 256 px. The command runs in its own process: over the few, over all, and over
 all once more while it is killed after a third and after two thirds of the shards. Peaks are read off the kernel.
 """
 
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.inference import shards
+from ffdi.inference import predict
 
 KINDS = 300
 
@@ -47,7 +47,7 @@ def main() -> None:
 def prepare(root: Path, files: int, few: int, size: int) -> None:
     """A workspace with an export, and the folders of links."""
     trained.prepare(root, KINDS, size)
-    words = trained.verb("export-onnx", "--runtimes", "cpu")
+    words = trained.make_command("export-onnx", "--runtimes", "cpu")
     subprocess.run(words, cwd=trained.PROJECT, env=trained.environment(root), check=True, stdout=subprocess.DEVNULL)
     for count in (few, files):
         links = root / str(count)
@@ -58,14 +58,14 @@ def prepare(root: Path, files: int, few: int, size: int) -> None:
 
 def start(root: Path, count: int, output: str) -> subprocess.Popen[bytes]:
     """predict-onnx over a folder of links."""
-    words = trained.verb(
+    words = trained.make_command(
         "predict-onnx", "--device", "cpu", "--images", str(root / str(count)), "--output", str(root / output)
     )
     return subprocess.Popen(words, cwd=trained.PROJECT, env=trained.environment(root), stdout=subprocess.DEVNULL)
 
 
 def whole(root: Path, count: int) -> int:
-    """The verb from start to end; its peak in bytes."""
+    """The command from start to end; its peak in bytes."""
     started = time.perf_counter()
     process = start(root, count, f"{count}.csv")
     _, status, usage = os.wait4(process.pid, 0)
@@ -78,9 +78,9 @@ def whole(root: Path, count: int) -> int:
 
 
 def killed(root: Path, count: int) -> None:
-    """The verb, killed twice and started again; its CSV against the one in one go."""
+    """The command, killed twice and started again; its CSV against the one in one go."""
     parts = root / "killed.csv.parts"
-    every = -(-count // shards.ROWS)
+    every = -(-count // predict.ROWS)
     for share in (every // 3, 2 * every // 3):
         process = start(root, count, "killed.csv")
         while len(list(parts.glob("0*.json"))) < share and process.poll() is None:

@@ -52,11 +52,11 @@ from ffdi.inference.backend import Load, OpenGraph
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
 
-CORES = machine.cores()
+CORES = machine.count_cores()
 LONGER = 4
 """So many times the images for what is quick: the last batches, which leave a core without work, must not count."""
 MANY = 10_000
-"""What the runtimes are told to expect: a benchmark's few images must not be asked for as few."""
+"""The number of images that runtimes prepare for; a benchmark has fewer, but measures a large job."""
 
 
 class Way(NamedTuple):
@@ -99,7 +99,7 @@ def main() -> None:
         latency(networks, models, asked.size)
         for edge in (256, 512):
             folders = [jpegs(root / f"{edge}-{count}", edge, count) for count in (asked.images, LONGER * asked.images)]
-            few, many = map(tables.in_folder, folders)
+            few, many = map(tables.list_folder, folders)
             ways = throughput(networks, models, few, many, asked.size, asked.timm)
             report(edge, turns(ways, asked.rounds))
 
@@ -108,7 +108,7 @@ def network(backbone: str, size: int, fold: int) -> Scorer:
     """A Detector as export-onnx would load it."""
     torch.manual_seed(fold)
     config = Config.model_validate({"model": {"backbone": backbone, "pretrained": False, "size": size}})
-    found = detector.for_inference(detector.build(config.model, None).eval(), config, size)
+    found = detector.prepare_for_inference(detector.build_detector(config.model, None).eval(), config, size)
     assert isinstance(found, Scorer)
     return found
 
@@ -117,14 +117,14 @@ def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]
     """One graph of all folds in fp32, and one in int8."""
     members = {f"fold_{fold}": one for fold, one in enumerate(networks)}
     weights = np.full(len(members), 1 / len(members))
-    graph = onnx.Graph(members, weights, combine.equal("mean", 1), Calibration("none")).eval()
+    graph = onnx.Graph(members, weights, combine.make_equal_combination("mean", 1), Calibration("none")).eval()
     started = time.perf_counter()
-    model = onnx.to_onnx(graph, size)
+    model = onnx.convert_to_onnx(graph, size)
     drawn = np.stack([cv2.resize(draw(number, 256), (size, size)) for number in range(32)])
     paths = {}
     for name in ("fp32", "int8"):
         paths[name] = root / f"{name}.onnx"
-        onnx.save(quantize.convert(name, model, lambda: drawn), paths[name], {})
+        onnx.save_graph(quantize.convert(name, model, lambda: drawn), paths[name], {})
         print(f"graph in {name}: {time.perf_counter() - started:.1f} s")
     return paths
 
@@ -132,7 +132,7 @@ def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]
 def draw(number: int, edge: int) -> np.ndarray:
     """A portrait with a camera's grain, RGB uint8 [edge, edge, 3]."""
     large = cv2.resize(
-        portraits.draw(np.random.default_rng([5, number]), 128), (edge, edge), interpolation=cv2.INTER_CUBIC
+        portraits.draw_portrait(np.random.default_rng([5, number]), 128), (edge, edge), interpolation=cv2.INTER_CUBIC
     )
     grain = np.random.default_rng(number).normal(0, 4, large.shape)
     pixels: np.ndarray = np.clip(large + grain, 0, 255).astype(np.uint8)

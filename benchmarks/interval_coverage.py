@@ -11,7 +11,7 @@ behind a slash the share of sets where it was given if not in all, and the media
 where at least one set in twenty had one; `missed` is the largest share of all sets of a point, those without an
 interval included, in which an interval was given and did not hold. The last rows are of the gap between held-out folds
 and validation split, and of differences of two networks. A point has at most 40 million images in all its sets.
-`--points` takes the rows whose name has all of the words.
+`--points` takes the rows with all of the words.
 """
 
 from __future__ import annotations
@@ -173,7 +173,9 @@ def simulate(point: Point, sets: int) -> Hits:
     truth = point.truth(apart)
     found: Hits = {name: [] for name in SHORT}
     for _ in range(sets):
-        for name, (low, high) in intervals.measure(target, point.draw(rng, group, apart), group).intervals.items():
+        for name, (low, high) in intervals.measure_intervals(
+            target, point.draw(rng, group, apart), group
+        ).intervals.items():
             found[name].append((low <= truth[name] <= high, high - low))
     return found
 
@@ -189,7 +191,7 @@ def compared(images: int, folds: int, aucs: tuple[float, float], sets: int) -> H
         common = rng.normal(size=len(target))
         own = rng.normal(size=(2, len(target)))
         logit = apart[:, None] * target + np.sqrt(0.7) * common + np.sqrt(0.3) * own
-        ledgers = [
+        scores = [
             OofPredictions(*(column[fold == 0] for column in (names, fold + number, target, row, names)))
             for number, row in enumerate(
                 apart[1] * target
@@ -198,8 +200,8 @@ def compared(images: int, folds: int, aucs: tuple[float, float], sets: int) -> H
             )
         ]
         oof = OofPredictions(names, fold, target, logit[0], names)
-        ends = scorecard.gap(oof, None, ledgers)["intervals"].get("auc")
-        difference = differences.against_first(expit(logit), target, fold, None, 0.95)[1].interval
+        ends = scorecard.measure_val_gap(oof, None, scores)["intervals"].get("auc")
+        difference = differences.compare_with_first(expit(logit), target, fold, None, 0.95)[1].interval
         for name, one, truth in (("gap", ends, aucs[0] - aucs[1]), ("difference", difference, aucs[1] - aucs[0])):
             if one is not None:
                 found[name].append((one[0] <= truth <= one[1], one[1] - one[0]))

@@ -1,7 +1,7 @@
-"""Claim: a training that SIGKILL ends at random moments, and whose command is given again each time, ends in the same
+"""Claim: a training that SIGKILL ends at random moments, and and is started again each time, ends in the same
 bytes as one that nothing happened to. For ffdi that is so every time; for others it is as measured.
 
-    python benchmarks/killed_trainings.py ffdi [--experiment quickstart] [--checkpoint-seconds 300]     the four verbs
+    python benchmarks/killed_trainings.py ffdi [--experiment quickstart] [--checkpoint-seconds 300]  the four commands
     python benchmarks/killed_trainings.py loop                               plain_loop.py: torch.save after each epoch
     python benchmarks/killed_trainings.py timm --script PATH                 timm's train.py, --resume last.pth.tar
     python benchmarks/killed_trainings.py own --first CMD --again CMD --saved GLOB --results GLOB    any other one
@@ -35,7 +35,7 @@ import torch
 os.environ["OMP_NUM_THREADS"] = "1"  # two trials side by side
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
-from ffdi.core import hashes
+from ffdi.core import manifests
 from tests import conftest, faults
 
 WEIGHTS = ("state_dict", "model")
@@ -63,9 +63,9 @@ class Trainer:
 
 def ffdi(asked: argparse.Namespace, _data: Path) -> Trainer:
     """An experiment of this project; every file of it is compared, but for what clocks say."""
-    verbs = ("ensemble-submit", "export-onnx", "predict-onnx")
+    commands = ("ensemble-submit", "export-onnx", "predict-onnx")
     train, *then = (
-        [sys.executable, "-m", "invoke", verb, "--experiment", asked.experiment] for verb in ("train-folds", *verbs)
+        [sys.executable, "-m", "invoke", name, "--experiment", asked.experiment] for name in ("train-folds", *commands)
     )
     then[-1] += ["--device", "cpu"]
     settings = Path("experiments") / asked.experiment / "config.toml"
@@ -136,7 +136,7 @@ def weights_of(pattern: str) -> Callable[[Path], dict[str, object]]:
 def contents(path: Path) -> str:
     """A hash of a file, or of the weights in it."""
     if path.suffix not in (".pth", ".pt", ".tar"):
-        return hashes.sha256(path)
+        return manifests.hash_file(path)
     with torch.serialization.safe_globals([argparse.Namespace]):
         content = torch.load(path, map_location="cpu", weights_only=True)
     weights = next((content[key] for key in WEIGHTS if key in content), content)

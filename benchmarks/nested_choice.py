@@ -25,7 +25,7 @@ IMAGES = 1500
 FRESH = 20_000
 FOLDS = 5
 SHARED, OWN, NETWORK, OFFSET = 0.6, 0.6, 0.5, 0.7
-"""Standard deviations; signals stand in the same unit."""
+"""Standard deviations; signals have the same unit."""
 SCENARIOS = {
     "one good member among noise": [1.0, 0.0, 0.0, 0.0, 0.0],
     "equal members": [0.8, 0.8, 0.8, 0.8],
@@ -62,16 +62,19 @@ def draw(rng: np.random.Generator, signals: list[float], target: np.ndarray) -> 
 
 
 def trial(rng: np.random.Generator, signals: list[float], images: int = IMAGES, fresh: int = FRESH) -> Trial:
-    """One ledger, one choice, one test."""
+    """One set of out-of-fold predictions, one choice, one test."""
     offset = OFFSET * rng.normal(size=(len(signals), FOLDS, 1))
     target, fold = np.arange(images) % 2, rng.permutation(np.arange(images) // 2 % FOLDS)
     logits = draw(rng, signals, target) + offset
-    choice = selection.choose(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
+    choice = selection.choose_method(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
     target = np.arange(fresh) % 2
     logits = (draw(rng, signals, target) + offset).reshape(-1, fresh)
     folds = [FOLDS] * len(signals)
     chosen = choice.combination.combine(logits, folds)
-    return Trial(choice, _auc(target, chosen) - _auc(target, combine.equal("mean", len(folds)).combine(logits, folds)))
+    return Trial(
+        choice,
+        _auc(target, chosen) - _auc(target, combine.make_equal_combination("mean", len(folds)).combine(logits, folds)),
+    )
 
 
 def _auc(target: np.ndarray, y_pred: np.ndarray) -> float:

@@ -1,5 +1,5 @@
 """A training as notebooks have it: seeds set, and a dictionary saved with torch.save after each epoch, from which it
-goes on. What killed_trainings.py kills for comparison.
+continues. What killed_trainings.py kills for comparison.
 
     python benchmarks/plain_loop.py DATA LAST.pth
 """

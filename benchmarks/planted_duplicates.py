@@ -9,7 +9,7 @@ of 525,000 images the candidates are found in a minute on two cores, and the tim
 FOLDER has the competition's layout; all its splits are pooled. Without it COUNT portraits are drawn. Each kind is
 planted alone: COUNT copies among all images, which are searched as `invoke doctor` does. 'near' copies would be
 refused in another split; 'scene' ones are kept in one fold. The sheet shows the pairs among the images themselves that
-no groups.csv explains, and their difference six times as strong: look at each of them.
+no groups.csv explains, and their difference six times as strong: inspect each of them.
 
 --search measures the search alone. Its images are made of keypoints drawn from different images of FOLDER, with one bit
 in sixteen changed and moved by up to two pixels, so that codes which are common among faces stay common and no image is
@@ -31,7 +31,7 @@ import cv2
 import numpy as np
 
 from ffdi.config.schema import DataConfig
-from ffdi.data.images import decode, fingerprint, keypoints
+from ffdi.data.images import decode, descriptors
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.inspection import likeness, near_duplicates
 from ffdi.data.labels import layout
@@ -237,11 +237,11 @@ BEYOND: dict[str, Change] = {
 def gathered(folder: Path | None, count: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """All images, target int64 [N], -1 where it is not known, and group str [N], '' where it is not known."""
     if folder is None:
-        drawn = [portraits.draw(np.random.default_rng([7, index]), 224) for index in range(count)]
+        drawn = [portraits.draw_portrait(np.random.default_rng([7, index]), 224) for index in range(count)]
         return drawn, np.full(count, -1), np.full(count, "")
-    splits = layout.find(folder, DataConfig()).splits.values()
+    splits = layout.find_dataset(folder, DataConfig()).splits.values()
     targets = [np.full(len(one), -1) if one.target is None else one.target for one in splits]
-    pictures = [decode.read(one.path(index)) for one in splits for index in range(len(one))]
+    pictures = [decode.read_image(one.path(index)) for one in splits for index in range(len(one))]
     names = np.concatenate([one.img_name for one in splits])
     listed = folder / "groups.csv"
     rows = dict(line.split(",")[:2] for line in listed.read_text().splitlines()[1:]) if listed.is_file() else {}
@@ -251,14 +251,14 @@ def gathered(folder: Path | None, count: int) -> tuple[list[np.ndarray], np.ndar
 def looked_at(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints and keypoints of RGB images."""
     greys = [cv2.cvtColor(one, cv2.COLOR_RGB2GRAY) for one in pictures]
-    return np.stack([fingerprint.compute_fingerprint(one) for one in greys]), np.stack(
-        [keypoints.compute_keypoints(one) for one in greys]
+    return np.stack([descriptors.compute_fingerprint(one) for one in greys]), np.stack(
+        [descriptors.compute_keypoints(one) for one in greys]
     )
 
 
 def searched(prints: np.ndarray, points: np.ndarray) -> list[tuple[int, int]]:
     """The candidates."""
-    pairs = np.concatenate(list(near_duplicates.candidates(prints, points, THREADS)))
+    pairs = np.concatenate(list(near_duplicates.find_candidates(prints, points, THREADS)))
     return [(int(first), int(second)) for first, second in pairs]
 
 
@@ -280,7 +280,7 @@ def originals(
             f"{involved} images, {involved / len(pictures):.2%}"
         )
     joined = [found[at] for at, verdict in enumerate(verdicts) if verdict]
-    sizes = np.unique(near_duplicates.clusters(len(pictures), np.array(joined, np.int64)), return_counts=True)[1]
+    sizes = np.unique(near_duplicates.cluster_pairs(len(pictures), np.array(joined, np.int64)), return_counts=True)[1]
     print(f"  the largest scene: {sizes.max()} images")
     shown = [found[at] for at, verdict in enumerate(verdicts) if verdict and other[at]]
     if shown and sheet is not None:
@@ -289,7 +289,7 @@ def originals(
 
 def row(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """uint8 BGR [224, 672, 3]: two images and their difference."""
-    one, other = ResizePolicy(224).frame(first), ResizePolicy(224).frame(second)
+    one, other = ResizePolicy(224).apply(first), ResizePolicy(224).apply(second)
     apart = np.clip(6 * np.abs(one.astype(int) - other), 0, 255).astype(np.uint8)
     return np.hstack([one, other, apart])[..., ::-1]
 
@@ -319,7 +319,7 @@ def recall(pictures: list[np.ndarray], prints: np.ndarray, points: np.ndarray, c
 
 def costs(pictures: list[np.ndarray], runs: int = 300) -> None:
     """Prints the costs of keypoints and of a comparison against decoding."""
-    four = [ResizePolicy(256).frame(picture) for picture in pictures[:4]]  # one enlarged would have no detail to decode
+    four = [ResizePolicy(256).apply(picture) for picture in pictures[:4]]  # one enlarged would have no detail to decode
     large = np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
     content = cv2.imencode(".jpg", large[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
     shade = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
@@ -327,8 +327,8 @@ def costs(pictures: list[np.ndarray], runs: int = 300) -> None:
     steps: dict[str, Callable[[], object]] = {
         "decoding": lambda: cv2.imdecode(content, cv2.IMREAD_COLOR_RGB),
         "to greys": lambda: cv2.imdecode(content, cv2.IMREAD_GRAYSCALE),
-        "fingerprint": lambda: fingerprint.compute_fingerprint(shade),
-        "keypoints": lambda: keypoints.compute_keypoints(shade),
+        "fingerprint": lambda: descriptors.compute_fingerprint(shade),
+        "keypoints": lambda: descriptors.compute_keypoints(shade),
         "comparison": lambda: likeness.compare(large, large[8:]),
     }
     taken: dict[str, list[int]] = {name: [] for name in steps}
@@ -343,9 +343,9 @@ def costs(pictures: list[np.ndarray], runs: int = 300) -> None:
         "one thread, 512 px, JPEG 90, processor time: "
         + ", ".join(f"{name} {us:.0f} us" for name, us in median.items())
     )
-    look = median["to greys"] + median["fingerprint"] + median["keypoints"]
+    scan_cost = median["to greys"] + median["fingerprint"] + median["keypoints"]
     print(
-        f"a look takes {look / decoding:.2f} times decoding (claim 2), a comparison "
+        f"a scan takes {scan_cost / decoding:.2f} times decoding (claim 2), a comparison "
         f"{median['comparison'] / decoding:.0f}"
     )
 
@@ -372,19 +372,21 @@ def search(points: np.ndarray, rows: int) -> None:
 
 def crowd(points: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     """uint64 [rows, 40]: keypoints of different images under one another."""
-    many = np.empty((rows, keypoints.COUNT), np.uint64)
+    many = np.empty((rows, descriptors.COUNT), np.uint64)
     for start in range(0, rows, 10_000):
         part = many[start : start + 10_000]
-        part[:] = blurry(points[rng.integers(len(points), size=part.shape), np.arange(keypoints.COUNT)], rng)
+        part[:] = blurry(points[rng.integers(len(points), size=part.shape), np.arange(descriptors.COUNT)], rng)
     return many
 
 
 def blurry(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Keypoints with one bit of their codes in sixteen changed, and moved by up to two pixels."""
     four = rng.integers(1 << 31, size=(4, *points.shape), dtype=np.uint64)
-    x, y = (np.clip(at + rng.integers(-2, 3, at.shape), 5, 90).astype(np.uint64) for at in keypoints.places(points))
-    rest = points & np.uint64((1 << keypoints.ACROSS) - 1)
-    placed = x << np.uint64(keypoints.ACROSS) | y << np.uint64(keypoints.DOWN)
+    x, y = (
+        np.clip(at + rng.integers(-2, 3, at.shape), 5, 90).astype(np.uint64) for at in descriptors.get_positions(points)
+    )
+    rest = points & np.uint64((1 << descriptors.ACROSS) - 1)
+    placed = x << np.uint64(descriptors.ACROSS) | y << np.uint64(descriptors.DOWN)
     return np.where(points > 0, (rest ^ np.bitwise_and.reduce(four)) | placed, np.uint64(0))
 
 

@@ -4,9 +4,9 @@ image, in every family of fakes.
     python benchmarks/pointing_game.py [--experiment quickstart] [--data FOLDER]
 
 The experiment is trained ($FFDI_ROOT is heeded). Real images of the validation split, which no network has seen, are
-changed by each family of ffdi/forge, so that the mask is known, and compressed once more. Every fold's network is
+changed by each family of ffdi/synthetic, so that the mask is known, and compressed once more. Every fold's network is
 asked; what it calls real is left out. A pixel was changed where the mask is above a half. 95 % intervals: Wilson's.
-Faces stand at one place, and so does much of what is changed: beside it stands how often one fixed point hits, the
+Faces are at one place, and so does much of what is changed: next to it is how often one fixed point hits, the
 hottest of the mean map of all families.
 """
 
@@ -39,19 +39,19 @@ def main() -> None:
     parser.add_argument("--experiment", default="quickstart")
     parser.add_argument("--data")
     asked = parser.parse_args()
-    workspace = Workspace.of(PROJECT)
-    experiment = workspace.experiment(asked.experiment)
-    config, identity = experiment.trained()
-    val = sources.of_experiment(workspace, experiment, asked.data).split("val")
+    workspace = Workspace.from_environment(PROJECT)
+    experiment = workspace.get_experiment(asked.experiment)
+    config, identity = experiment.load_training()
+    val = sources.find_experiment_dataset(workspace, experiment, asked.data).split("val")
     assert val.target is not None
-    framing = ResizePolicy.of(config.model)
-    real = [decode.read(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
-    device = devices.choose("cpu", None, 0)
+    resize_policy = ResizePolicy.from_config(config.model)
+    real = [decode.read_image(val.path(row)) for row in np.flatnonzero(val.target == 0).tolist()]
+    device = devices.choose_device("cpu", None, 0)
     networks = [
-        device.prepare(detector.load(config.model, folder.weights_path))
-        for folder in experiment.finished_folds(config.folds.k, identity)
+        device.prepare(detector.load_detector(config.model, folder.weights_path))
+        for folder in experiment.list_finished_folds(config.folds.k, identity)
     ]
-    sets = {family: forged(family, real, framing) for family in MANIPULATIONS}
+    sets = {family: make_fakes(family, real, resize_policy) for family in MANIPULATIONS}
     played = {family: [play(network, *one, device) for network in networks] for family, one in sets.items()}
     mean = np.mean([heat.mean(0) for games in played.values() for heat, _ in games if len(heat)], axis=0)
     print(f"{'family':18}{'called fake':>12}{'share of mask':>15}{'hits':>8}{'95 %':>18}{'one fixed point':>18}")
@@ -64,14 +64,14 @@ def main() -> None:
         print(f"{family:18}{len(hits):12}{flat.mean():15.3f}{hits.mean():8.3f}{interval:>18}{fixed:18.3f}", flush=True)
 
 
-def forged(family: str, real: list[np.ndarray], framing: ResizePolicy) -> tuple[np.ndarray, np.ndarray]:
+def make_fakes(family: str, real: list[np.ndarray], resize_policy: ResizePolicy) -> tuple[np.ndarray, np.ndarray]:
     """Fakes uint8 [N, S, S, 3] as a network is given them, and what was changed, bool [N, 56, 56]."""
     rng = np.random.default_rng(0)
     fakes, masks = [], []
     for number, pixels in enumerate(real):
         fake, mask = MANIPULATIONS[family](pixels, real[number - 1], rng)
         content = cv2.imencode(".jpg", fake[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
-        fakes.append(framing.frame(decode.decode(content, family)))
+        fakes.append(resize_policy.apply(decode.decode(content, family)))
         masks.append(cv2.resize(mask, (gradcam.EDGE, gradcam.EDGE), interpolation=cv2.INTER_AREA) > 0.5)
     return np.stack(fakes), np.stack(masks)
 

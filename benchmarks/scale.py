@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ffdi.data.loading.loader import Batch
     from ffdi.training.optim import Loss
     from ffdi.training.runtime.device import Device
-    from ffdi.training.state import State
+    from ffdi.training.state import TrainingState
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -56,7 +56,7 @@ batch_size = 64
 
 
 def main() -> None:
-    """Makes the data sets, runs both verbs on each, and prints a row for each."""
+    """Makes the data sets, runs both commands on each, and prints a row for each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--into", type=Path)
     parser.add_argument("--rows", default="1000,10000,100000,525000")
@@ -92,7 +92,7 @@ def make(root: Path, rows: int, links: Path | None) -> None:
             from ffdi.config.schema import Config
             from ffdi.data.labels import layout
 
-            table = layout.find(links, Config().data).split(split)
+            table = layout.find_dataset(links, Config().data).split(split)
             assert table.target is not None
             targets = [int(table.target[row]) for row in islice(cycle(range(len(table))), count)]
             for name, row in zip(names, cycle(range(len(table))), strict=False):
@@ -116,7 +116,9 @@ def draw(task: tuple[str, list[str]]) -> None:
 def packed(root: Path, rows: int) -> str:
     """`invoke cache`: seconds, images per second, peak memory."""
     started = time.perf_counter()
-    process = subprocess.Popen(verb("cache", root), cwd=PROJECT, env=environment(root), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        make_command("cache", root), cwd=PROJECT, env=environment(root), stdout=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     assert status == 0, "invoke cache failed"
@@ -127,24 +129,26 @@ def first_step(root: Path, steps: int) -> str:
     """`invoke train-folds` until its first steps are done."""
     command = [sys.executable, __file__, "--train", str(root), "--steps", str(steps)]
     started = time.time()
-    told = subprocess.run(command, cwd=PROJECT, env=environment(root), capture_output=True, text=True, check=False)
-    figures = [line for line in told.stdout.splitlines() if line.startswith("first step ")]
-    assert figures, told.stdout + told.stderr
+    done = subprocess.run(command, cwd=PROJECT, env=environment(root), capture_output=True, text=True, check=False)
+    figures = [line for line in done.stdout.splitlines() if line.startswith("first step ")]
+    assert figures, done.stdout + done.stderr
     at, main, grown, worker, pace = map(float, figures[0].split()[2:])
     return f"{at - started:18.1f} s  {main:11.0f}  {grown:6.0f}  {worker:9.0f}  {pace:8.0f}"
 
 
 def train(root: str, steps: int) -> None:
-    """The verb in this process, with an eye on its steps."""
+    """Runs the command in this process and watches its steps."""
     from ffdi.commands import train_folds
-    from ffdi.commands.shared.engines import Engine
+    from ffdi.commands.shared.options import TrainFoldsOptions
     from ffdi.experiments.workspace import Workspace
     from ffdi.training import loop
 
     times, early = [], 0.0
-    step = loop.step
+    step = loop.train_step
 
-    def watched(network: Module, state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> Tensor:
+    def watched(
+        network: Module, state: TrainingState, batch: Batch, criterion: Loss, config: Config, device: Device
+    ) -> Tensor:
         nonlocal early
         times.append(time.time())
         if len(times) == WARM:
@@ -156,21 +160,18 @@ def train(root: str, steps: int) -> None:
             os._exit(0)
         return step(network, state, batch, criterion, config, device)
 
-    loop.step = watched
-    train_folds.run(
-        Workspace.of(PROJECT),
-        ["scale"],
+    loop.train_step = watched
+    options = TrainFoldsOptions(
+        experiment=("scale",),
         data=f"{root}/data/set",
         folds="0",
         device="cpu",
-        engine=Engine("local", None, 1, 1),
+        jobs=1,
         workers=2,
         accept="leaks,shortcuts",
         restart=True,
-        profiled=False,
-        tensorboard=False,
-        max_time=None,
     )
+    train_folds.run(Workspace.from_environment(PROJECT), options)
 
 
 def own_megabytes(pid: int) -> float:
@@ -184,7 +185,7 @@ def children() -> list[int]:
     return [int(pid) for pid in found]
 
 
-def verb(name: str, root: Path) -> list[str]:
+def make_command(name: str, root: Path) -> list[str]:
     return [sys.executable, "-m", "invoke", name, "--experiment", "scale", "--data", f"{root}/data/set"]
 
 

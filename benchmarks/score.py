@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import notebook
 
-from ffdi.config import schema, variants
+from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import machine
 from ffdi.data.labels import layout
@@ -45,14 +45,14 @@ from ffdi.training import fold, predict
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
 from ffdi.training.runtime.device import Device
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 
 PROJECT = Path(__file__).resolve().parent.parent
 DISTORTIONS = ("JPEG 50", "blur 0.8 %", "half size")
 LOOK = 64
 """Validation images that a training looks at after each epoch; a fold's own would be a fifth of the training images."""
 PROBE = 6
-"""Steps by which a training's pace is told, after two that are not."""
+"""Steps that measure the pace of a training, after two that do not count."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +81,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float)
     asked = parser.parse_args()
     asked.experiment = asked.experiment or ("resnet18-fast" if asked.weights else "resnet18-scratch")
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(machine.count_cores())
     for folder in asked.data:
-        found = layout.find(folder, Config().data)
+        found = layout.find_dataset(folder, Config().data)
         print(
             f"{folder}: {len(found.split('train'))} training, {len(found.split('val'))} validation images", flush=True
         )
@@ -120,7 +120,7 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float)
     auc, *others = (judged(val, scored(state, settings, val, where, way)) for way in (None, *DISTORTIONS))
     elsewhere = float("nan")
     if asked.other:
-        other = layout.find(asked.other, settings.data).split("val")
+        other = layout.find_dataset(asked.other, settings.data).split("val")
         elsewhere = judged(other, scored(state, settings, other, where, None))[0]
     return Result(*auc, seconds, epochs, tuple(one[0] for one in others), elsewhere)
 
@@ -128,14 +128,14 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float)
 def configured(asked: argparse.Namespace, seed: int) -> Config:
     """The experiment's config with the backbone and weights that both are given."""
     path = PROJECT / "experiments" / asked.experiment / "config.toml"
-    keys = {key: values[0] for key, values in variants.grid(asked.set).items()}
+    keys = {key: values[0] for key, values in schema.parse_grid(asked.set).items()}
     keys |= {"seed": seed, "model.backbone": asked.backbone, "model.pretrained": asked.weights is not None}
-    return schema.checked(tomllib.loads(variants.text(asked.experiment, path.read_text(), keys)), str(path))
+    return schema.validate(tomllib.loads(schema.format_variant(asked.experiment, path.read_text(), keys)), str(path))
 
 
 def place(settings: Config, weights: Path | None) -> Device:
-    depthwise = detector.is_depthwise(detector.build(settings.model, weights))
-    return device.choose("auto", settings.train.precision, None, depthwise=depthwise)
+    depthwise = detector.is_depthwise(detector.build_detector(settings.model, weights))
+    return device.choose_device("auto", settings.train.precision, None, depthwise=depthwise)
 
 
 def with_epochs(settings: Config, epochs: int) -> Config:
@@ -144,33 +144,33 @@ def with_epochs(settings: Config, epochs: int) -> Config:
 
 def epoch_seconds(settings: Config, weights: Path | None, found: Dataset, where: Device) -> float:
     """How long an epoch takes, from a few steps and a look."""
-    state = begun(settings, weights, where)
+    state = start_training(settings, weights, where)
     steps = (one for one in events(state, settings, found, where) if isinstance(one, Step))
-    told = [(time.perf_counter(), one.steps) for one in itertools.islice(steps, 2 + PROBE)]
-    pace = (told[-1][0] - told[1][0]) / PROBE
+    times = [(time.perf_counter(), one.steps) for one in itertools.islice(steps, 2 + PROBE)]
+    pace = (times[-1][0] - times[1][0]) / PROBE
     started = time.perf_counter()
     scored(state, settings, some(found.split("val")), where, None)
-    return told[0][1] * pace + time.perf_counter() - started
+    return times[0][1] * pace + time.perf_counter() - started
 
 
-def trained(settings: Config, weights: Path | None, found: Dataset, where: Device) -> State:
+def trained(settings: Config, weights: Path | None, found: Dataset, where: Device) -> TrainingState:
     """A training that has ended."""
-    state = begun(settings, weights, where)
+    state = start_training(settings, weights, where)
     for _ in events(state, settings, found, where):
         pass
     return state
 
 
-def begun(settings: Config, weights: Path | None, where: Device) -> State:
-    """A training that has not begun."""
-    return State.of(where.prepare(detector.build_initialized(settings, weights)), settings.train, where)
+def start_training(settings: Config, weights: Path | None, where: Device) -> TrainingState:
+    """A training that has not started."""
+    return TrainingState.create(where.prepare(detector.build_initialized(settings, weights)), settings.train, where)
 
 
-def events(state: State, settings: Config, found: Dataset, where: Device) -> Iterator[object]:
+def events(state: TrainingState, settings: Config, found: Dataset, where: Device) -> Iterator[object]:
     """All training images, as for a fold."""
     train, few = found.split("train"), some(found.split("val"))
-    batches = loader.make_train_loader(train, settings, fold=0, supply=where.supply)
-    return fit(state, batches, fold.reader(few, settings, where), settings, where, settings.seed)
+    batches = loader.make_train_loader(train, settings, fold=0, loader_config=where.loader_config)
+    return fit(state, batches, fold.make_eval_batches(few, settings, where), settings, where, settings.seed)
 
 
 def some(table: Table) -> Table:
@@ -178,17 +178,17 @@ def some(table: Table) -> Table:
     return table.take(np.arange(0, len(table), max(1, len(table) // LOOK)))
 
 
-def scored(state: State, settings: Config, table: Table, where: Device, distortion: str | None) -> np.ndarray:
+def scored(state: TrainingState, settings: Config, table: Table, where: Device, distortion: str | None) -> np.ndarray:
     """y_pred float [N] of the network that is kept, as the experiment asks it."""
-    network = detector.Scorer(state.kept.eval(), settings.predict.tta)
-    batches = fold.reader(table, settings, where, distortion)
-    return sigmoid(predict.logits([network], batches, where)[0])
+    network = detector.Scorer(state.eval_model.eval(), settings.predict.tta)
+    batches = fold.make_eval_batches(table, settings, where, distortion)
+    return sigmoid(predict.predict_logits([network], batches, where)[0])
 
 
 def judged(table: Table, y_pred: np.ndarray) -> tuple[float, float, float]:
     """AUC with the ends of its 95 % interval, NaN where there is none."""
     assert table.target is not None
-    low, high = intervals.area(table.target, y_pred, table.group) or (np.nan, np.nan)
+    low, high = intervals.compute_auc_interval(table.target, y_pred, table.group) or (np.nan, np.nan)
     return float(metrics.auc(metrics.count_scores(table.target, y_pred))), low, high
 
 

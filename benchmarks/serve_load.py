@@ -1,4 +1,4 @@
-"""Claim: whatever is sent to `serve`, its memory stays below 1 GB, a client beside it goes on being answered, and
+"""Claim: whatever is sent to `serve`, its memory stays below 1 GB, a client beside it is still answered, and
 SIGTERM ends it within 5 s.
 
     python benchmarks/serve_load.py --experiment NAME [--name EXPORT]
@@ -177,12 +177,12 @@ class Client:
             self.seconds.append(time.perf_counter() - start)
             time.sleep(0.05)
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Its latency."""
         if not self.seconds:
             return "never answered"
         middle, last = np.median(self.seconds), max(self.seconds)
-        tried = f", told to come again {dict(self.failed)}" if self.failed else ""
+        tried = f", to be sent again {dict(self.failed)}" if self.failed else ""
         return f"{len(self.seconds)} answers, median {middle:.2f} s, longest {last:.2f} s{tried}"
 
 
@@ -194,7 +194,7 @@ def peak(pid: int) -> float:
 
 @contextmanager
 def served(words: list[str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The verb in a process of its own, and its port."""
+    """The command in a process of its own, and its port."""
     command = [sys.executable, "-m", "invoke", "serve", *words, "--device", "cpu", "--port", "0", "--json"]
     with subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, env={**os.environ}) as server:
         assert server.stdout is not None
@@ -213,7 +213,7 @@ def main() -> None:
     given = parser.parse_args()
     words = ["--experiment", given.experiment, *(["--name", given.name] if given.name else [])]
     kinds = {
-        "nobody else": lambda _port, end: Counter({"waited": int(not end.wait(5))}),
+        "no other client": lambda _port, end: Counter({"waited": int(not end.wait(5))}),
         f"{BOMBS} flat PNGs of 7,071 px": bombs(7071),
         f"{BOMBS} flat PNGs of 4,999 px": bombs(4999),
         f"{LARGE} uploads of 19 MB": large,
@@ -227,8 +227,8 @@ def main() -> None:
             with Client(port) as client:
                 others = kind(port, threading.Event())
             most = peak(server.pid)
-            said = f"others {dict(others)}; normal client: {client.said()}; peak {most / 1e6:.0f} MB"
-            print(f"{name}: {said}", flush=True)
+            line = f"others {dict(others)}; normal client: {client.describe()}; peak {most / 1e6:.0f} MB"
+            print(f"{name}: {line}", flush=True)
         end = threading.Event()
         everybody = [threading.Thread(target=kind, args=(port, end)) for kind in list(kinds.values())[1:]]
         for thread in everybody:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.ensemble import combine, stacking
+from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination, OofMatrix
 from ffdi.evaluation import metrics
 
@@ -40,8 +40,8 @@ def draw(rng: np.random.Generator, signals: np.ndarray, target: np.ndarray, worl
 
 def any_sign(panel: OofMatrix) -> Combination:
     """Stacking as it would be if weights might be negative."""
-    slopes, bias = stacking._regress(panel.logits, panel.target, panel.fold)
-    return Combination("stacking", slopes / stacking._spread(panel.logits), bias)
+    slopes, bias = combine._fit_regression(panel.logits, panel.target, panel.fold)
+    return Combination("stacking", slopes / combine._compute_deviation(panel.logits), bias)
 
 
 def trial(rng: np.random.Generator, signals: np.ndarray, world: str, images: int) -> list[float]:
@@ -52,7 +52,11 @@ def trial(rng: np.random.Generator, signals: np.ndarray, world: str, images: int
     panel = OofMatrix(np.take_along_axis(logits, fold[None, None], 1)[:, 0], target, fold)
     target = np.arange(FRESH) % 2
     logits = (draw(rng, signals, target, world, fresh=True) + offset).reshape(-1, FRESH)
-    ways = (combine.equal("mean", len(signals)), any_sign(panel), stacking.fit_stacking(panel, panel.folds))
+    ways = (
+        combine.make_equal_combination("mean", len(signals)),
+        any_sign(panel),
+        combine.fit_stacking(panel, panel.folds),
+    )
     plain, free, bound = (
         float(metrics.auc(metrics.count_scores(target, way.combine(logits, [FOLDS] * len(signals))))) for way in ways
     )

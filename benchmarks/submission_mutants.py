@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
 from ffdi.core.errors import SubmissionError
-from ffdi.submission import gate, validation
+from ffdi.submission import gate
 from ffdi.submission.gate import Direction
 from tests.submission import mutants
 
@@ -31,7 +31,7 @@ def texts(seed: int) -> Iterator[tuple[str, str]]:
     for one in mutants.of_text(seed):
         same = mutants.harmless(one.content, one.base.names, one.base.y_pred)
         try:
-            validation.check_text(one.content, one.base.names, np.array(one.base.names), one.base.y_pred)
+            gate.check_submission_text(one.content, one.base.names, np.array(one.base.names), one.base.y_pred)
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:
@@ -44,7 +44,7 @@ def arrays(seed: int) -> Iterator[tuple[str, str]]:
         same = mutants.lawful(one)
         try:
             direction = Direction(one.reference, {})
-            content = gate.build(one.expected, one.img_name, one.y_pred, direction).content
+            content = gate.build_submission(one.expected, one.img_name, one.y_pred, direction).content
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:

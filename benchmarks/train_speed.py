@@ -5,8 +5,8 @@ many as timm's train.py, and 0.95 of what steps on a resident batch reach, from 
     python benchmarks/train_speed.py --data FOLDER [--edge 512] [--recipe flips] [--rounds 5] [--seconds 20]
         [--timm PATH-TO-train.py] [--jobs 2]
 
-FOLDER is in FFDI layout; its training images are written anew as JPEGs of --edge px, for all alike. The contestants
-take turns, --seconds each, in every round; each is a process that was warmed up, stands still while another one runs,
+FOLDER is in FFDI layout; its training images are written again as JPEGs of --edge px, for all alike. The contestants
+take turns, --seconds each, in every round; each is a process that was warmed up, pauses while another one runs,
 and has the whole machine while it runs. Printed: the median over the rounds of each one's images per second, and of the
 ratios to ffdi's of the same round with their range. --jobs trains as many folds at once, as train-folds does then, and
 the limit is as many networks at once. timm's script has no turns: it is run for an epoch before and after the rounds
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ffdi.data.loading.loader import Batch
     from ffdi.training.optim import Loss
     from ffdi.training.runtime.device import Device
-    from ffdi.training.state import State
+    from ffdi.training.state import TrainingState
 
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
@@ -77,13 +77,13 @@ def main() -> None:
 def write(source: Path, root: Path, edge: int) -> None:
     """The training images as JPEGs of one size, and a cache of them, files and pixels."""
     from ffdi.config.schema import Config
-    from ffdi.data.images.cache import Store
+    from ffdi.data.images.cache import ImageStore
     from ffdi.data.images.decode import ResizePolicy
     from ffdi.data.inspection import packing
     from ffdi.data.inspection.scan_store import ScanStore
     from ffdi.data.labels import layout
 
-    table = layout.find(source, Config().data).split("train")
+    table = layout.find_dataset(source, Config().data).split("train")
     assert table.target is not None
     folder = root / "set" / "trainset"
     folder.mkdir(parents=True)
@@ -97,18 +97,18 @@ def write(source: Path, root: Path, edge: int) -> None:
     rows = zip(table.img_name.tolist(), table.target.tolist(), strict=True)
     lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
-    found = layout.find(folder.parent, Config().data).split("train")
+    found = layout.find_dataset(folder.parent, Config().data).split("train")
     findings = ScanStore(root / "findings.sqlite")
-    for framing in (None, ResizePolicy(SIZE)):
-        store = Store(root / f"cache-{framing}", framing)
-        for _ in packing.fill(store, [store.attach(found)], findings, os.cpu_count() or 1):
+    for resize_policy in (None, ResizePolicy(SIZE)):
+        store = ImageStore(root / f"cache-{resize_policy}", resize_policy)
+        for _ in packing.fill_cache(store, [store.attach(found)], findings, os.cpu_count() or 1):
             pass
     findings.close()
 
 
 def rounds(asked: argparse.Namespace, root: Path) -> dict[str, list[float]]:
     """Images per second of every contestant in every round."""
-    teams = {name: [begun(asked, name, root) for _ in range(size(name, asked.jobs))] for name in CONTESTANTS}
+    teams = {name: [start_contestant(asked, name, root) for _ in range(size(name, asked.jobs))] for name in CONTESTANTS}
     for team in teams.values():
         for process in team:
             assert line(process) == "ready"
@@ -131,7 +131,7 @@ def size(name: str, jobs: int) -> int:
     return 1 if name == "notebook" else jobs
 
 
-def begun(asked: argparse.Namespace, name: str, root: Path) -> subprocess.Popen[str]:
+def start_contestant(asked: argparse.Namespace, name: str, root: Path) -> subprocess.Popen[str]:
     threads = max(1, (os.cpu_count() or 1) // size(name, asked.jobs))
     words = ["--contestant", name, "--data", str(root), "--recipe", asked.recipe, "--threads", str(threads)]
     return subprocess.Popen(
@@ -145,7 +145,7 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def stand(asked: argparse.Namespace) -> None:
-    """A contestant: makes steps for as long as it is told, each time that it is told, and says how fast."""
+    """A contestant: makes steps for as long as each line on its input says, and prints how fast."""
     import torch
 
     torch.set_num_threads(asked.threads)
@@ -153,8 +153,8 @@ def stand(asked: argparse.Namespace) -> None:
     for _ in range(WARM):
         next(steps)
     print("ready", flush=True)
-    for told in sys.stdin:
-        seconds, started, images = float(told), time.perf_counter(), 0
+    for line in sys.stdin:
+        seconds, started, images = float(line), time.perf_counter(), 0
         while time.perf_counter() - started < seconds:
             images += next(steps)
         print(images / (time.perf_counter() - started), flush=True)
@@ -185,18 +185,18 @@ def ours(cache: str | None) -> Callable[[argparse.Namespace], Iterator[int]]:
     """ffdi's steps, from files or from a cache of files or of pixels."""
 
     def steps(asked: argparse.Namespace) -> Iterator[int]:
-        from ffdi.data.images.cache import Store
+        from ffdi.data.images.cache import ImageStore
         from ffdi.data.images.decode import ResizePolicy
         from ffdi.data.loading import loader
 
         config, state, criterion, device = _training(asked, pixels=cache == "pixels")
         table = _table(asked.data)
         if cache is not None:
-            framing = ResizePolicy(SIZE) if cache == "pixels" else None
-            table = Store(asked.data / f"cache-{framing}", framing).attach(table)
-        batches = loader.make_train_loader(table, config, fold=0, supply=device.supply)
+            resize_policy = ResizePolicy(SIZE) if cache == "pixels" else None
+            table = ImageStore(asked.data / f"cache-{resize_policy}", resize_policy).attach(table)
+        batches = loader.make_train_loader(table, config, fold=0, loader_config=device.loader_config)
         for epoch in cycle(range(10_000)):
-            for batch in batches.epoch(epoch):
+            for batch in batches.iterate_epoch(epoch):
                 _step(state, batch, criterion, config, device)
                 yield len(batch.images)
 
@@ -217,13 +217,13 @@ def limit(asked: argparse.Namespace) -> Iterator[int]:
         yield BATCH
 
 
-def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, Loss, Device]:
-    """A config, a training that has not begun, its loss, and the device."""
+def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, TrainingState, Loss, Device]:
+    """A config, a training that has not started, its loss, and the device."""
     from ffdi.config.schema import Config
     from ffdi.models import detector
     from ffdi.training import optim
     from ffdi.training.runtime import device
-    from ffdi.training.state import State
+    from ffdi.training.state import TrainingState
 
     config = Config.model_validate(
         {
@@ -233,27 +233,27 @@ def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, State, L
             "cache": {"decoded": pixels},
         }
     )
-    where = dataclasses.replace(device.choose("cpu", "auto", None), threads=asked.threads)
+    where = dataclasses.replace(device.choose_device("cpu", "auto", None), threads=asked.threads)
     network = where.prepare(detector.build_initialized(config, None))
     network.train()
-    return config, State.of(network, config.train, where), optim.loss(config.train, 0.5), where
+    return config, TrainingState.create(network, config.train, where), optim.create_loss(config.train, 0.5), where
 
 
-def _step(state: State, batch: Batch, criterion: Loss, config: Config, device: Device) -> None:
+def _step(state: TrainingState, batch: Batch, criterion: Loss, config: Config, device: Device) -> None:
     """All that a step of a training does."""
-    from ffdi.training.loop import step
+    from ffdi.training.loop import train_step
 
-    step(state.detector, state, batch, criterion, config, device)
-    assert state.average is not None
-    state.average.update(state.detector, step=state.done)
-    state.done += 1
+    train_step(state.detector, state, batch, criterion, config, device)
+    assert state.ema is not None
+    state.ema.update(state.detector, step=state.global_step)
+    state.global_step += 1
 
 
 def _table(root: Path) -> Table:
     from ffdi.config.schema import Config
     from ffdi.data.labels import layout
 
-    return layout.find(root / "set", Config().data).split("train")
+    return layout.find_dataset(root / "set", Config().data).split("train")
 
 
 def timms(script: Path, root: Path) -> float:

@@ -1,4 +1,4 @@
-"""A workspace with five folds of ResNet-18, trained for a moment: what benchmarks of whole verbs start from."""
+"""A workspace with five folds of ResNet-18, trained for a moment: what benchmarks of whole commands start from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,9 @@ def prepare(root: Path, images: int, size: int) -> None:
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG.format(size=size))
     draw_all(root, images)
-    subprocess.run(verb("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        make_command("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def draw_all(root: Path, images: int) -> None:
@@ -50,14 +52,14 @@ def draw_all(root: Path, images: int) -> None:
 
 def draw(number: int) -> np.ndarray:
     """A portrait with a camera's grain, BGR uint8 [256, 256, 3]."""
-    large = cv2.resize(portraits.draw(np.random.default_rng([5, number]), 128), (256, 256))
+    large = cv2.resize(portraits.draw_portrait(np.random.default_rng([5, number]), 128), (256, 256))
     grain = np.random.default_rng(number).normal(0, 4, large.shape)
     pixels: np.ndarray = np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
     return pixels
 
 
-def verb(*words: str) -> list[str]:
-    """A verb on the experiment, as a person calls it."""
+def make_command(*words: str) -> list[str]:
+    """A command on the experiment."""
     return [sys.executable, "-m", "invoke", *words, "--experiment", NAME]
 
 

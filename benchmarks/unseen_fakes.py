@@ -6,7 +6,7 @@ the same network without them, by more than the paired interval.
 
 Each FOLDER is in FFDI layout with a labelled validation split, and has another kind of fakes. Trained on all training
 images of the one, scored on the training and validation images of the other, none of which it has seen, and the other
-way; for every seed once without and once with forged images, a --share of the real ones, all else alike. The interval:
+way; for every seed once without and once with pseudo-fakes, a --share of the real ones, all else alike. The interval:
 bootstrap of the images (or their groups), of the mean of the seeds' differences in AUC. --one-way does the first alone.
 """
 
@@ -45,10 +45,10 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--one-way", action="store_true")
     asked = parser.parse_args()
-    torch.set_num_threads(machine.cores())
+    torch.set_num_threads(machine.count_cores())
     for here, there in list(itertools.permutations(asked.data, 2))[: 1 if asked.one_way else None]:
         print(f"trained on {here}, scored on {there}", flush=True)
-        compare(asked, layout.find(here, Config().data), layout.find(there, Config().data))
+        compare(asked, layout.find_dataset(here, Config().data), layout.find_dataset(there, Config().data))
 
 
 def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
@@ -63,9 +63,9 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
         scores = [y_pred(asked, here, unseen, seed, share) for share in (0.0, asked.share)]
         auc = [metrics.auc(metrics.count_scores(target, one)) for one in scores]
         print(f"  seed {seed}: AUC {auc[0]:.4f} without, {auc[1]:.4f} with", flush=True)
-        wrong.append([intervals.misranked(target, one) for one in scores])
+        wrong.append([intervals.compute_misranked(target, one) for one in scores])
     units = intervals.Units(target, group)
-    found = differences.between([differences.Part(units, np.mean(wrong, axis=0))], 0.95)[1]
+    found = differences.compare_parts([differences.Part(units, np.mean(wrong, axis=0))], 0.95)[1]
     ends = console.interval(found.interval, "+.4f")
     print(f"  mean difference {found.difference:+.4f} ({ends}), {len(target)} images", flush=True)
 

@@ -1,4 +1,4 @@
-"""Writes commands.md, beside this file, from the verbs themselves: python docs/commands.py"""
+"""Writes commands.md, in the folder of this file, from the commands themselves: python docs/commands.py"""
 
 from __future__ import annotations
 
@@ -10,42 +10,40 @@ from invoke import Collection, Task
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import tasks  # noqa: E402
+from ffdi.core import cli  # noqa: E402
 
-HEAD = """# Every verb and its flags
+HEAD = """# Every command and its flags
 
-Written by `python docs/commands.py` from `tasks.py`; a test compares the two. Each is called as `invoke VERB --flag
-value`, several can stand in one command (`invoke train-folds ensemble-submit`), and `invoke --help VERB` says the same.
+Written by `python docs/commands.py` from `tasks.py`; a test compares the two. Call each command as
+`invoke COMMAND --flag value`. Several commands can follow each other in one line
+(`invoke train-folds ensemble-submit`). `invoke --help COMMAND` prints the same text.
 
-Every verb ends with exit code 0; with 1 and an error that says what is wrong, where, and the next command; with 130
-after Ctrl-C, 143 after SIGTERM, and 75 when the time of `--max-time` is over. (`serve` runs until it is stopped: with 0
-after either signal.) Every verb takes these two as well:
+The exit code of every command is 0 for success; 1 for an error, with a message that says what is wrong, where, and the
+next command; 130 after Ctrl-C; 143 after SIGTERM; and 75 at the end of `--max-time`. (`serve` runs until it is stopped,
+and its exit code after either signal is 0.) Every command has two more flags:
 
-- `--quiet` says nothing but warnings and errors;
-- `--json` says all in one line of JSON, whatever happens: `verb`, `error` (null, or `what`, `problems` and `next`),
-  `written` (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), whose numbers are not
-  rounded.
+- `--quiet` prints only warnings and errors;
+- `--json` prints one line of JSON in every case: `command`, `error` (null, or `what`, `problems` and `next`), `written`
+  (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded.
 
-`serve` alone says something before its end, which is where it listens: a line of JSON with `verb` and `url`, or with
+Only `serve` prints something before its end, when it starts to listen: a line of JSON with `command` and `url`, or with
 `--quiet` the address alone.
 """
 
 
 def text() -> str:
     """The whole file."""
-    verbs = Collection.from_module(tasks).tasks
-    return "\n".join([HEAD, *(section(name, verbs[name]) for name in sorted(verbs))])
+    commands = Collection.from_module(tasks).tasks
+    return "\n".join([HEAD, *(section(name, commands[name]) for name in sorted(commands))])
 
 
-def section(name: str, verb: Task) -> str:
-    """A verb's heading, its one line, and a table of its flags."""
-    rows = ["| flag | default | |", "|---|---|---|"]
-    for flag in verb.get_arguments():
-        if flag.name in tasks.MANNERS:
-            continue
-        word = f"`--{flag.name.replace('_', '-')}`"
-        default = f"`{flag.default}`" if flag.default and flag.kind is str else ""
-        rows.append(f"| {word} | {default} | {(flag.help or '').replace('|', '/')} |")
-    return "\n".join([f"## {name}\n", f"{(verb.__doc__ or '').strip()}\n", *rows, ""])
+def section(name: str, command: Task) -> str:
+    """A command's heading, its one line, and a table of its flags."""
+    rows = ["| flag | |", "|---|---|"]
+    for flag in sorted(command.get_arguments(), key=lambda flag: flag.name):
+        if flag.name not in cli.OutputOptions.__dataclass_fields__:
+            rows.append(f"| `--{flag.name.replace('_', '-')}` | {flag.help.replace('|', '/')} |")
+    return "\n".join([f"## {name}\n", f"{(command.__doc__ or '').strip()}\n", *(rows if len(rows) > 2 else []), ""])
 
 
 if __name__ == "__main__":

@@ -30,11 +30,11 @@ def opened(browser: Browser, address: str, width: int, *, offline: bool = False)
     """The page at a width, in dark colours at the middle one, and the list that its console and its errors go to."""
     colours = "dark" if width == WIDTHS[1] else "light"
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=colours, offline=offline)
-    page, said = context.new_page(), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    page, messages = context.new_page(), list[str]()
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(address)
-    yield page, said
+    yield page, messages
     context.close()
 
 

@@ -1,4 +1,4 @@
-"""A tiny competition, made by the tests themselves, and the verbs called as a person calls them."""
+"""A tiny competition, created by the tests, and calls of the commands as from a shell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from invoke import Program
 
-from ffdi.core import hashes, manifests
+from ffdi.core import manifests
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -144,7 +144,7 @@ def snapshot() -> Callable[[Path], dict[str, bytes]]:
 
 
 def run(root: Path, *words: str) -> str:
-    """What verbs say that end well, in a workspace and a process of their own."""
+    """The output of successful commands, in a workspace and a process of their own."""
     done = subprocess.run(
         [sys.executable, "-m", "invoke", *words],
         cwd=PROJECT,
@@ -159,18 +159,18 @@ def run(root: Path, *words: str) -> str:
 
 @pytest.fixture(scope="session")
 def trained(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A workspace in which 'tiny' went through all four verbs in one command; not to be changed by a test."""
+    """A workspace in which one invoke call ran the first commands on 'tiny'; not to be changed by a test."""
     root = tmp_path_factory.mktemp("trained")
     folder = root / "experiments" / "tiny"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(TINY)
-    verbs = [
+    commands = [
         ["train-folds", "--experiment", "tiny", "--data", str(competition)],
-        *([verb, "--experiment", "tiny"] for verb in ("ensemble-submit", "export-onnx")),
+        *([command, "--experiment", "tiny"] for command in ("ensemble-submit", "export-onnx")),
         ["predict-onnx", "--experiment", "tiny", "--device", "cpu"],
     ]
-    words = [word for verb in verbs for word in verb]
-    (root / "said.txt").write_text(run(root, *words))
+    words = [word for command in commands for word in command]
+    (root / "output.txt").write_text(run(root, *words))
     return root
 
 
@@ -183,12 +183,12 @@ def copy(trained: Path, workspace: Path) -> Path:
 
 
 def reseal(exports: Path, change: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-    """Writes an export's bundle.json anew, so that it fits whatever stands there; `change` forges it further."""
+    """Writes bundle.json of an export again, with the hashes of its current files; `change` manipulates it further."""
     path = exports / "bundle.json"
     content = json.loads(path.read_text())
     for key in ("schema", manifests.DIGEST):
         del content[key]
-    content["files"] = {name: hashes.sha256(exports / name) for name in content["files"]}
+    content["files"] = {name: manifests.hash_file(exports / name) for name in content["files"]}
     change(content)
     manifests.write_manifest(path, content)
 
@@ -205,7 +205,7 @@ def chromium() -> Iterator[Browser]:
 @pytest.hookimpl(optionalhook=True)  # pytest-xdist may be switched off
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Each of several workers has a part of the tests, in their order, so that what they share is made once; whoever is
-    done takes from another one. xdist's own way gives all long tests, which stand beside each other, to one."""
+    done takes from another one. xdist's default gives all long tests, which are neighbours, to one."""
     from xdist.scheduler import WorkStealingScheduling
 
     return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None

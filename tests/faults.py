@@ -1,4 +1,4 @@
-"""Verbs in processes of their own, with one fault each: killed at a moment, or at a call that changes the disk.
+"""Commands in processes of their own, with one fault each: killed at a moment, or at a call that changes the disk.
 
 The libraries are imported once; every process is forked from that one.
 """
@@ -25,7 +25,7 @@ from tests.conftest import PROJECT
 
 CONTEXT = multiprocessing.get_context("forkserver")
 LIMIT = 600.0
-"""Seconds after which a verb counts as hanging."""
+"""Seconds after which a command counts as hanging."""
 CLOCKS = ["images_per_second", "seconds"]
 """Columns of history.csv that no two runs have alike."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -53,20 +53,22 @@ class Ended(NamedTuple):
 
     Attributes:
         code: its exit code; minus the signal's number where it was killed.
-        said: all that it printed.
+        output: everything that it printed.
         calls: what it did to the disk below the workspace, in order.
         seconds: how long it took.
     """
 
     code: int
-    said: str
+    output: str
     calls: list[str]
     seconds: float
 
 
 def serve() -> int:
-    """Begins the process that all others are forked from; its number. ffdi's own are forked from it too, where they are
-    begun in this one or in one that was forked."""
+    """Starts the process from which all others are forked; returns its pid.
+
+    Processes of ffdi are forked from it too if they are started here or in a fork.
+    """
     CONTEXT.set_forkserver_preload(["tests.faults_preload"])
     forkserver.ensure_running()
     return forkserver._forkserver._forkserver_pid
@@ -80,10 +82,10 @@ def run(
 ) -> Ended:
     """Calls `invoke WORDS` on a workspace, with a fault; in the process is first called what is to come `before`."""
     serve()
-    said, calls = root.with_name(f"{root.name}.said"), root.with_name(f"{root.name}.calls")
-    for path in (said, calls):
+    output, calls = root.with_name(f"{root.name}.output"), root.with_name(f"{root.name}.calls")
+    for path in (output, calls):
         path.write_text("")
-    process = CONTEXT.Process(target=_verb, args=(list(words), root, said, calls, fault, before))
+    process = CONTEXT.Process(target=_run_command, args=(list(words), root, output, calls, fault, before))
     started = time.monotonic()
     process.start()
     if fault is not None and fault.call is None and fault.kind.startswith("SIG"):
@@ -93,14 +95,14 @@ def run(
     process.join(LIMIT)
     if process.exitcode is None:
         process.kill()
-        raise AssertionError(f"{' '.join(words)} hangs after {fault}: {said.read_text()}")
+        raise AssertionError(f"{' '.join(words)} hangs after {fault}: {output.read_text()}")
     seconds = time.monotonic() - started
-    return Ended(process.exitcode, said.read_text(), calls.read_text().splitlines(), seconds)
+    return Ended(process.exitcode, output.read_text(), calls.read_text().splitlines(), seconds)
 
 
 def lasting(root: Path) -> dict[str, object]:
-    """All that a workspace is for, by file: every byte of experiments/ and exports/ but clocks' times and its place."""
-    found = [path for room in ("experiments", "exports") for path in (root / room).rglob("*") if path.is_file()]
+    """Every file of experiments/ and exports/ with its bytes, without times and the path of the workspace."""
+    found = [path for top in ("experiments", "exports") for path in (root / top).rglob("*") if path.is_file()]
     names = {str(path.relative_to(root)): path for path in found if path.name not in {"provenance.json", ".lock"}}
     return {name: LASTING.get(path.name, Path.read_bytes)(path) for name, path in sorted(names.items())}
 
@@ -117,7 +119,7 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 
 def _doctor(path: Path) -> dict[str, Any]:
-    """Without the place of the data, which may lie in the workspace itself."""
+    """Without the path of the data, which may be in the workspace."""
     content: dict[str, Any] = json.loads(path.read_text())
     del content[manifests.DIGEST], content["data_root"]
     return content
@@ -128,14 +130,14 @@ LASTING: dict[str, Callable[[Path], object]] = {
     "manifest.json": _manifest,
     "doctor.json": _doctor,
 }
-"""How files are read in which clocks or places stand."""
+"""Readers of files that contain times or paths."""
 
 
-def _verb(
-    words: list[str], root: Path, said: Path, calls: Path, fault: Fault | None, before: Callable[[Path], None] | None
+def _run_command(
+    words: list[str], root: Path, output: Path, calls: Path, fault: Fault | None, before: Callable[[Path], None] | None
 ) -> None:
     """In the process."""
-    descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     if before is not None:
         before(root)
     _watch(root, calls, fault)
@@ -145,7 +147,7 @@ def _verb(
 
 
 def call(words: Sequence[str], root: Path, out: int, err: int) -> None:
-    """In a process that was forked: calls `invoke WORDS` on a workspace, as a process that a person begins.
+    """Calls `invoke WORDS` on a workspace in a forked process, as from a shell.
 
     Args:
         out: the descriptor that it prints to.
@@ -154,7 +156,7 @@ def call(words: Sequence[str], root: Path, out: int, err: int) -> None:
     from invoke import Program
 
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process
-    # the server runs, but only the process that has begun it knows that
+    # the server runs, but only the process that started it knows that
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     for number, descriptor in ((1, out), (2, err)):
         os.dup2(descriptor, number)
@@ -186,10 +188,10 @@ def _watch(root: Path, calls: Path, fault: Fault | None) -> None:
         if event not in CHANGES:
             return
         path = details[0]
-        if isinstance(path, str | bytes | os.PathLike) and (place := _below(os.fsdecode(path), root)):
+        if isinstance(path, str | bytes | os.PathLike) and (path_below := _below(os.fsdecode(path), root)):
             if event == "open" and not int(details[2] or 0) & WRITES:  # type: ignore[call-overload]
                 return
-            seen(f"{event} {place}")
+            seen(f"{event} {path_below}")
 
     sys.addaudithook(audit)
     os.fsync = _fsync(os.fsync, root, seen)
@@ -197,8 +199,8 @@ def _watch(root: Path, calls: Path, fault: Fault | None) -> None:
 
 def _fsync(real: Callable[[int], None], root: Path, seen: Callable[[str], None]) -> Callable[[int], None]:
     def fsync(descriptor: int) -> None:
-        if place := _below(str(Path(f"/proc/self/fd/{descriptor}").readlink()), root):
-            seen(f"fsync {place}")
+        if path_below := _below(str(Path(f"/proc/self/fd/{descriptor}").readlink()), root):
+            seen(f"fsync {path_below}")
         real(descriptor)
 
     return fsync

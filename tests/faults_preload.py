@@ -1,4 +1,4 @@
-"""What every process of `faults` begins with."""
+"""Imports of every process of `faults`."""
 
 import sklearn.model_selection  # noqa: F401
 
@@ -18,9 +18,9 @@ import ffdi.commands.sweep
 import ffdi.commands.train_folds
 import ffdi.commands.verify
 import ffdi.engines.local
+import ffdi.export.equivalence
 import ffdi.export.onnx
-import ffdi.export.verify
-import ffdi.inference.judge
+import ffdi.inference.explain
 import ffdi.inference.server
 import ffdi.report.charts
 import ffdi.training.fold

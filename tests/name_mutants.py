@@ -1,7 +1,7 @@
 """Names of all kinds, brought in everywhere a name comes in, and read back from everything that it is written to.
 
 A name is either accepted, and then comes back from every file and page letter by letter, or refused with its file and
-line, or its folder. The judge of what must be refused or accepted shares no code with ffdi's rule.
+line, or its folder. An independent rule decides which names must be refused; it shares no code with ffdi's rule.
 """
 
 from __future__ import annotations
@@ -29,28 +29,26 @@ import pandas as pd
 from markdown_it import MarkdownIt
 
 from ffdi.commands import leaderboard, sweep
-from ffdi.commands.shared import screens
+from ffdi.commands.shared import groups
 from ffdi.config.schema import DataConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
-from ffdi.data.labels import attributes, columns, landmarks, layout, table
+from ffdi.data.labels import layout, metadata, table
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
-from ffdi.evaluation import predictions, slices
+from ffdi.evaluation import error_analysis, predictions
 from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 from ffdi.export import standalone
 from ffdi.inference import bundle, server
-from ffdi.inference.predict import Part
-from ffdi.inference.shards import Shards
+from ffdi.inference.predict import Part, Shards
 from ffdi.inference.worker import Worker
-from ffdi.kaggle import offline
 from ffdi.pages import template
 from ffdi.report import charts
-from ffdi.report.page import Page, Section, Sheet
+from ffdi.report.page import Page, ReportTable, Section
 from ffdi.submission import gate as submission
-from ffdi.submission import kaggle
+from ffdi.submission import kaggle, kaggle_bundle
 from ffdi.submission.gate import Direction
 
 ACCEPTED, REFUSED = "accepted", "refused"
@@ -132,21 +130,21 @@ BIDI = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def must_refuse(name: str) -> bool:
-    """Whether a name ends lines, steers terminals, reorders text, is no UTF-8, or is run by a spreadsheet."""
+    """Whether a name ends lines, steers terminals, reorders text, is not UTF-8, or is run by a spreadsheet."""
     unfit = any(unicodedata.category(one) in CONTROLS or unicodedata.bidirectional(one) in BIDI for one in name)
     marks = any(one in name for one in "\u200e\u200f\u061c\ufeff\u200b\u2060")
     return unfit or marks or any(name.startswith(one) for one in FORMULAS)
 
 
 def must_accept(name: str) -> bool:
-    """Whether there is nothing that could be said against a name."""
+    """True for a harmless name."""
     hidden = any(unicodedata.category(one) in (*CONTROLS, "Cf") for one in name)
-    begins = unicodedata.normalize("NFKC", name).lstrip()[:1]
-    return not hidden and begins not in ("", *"=+-@./\\") and not re.search(r"[;/\\]|^\w:|\.\.", name)
+    first = unicodedata.normalize("NFKC", name).lstrip()[:1]
+    return not hidden and first not in ("", *"=+-@./\\") and not re.search(r"[;/\\]|^\w:|\.\.", name)
 
 
-def judged(way: str, name: str, outcome: str, detail: str = "") -> Result:
-    """A result, which is a fault where the judge does not agree."""
+def grade(way: str, name: str, outcome: str, detail: str = "") -> Result:
+    """A result, which is a fault if the independent rule does not agree."""
     if outcome == ACCEPTED and must_refuse(name):
         return Result(way, name, LET_IN, detail)
     if outcome == REFUSED and must_accept(name):
@@ -154,25 +152,27 @@ def judged(way: str, name: str, outcome: str, detail: str = "") -> Result:
     return Result(way, name, outcome, detail)
 
 
-def attempt(way: str, names: Iterable[str], ask: Callable[[str], str], speaks: Callable[[str], str]) -> list[Result]:
-    """Asks with each name alone: `ask` gives what came of it; a refusal's text has to hold what `speaks` says."""
+def attempt(
+    way: str, names: Iterable[str], ask: Callable[[str], str], expected_text: Callable[[str], str]
+) -> list[Result]:
+    """Asks with each name alone: `ask` returns the result; the text of a refusal contains `expected_text`."""
     found = []
     for name in names:
         try:
             got = ask(name)
-            found.append(judged(way, name, ACCEPTED if got == name else CHANGED, repr(got)))
+            found.append(grade(way, name, ACCEPTED if got == name else CHANGED, repr(got)))
         except FFDIError as error:
-            said = str(error)
-            clear = speaks(name) in said and not unsafe(said)
-            found.append(judged(way, name, REFUSED if clear else DROPPED, said))
+            text = str(error)
+            clear = expected_text(name) in text and not unsafe(text)
+            found.append(grade(way, name, REFUSED if clear else DROPPED, text))
         except Exception as error:
             found.append(Result(way, name, TRACEBACK, f"{type(error).__name__}: {error}"))
     return found
 
 
-def compared(way: str, names: Sequence[str], read: Callable[[], Sequence[str]], judge: bool = False) -> list[Result]:
-    """Whether these names, which are accepted, come back in their order; `judge`: and whether they may be."""
-    accepted = judged if judge else Result
+def compared(way: str, names: Sequence[str], read: Callable[[], Sequence[str]], check: bool = False) -> list[Result]:
+    """Whether these names, which are accepted, come back in their order; `check`: and whether they may be."""
+    accepted = grade if check else Result
     try:
         found = list(read())
     except Exception as error:
@@ -260,11 +260,11 @@ def from_table(
     except Exception as error:
         return [Result(way, name, TRACEBACK, f"{type(error).__name__}: {error}") for name in names], []
     results += [
-        judged(way, name, REFUSED if not unsafe(problem) else DROPPED, problem) for name, problem in refused.items()
+        grade(way, name, REFUSED if not unsafe(problem) else DROPPED, problem) for name, problem in refused.items()
     ]
     left = [name for name in kept if name not in refused]
     path.write_bytes(quoted_csv([header, *(row(name, number) for number, name in enumerate(left))]))
-    return [*results, *compared(way, left, lambda: read(left), judge=True)], left
+    return [*results, *compared(way, left, lambda: read(left), check=True)], left
 
 
 Read = Callable[[Sequence[str]], Sequence[str]]
@@ -280,7 +280,7 @@ def images(folder: Path, names: Sequence[str]) -> Iterator[Result]:
 
     def read(_: Sequence[str]) -> list[str]:
         problems: list[str] = []
-        found = table.labelled("train", split, labels, DataConfig(), problems)
+        found = table.read_labels("train", split, labels, DataConfig(), problems)
         if problems:
             raise DataError("bad rows", problems=problems)
         return found.img_name.tolist()
@@ -299,7 +299,7 @@ def from_folder(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """As the files of a folder."""
     way = "file in a folder"
     try:
-        table.in_folder(folder)
+        table.list_folder(folder)
         refused: dict[str, str] = {}
     except DataError as error:
         starts = {start: one for one in names for start in (f"{one} ", f"{one!r} ")}
@@ -307,10 +307,10 @@ def from_folder(folder: Path, names: Sequence[str]) -> Iterator[Result]:
         if len(refused) != len(error.problems) or unsafe(str(error)):
             yield Result(way, "", DROPPED, str(error))
     for name, problem in refused.items():
-        yield judged(way, name, REFUSED, problem)
+        yield grade(way, name, REFUSED, problem)
         (folder / name).unlink()
     left = sorted(name for name in names if name not in refused)
-    yield from compared(way, left, lambda: table.in_folder(folder).img_name.tolist(), judge=True)
+    yield from compared(way, left, lambda: table.list_folder(folder).img_name.tolist(), check=True)
 
 
 def both(way: str, names: Sequence[str], text: str, column: str = "img_name") -> Iterator[Result]:
@@ -335,17 +335,17 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     data = Table("train", split, np.array(names), target, group, folder / "train_label.txt")
     path = folder / "written.csv"
 
-    text = folds.folds_to_csv(data, fold)
+    text = folds.format_folds(data, fold)
     path.write_bytes(text.encode())
     yield from both("folds.csv", names, text)
     yield from compared("folds.csv", names, lambda: folds.read_assignment(path).img_name.tolist())
     assert folds.read_folds(path, data, 2).tolist() == fold.tolist()
 
-    survey: Any = SimpleNamespace(table=data, sha256=np.zeros((count, 32), np.uint8), usable=np.full(count, True))
-    text = image_list.format_image_list(survey)
+    scan: Any = SimpleNamespace(table=data, sha256=np.zeros((count, 32), np.uint8), usable=np.full(count, True))
+    text = image_list.format_image_list(scan)
     yield from both("images.csv", sorted(names), text)
     other = image_list.format_image_list(
-        SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=survey.usable)
+        SimpleNamespace(table=data, sha256=np.ones((count, 32), np.uint8), usable=scan.usable)
     )  # type: ignore[arg-type]
     yield from compared(
         "images.csv",
@@ -366,7 +366,7 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     )
 
     y_pred = 1 / (1 + np.exp(-logit.astype(np.float64)))
-    gate = submission.build(names, data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9}))
+    gate = submission.build_submission(names, data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9}))
     yield from both("submission.csv", names, gate.content)
     path.write_bytes(gate.content.encode())
     yield from compared("submission.csv as a template", names, lambda: submission.read_template(path, names))
@@ -390,7 +390,7 @@ def shards(data: Table, y_pred: np.ndarray) -> Iterator[Result]:
     joined = pieces.join(output)
     assert np.array_equal(joined, y_pred.astype(np.float32))
     yield from both("onnx_scores.csv", names, output.read_bytes().decode())
-    yield from compared("onnx_scores.csv as --images", names, lambda: table.listed(output).img_name.tolist())
+    yield from compared("onnx_scores.csv as --images", names, lambda: table.read_list(output).img_name.tolist())
     pieces.remove()
 
 
@@ -400,7 +400,7 @@ def points(folder: Path, data: Table) -> Iterator[Result]:
     header = ["img_name", *(f"{axis}{number}" for number in range(3) for axis in "xy")]
     path.write_bytes(quoted_csv([header, *([name, "0", "0", "1", "0", "0", "1"] for name in names)]))
     problems: list[str] = []
-    found = landmarks.read(path, data.img_name, DataConfig(), problems)
+    found = metadata.read_landmarks(path, data.img_name, DataConfig(), problems)
     known = [name if np.isfinite(row).all() else "" for name, row in zip(names, found, strict=True)]
     yield from compared("landmarks.csv", names, lambda: known)
     assert problems == []
@@ -413,11 +413,11 @@ def goldens(folder: Path, data: Table) -> Iterator[Result]:
         path = folder / f"golden{start}" / "golden.csv"
         bundle.write_golden(path, part, np.zeros(len(part), np.float32))
         files = [f"{number:02d}{Path(name).suffix.lower()}" for number, name in enumerate(part.img_name.tolist())]
-        yield from compared("golden.csv", files, lambda path=path: [name for name, _ in bundle._rows(path)])  # type: ignore[misc]
+        yield from compared("golden.csv", files, lambda path=path: [name for name, _ in bundle._read_rows(path)])  # type: ignore[misc]
 
 
 class Session:
-    """Stands for ONNX Runtime's."""
+    """A fake session of ONNX Runtime."""
 
     def __init__(self, *_: object, **__: object) -> None:
         pass
@@ -436,14 +436,14 @@ def predict_alone(names: list[str]) -> Iterator[Result]:
     """What predict.py of an export prints."""
     out, err = io.StringIO(), io.StringIO()
     session = mock.patch.object(standalone.onnxruntime, "InferenceSession", Session)
-    load = mock.patch.object(standalone, "load", return_value=np.zeros((8, 8, 3), np.uint8))
+    load = mock.patch.object(standalone, "load_image", return_value=np.zeros((8, 8, 3), np.uint8))
     with session, load, redirect_stdout(out), redirect_stderr(err):
         standalone.main(names)
     text = out.getvalue()
     yield from compared("predict.py", names, lambda: [row[0] for row in csv.reader(io.StringIO(text, newline=""))])
 
 
-def groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
+def read_groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """As groups: a column of the label file, and groups.csv; and as kinds in further columns."""
     split = folder / "trainset"
     split.mkdir(parents=True)
@@ -453,7 +453,7 @@ def groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     names = [name for name in names if name.strip(" \t") == name and name]  # blanks around a field are no part of it
 
     def found(column: str | None = None) -> list[str]:
-        train = layout.find(folder, DataConfig(group_column=column)).split("train")
+        train = layout.find_dataset(folder, DataConfig(group_column=column)).split("train")
         assert train.group is not None
         return train.group.tolist()
 
@@ -472,7 +472,9 @@ def groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     yield from kinds(folder, split, names)
     for name in names:
         path.write_bytes(quoted_csv([[name], ["x"]]))
-        yield from attempt("column", [name], lambda _: columns.header(path, DataConfig())[0], lambda _: f"{path} line ")
+        yield from attempt(
+            "column", [name], lambda _: table.read_header(path, DataConfig())[0], lambda _: f"{path} line "
+        )
 
 
 def kinds(folder: Path, split: Path, names: Sequence[str]) -> Iterator[Result]:
@@ -485,9 +487,9 @@ def kinds(folder: Path, split: Path, names: Sequence[str]) -> Iterator[Result]:
         def read(wanted: Sequence[str], place: dict[str, str] = place) -> list[str]:
             image = np.array([place[name] for name in wanted] + ["x.jpg", "y.jpg"])
             data = Table("train", split, image, None, None, folder / "none")
-            value = attributes.read(folder, data, DataConfig())["family"]
+            value = metadata.read_attributes(folder, data, DataConfig())["family"]
             target = np.arange(len(value)) % 2
-            parts = {one.value for one in slices.slice_by(value, target, np.zeros(len(value)), None)}
+            parts = {one.value for one in error_analysis.slice_by(value, target, np.zeros(len(value)), None)}
             return [one if one in parts else "" for one in value.tolist()[: len(wanted)]]
 
         header = ["img_name", "family"]
@@ -518,39 +520,39 @@ def experiments(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     for name in made:
         (workspace.experiments_folder / name).mkdir(parents=True)
         (workspace.experiments_folder / name / "config.toml").write_text(TOML)
-    said = lambda name: console.names.escape(name)  # noqa: E731
-    results = attempt("experiment", made, lambda name: workspace.experiment(name).name, said)
+    text = lambda name: console.names.escape(name)  # noqa: E731
+    results = attempt("experiment", made, lambda name: workspace.get_experiment(name).name, text)
     yield from results
     path = workspace.experiments_folder
-    yield from attempt("experiment by path", made, lambda name: workspace.experiment(str(path / name)).name, said)
+    yield from attempt("experiment by path", made, lambda name: workspace.get_experiment(str(path / name)).name, text)
     kept = [one.name for one in results if one.outcome == ACCEPTED]
 
     def variant(name: str) -> str:
-        found = workspace.variant(workspace.experiment(name), {"train.lr": 0.001})
+        found = workspace.create_variant(workspace.get_experiment(name), {"train.lr": 0.001})
         return found.name.removesuffix("-lr_0.001")
 
-    yield from attempt("variant", kept, variant, said)
+    yield from attempt("variant", kept, variant, text)
     for one in path.glob("*-lr_0.001"):
         (one / "config.toml").unlink()
         one.rmdir()
     yield from boards(workspace, [name for name in made if name not in set(kept)], kept)
-    yield from attempt("next command", kept, lambda name: shlex.split(screens.repeat_flags([name], name))[1], said)
+    yield from attempt("next command", kept, lambda name: shlex.split(groups.repeat_flags([name], name))[1], text)
     trials = [sweep.Trial(Experiment(path / name), {"train.lr": 0.1}, scores=[0.5]) for name in kept]
-    yield from both("sweep.csv", kept, sweep._csv(trials, [1]), "experiment")
+    yield from both("sweep.csv", kept, sweep._format_csv(trials, [1]), "experiment")
 
 
 def boards(workspace: Workspace, refused: Sequence[str], kept: Sequence[str]) -> Iterator[Result]:
-    """leaderboard.csv and .md; experiments that cannot stand there are named in warnings."""
-    with console.capture_output() as heard:
+    """leaderboard.csv and .md; unsafe experiments are named in warnings."""
+    with console.capture_output() as output:
         leaderboard.run(workspace)
     for name in refused:
-        told = [what for what in heard.warnings if f"/{console.names.escape(name)} is left out" in what]
-        yield judged("leaderboard, left out", name, REFUSED if told else DROPPED)
+        content = [what for what in output.warnings if f"/{console.names.escape(name)} is left out" in what]
+        yield grade("leaderboard, left out", name, REFUSED if content else DROPPED)
     yield from both(
-        "leaderboard.csv", sorted(kept), workspace.leaderboard_path("csv").read_bytes().decode(), "experiment"
+        "leaderboard.csv", sorted(kept), workspace.get_leaderboard_path("csv").read_bytes().decode(), "experiment"
     )
     tokens = (
-        MarkdownIt("commonmark").enable("table").parse(workspace.leaderboard_path("md").read_text(encoding="utf-8"))
+        MarkdownIt("commonmark").enable("table").parse(workspace.get_leaderboard_path("md").read_text(encoding="utf-8"))
     )
     cells = [after for before, after in pairwise(tokens) if before.type == "td_open"]
     first = cells[:: len(leaderboard.COLUMNS)]
@@ -562,12 +564,14 @@ def boards(workspace: Workspace, refused: Sequence[str], kept: Sequence[str]) ->
 def exports(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """As names of exports, through pages, charts and notebooks."""
     workspace = Workspace(folder, folder)
-    said = lambda name: console.names.escape(name)  # noqa: E731
-    results = attempt("--name", [name for name in names if name], lambda name: workspace.export(["x"], name).name, said)
+    text = lambda name: console.names.escape(name)  # noqa: E731
+    results = attempt(
+        "--name", [name for name in names if name], lambda name: workspace.get_export(["x"], name).name, text
+    )
     yield from results
     kept = [one.name for one in results if one.outcome == ACCEPTED]
-    yield from attempt("train.ipynb", kept, in_training, said)
-    yield from attempt("infer.ipynb", kept, in_inference, said)
+    yield from attempt("train.ipynb", kept, in_training, text)
+    yield from attempt("infer.ipynb", kept, in_inference, text)
     for start in range(0, len(kept), 40):
         some = kept[start : start + 40]
         for way, shown in (("chart", on_chart), ("report.html", on_report), ("page of serve", on_serve)):
@@ -598,21 +602,21 @@ class Words(HTMLParser):
 
 
 def on_report(names: list[str]) -> list[str]:
-    """What the page of a report says; its elements may not depend on it."""
-    page, other = (Words(reported(some).html()).found for some in (names, ["x"] * len(names)))
+    """The text of a report; its elements do not depend on names."""
+    page, other = (Words(reported(some).render()).found for some in (names, ["x"] * len(names)))
     assert [tag for tag, _ in page] == [tag for tag, _ in other]
-    said = {tag: [words for one, words in page if one == tag] for tag in ("title", "h1", "p", "th", "summary", "pre")}
-    assert said["title"] == [f"{names[0]}: ffdi report"]
-    assert said["h1"] == names[:1]
-    assert said["summary"] == said["pre"] == names[-1:]
-    assert said["th"][1:] == names
-    return said["p"][: len(names)]
+    text = {tag: [words for one, words in page if one == tag] for tag in ("title", "h1", "p", "th", "summary", "pre")}
+    assert text["title"] == [f"{names[0]}: ffdi report"]
+    assert text["h1"] == names[:1]
+    assert text["summary"] == text["pre"] == names[-1:]
+    assert text["th"][1:] == names
+    return text["p"][: len(names)]
 
 
 def reported(names: list[str]) -> Page:
-    sheet = Sheet("names", [""], [[name] for name in names])
+    sheet = ReportTable("names", [""], [[name] for name in names])
     counts = {"error": 0, "uncertain": 0, "suspect": 0}
-    return Page(names[0], names, [Section("Names", sheets=[sheet])], [], counts, "", [], {names[-1]: names[-1]})
+    return Page(names[0], names, [Section("Names", tables=[sheet])], [], counts, "", [], {names[-1]: names[-1]})
 
 
 def on_serve(names: list[str]) -> list[str]:
@@ -620,20 +624,20 @@ def on_serve(names: list[str]) -> list[str]:
     page, other = (Words(offered(some)).found for some in (names, [f"x{number}" for number in range(len(names))]))
     assert [tag for tag, _ in page] == [tag for tag, _ in other]
     ((_, title),) = [one for one in page if one[0] == "title"]
-    said = next(words for tag, words in page if tag == "p")
-    assert all(f" {name}: out-of-fold AUC 0.5000." in said for name in names)
+    text = next(words for tag, words in page if tag == "p")
+    assert all(f" {name}: out-of-fold AUC 0.5000." in text for name in names)
     return names if title == f"{', '.join(names)}: real or fake?" else []
 
 
 def offered(names: list[str]) -> str:
-    judge = SimpleNamespace(name=", ".join(names), oof_auc=dict.fromkeys(names, 0.5))
-    return template.render("serve.html.j2", judge=judge, nonce="n", bytes=10**6, pixels=10**6)
+    explainer = SimpleNamespace(name=", ".join(names), oof_auc=dict.fromkeys(names, 0.5))
+    return template.render("serve.html.j2", explainer=explainer, nonce="n", bytes=10**6, pixels=10**6)
 
 
 def on_chart(names: list[str]) -> list[str]:
-    """What the legend of a chart says."""
+    """The text of a chart's legend."""
     one = np.arange(8) % 2, np.linspace(0, 1, 8)
-    drawn = ElementTree.fromstring(charts.precision_recall(dict.fromkeys([*names, "plain", "other"], one)))
+    drawn = ElementTree.fromstring(charts.draw_precision_recall(dict.fromkeys([*names, "plain", "other"], one)))
     words = ["".join(text.itertext()) for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     legend = words[words.index("precision") + 1 :]
     assert drawn.attrib["aria-label"] == f"Precision over recall of {', '.join([*names, 'plain', 'other'])}"
@@ -641,7 +645,7 @@ def on_chart(names: list[str]) -> list[str]:
 
 
 def executed(text: str) -> list[tuple[Any, ...]]:
-    """What the cells of a notebook call, after the first one, which stands for itself."""
+    """The calls of a notebook's cells except the first."""
     cells = json.loads(text)["cells"]
     head = "".join(cells[0]["source"])
     assert head.startswith("# ")
@@ -649,7 +653,7 @@ def executed(text: str) -> list[tuple[Any, ...]]:
     calls: list[tuple[Any, ...]] = []
     scope: dict[str, Any] = {
         "run": lambda *words: calls.append(words),
-        "bring": lambda *paths: calls.append(paths),
+        "copy_folder": lambda *paths: calls.append(paths),
         "shutil": SimpleNamespace(copy=lambda *paths: calls.append(paths)),
         **{"WORK": PurePosixPath("/kaggle/working"), "BUNDLE": PurePosixPath("/bundle")},
         "INPUT": SimpleNamespace(rglob=lambda _: []),
@@ -663,7 +667,7 @@ def executed(text: str) -> list[tuple[Any, ...]]:
 
 def in_training(name: str) -> str:
     """What a notebook trains and exports under."""
-    calls = executed(offline.training(name, [name, "other"], "11h"))
+    calls = executed(kaggle_bundle.build_training_notebook(name, [name, "other"], "11h"))
     flags = ("--experiment", name, "--experiment", "other")
     data = "/kaggle/input/FOLDER"
     work = PurePosixPath("/kaggle/working")
@@ -671,8 +675,8 @@ def in_training(name: str) -> str:
         (PurePosixPath("/bundle/weights"), work / "weights"),
         ("invoke", "train-folds", *flags, "--data", data, "--max-time", "11h"),
         *(
-            ("invoke", verb, *flags, "--name", name, "--data", data)
-            for verb in ("ensemble-submit", "export-onnx", "report")
+            ("invoke", command, *flags, "--name", name, "--data", data)
+            for command in ("ensemble-submit", "export-onnx", "report")
         ),
         (work / f"exports/{name}/submission.csv", "/kaggle/working/submission.csv"),
     ]
@@ -681,7 +685,7 @@ def in_training(name: str) -> str:
 
 def in_inference(name: str) -> str:
     """What a notebook scores with."""
-    calls = executed(offline.inference(name))
+    calls = executed(kaggle_bundle.build_inference_notebook(name))
     images, output = "/kaggle/input/FOLDER", "/kaggle/working/submission.csv"
     expected: list[tuple[Any, ...]] = [
         (PurePosixPath("/bundle/export"), PurePosixPath("/kaggle/working") / f"exports/{name}"),
@@ -693,28 +697,32 @@ def in_inference(name: str) -> str:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 
-def spoken(names: Sequence[str]) -> Iterator[Result]:
-    """Through every way in which something is said to a person or a program; any name may come here."""
+def printed(names: Sequence[str]) -> Iterator[Result]:
+    """Through every way in which something is text to a person or a program; any name may come here."""
     for name in names:
         try:
-            yield Result("errors and lines", name, ACCEPTED if not (fault := _said(name)) else CHANGED, fault)
+            yield Result("errors and lines", name, ACCEPTED if not (fault := _find_fault(name)) else CHANGED, fault)
         except Exception as error:
             yield Result("errors and lines", name, TRACEBACK, f"{type(error).__name__}: {error}")
 
 
-def _said(name: str) -> str:
+def _find_fault(name: str) -> str:
     """What is wrong with how a name is shown; empty where nothing is."""
     error = ConfigError(f"no '{name}'", problems=[name], hint=f"pass {name}")
     if unsafe(str(error)) or str(error).count("\n") != 2:
         return repr(str(error))
-    with console.capture_output() as heard:
+    with console.capture_output() as output:
         _say(name)
-    line = heard.json(error={"what": error.what})
-    told = json.loads(line)
-    if unsafe(line) or "\n" in line or (told["error"]["what"], told["lines"]) != (f"no '{name}'", [name, name, name]):
+    line = output.json(error={"what": error.what})
+    content = json.loads(line)
+    if (
+        unsafe(line)
+        or "\n" in line
+        or (content["error"]["what"], content["lines"]) != (f"no '{name}'", [name, name, name])
+    ):
         return repr(line)
-    if told["tables"][0] != {"heading": name, "columns": ["", name], "rows": [[name, name]]}:
-        return repr(told["tables"])
+    if content["tables"][0] != {"heading": name, "columns": ["", name], "rows": [[name, name]]}:
+        return repr(content["tables"])
     out = io.StringIO()
     terminal = {"file": out, "force_terminal": True, "color_system": None, "width": 10_000, **console.LITERAL}
     with mock.patch.object(console, "_console", return_value=console.Console(**terminal)):
@@ -743,17 +751,17 @@ def _say(name: str) -> None:
 
 def served(names: Sequence[str]) -> list[Result]:
     """As the img_name of a request."""
-    judge = SimpleNamespace(score=lambda _content, name, _check: {"img_name": name, "y_pred": "0.5"}, look=None)
-    app = server.app(judge, server.Limits("127.0.0.1", 100), Worker(1))  # type: ignore[arg-type]
+    explainer = SimpleNamespace(score=lambda _content, name, _check: {"img_name": name, "y_pred": "0.5"}, explain=None)
+    app = server.build_app(explainer, server.Limits("127.0.0.1", 100), Worker(1))  # type: ignore[arg-type]
 
     def ask(name: str) -> str:
         status, content = asyncio.run(_post(app, f"img_name={quote(name, safe='')}"))
         if unsafe(content) or status not in (200, 400):
             raise AssertionError(content)
-        told = json.loads(content)
+        content = json.loads(content)
         if status == 400:
-            raise DataError(told["error"])
-        return str(told["img_name"])
+            raise DataError(content["error"])
+        return str(content["img_name"])
 
     texts = [name for name in names if not any(unicodedata.category(one) == "Cs" for one in name)]
     return attempt("img_name of serve", texts, ask, lambda name: console.names.quote(name))
@@ -786,19 +794,19 @@ def competitions(names: Sequence[str]) -> Iterator[Result]:
     """As what Kaggle's command line is given: nothing may be taken for a flag or end a line."""
     for name in names:
         try:
-            kaggle.check(name, "")
+            kaggle.check_arguments(name, "")
         except ConfigError as error:
             yield Result("--competition", name, REFUSED if not unsafe(str(error)) else DROPPED, str(error))
         else:
             fine = re.fullmatch(r"[A-Za-z0-9_.-]+", name) and not name.startswith("-")
             yield Result("--competition", name, ACCEPTED if fine else LET_IN)
         try:
-            kaggle.check("faces", name)
+            kaggle.check_arguments("faces", name)
         except ConfigError as error:
-            yield judged("--message", name, REFUSED if not unsafe(str(error)) else DROPPED, str(error))
+            yield grade("--message", name, REFUSED if not unsafe(str(error)) else DROPPED, str(error))
         else:
-            formula = any(name.startswith(one) for one in FORMULAS)  # a message stands in no table
-            yield judged("--message", "x" if formula else name, ACCEPTED)
+            formula = any(name.startswith(one) for one in FORMULAS)  # a message is in no table
+            yield grade("--message", "x" if formula else name, ACCEPTED)
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------
@@ -807,10 +815,10 @@ def competitions(names: Sequence[str]) -> Iterator[Result]:
 def results(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """What becomes of these names on every way."""
     yield from images(folder / "images", names)
-    yield from groups(folder / "groups", names)
+    yield from read_groups(folder / "groups", names)
     yield from experiments(folder / "experiments", names)
     yield from exports(folder / "exports", names)
-    yield from spoken(names)
+    yield from printed(names)
     yield from served(names)
     yield from competitions(names)
 

@@ -1,7 +1,7 @@
-"""Links to somebody else's files in place of each path that a verb touches, one at a time: what becomes of the files.
+"""Replaces each path that a command uses by a link to foreign files, one at a time, and checks the foreign files.
 
-What is planted may be found by the verb as what it has itself written: a link to a folder leads to a copy of what stood
-there, with files of all the names that ffdi looks for; a link to a file to its copy; a third kind leads nowhere.
+A link to a folder leads to a copy of the original folder, with files of all names that ffdi reads. A link to a file
+leads to a copy of the file. A third kind of link is broken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from ffdi.core import hashes
+from ffdi.core import manifests
 from tests import faults
 from tests.conftest import TINY
 from tests.faults import Ended, Fault
@@ -24,11 +24,11 @@ ROOTS = ("experiments", "exports", "data", "out")
 CONFIG = TINY.replace("ema_decay = 0.9", "ema_decay = 0.9\ncheckpoint_seconds = 0.001")
 TEMPORARY = re.compile(r"\.(.+)\.[0-9]+\.tmp")
 RANDOM = re.compile(r"\.tmp[A-Za-z0-9]{6}|tmp[a-z0-9_]{8}|#[0-9]+")
-"""Names that nobody can foresee; who makes them refuses what stands there."""
+"""Unpredictable names; a writer refuses an existing file of such a name."""
 LIBRARIES = {f"data/findings.sqlite{ending}" for ending in ("", "-journal", "-wal", "-shm")}
 """Paths that SQLite opens, of which Python's hooks say nothing, and which are gone at the end."""
 LOOKING = ("doctor", "cache", "find-lr", "train-folds", "sweep", "score")
-"""Verbs that look at images, and open that."""
+"""Commands that scan images, and open the scan store."""
 FOREIGN = (
     "checkpoint-000000009.json",
     "checkpoint-000000009.safetensors",
@@ -49,20 +49,20 @@ FOREIGN = (
     ".scores.csv.1.tmp/old/scores.csv",
     ".tmpAbCdEf",
 )
-"""Files of somebody else in a folder that a link leads to."""
+"""Foreign files in the target folder of a link."""
 BEFORE = ".before"
-"""What `seen` said before the verb."""
+"""The result of `seen` before the command."""
 SHOWN = ("--profile", "--tensorboard", "--restart", "--stress", "--output", "--selftest", "--dry-run")
 STAND_IN = "#!/bin/sh\necho 'Submission ref: 4711'\n"
 
 
 class Step(NamedTuple):
-    """A verb, and what stands in its workspace before.
+    """A command, and its workspace before.
 
     Attributes:
         words: as a person types them.
         killed: what was called before, and killed.
-        call: at which it was, as a part of how the call is told.
+        call: of the kill, as a part of its description.
     """
 
     words: list[str]
@@ -77,7 +77,7 @@ class Step(NamedTuple):
 
 
 def steps(competition: Path) -> list[Step]:
-    """Every verb, in an order in which each one finds what it needs."""
+    """Every command, in an order in which each one finds its input."""
     of, data, cpu = ["--experiment", "tiny"], ["--data", str(competition)], ["--device", "cpu"]
     output = ["predict-onnx", *of, *cpu, "--output", "{root}/out/scores.csv"]
     return [
@@ -115,10 +115,10 @@ class Plant(NamedTuple):
     """A link in place of a path.
 
     Attributes:
-        path: relative to the workspace; {pid} is the number of the process that runs the verb.
-        kind: 'like' leads to a copy of what stands there, or to a file or folder as the verb has one; 'nowhere' to
-            nothing.
-        folder: whether the verb has a folder there.
+        path: relative to the workspace; {pid} is the pid of the command.
+        kind: 'like' leads to a copy of the original, or to a file or folder of the same kind; 'nowhere' is a broken
+            link.
+        folder: the command has a folder there.
     """
 
     path: str
@@ -126,7 +126,7 @@ class Plant(NamedTuple):
     folder: bool
 
     def put(self, root: Path) -> None:
-        """Plants it; what it leads to lies beside the workspace."""
+        """Creates the link; its target is next to the workspace."""
         path, foreign = root / self.path.format(pid=os.getpid()), foreign_of(root)
         aim = foreign / ("folder" if self.folder else "file")
         if self.kind == "like" and self.folder:
@@ -147,7 +147,7 @@ class Plant(NamedTuple):
 
 
 def foreign_of(root: Path) -> Path:
-    """Where files of somebody else lie."""
+    """The folder of the foreign files."""
     return root.with_name(f"{root.name}.foreign")
 
 
@@ -157,7 +157,7 @@ def seen(foreign: Path) -> dict[str, list[int | str]]:
     for path in sorted(foreign.rglob("*")):
         if path.name != BEFORE:
             status = path.lstat()
-            digest = hashes.sha256(path) if path.is_file() else ""
+            digest = manifests.hash_file(path) if path.is_file() else ""
             found[path.relative_to(foreign).as_posix()] = [status.st_mode, status.st_mtime_ns, digest]
     return found
 
@@ -169,24 +169,24 @@ def changes(foreign: Path) -> list[str]:
 
 
 def prepare(root: Path, plant: Plant | None = None) -> None:
-    """In the process that runs a verb: puts stand-ins, and plants a link."""
+    """Installs fakes and creates a link, in the process of a command."""
     stand_in(root.parent, setattr)
     if plant is not None:
         plant.put(root)
 
 
 def stand_in(folder: Path, put: Callable[[object, str, object], None]) -> None:
-    """Puts stand-ins where a verb would ask Kaggle, wait for a browser, or build a wheel for seconds."""
+    """Replaces slow calls by fakes: of Kaggle, of a browser, of the build of a wheel."""
     from ffdi.inference import server
-    from ffdi.kaggle import offline
     from ffdi.submission import kaggle as command
+    from ffdi.submission import kaggle_bundle
 
     kaggle = folder / "kaggle"
     kaggle.write_text(STAND_IN)
     kaggle.chmod(0o755)
-    put(command, "program", lambda: str(kaggle))
+    put(command, "find_program", lambda: str(kaggle))
     put(server, "serve", lambda _judge, _limits, found: found.close())
-    put(offline, "build_wheel", _built)
+    put(kaggle_bundle, "build_wheel", _built)
 
 
 def _built(_: Path, into: Path) -> Path:
@@ -200,7 +200,7 @@ def words(called: Sequence[str], root: Path) -> list[str]:
 
 
 class Grown(NamedTuple):
-    """A step with what stands before it, and the paths that it touches.
+    """A step with its workspace before, and the paths that it uses.
 
     Attributes:
         before: a workspace.
@@ -218,7 +218,7 @@ class Grown(NamedTuple):
 
 
 def grow(scratch: Path, chain: Sequence[Step]) -> Iterator[Grown]:
-    """Runs a chain of verbs with nothing planted, in workspaces below `scratch`."""
+    """Runs a chain of commands without links, in workspaces below `scratch`."""
     root = scratch / "root"
     (root / "experiments" / "tiny").mkdir(parents=True)
     (root / "out").mkdir()
@@ -229,13 +229,13 @@ def grow(scratch: Path, chain: Sequence[Step]) -> Iterator[Grown]:
             whole = scratch / "whole"
             shutil.copytree(root, whole)
             calls = faults.run(words(step.killed, whole), whole, before=prepare).calls
-            at = next(place for place, call in enumerate(calls, 1) if step.call in call)
+            at = next(number for number, call in enumerate(calls, 1) if step.call in call)
             ended = faults.run(words(step.killed, root), root, Fault("SIGKILL", at), before=prepare)
-            assert ended.code == -9, ended.said
+            assert ended.code == -9, ended.output
             shutil.rmtree(whole)
         shutil.copytree(root, before)
         ended = faults.run(words(step.words, root), root, before=prepare)
-        assert ended.code == 0, ended.said
+        assert ended.code == 0, ended.output
         touched = {call.partition(" ")[2] for call in ended.calls} | _differing(before, root)
         touched |= LIBRARIES if step.words[0] in LOOKING else set()
         yield Grown(step, before, _paths(touched, before, root))
@@ -252,7 +252,7 @@ def _differing(before: Path, after: Path) -> set[str]:
 
 
 def _paths(touched: Iterable[str], before: Path, after: Path) -> dict[str, bool]:
-    """The paths below the roots that somebody can foresee, with the folders that they lie in."""
+    """The predictable paths below the roots, with their folders."""
     found: dict[str, bool] = {}
     for name in touched:
         parts = [TEMPORARY.sub(r".\1.{pid}.tmp", part) for part in Path(name).parts]
@@ -269,8 +269,7 @@ def _paths(touched: Iterable[str], before: Path, after: Path) -> dict[str, bool]
 
 
 def harm(grown: Grown, plant: Plant, root: Path) -> tuple[Ended, list[str]]:
-    """Runs a verb on a copy of a workspace with a link in it; how it ended, and what of the foreign files is not as it
-    was."""
+    """Runs a command on a copy of a workspace with a link in it; returns its end and the changed foreign files."""
     shutil.copytree(grown.before, root)
     foreign = foreign_of(root)
     foreign.mkdir()
@@ -278,7 +277,7 @@ def harm(grown: Grown, plant: Plant, root: Path) -> tuple[Ended, list[str]]:
     changed = changes(foreign)
     for path in (root, foreign):
         shutil.rmtree(path)
-    for ending in ("said", "calls"):
+    for ending in ("output", "calls"):
         root.with_name(f"{root.name}.{ending}").unlink()
     return ended, changed
 
@@ -291,10 +290,10 @@ class _Preparing(NamedTuple):
 
 
 def fault(ended: Ended, changed: Sequence[str]) -> str:
-    """What is wrong with how a verb has taken a link; empty where nothing is."""
+    """The fault in a command's treatment of a link; empty for none."""
     if changed:
         return f"changed: {', '.join(changed)}"
-    if ended.code == 0 and "Traceback" not in ended.said:
+    if ended.code == 0 and "Traceback" not in ended.output:
         return ""
-    told = "error: " in ended.said and "next: " in ended.said and "Traceback" not in ended.said
-    return "" if ended.code == 1 and told else f"ends with {ended.code}: {ended.said}"
+    explained = "error: " in ended.output and "next: " in ended.output and "Traceback" not in ended.output
+    return "" if ended.code == 1 and explained else f"ends with {ended.code}: {ended.output}"

@@ -25,9 +25,9 @@ HOMES = {
     "jinja2": {"pages/template.py"},
     "starlette": {"inference/server.py"},
     "uvicorn": {"inference/server.py"},
-    "ray": {"engines/ray.py", "engines/parcel.py", "engines/servers.py", "engines/cluster.py"},
+    "ray": {"engines/ray.py", "engines/servers.py", "engines/cluster.py"},
     "optuna": {"search/samplers.py"},
-    "filelock": {"experiments/lock.py"},
+    "filelock": {"experiments/experiment.py"},
     "safetensors": {"models/", "training/"},
     "signal": {"core/signals.py", "data/loading/loader.py"},
 }
@@ -79,16 +79,20 @@ def test_inference_needs_neither_torch_nor_the_export() -> None:
 
 
 @pytest.mark.parametrize("library", HOMES)
-def test_a_library_stays_in_its_room(library: str) -> None:
+def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
     users = {file for file in FILES if any(name.partition(".")[0] == library for name in _imports(file))}
     strangers = {user for user in users if not any(user.startswith(home) for home in HOMES[library])}
     assert strangers == set()
     assert users, f"{library} is imported nowhere: is it still a dependency?"
 
 
-def test_cuda_is_named_in_two_files_only() -> None:
+def test_cuda_is_named_in_few_files() -> None:
     named = {file for file in FILES if re.search("cuda", (PACKAGE / file).read_text(), re.IGNORECASE)}
-    assert named == {"training/runtime/device.py", "inference/onnxruntime.py"}
+    assert named == {
+        "training/runtime/device.py",
+        "inference/onnxruntime.py",
+        "commands/shared/options.py",
+    }  # help text
 
 
 def test_paths_under_experiments_and_exports_are_made_in_one_file() -> None:

@@ -25,20 +25,20 @@ CONFIGS = {
         "schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
         "hard_example_fraction, label_smoothing, clip_grad, ema_decay, precision, select, checkpoint_seconds\n"
         "  unknown key 'modle': did you mean 'model'?\n"
-        "next: correct {config}; every key with its default stands in docs/config.md",
+        "next: correct {config}; docs/config.md lists every key with its default",
     ),
     "values out of range": (
-        "seed = -1\n[folds]\nk = 1\n[train]\nema = 1.5\nprecision = 'int4'\n",
+        "seed = -1\n[folds]\nk = 1\n[train]\nema_decay = 1.5\nprecision = 'int4'\n",
         "{config} has 4 bad keys\n"
         "  seed = -1: input should be greater than or equal to 0\n"
         "  folds.k = 1: input should be greater than or equal to 2\n"
         "  train.ema_decay = 1.5: input should be less than 1\n"
         "  train.precision = 'int4': input should be 'auto', 'fp32', 'bf16' or 'fp16'\n"
-        "next: correct {config}; every key with its default stands in docs/config.md",
+        "next: correct {config}; docs/config.md lists every key with its default",
     ),
     "no TOML": (
         "seed 0\n",
-        "{config} is no valid TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)\n"
+        "{config} is not valid TOML: Expected '=' after a key in a key/value pair (at line 1, column 6)\n"
         "next: correct {config}",
     ),
     "unknown recipe": (
@@ -87,7 +87,7 @@ CONFIGS = {
     "pseudo-fakes in batches of one": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nbatch_size = 1\n"
         "[pseudo_fakes]\nfraction = 0.2\n",
-        "pseudo_fakes.fraction = 0.2 and train.batch_size = 1: a batch needs a real image beside each pseudo-fake\n"
+        "pseudo_fakes.fraction = 0.2 and train.batch_size = 1: a batch needs a real image for each pseudo-fake\n"
         "next: set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
     ),
     "unknown residual": (
@@ -114,9 +114,9 @@ CONFIGS = {
 
 
 def trained(files: dict[str, bytes]) -> dict[str, bytes]:
-    """Files of a workspace without what a look at the images leaves, and without locks."""
-    looked = ("data/findings.sqlite", "doctor.json", ".lock")
-    return {name: content for name, content in files.items() if not name.endswith(looked)}
+    """Files of a workspace without locks and without the files of an image scan."""
+    scan_files = ("data/findings.sqlite", "doctor.json", ".lock")
+    return {name: content for name, content in files.items() if not name.endswith(scan_files)}
 
 
 @pytest.mark.parametrize("case", CONFIGS)
@@ -142,7 +142,7 @@ FLAGS = {
     ),
     "fault that is none": (
         ["train-folds", "--experiment", "tiny", "--accept", "leeks"],
-        "--accept leeks: 'leeks' is no fault; did you mean 'leaks'?",
+        "--accept leeks: 'leeks' is not a kind of fault; did you mean 'leaks'?",
     ),
     "workers that are no number": (
         ["train-folds", "--experiment", "tiny", "--workers", "two"],
@@ -207,7 +207,7 @@ def test_every_bad_row_of_every_file_is_listed_at_once(
         1,
         f"error: bad rows in the label files under {data}: 6\n"
         "  trainset_label.txt line 70: 3 fields, the header has 2\n"
-        f"  trainset_label.txt line 66: {first} stands on line 2 already\n"
+        f"  trainset_label.txt line 66: {first} is on line 2 already\n"
         "  trainset_label.txt line 67: gone.jpg is not in trainset/\n"
         "  trainset_label.txt line 68: ../x.jpg leaves the folder trainset/\n"
         f"  trainset_label.txt line 69: label '2' of {first[:-4]}.png is neither 0 nor 1\n"
@@ -233,7 +233,8 @@ def test_unreadable_training_images_are_listed_before_training(
         "  unusable: 2 of 64 train images cannot be used\n"
         f"    {cut} is truncated or damaged: 900 bytes cannot be decoded\n"
         f"    {empty} is empty\n"
-        "next: mend the data, or accept what you know of by adding --accept unusable; docs/data.md says what follows\n",
+        "next: mend the data, or accept known faults by adding --accept unusable; docs/data.md describes the "
+        "consequences\n",
     )
     assert trained(snapshot(workspace)) == before
 
@@ -263,7 +264,7 @@ def test_weights_that_are_no_weights_are_refused(workspace: Path, competition: P
     assert answer.err.endswith("next: model.weights_file takes a .safetensors file or a .pth that holds tensors only\n")
 
 
-def test_a_second_process_is_told_who_holds_the_experiment(workspace: Path, competition: Path, invoke: Invoke) -> None:
+def test_a_second_process_names_the_first_one(workspace: Path, competition: Path, invoke: Invoke) -> None:
     folder = workspace / "experiments" / "tiny"
     (folder / ".lock.pid").write_text("4711")
     with FileLock(folder / ".lock"):
@@ -285,7 +286,7 @@ def test_a_place_that_cannot_be_written_is_named(
     assert (answer.code, answer.err) == (
         1,
         f"error: {file}/experiments/quickstart/config.toml cannot be written: Not a directory\n"
-        "next: free the disk or name another place; what stood there is as it was\n",
+        "next: free the disk or name another path; the file of that name has not changed\n",
     )
 
 
@@ -308,8 +309,8 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
         if "epoch   2/400" in line or "epoch  2/400" in line:
             break
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert (process.returncode, said) == (
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (
         130,
         "stopped (Ctrl-C): nothing finished is lost; the same command does the rest\n",
     )
@@ -348,8 +349,8 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     answer = invoke(*words, "--images", str(images), "--output", str(output))
     assert (answer.code, answer.err) == (
         1,
-        "error: 2 of 22 images cannot be used; no result was written, what was scored is kept\n"
-        f"  {bad[0]} is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)\n"
+        "error: 2 of 22 images cannot be used; no result was written; the scores so far are saved\n"
+        f"  {bad[0]} is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)\n"
         f"  {bad[1]} is empty\n"
         f"next: replace these files or take them out of {images}, and run the same command again; or add "
         "--on-error score=0.5\n",
@@ -361,7 +362,7 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     assert (answer.code, answer.err) == (
         1,
         f"error: {bad[1]}/scores.csv cannot be written: File exists\n"
-        "next: free the disk or name another place; what stood there is as it was\n",
+        "next: free the disk or name another path; the file of that name has not changed\n",
     )
     answer = invoke(*words, "--images", str(images), "--device", "cuda:0")
     assert (answer.code, answer.err) == (
@@ -378,7 +379,7 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     )
 
 
-def test_an_offline_machine_is_told_both_ways_out(workspace: Path, competition: Path, tmp_path: Path) -> None:
+def test_an_offline_machine_has_two_ways_out(workspace: Path, competition: Path, tmp_path: Path) -> None:
     config = workspace / "experiments" / "tiny" / "config.toml"
     config.write_text('[model]\nbackbone = "resnet18"\n')
     started = time.monotonic()

@@ -1,4 +1,4 @@
-"""Every command that the documents name, run as it stands there, with small experiments under their names."""
+"""Every command of the documents runs as written, on small experiments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from ffdi.inference import server
-from ffdi.kaggle import offline
-from ffdi.submission import kaggle
+from ffdi.submission import kaggle, kaggle_bundle
 from ffdi.submission.kaggle import Answer, Verdict
 from tests.conftest import PROJECT, Invoke
 
@@ -20,7 +19,7 @@ PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / 
 NAMES = ("quickstart", "resnet18", "NAME")
 ELSEWHERE = {
     "--engine ray": "tests/engines/test_ray.py runs it on a cluster",
-    "invoke VERB": "stands for all of them",
+    "invoke COMMAND": "a placeholder",
     "poly1": "tests/test_docs.py tries that loss",
 }
 """What is not run here, and why."""
@@ -34,9 +33,9 @@ def commands() -> list[str]:
         text = page.read_text()
         blocks = re.findall(r"^```\w*\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
         lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-        said = [one for line in lines for one in re.findall(r"invoke [a-z-][^`#]*", line)]
-        said += re.findall(r"(?<!`)`(invoke [^`]+)`(?!`)", text)
-        found |= dict.fromkeys(" ".join(one.split()) for one in said)
+        calls = [one for line in lines for one in re.findall(r"invoke [a-z-][^`#]*", line)]
+        calls += re.findall(r"(?<!`)`(invoke [^`]+)`(?!`)", text)
+        found |= dict.fromkeys(" ".join(one.split()) for one in calls)
     return list(found)
 
 
@@ -67,27 +66,27 @@ def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFac
 def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What would leave this machine, or not end by itself."""
     monkeypatch.setattr(server, "serve", lambda *_: None)
-    monkeypatch.setattr(kaggle, "program", lambda: "kaggle")
+    monkeypatch.setattr(kaggle, "find_program", lambda: "kaggle")
     monkeypatch.setattr(kaggle, "submit", lambda *_: Answer(0, "Submission ref: 1", "1"))
-    monkeypatch.setattr(kaggle, "verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
-    monkeypatch.setattr(offline, "download_wheels", lambda *_: 0)
+    monkeypatch.setattr(kaggle, "fetch_verdict", lambda *_: Verdict("COMPLETE", "0.9", ""))
+    monkeypatch.setattr(kaggle_bundle, "download_wheels", lambda *_: 0)
     return
 
 
 @pytest.mark.usefixtures("outside")
-@pytest.mark.parametrize("said", RUN)
-def test_it_does_what_it_says(said: str, there: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("line", RUN)
+def test_a_documented_command_runs(line: str, there: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFDI_ROOT", str(there))
     for old, new in FEWER.items():
-        said = said.replace(old, new)
+        line = line.replace(old, new)
     places = {
         "phase1": there / "phase1",
         "FOLDER": there / "phase1",
         "DIR-or-CSV": there / "phase1" / "testset",
         "scores.csv": there / "scores.csv",
-        "VERB": "score",
+        "COMMAND": "score",
     }
-    words = [str(places.get(word, word)) for word in shlex.split(said)[1:]]
+    words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]
     words += ["--port", "0"] if words[0] == "serve" else []
     answer = invoke(*words)
     assert (answer.code, answer.err) == (0, ""), answer.out + answer.err

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ffdi.commands import verify
 from ffdi.core import manifests
-from ffdi.experiments import audit
 from tests import faults
 from tests.conftest import TINY, Invoke
 
@@ -19,14 +19,17 @@ OWN = {"config.toml", ".lock"}
 
 def artefacts(root: Path) -> list[Path]:
     """Every file that ffdi has published in a workspace."""
-    found = [path for room in ("experiments", "exports") for path in (root / room).rglob("*") if path.is_file()]
+    found = [path for top in ("experiments", "exports") for path in (root / top).rglob("*") if path.is_file()]
     return sorted(path for path in found if path.name not in OWN)
 
 
-def checked(root: Path) -> list[audit.Checked]:
-    """What an audit of all experiments and exports says."""
+def checked(root: Path) -> list[verify.FileCheck]:
+    """The result of an audit of all experiments and exports."""
     return [
-        one for room in ("experiments", "exports") for folder in (root / room).iterdir() for one in audit.folder(folder)
+        one
+        for top in ("experiments", "exports")
+        for folder in (root / top).iterdir()
+        for one in verify.audit_folder(folder)
     ]
 
 
@@ -58,9 +61,9 @@ def slips(root: Path, count: int, seed: int) -> Iterator[tuple[Path, int]]:
 
 
 def make_complete(root: Path, competition: Path) -> None:
-    """Gives a workspace in which the four verbs have run every other kind of file as well."""
-    for verb in ("--stress", "--shift"):
-        assert faults.run(["score", "--experiment", "tiny", verb], root).code == 0
+    """Adds every other kind of file to a workspace."""
+    for flag in ("--stress", "--shift"):
+        assert faults.run(["score", "--experiment", "tiny", flag], root).code == 0
     second = root / "experiments" / "stopped"
     second.mkdir()
     (second / "config.toml").write_text(TINY)
@@ -68,7 +71,7 @@ def make_complete(root: Path, competition: Path) -> None:
     assert faults.run(words, root).code == 75
 
 
-def test_every_file_is_checked_and_every_harm_is_seen(copy: Path, competition: Path) -> None:
+def test_every_file_is_checked_and_every_damage_is_found(copy: Path, competition: Path) -> None:
     make_complete(copy, competition)
     everything = checked(copy)
     assert [one for one in everything if one.fault] == []
@@ -77,11 +80,11 @@ def test_every_file_is_checked_and_every_harm_is_seen(copy: Path, competition: P
     assert list(slips(copy, count=8 * len(artefacts(copy)), seed=1)) == []
 
 
-def test_verify_names_what_is_damaged_or_missing(copy: Path, invoke: Invoke) -> None:
+def test_verify_lists_damaged_and_missing_files(copy: Path, invoke: Invoke) -> None:
     answer = invoke("verify")
     assert (answer.code, answer.err) == (0, "")
     folders = [copy / "experiments" / "tiny", copy / "exports" / "tiny"]
-    counts = [len(list(audit.folder(folder))) for folder in folders]
+    counts = [len(list(verify.audit_folder(folder))) for folder in folders]
     assert answer.out.splitlines() == [
         f"{folder}: {count} files, none at fault" for folder, count in zip(folders, counts, strict=True)
     ]
@@ -94,19 +97,19 @@ def test_verify_names_what_is_damaged_or_missing(copy: Path, invoke: Invoke) -> 
         "error: 2 files are not what was written\n"
         f"  {weights} is damaged: its hash is not the one in manifest.json\n"
         f"  {model} is missing: bundle.json lists it\n"
-        "next: bring them back from a copy, or remove what they belong to and run its verb again\n",
+        "next: restore them from a copy, or remove their folder and run its command again\n",
     )
 
 
-def test_verify_says_where_there_is_nothing(workspace: Path, invoke: Invoke) -> None:
+def test_verify_reports_an_empty_workspace(workspace: Path, invoke: Invoke) -> None:
     shutil.rmtree(workspace / "experiments")
     answer = invoke("verify")
-    assert (answer.code, answer.out) == (0, f"nothing to check: neither experiments/ nor exports/ in {workspace}\n")
+    assert (answer.code, answer.out) == (0, f"nothing to check: {workspace} has neither experiments/ nor exports/\n")
 
 
-def test_a_document_that_lists_nothing_is_at_fault(tmp_path: Path) -> None:
+def test_a_manifest_without_files_is_a_fault(tmp_path: Path) -> None:
     manifests.write_manifest(tmp_path / "manifest.json", {"fold": 0})
     manifests.write_manifest(tmp_path / "bundle.json", {"files": "all"})
-    assert [one.fault for one in audit.folder(tmp_path)] == [
+    assert [one.fault for one in verify.audit_folder(tmp_path)] == [
         f"{tmp_path}/{name} is damaged: it does not list its files" for name in ("bundle.json", "manifest.json")
     ]

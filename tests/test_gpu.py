@@ -48,7 +48,7 @@ def test_the_selftest_passes_and_auto_takes_a_runtime(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("exported")
-def test_tensorrt_serves_where_it_was_proven(invoke: Invoke) -> None:
+def test_tensorrt_is_used_where_it_is_verified(invoke: Invoke) -> None:
     if reason := select.RUNTIMES["tensorrt"].missing(0):
         pytest.skip(reason)
     answer = invoke("export-onnx", "--experiment", "tiny", "--runtimes", "cpu,tensorrt")

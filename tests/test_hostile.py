@@ -1,4 +1,4 @@
-"""Files that somebody made to harm: refused with a message, nothing run, nothing opened outside the roots."""
+"""Hostile files are refused with a message; nothing in them runs, and nothing outside the roots is opened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import torch
 from onnx import TensorProto, helper
 
 from ffdi.core import files as publish
-from ffdi.core import hashes, manifests
+from ffdi.core import manifests
 from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.data.images import cache as caches
 from ffdi.experiments.workspace import Workspace
@@ -49,7 +49,7 @@ sys.addaudithook(_listen)
 
 @pytest.fixture
 def secret(tmp_path: Path) -> Iterator[Path]:
-    """A file that nobody may open; nothing may have been run at the end."""
+    """A file that must never be opened; at the end nothing must have run."""
     path = tmp_path / "secret.bin"
     path.write_bytes(bytes(4096))
     EVENTS.clear()
@@ -79,7 +79,7 @@ def saved(content: object, **options: bool) -> bytes:
 
 
 def header(content: bytes, size: int | None = None) -> bytes:
-    """A .safetensors with that header, and the size that it says to have."""
+    """A .safetensors file with this header and its declared size."""
     return struct.pack("<Q", len(content) if size is None else size) + content + bytes(64)
 
 
@@ -124,14 +124,14 @@ WEIGHTS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
     "a header that is too long": ("w.safetensors", lambda _: header(b" " * 1000, 10**9)),
     "a header of brackets": ("w.safetensors", lambda _: header(b"[" * 100_000)),
     "a tensor behind the end": ("w.safetensors", lambda _: header(tensor(ends=(0, 10**12), shape=[10**12 // 4]))),
-    "a tensor that ends before it begins": ("w.safetensors", lambda _: header(tensor(ends=(16, 0)))),
+    "a tensor that ends before its start": ("w.safetensors", lambda _: header(tensor(ends=(16, 0)))),
     "an unknown type": ("w.safetensors", lambda _: header(tensor("Q99"))),
     "a shape that overflows": ("w.safetensors", lambda _: header(tensor(shape=[2**62, 2**62]))),
 }
 
 
 @pytest.mark.parametrize("what", WEIGHTS)
-def test_weights_that_are_more_than_weights_are_refused(what: str, secret: Path) -> None:
+def test_hostile_weights_files_are_refused(what: str, secret: Path) -> None:
     name, content = WEIGHTS[what]
     path = secret.parent / name
     path.write_bytes(content(secret.parent))
@@ -141,11 +141,11 @@ def test_weights_that_are_more_than_weights_are_refused(what: str, secret: Path)
     assert caught.value.what.startswith((f"{path} cannot be read as weights: ", f"{path} does not hold weights of "))
 
 
-@pytest.mark.parametrize("verb", ["kaggle-bundle", "train-folds", "find-lr", "sweep", "score"])
-def test_a_config_makes_no_verb_copy_or_hash_a_file_that_is_no_weights_file(
-    verb: str, copy: Path, tmp_path: Path, competition: Path, invoke: Invoke
+@pytest.mark.parametrize("command", ["kaggle-bundle", "train-folds", "find-lr", "sweep", "score"])
+def test_no_command_copies_or_hashes_a_file_that_has_no_weights(
+    command: str, copy: Path, tmp_path: Path, competition: Path, invoke: Invoke
 ) -> None:
-    key = tmp_path / ("id_rsa" if verb == "kaggle-bundle" else "key.safetensors")
+    key = tmp_path / ("id_rsa" if command == "kaggle-bundle" else "key.safetensors")
     key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n")
     config = copy / "experiments" / "tiny" / "config.toml"
     config.write_text(config.read_text().replace("pretrained = false", f'weights_file = "{key}"'))
@@ -154,14 +154,14 @@ def test_a_config_makes_no_verb_copy_or_hash_a_file_that_is_no_weights_file(
         "sweep": ["--data", str(competition), "--set", "train.lr=1e-3,3e-3"],
         "score": ["--shift"],
     }
-    answer = invoke(verb, "--experiment", "tiny", *flags.get(verb, ["--data", str(competition)]))
+    answer = invoke(command, "--experiment", "tiny", *flags.get(command, ["--data", str(competition)]))
     assert answer.code == 1
-    if verb == "score":  # which first asks whether the folds are those of this config
-        assert "error: experiment tiny was begun differently" in answer.err
+    if command == "score":  # which first checks the identity of the folds
+        assert "error: experiment tiny was started with another config or other images" in answer.err
     else:
         assert answer.err.startswith(f"error: {key} cannot be read as weights: ")
         assert answer.err.endswith("a .safetensors file or a .pth that holds tensors only\n")
-    content, digest = key.read_bytes(), hashes.sha256(key).encode()
+    content, digest = key.read_bytes(), manifests.hash_file(key).encode()
     written = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     assert [path for path, bytes_ in written.items() if content in bytes_ or digest in bytes_] == []
 
@@ -169,7 +169,7 @@ def test_a_config_makes_no_verb_copy_or_hash_a_file_that_is_no_weights_file(
 # --- links -----------------------------------------------------------------------------------------------------------
 
 OF = ("--experiment", "tiny")
-VERBS = {
+COMMANDS = {
     "doctor": ("doctor", *OF, "--data", "{data}"),
     "cache": ("cache", *OF, "--data", "{data}"),
     "train-folds": ("train-folds", *OF, "--data", "{data}"),
@@ -206,7 +206,7 @@ UNWRITTEN = {
     "exports/tiny/report.html": False,
     "exports/tiny/submissions.json": False,
 }
-"""Paths that verbs would write to, where `trained` has nothing; True where a folder would be."""
+"""Paths that commands would write, and that `trained` does not have; True for a folder."""
 OUTPUT = {
     "out/.scores.csv.1.tmp": True,
     "out/.scores.csv.1.tmp/old": True,
@@ -219,24 +219,28 @@ OUTPUT = {
 }
 """The same of an --output."""
 NEAR = {"doctor": "", "cache": "", "leaderboard": "", "train-folds": "experiments/tiny/", "score": "experiments/tiny/"}
-"""What is in the paths that a verb works on."""
+"""A part of the paths of each command."""
 EVERY = 16
-"""Of the paths, each verb is given one in so many; `benchmarks/faults.py links` gives it all."""
+"""Each command gets every EVERY-th path; `benchmarks/faults.py links` gives it all paths."""
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_link_leads_no_verb_to_files_of_others(
-    verb: str, trained: Path, competition: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_follows_a_link_to_foreign_files(
+    command: str, trained: Path, competition: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     planting.stand_in(tmp_path, monkeypatch.setattr)
-    packed = Workspace(tmp_path, tmp_path).cache_folder(competition, caches.kind(None))
+    packed = Workspace(tmp_path, tmp_path).get_cache_folder(competition, caches.get_folder_name(None))
     cache = f"{packed.parent.name}/{packed.name}"
-    there = {path: path.is_dir() for room in planting.ROOTS for path in (trained / room).rglob("*")}
+    there = {path: path.is_dir() for top in planting.ROOTS for path in (trained / top).rglob("*")}
     paths = {path.relative_to(trained).as_posix(): folder for path, folder in there.items()}
     paths |= {path.replace("{cache}", cache): folder for path, folder in UNWRITTEN.items()}
-    near = NEAR.get(verb.partition(" ")[0], "/tiny/")  # elsewhere nothing refuses the verb, which then takes seconds
-    some = sorted((path, folder) for path, folder in paths.items() if near in path)[list(VERBS).index(verb) :: EVERY]
-    for number, (path, folder) in enumerate([*some, *(OUTPUT.items() if "--output" in verb else ())]):
+    near = NEAR.get(
+        command.partition(" ")[0], "/tiny/"
+    )  # links at other paths are harmless, and such runs take seconds
+    some = sorted((path, folder) for path, folder in paths.items() if near in path)[
+        list(COMMANDS).index(command) :: EVERY
+    ]
+    for number, (path, folder) in enumerate([*some, *(OUTPUT.items() if "--output" in command else ())]):
         root = tmp_path / f"root{number}"
         foreign = planting.foreign_of(root)
         shutil.copytree(trained, root)
@@ -244,7 +248,7 @@ def test_a_link_leads_no_verb_to_files_of_others(
             place.mkdir()
         planting.Plant(path, ("like", "nowhere")[number % 2], folder).put(root)
         monkeypatch.setenv("FFDI_ROOT", str(root))
-        answer = invoke(*(word.format(root=root, data=competition) for word in VERBS[verb]))
+        answer = invoke(*(word.format(root=root, data=competition) for word in COMMANDS[command]))
         assert planting.changes(foreign) == [], path
         assert answer.code in (0, 1), path
         assert answer.code == 0 or "\nnext: " in answer.err, (path, answer.err)
@@ -253,13 +257,13 @@ def test_a_link_leads_no_verb_to_files_of_others(
 @pytest.fixture
 def linked(copy: Path, tmp_path: Path) -> Path:
     """A workspace whose experiment and export lie elsewhere, with links to them."""
-    for room in ("experiments", "exports"):
-        (copy / room / "tiny").rename(tmp_path / f"{room}-tiny")
-        (copy / room / "tiny").symlink_to(tmp_path / f"{room}-tiny")
+    for top in ("experiments", "exports"):
+        (copy / top / "tiny").rename(tmp_path / f"{top}-tiny")
+        (copy / top / "tiny").symlink_to(tmp_path / f"{top}-tiny")
     return copy
 
 
-def test_an_experiment_that_is_a_link_is_refused_by_its_name_and_taken_by_its_path(
+def test_a_linked_experiment_is_refused_by_name_and_accepted_by_path(
     linked: Path, tmp_path: Path, invoke: Invoke
 ) -> None:
     place, target = linked / "experiments" / "tiny", tmp_path / "experiments-tiny"
@@ -272,7 +276,7 @@ def test_an_experiment_that_is_a_link_is_refused_by_its_name_and_taken_by_its_pa
     assert invoke("score", "--experiment", str(target)).code == 0
 
 
-def test_lists_name_what_is_a_link_and_go_on(linked: Path, tmp_path: Path, invoke: Invoke) -> None:
+def test_lists_report_links_and_continue(linked: Path, tmp_path: Path, invoke: Invoke) -> None:
     (linked / "experiments" / "other").mkdir()
     (linked / "experiments" / "other" / "config.toml").write_text("[folds]\nk = 2\n")
     answer = invoke("leaderboard")
@@ -285,12 +289,12 @@ def test_lists_name_what_is_a_link_and_go_on(linked: Path, tmp_path: Path, invok
     answer = invoke("verify")
     assert answer.code == 1
     assert f"\n{linked}/experiments/other: 0 files, none at fault" in f"\n{answer.out}"
-    for room in ("experiments", "exports"):
-        said = f"  {linked}/{room}/tiny is a link to {tmp_path}/{room}-tiny: what it leads to is not checked\n"
-        assert said in answer.err
+    for top in ("experiments", "exports"):
+        message = f"  {linked}/{top}/tiny is a link to {tmp_path}/{top}-tiny: what it leads to is not checked\n"
+        assert message in answer.err
 
 
-def test_verify_names_a_link_however_deep_it_lies(copy: Path, invoke: Invoke, tmp_path: Path) -> None:
+def test_verify_reports_links_at_any_depth(copy: Path, invoke: Invoke, tmp_path: Path) -> None:
     fold = copy / "experiments" / "tiny" / "fold_0"
     fold.rename(tmp_path / "fold_0")
     fold.symlink_to(tmp_path / "fold_0")
@@ -299,14 +303,14 @@ def test_verify_names_a_link_however_deep_it_lies(copy: Path, invoke: Invoke, tm
     assert f"  {fold} is a link to {tmp_path}/fold_0: what it leads to is not checked\n" in answer.err
 
 
-def test_folders_that_a_person_names_may_be_links(
+def test_folders_in_flags_may_be_links(
     copy: Path, competition: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    for room in ("experiments", "exports", "data"):
-        (copy / room).rename(elsewhere / room)
-        (copy / room).symlink_to(elsewhere / room)
+    for top in ("experiments", "exports", "data"):
+        (copy / top).rename(elsewhere / top)
+        (copy / top).symlink_to(elsewhere / top)
     (elsewhere / "out").mkdir()
     for name, target in {"root": copy, "images": competition, "out": elsewhere / "out"}.items():
         (tmp_path / name).symlink_to(target)
@@ -322,9 +326,7 @@ def test_folders_that_a_person_names_may_be_links(
 
 
 @pytest.mark.usefixtures("copy")
-def test_pieces_that_another_user_has_made_are_not_taken(
-    tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_shards_of_another_user_are_not_used(tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = tmp_path / "scores.csv.parts"
     pieces.mkdir()
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
@@ -347,7 +349,7 @@ def outside(location: str) -> TensorProto:
 
 
 def graph(*nodes: onnx.NodeProto, weight: TensorProto | None = None, domain: str = "") -> onnx.ModelProto:
-    """A graph with these nodes beside a node that gives scores."""
+    """A graph with these nodes, and a node that gives scores."""
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 32, 32, 3])
     y_pred = helper.make_tensor_value_info("y_pred", TensorProto.FLOAT, ["batch"])
     own = helper.make_node("Identity", ["weight"], ["y_pred"])
@@ -388,7 +390,7 @@ def nested(depth: int) -> bytes:
 
 
 def with_function(domain: str) -> onnx.ModelProto:
-    """A function of somebody's own."""
+    """A custom function."""
     model = graph(weight=onnx.numpy_helper.from_array(np.zeros(4, np.float32), "weight"))
     body = helper.make_node("Evil", ["x"], ["y"], domain=domain)
     model.functions.append(helper.make_function("here", "f", ["x"], ["y"], [body], [helper.make_opsetid(domain, 1)]))
@@ -409,17 +411,17 @@ GRAPHS: dict[str, tuple[Callable[[Path], bytes | onnx.ModelProto], str]] = {
     "weights behind a link": (lambda _: graph(weight=outside("link.bin")), "keeps weights in another file: link.bin"),
     "weights behind a hard link": (lambda _: graph(weight=outside("hard.bin")), "keeps weights in another file"),
     "weights in a node": (lambda place: graph(constant(str(place))), "keeps weights in another file"),
-    "operators of somebody's own": (
+    "custom operators": (
         lambda _: graph(helper.make_node("Evil", ["images"], ["weight"], domain="evil"), domain="evil"),
-        "wants the operator 'evil.Evil'",
+        "has the operator 'evil.Evil'",
     ),
     "an operator that is none": (lambda _: graph(helper.make_node("Evil", ["images"], ["weight"])), "operator 'Evil'"),
-    "a function of somebody's own": (lambda _: with_function("evil"), "has functions of its own"),
-    "a loop": (lambda _: with_inner("Loop"), r"has a graph inside of a node \(Loop\)"),
-    "a scan": (lambda _: with_inner("Scan"), r"has a graph inside of a node \(Scan\)"),
-    "a branch": (lambda _: with_inner("If"), r"has a graph inside of a node \(If\)"),
-    "branches in branches": (lambda _: with_inner("If", 9), r"has a graph inside of a node \(If\)"),
-    "loops without end in each other": (lambda _: nested(1000), "is no ONNX graph: DecodeError"),
+    "a custom function": (lambda _: with_function("evil"), "has functions of its own"),
+    "a loop": (lambda _: with_inner("Loop"), r"has a graph inside a node \(Loop\)"),
+    "a scan": (lambda _: with_inner("Scan"), r"has a graph inside a node \(Scan\)"),
+    "a branch": (lambda _: with_inner("If"), r"has a graph inside a node \(If\)"),
+    "branches in branches": (lambda _: with_inner("If", 9), r"has a graph inside a node \(If\)"),
+    "loops without end in each other": (lambda _: nested(1000), "is not an ONNX graph: DecodeError"),
     "a size from the pixels": (lambda _: sized("ConstantOfShape", "more"), r"sizes from the pixels \(ConstantOf"),
     "repeats from the pixels": (lambda _: sized("Tile", "images", "more"), r"sizes from the pixels \(Tile\)"),
     "a range from the pixels": (lambda _: sized("Range", "size", "more", "size"), r"the pixels \(Range\)"),
@@ -431,37 +433,37 @@ GRAPHS: dict[str, tuple[Callable[[Path], bytes | onnx.ModelProto], str]] = {
         lambda _: graph(helper.make_node("Abs", ["a"], ["weight"]), helper.make_node("Abs", ["images"], ["a"])),
         "does not have its nodes in order",
     ),
-    "noise": (lambda _: np.random.default_rng(0).bytes(4096), "is no ONNX graph: DecodeError"),
-    "a pickle": (lambda place: pickle.dumps(Attack(place.parent)), "is no ONNX graph: DecodeError"),
+    "noise": (lambda _: np.random.default_rng(0).bytes(4096), "is not an ONNX graph: DecodeError"),
+    "a pickle": (lambda place: pickle.dumps(Attack(place.parent)), "is not an ONNX graph: DecodeError"),
 }
 
 
 @pytest.fixture
 def exports(copy: Path, secret: Path) -> Path:
-    """An export of somebody else's, with a secret beside the graph."""
+    """A foreign export, with a secret in its folder."""
     folder = copy / "exports" / "tiny"
     (folder / "hard.bin").hardlink_to(secret)
     return folder
 
 
 @pytest.mark.parametrize("what", GRAPHS)
-def test_graphs_that_do_what_no_graph_of_ffdi_does_are_refused(what: str, secret: Path) -> None:
-    make, said = GRAPHS[what]
+def test_hostile_graphs_are_refused(what: str, secret: Path) -> None:
+    make, message = GRAPHS[what]
     made, path = make(secret), secret.parent / "model.onnx"
     (secret.parent / "link.bin").symlink_to(secret)
     (secret.parent / "hard.bin").hardlink_to(secret)
     path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
     EVENTS.clear()
-    with pytest.raises(ExperimentError, match=said):
-        onnx_safety.examine(path)
+    with pytest.raises(ExperimentError, match=message):
+        onnx_safety.inspect_graph(path)
 
 
-def test_no_verb_opens_a_graph_that_is_refused(exports: Path, secret: Path, invoke: Invoke) -> None:
+def test_no_command_opens_a_refused_graph(exports: Path, secret: Path, invoke: Invoke) -> None:
     (exports / "model.onnx").write_bytes(graph(weight=outside(str(secret))).SerializeToString())
     reseal(exports)
     EVENTS.clear()
-    for verb in (["predict-onnx"], ["predict-onnx", "--selftest"], ["serve"], ["predict-onnx", "--engine", "ray"]):
-        answer = invoke(*verb, "--experiment", "tiny", "--device", "cpu")
+    for command in (["predict-onnx"], ["predict-onnx", "--selftest"], ["serve"], ["predict-onnx", "--engine", "ray"]):
+        answer = invoke(*command, "--experiment", "tiny", "--device", "cpu")
         assert (answer.code, answer.err) == (
             1,
             f"error: {exports}/model.onnx keeps weights in another file: {secret}\n"
@@ -469,16 +471,21 @@ def test_no_verb_opens_a_graph_that_is_refused(exports: Path, secret: Path, invo
         )
 
 
-def test_what_ffdi_exports_passes(copy: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    shutil.rmtree(copy / "data" / "vetted")  # as if it came from elsewhere
-    asked = ("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--selftest")
-    assert invoke(*asked).code == 0
-    (mark,) = (copy / "data" / "vetted").iterdir()
+def test_an_exported_graph_passes_and_is_vetted_once(
+    copy: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vetted = copy / "data" / "vetted"
+    shutil.rmtree(vetted)  # as if the graph came from another machine
+    words = ("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--selftest")
+    assert invoke(*words).code == 0
+    (mark,) = vetted.iterdir()
     monkeypatch.setattr(onnx_safety, "check_graph", lambda *_: pytest.fail("it was vetted before"))
-    assert invoke(*asked).code == 0
-    mark.write_text("")  # of a version that ran nothing
+    assert invoke(*words).code == 0
+    mark.unlink()
+    sha256 = hashlib.sha256((copy / "exports" / "tiny" / "model.onnx").read_bytes()).hexdigest()
+    (vetted / sha256).touch()  # a mark of earlier versions, which did not run the graph
     with pytest.raises(pytest.fail.Exception):
-        invoke(*asked)
+        invoke(*words)
 
 
 def files(name: str) -> Callable[[dict[str, Any]], None]:
@@ -516,7 +523,7 @@ BUNDLES: dict[str, Callable[[dict[str, Any]], None]] = {
 
 
 @pytest.mark.parametrize("what", BUNDLES)
-def test_bundles_that_reach_outside_or_lack_something_are_refused(what: str, exports: Path, invoke: Invoke) -> None:
+def test_hostile_or_incomplete_bundles_are_refused(what: str, exports: Path, invoke: Invoke) -> None:
     reseal(exports, BUNDLES[what])
     EVENTS.clear()
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu")
@@ -526,7 +533,7 @@ def test_bundles_that_reach_outside_or_lack_something_are_refused(what: str, exp
 
 
 @pytest.mark.parametrize("name", ["../../../secret.bin", "/etc/passwd", "sub/face.jpg", "00.jpg/../../x"])
-def test_golden_images_lie_in_their_folder(name: str, exports: Path, invoke: Invoke) -> None:
+def test_golden_images_outside_their_folder_are_refused(name: str, exports: Path, invoke: Invoke) -> None:
     golden = exports / "golden" / "golden.csv"
     golden.write_text(golden.read_text() + f"{name},0.5\n")
     lines = golden.read_text().splitlines()
@@ -543,7 +550,7 @@ def test_golden_images_lie_in_their_folder(name: str, exports: Path, invoke: Inv
 
 
 def png(width: int, height: int, extra: bytes = b"") -> bytes:
-    """A PNG that says it is so large."""
+    """A PNG with this declared size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -571,7 +578,7 @@ IMAGES: dict[str, Callable[[Path], bytes]] = {
 
 
 @pytest.mark.parametrize("what", IMAGES)
-def test_images_that_are_none_are_listed(what: str, copy: Path, secret: Path, invoke: Invoke) -> None:
+def test_bad_image_files_are_listed(what: str, copy: Path, secret: Path, invoke: Invoke) -> None:
     folder = copy / "images"
     folder.mkdir()
     (folder / "face.png").write_bytes(IMAGES[what](secret))
@@ -582,7 +589,7 @@ def test_images_that_are_none_are_listed(what: str, copy: Path, secret: Path, in
     assert f"  {folder}/face.png " in answer.err
 
 
-def test_pipes_and_devices_are_not_waited_for(copy: Path, invoke: Invoke) -> None:
+def test_pipes_and_devices_are_not_read(copy: Path, invoke: Invoke) -> None:
     folder = copy / "images"
     folder.mkdir()
     os.mkfifo(folder / "pipe.png")
@@ -604,7 +611,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("what", CONFIGS)
-def test_configs_that_are_none_are_refused(what: str, workspace: Path, competition: Path, invoke: Invoke) -> None:
+def test_hostile_configs_are_refused(what: str, workspace: Path, competition: Path, invoke: Invoke) -> None:
     path = workspace / "experiments" / "tiny" / "config.toml"
     path.write_text(CONFIGS[what], encoding="latin-1")
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
@@ -625,7 +632,7 @@ LABELS = {
 
 @pytest.mark.parametrize("what", LABELS)
 @pytest.mark.usefixtures("secret")
-def test_label_files_that_reach_outside_are_refused(
+def test_label_files_with_outside_paths_are_refused(
     what: str, workspace: Path, tmp_path: Path, competition: Path, invoke: Invoke
 ) -> None:
     data = tmp_path / "data"
@@ -654,7 +661,7 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize("what", DOCUMENTS)
 @pytest.mark.parametrize("name", ["resolved.json", "fold_0/manifest.json", "metrics.json"])
-def test_documents_that_are_none_are_refused(what: str, name: str, copy: Path, invoke: Invoke) -> None:
+def test_hostile_manifests_are_refused(what: str, name: str, copy: Path, invoke: Invoke) -> None:
     path = copy / "experiments" / "tiny" / name
     path.write_text(DOCUMENTS[what], encoding="latin-1")
     answer = invoke("ensemble-submit", "--experiment", "tiny")
@@ -663,21 +670,21 @@ def test_documents_that_are_none_are_refused(what: str, name: str, copy: Path, i
     assert "next: " in answer.err
 
 
-def test_a_checkpoint_of_something_else_is_refused(copy: Path, competition: Path, invoke: Invoke) -> None:
+def test_a_foreign_checkpoint_is_refused(copy: Path, competition: Path, invoke: Invoke) -> None:
     folder = copy / "experiments" / "tiny" / "fold_0"
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").unlink()
     tensors = folder / "checkpoint-000000001.safetensors"
     tensors.write_bytes((folder / "weights.safetensors").read_bytes())
     owner = {key: manifest[key] for key in ("fold", "identity", "folds")}
-    record = {**owner, "sha256": hashes.sha256(tensors), "state": {}}
+    record = {**owner, "sha256": manifests.hash_file(tensors), "state": {}}
     manifests.write_manifest(tensors.with_suffix(".json"), record)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
     assert answer.err.startswith(f"error: {tensors} is no state of this training: ")
 
 
-def test_nothing_in_the_package_reads_a_pickle() -> None:
+def test_no_module_reads_a_pickle() -> None:
     package = Path(publish.__file__).parents[1]
     words = ("import pickle", "import dill", "joblib", "read_pickle", "allow_pickle", "torch.load(", "eval(", "exec(")
     found = {
@@ -689,7 +696,7 @@ def test_nothing_in_the_package_reads_a_pickle() -> None:
     assert found == {("models/unpickle.py", "torch.load(")}
 
 
-def test_a_store_of_findings_that_is_none_is_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:
+def test_a_damaged_scan_store_is_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:
     path = workspace / "data" / "findings.sqlite"
     path.parent.mkdir()
     path.write_bytes(np.random.default_rng(0).bytes(8192))

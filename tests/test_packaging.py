@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 from ffdi import __version__
-from ffdi.kaggle import offline
+from ffdi.submission import kaggle_bundle
 from tests.conftest import PROJECT
 
 
@@ -26,7 +26,7 @@ def test_a_source_distribution_makes_the_same_wheel_which_has_all_that_is_needed
     names = []
     for place, folder in (("from-source", PROJECT), ("from-sdist", tmp_path / f"ffdi-{__version__}")):
         (tmp_path / place).mkdir()
-        with zipfile.ZipFile(offline.build_wheel(folder, tmp_path / place)) as wheel:
+        with zipfile.ZipFile(kaggle_bundle.build_wheel(folder, tmp_path / place)) as wheel:
             names.append(sorted(wheel.namelist()))
     assert names[0] == names[1]
     shipped = {

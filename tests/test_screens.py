@@ -1,4 +1,4 @@
-"""What several verbs show, on terminals of several widths."""
+"""What several commands show, on terminals of several widths."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ffdi.commands import leaderboard, train_folds
-from ffdi.commands.shared import screens
+from ffdi.commands.shared import scores
 from ffdi.training.state import EpochRecord
 
 SCORE = {
@@ -25,7 +25,7 @@ def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    screens.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
+    scores.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
     return capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
 
 
@@ -60,6 +60,6 @@ def test_wide_terminals_have_every_score(monkeypatch: pytest.MonkeyPatch, capsys
 def test_an_epoch_is_one_line(width: int, accuracy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
-    (line,) = train_folds._progress(EpochRecord(2, 1e-3, 0.5914, 0.7049, 0.54, 0.7168, 136.2, 9.0), 9)
-    assert line == f"epoch  3/9  loss 0.5914  held out: loss 0.7049  {accuracy}AUC 0.7168  136 images/s"
+    (line,) = train_folds._describe_progress(EpochRecord(2, 1e-3, 0.5914, 0.7049, 0.54, 0.7168, 136.2, 9.0), 9)
+    assert line == f"epoch  3/9  loss 0.5914  held-out: loss 0.7049  {accuracy}AUC 0.7168  136 images/s"
     assert len(f"fold 0  {line}") <= width

@@ -1,4 +1,4 @@
-"""The verbs as `invoke` lists them."""
+"""The commands and flags as `invoke` lists them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ import pytest
 
 from tests.conftest import Invoke
 
-VERBS = (
+COMMANDS = (
     *("doctor", "cache", "train-folds", "find-lr", "sweep", "score", "report"),
     *("ensemble-submit", "submit", "export-onnx", "predict-onnx", "serve", "kaggle-bundle", "verify"),
 )
 
 
-def test_the_list_shows_every_verb_with_one_line(invoke: Invoke) -> None:
+def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
     lines = invoke("--list").out.splitlines()
     assert [line.strip() for line in lines if line.strip()] == [
         "Available tasks:",
         "cache             Pack all images into one file, which is faster to read.",
-        "doctor            Look at every image for what would spoil a run.",
+        "doctor            Scan every image for problems that would spoil a training.",
         "ensemble-submit   Average all folds into a submission CSV.",
-        "export-onnx       Put all folds into one ONNX graph, proven equal.",
-        "find-lr           Find a learning rate, with a picture of the losses.",
+        "export-onnx       Put all folds into one ONNX graph, and check its scores.",
+        "find-lr           Find a learning rate, with a chart of the losses.",
         "kaggle-bundle     Make one folder for offline Kaggle notebooks.",
-        "leaderboard       Show all experiments beside each other.",
+        "leaderboard       Compare all experiments in one table.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
-        "report            Write one page of scores, charts and telling images.",
+        "report            Write one page of scores, charts and example images.",
         "score             Score the out-of-fold predictions again.",
         "serve             Show scores and heat maps in a browser.",
-        "submit            Send a submission to Kaggle, through the gate.",
+        "submit            Check a submission and send it to Kaggle.",
         "sweep             Search a few keys on one fold; losing trials end early.",
         "train-folds       Train k folds and score every image out of fold.",
-        "verify            Check every file against the hash it was written with.",
+        "verify            Check every file against its recorded hash.",
     ]
 
 
@@ -51,17 +51,17 @@ def test_the_list_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_flag_is_explained(verb: str, invoke: Invoke) -> None:
-    text = invoke("--help", verb).out
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_flag_is_explained(command: str, invoke: Invoke) -> None:
+    text = invoke("--help", command).out
     options = text[text.index("Options:") :]
     flags = re.findall(r"^  (--[\w-]+)(?:=STRING)?\s+\S", options, re.MULTILINE)
     assert "--experiment" in flags
     assert len(flags) == len(re.findall(r"^  -", options, re.MULTILINE))
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_no_flag_has_a_short_form_that_could_change(verb: str, invoke: Invoke) -> None:
-    options = [line.split()[0] for line in invoke("--help", verb).out.splitlines() if line.startswith("  -")]
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_flag_has_a_short_form_that_could_change(command: str, invoke: Invoke) -> None:
+    options = [line.split()[0] for line in invoke("--help", command).out.splitlines() if line.startswith("  -")]
     assert options
     assert all(option.startswith("--") for option in options)

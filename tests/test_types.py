@@ -11,5 +11,5 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 def test_mypy_finds_nothing() -> None:
     """As pyproject.toml has it: strict, over ffdi, tasks.py and benchmarks; .mypy_cache keeps what has not changed."""
-    told = subprocess.run([sys.executable, "-m", "mypy"], cwd=PROJECT, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = subprocess.run([sys.executable, "-m", "mypy"], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""What each verb does, in order, one file a verb: the only rooms that talk to a person.
+"""The commands, one file each: `run` takes the options of the command.
 
-torch takes seconds to import and serving does without it, so the rooms that need it are opened where they are used.
+Modules that import torch, which takes seconds, are imported inside functions.
 """

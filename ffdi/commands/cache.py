@@ -1,4 +1,4 @@
-"""Packs a data folder's images into one file, from which everything reads faster."""
+"""Packs a data folder's images into one file, which is faster to read."""
 
 from __future__ import annotations
 
@@ -7,107 +7,109 @@ import shutil
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import sources
+from ffdi.commands.shared.options import CacheOptions
 from ffdi.config import schema
-from ffdi.core import console, files, machine
+from ffdi.core import console, files, hints, machine
 from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.data.images import cache
-from ffdi.data.images.cache import Store
+from ffdi.data.images.cache import ImageStore
 from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import layout
 from ffdi.data.labels.layout import Dataset
-from ffdi.experiments import lock
+from ffdi.experiments.experiment import lock_folder
 from ffdi.experiments.workspace import Workspace
 
 UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def run(workspace: Workspace, name: str, *, data: str | None, yes: bool, restart: bool) -> None:
-    """Packs the images that are not packed yet, and looks for copies among all of them."""
-    experiment = workspace.experiment(name)
-    settings = schema.load(experiment.config_path)
-    root = sources.data_root(workspace, settings, data)
-    folder = sources.store(workspace, settings, root).folder
-    with lock.hold(folder, f"packs the images of {root}", "wait until it has"):
-        if restart:
+def run(workspace: Workspace, options: CacheOptions) -> None:
+    """Packs the images that the cache lacks, and scans all images for duplicates."""
+    experiment = workspace.get_experiment(options.experiment)
+    settings = schema.load_experiment(experiment.config_path)
+    root = sources.find_data_root(workspace, settings, options.data)
+    folder = sources.build_store(workspace, settings, root).folder
+    with lock_folder(folder, f"packs the images of {root}", "wait until it has"):
+        if options.restart:
             cache.discard(folder)
-        store = sources.store(workspace, settings, root)
-        found = cache.attach(layout.find(root, settings.data), store)
-        total, left = sum(map(len, found.splits.values())), _left(found)
+        store = sources.build_store(workspace, settings, root)
+        dataset = cache.attach(layout.find_dataset(root, settings.data), store)
+        total, left = sum(map(len, dataset.splits.values())), _count_unpacked(dataset)
         console.title(f"cache: {total} images under {root}, {left} of them to be packed")
         if left:
-            _agree(store, _bytes(store, found), yes)
-            _fill(workspace, store, found, left)
-            found = cache.attach(found, sources.store(workspace, settings, root))
-        inspection.inspect(workspace, experiment, found)
-    _show(found)
-    if left := _left(found):
+            _confirm(store, _estimate_size(store, dataset), options.yes)
+            _pack(workspace, store, dataset, left)
+            dataset = cache.attach(dataset, sources.build_store(workspace, settings, root))
+        sources.scan_dataset(workspace, experiment, dataset)
+    _show(dataset)
+    if left := _count_unpacked(dataset):
         images = "1 image" if left == 1 else f"{left} images"
-        console.say(f"{images} cannot be packed: invoke doctor --experiment {shlex.quote(name)} says why")
-    console.advise(f"invoke train-folds --experiment {shlex.quote(name)}")
+        command = hints.complete(f"invoke doctor --experiment {shlex.quote(options.experiment)}")
+        console.say(f"{images} cannot be packed: {command} says why")
+    console.advise(f"invoke train-folds --experiment {shlex.quote(options.experiment)}")
 
 
-def _fill(workspace: Workspace, store: Store, found: Dataset, left: int) -> None:
+def _pack(workspace: Workspace, store: ImageStore, dataset: Dataset, left: int) -> None:
     findings = ScanStore(workspace.findings_path)
     try:
         with console.bar("packing images", left, unit="images") as bar:
-            for done in packing.fill(store, list(found.splits.values()), findings, machine.cores()):
+            for done in packing.fill_cache(store, list(dataset.splits.values()), findings, machine.count_cores()):
                 bar.advance(done)
     finally:
         findings.close()
 
 
-def _left(found: Dataset) -> int:
-    return sum(len(cache.missing(table)) for table in found.splits.values())
+def _count_unpacked(dataset: Dataset) -> int:
+    return sum(len(cache.list_missing_rows(table)) for table in dataset.splits.values())
 
 
-def _bytes(store: Store, found: Dataset) -> int:
-    """How much the images that are not packed will take, were each of them another one."""
-    tables = found.splits.values()
-    if store.framing is not None:
-        return _left(found) * (store.framing.size**2 * 3 + cache.RECORD.itemsize)
-    rows = [(table, row) for table in tables for row in cache.missing(table).tolist()]
+def _estimate_size(store: ImageStore, dataset: Dataset) -> int:
+    """The largest size of the images to pack; duplicates, which are packed once, are counted twice."""
+    tables = dataset.splits.values()
+    if store.resize_policy is not None:
+        return _count_unpacked(dataset) * (store.resize_policy.size**2 * 3 + cache.RECORD.itemsize)
+    rows = [(table, row) for table in tables for row in cache.list_missing_rows(table).tolist()]
     return sum(table.path(row).stat().st_size + cache.RECORD.itemsize for table, row in rows)
 
 
-def _agree(store: Store, wanted: int, yes: bool) -> None:
-    """Says what will be written, and asks before pixels are, which take many times what their files do.
+def _confirm(store: ImageStore, wanted: int, yes: bool) -> None:
+    """Prints the size of the cache, and asks before decoded pixels are written, which are larger than their files.
 
     Raises:
-        ExperimentError: there is not so much place.
-        ConfigError: nobody is there to be asked, or said no.
+        ExperimentError: the disk is too small.
+        ConfigError: the person cannot be asked, or declined.
     """
     with files.explain_write_errors(store.folder):
         store.folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(store.folder).free
-    console.say(f"to be written: at most {_size(wanted)} into {store.folder}; {_size(free)} are free")
+    console.say(f"to be written: at most {_format_size(wanted)} into {store.folder}; {_format_size(free)} are free")
     if wanted > free:
         raise ExperimentError(
-            f"{store.folder} has {_size(free)} left, and the cache would take up to {_size(wanted)}",
+            f"{store.folder} has {_format_size(free)} left, and the cache would take up to {_format_size(wanted)}",
             hint="free the disk, or set FFDI_ROOT to a folder on a larger one",
         )
-    if yes or store.framing is None:
+    if yes or store.resize_policy is None:
         return
-    if not console.answers():
+    if not console.can_ask():
         raise ConfigError(
-            f"the pixels of these images would take up to {_size(wanted)}", hint="pass --yes, if that is what you want"
+            f"the pixels of these images would take up to {_format_size(wanted)}", hint="pass --yes to write them"
         )
     if input("write them? [y/N] ").strip().lower() not in ("y", "yes"):
         raise ConfigError("nothing was written", hint="pass --yes, or set cache.decoded = false in config.toml")
 
 
-def _show(found: Dataset) -> None:
-    packed = [rows for table in found.splits.values() if (rows := cache.rows_of(table)) is not None]
+def _show(dataset: Dataset) -> None:
+    packed = [rows for table in dataset.splits.values() if (rows := cache.get_cached_rows(table)) is not None]
     store, numbers = packed[0].store, np.concatenate([one.number for one in packed])
-    used, total = store.used(numbers[numbers >= 0]), store.size
-    console.written(store.pack_path, about=f" ({_size(total)})")
+    used, total = store.count_used_bytes(numbers[numbers >= 0]), store.size
+    console.written(store.pack_path, about=f" ({_format_size(total)})")
     if used < total // 2:
-        console.say(f"{_size(total - used)} of it are of images that are gone: --restart writes it anew without them")
+        console.say(f"{_format_size(total - used)} of it belong to deleted images: --restart removes them")
 
 
-def _size(count: int) -> str:
-    """In words, to three digits."""
+def _format_size(count: int) -> str:
+    """A size with three digits and a unit."""
     value, unit = float(count), 0
     while value >= 999.5 and unit < len(UNITS) - 1:
         value, unit = value / 1000, unit + 1

@@ -1,33 +1,34 @@
-"""Looks at every image of every split, and says what would spoil a run."""
+"""Scans every image of every split, and shows problems that would spoil a training."""
 
 from __future__ import annotations
 
 import shlex
 from typing import Any
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import sources
+from ffdi.commands.shared.options import DoctorOptions
 from ffdi.config import schema
 from ffdi.core import console
 from ffdi.data.inspection import doctor
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.experiments.workspace import Workspace
 
-NAMED = 10
-"""Pictures named on the screen; doctor.json has all."""
+SHOWN = 10
+"""Groups of duplicates on the screen; doctor.json has all."""
 
 
-def run(workspace: Workspace, name: str, *, data: str | None, accept: str | None) -> None:
-    """Examines a data set, shows what was found, and refuses what would spoil a run."""
-    accepted = doctor.parse_accept(accept)
-    experiment = workspace.experiment(name)
-    settings = schema.load(experiment.config_path)
-    found = sources.find_dataset(workspace, settings, sources.data_root(workspace, settings, data))
-    console.title(f"doctor: {sum(map(len, found.splits.values()))} images under {found.root}")
-    diagnosis = inspection.inspect(workspace, experiment, found)
+def run(workspace: Workspace, options: DoctorOptions) -> None:
+    """Scans a data set, shows its problems, and fails for problems that --accept does not name."""
+    accepted = doctor.parse_accept(options.accept)
+    experiment = workspace.get_experiment(options.experiment)
+    settings = schema.load_experiment(experiment.config_path)
+    dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
+    console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
+    diagnosis = sources.scan_dataset(workspace, experiment, dataset)
     _show(diagnosis)
     console.written(experiment.doctor_path)
-    diagnosis.check(accepted)
-    console.advise(f"invoke train-folds --experiment {shlex.quote(name)}")
+    diagnosis.refuse_faults(accepted)
+    console.advise(f"invoke train-folds --experiment {shlex.quote(options.experiment)}")
 
 
 def _show(diagnosis: Diagnosis) -> None:
@@ -43,10 +44,10 @@ def _show(diagnosis: Diagnosis) -> None:
         else "no two images show the same picture"
     )
     _show_scenes(content["scenes"])
-    for picture in copies["pictures"][:NAMED]:
+    for picture in copies["pictures"][:SHOWN]:
         console.say(f"  {picture['kind']}: {' = '.join(picture['images'])}")
-    if len(copies["pictures"]) > NAMED:
-        console.say(f"  ... and {len(copies['pictures']) - NAMED} more in doctor.json")
+    if len(copies["pictures"]) > SHOWN:
+        console.say(f"  ... and {len(copies['pictures']) - SHOWN} more in doctor.json")
     if any(content["shortcuts"].values()):
         _show_shortcuts(content["shortcuts"])
 
@@ -55,23 +56,23 @@ def _show_scenes(scenes: dict[str, Any]) -> None:
     if scenes["scenes"]:
         console.say(
             f"scenes that several pictures show (covered in part, neighbouring frames, a frame and its fake): "
-            f"{scenes['scenes']}, with {scenes['images']} images; they are no fault, and stay in one fold"
+            f"{scenes['scenes']}, with {scenes['images']} images; this is no problem: they stay in one fold"
         )
     if scenes["suspicious"]:
         console.warn(
-            f"one of these scenes has {scenes['largest']} images, which all stand in one fold; if they do not "
-            "belong together, name your own groups in groups.csv"
+            f"one of these scenes has {scenes['largest']} images, all of them in one fold; if they do not "
+            "belong together, write your own groups to groups.csv"
         )
 
 
 def _show_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> None:
     names = list(dict.fromkeys(name for areas in facts.values() for name in areas))
     rows = [(name, *(_area(areas.get(name)) for areas in facts.values())) for name in names]
-    console.table("labels told by facts about the files alone: AUC (95 %)", ["", *facts], rows)
+    console.table("labels predicted from file properties alone: AUC (95 %)", ["", *facts], rows)
 
 
 def _area(area: dict[str, Any] | None) -> str:
-    """The cell of a fact; without one all files of the split are alike in it."""
+    """The cell of a fact; None: it is the same for all files of the split."""
     if area is None:
         return "-"
     return f"{area['auc']:.3f} ({console.interval(area['interval'])})"

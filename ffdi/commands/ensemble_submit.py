@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import lists, screens, sources
-from ffdi.core import console, files, hashes, manifests
+from ffdi.commands.shared import groups, scores, sources
+from ffdi.commands.shared.options import EnsembleSubmitOptions
+from ffdi.core import console, files, manifests
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.group import Ensemble
+from ffdi.ensemble.ensemble import Ensemble
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import gate
 from ffdi.submission.gate import Direction
@@ -20,80 +20,73 @@ if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device
 
 
-def run(
-    workspace: Workspace,
-    names: Sequence[str],
-    *,
-    data: str | None,
-    split: str,
-    device: str,
-    workers: int | None,
-    name: str | None,
-) -> None:
-    """Averages all folds' predictions on the test images into a submission; scores what has labels exactly."""
+def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
+    """Averages all folds' predictions of the test images into a submission; scores splits with labels."""
     from ffdi.training.runtime import device as devices
 
-    members, name = lists.resolve_experiments(workspace, names, name)
-    lists.make_listed_experiments(workspace, names)
-    export = workspace.export(members, name)
-    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
-    found = sources.of_blend(workspace, ensemble, data)
-    asked = sources.predicted_split(found, split)
-    images = asked.img_name.tolist()
-    template = gate.read_template(found.template, images) if found.template else images
-    where = devices.choose(device, None, workers)
+    members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
+    groups.write_group_variants(workspace, options.experiment)
+    export = workspace.get_export(members, name)
+    ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
+    dataset = sources.find_ensemble_dataset(workspace, ensemble, options.data)
+    table = sources.choose_split(dataset, options.split)
+    images = table.img_name.tolist()
+    template = gate.read_template(dataset.template, images) if dataset.template else images
+    device = devices.choose_device(options.device, None, options.workers)
     files.check_writable(export.submission_path)
-    console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(asked)} {asked.split} images")
-    console.say(f"device: {where.why}")
+    console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
+    console.say(f"device: {device.why}")
 
-    screens.show_choice(ensemble.choice)
-    logits = _logits(ensemble, asked, where)
-    direction = Direction(ensemble.weights @ logits, ensemble.oof_auc(), ensemble.oof_high())
-    built = gate.build(template, asked.img_name, ensemble.combine(logits), direction)
+    scores.show_choice(ensemble.choice)
+    logits = _predict_logits(ensemble, table, device)
+    direction = Direction(ensemble.weights @ logits, ensemble.compute_oof_aucs(), ensemble.compute_oof_auc_bounds())
+    built = gate.build_submission(template, table.img_name, ensemble.combine(logits), direction)
     for warning in built.warnings:
         console.warn(warning)
-    scores = {asked.split: _exact_score(ensemble, asked, logits)}
-    val = found.splits.get("val")
-    if val is not None and val.split != asked.split and val.target is not None:
-        scores["val"] = _exact_score(ensemble, val, _logits(ensemble, val, where))
+    exact = {table.split: _score_split(ensemble, table, logits)}
+    val = dataset.splits.get("val")
+    if val is not None and val.split != table.split and val.target is not None:
+        exact["val"] = _score_split(ensemble, val, _predict_logits(ensemble, val, device))
 
-    with export.locked(), export.publishing(export.submission_path.name) as new:
+    with export.lock(), export.publish(export.submission_path.name) as new:
         files.write_text(new.submission_path, built.content)
         record = {
-            "split": asked.split,
-            "rows": len(asked),
-            "sha256": hashes.sha256(new.submission_path),
+            "split": table.split,
+            "rows": len(table),
+            "sha256": manifests.hash_file(new.submission_path),
             **ensemble.describe(),
             "warnings": list(built.warnings),
-            "oof": ensemble.oof(),
-            "scores": {split: score for split, score in scores.items() if score},
+            "oof": ensemble.read_oof_scores(),
+            "scores": {split: score for split, score in exact.items() if score},
             "version": __version__,
         }
         manifests.write_manifest(new.submission_record_path, record)
-    console.written(export.submission_path, about=f" ({len(asked)} rows)")
-    console.advise(f"invoke export-onnx{screens.repeat_flags(names, name)}")
+    console.written(export.submission_path, about=f" ({len(table)} rows)")
+    console.advise(f"invoke export-onnx{groups.repeat_flags(options.experiment, name)}")
 
 
-def _logits(ensemble: Ensemble, table: Table, device: Device) -> np.ndarray:
-    """float32 [M, N]; each image is decoded once, as the exported graph would be given it."""
+def _predict_logits(ensemble: Ensemble, table: Table, device: Device) -> np.ndarray:
+    """float32 [M, N]: each image is decoded once, in the same way as for the exported graph."""
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
     largest = max((member.config for member in ensemble.members), key=lambda config: config.model.size)
     with console.bar(f"{table.split} images", len(table)) as bar:
-        networks = [device.prepare(detector.scorer(member, ensemble.framing.size)) for member in ensemble.members]
-        return predict.logits(networks, fold.reader(table, largest, device), device, bar.advance)
+        networks = [
+            device.prepare(detector.load_scorer(member, ensemble.resize_policy.size)) for member in ensemble.members
+        ]
+        return predict.predict_logits(networks, fold.make_eval_batches(table, largest, device), device, bar.advance)
 
 
-def _exact_score(ensemble: Ensemble, table: Table, logits: np.ndarray) -> dict[str, Any] | None:
-    """The score on a split whose labels are known; None without labels."""
+def _score_split(ensemble: Ensemble, table: Table, logits: np.ndarray) -> dict[str, Any] | None:
+    """The score on a split with labels; None without labels."""
     if table.target is None:
         return None
-    if not table.both_classes:
+    if not table.has_both_classes:
         console.say(f"{table.source} has labels of one class only: no score")
         return None
     score = ensemble.evaluate(table.target, logits)
-    rows = [(f"{name} out of fold", oof) for name, oof in ensemble.oof().items()]
+    rows = [(f"{name} out of fold", oof) for name, oof in ensemble.read_oof_scores().items()]
     rows += [*score["members"].items(), ("mean of the folds", score["mean"]), ("ensemble", score["ensemble"])]
-    screens.show_scores(f"exact score on the {table.split} split", rows)
+    scores.show_scores(f"exact score on the {table.split} split", rows)
     return score

@@ -4,40 +4,42 @@ from __future__ import annotations
 
 import pandas as pd
 
-from ffdi.commands.shared import trial
-from ffdi.commands.shared.planning import Flags
+from ffdi.commands.shared import planning
+from ffdi.commands.shared.options import FindLrOptions
 from ffdi.core import console, files
 from ffdi.core.errors import ConfigError
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.workspace import Workspace
 
-STEPS, FEWEST = 100, 20
+FEWEST = 20
+"""The fewest steps that show the minimum of the loss."""
 
 
-def run(workspace: Workspace, name: str, *, steps: int | None, flags: Flags) -> None:
-    """Trains for some steps with a rate that grows, writes the losses with a picture, and says which rate to take."""
+def run(workspace: Workspace, options: FindLrOptions) -> None:
+    """Trains some steps with a growing learning rate, writes the losses and their chart, and suggests a rate."""
     from ffdi.report import charts
     from ffdi.training.tools import lr_finder
 
-    if steps is not None and steps < FEWEST:
+    if options.steps < FEWEST:
         raise ConfigError(
-            f"--steps {steps}: too few to see where the loss is least", hint=f"pass --steps {FEWEST} or more"
+            f"--steps {options.steps}: too few steps to find the minimum of the loss",
+            hint=f"pass --steps {FEWEST} or more",
         )
-    experiment = workspace.experiment(name)
-    tried = []
+    experiment = workspace.get_experiment(options.experiment)
+    trials = []
     with (
-        trial.start_trial(workspace, experiment, flags, "find-lr", steps or STEPS) as (state, batches, settings, where),
-        console.bar("learning rates", steps or STEPS) as bar,
+        planning.start_short_training(workspace, experiment, options, "find-lr", options.steps) as training,
+        console.bar("learning rates", options.steps) as bar,
     ):
-        for one in lr_finder.measure(state, batches, settings, where, steps or STEPS):
-            tried.append(one)
+        for trial in lr_finder.run_range_test(*training, options.steps):
+            trials.append(trial)
             bar.advance()
-    low, high, rate = lr_finder.suggest(tried)
-    frame = pd.DataFrame(tried)
+    low, high, rate = lr_finder.suggest_learning_rate(trials)
+    frame = pd.DataFrame(trials)
     path = experiment.rates_path
-    with experiment.locked(), files.publish_together(path.parent, path.name) as new:
+    with experiment.lock(), files.publish_together(path.parent, path.name) as new:
         files.write_text(new / path.name, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
         charts.plot_learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
-    console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; between them lies {rate:g}")
+    console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; suggested rate: {rate:g}")
     console.written(path, path.with_suffix(".png"))
-    console.advise(f"set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")
+    console.advise(f"set train.lr = {rate:g} in {experiment.config_path} (now {training.settings.train.lr:g})")

@@ -4,96 +4,98 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
-from ffdi.commands.shared import lists, screens
-from ffdi.config import schema, variants
-from ffdi.core import console, files, links
+from ffdi.commands.shared import groups
+from ffdi.commands.shared.options import KaggleBundleOptions
+from ffdi.config import schema
+from ffdi.core import console, files, links, manifests
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.inference import bundle
-from ffdi.kaggle import offline
+from ffdi.submission import kaggle_bundle
 
 MAX_TIME = "11h"
-"""A session on Kaggle has twelve."""
-NAMED = "dataset-metadata.json"
-"""What a person calls the data set; Kaggle's command line writes it."""
+"""The --max-time of the notebook; a Kaggle session lasts 12 h."""
+METADATA = "dataset-metadata.json"
+"""The name of the Kaggle data set; the Kaggle command line writes this file."""
 
 
-def run(workspace: Workspace, names: Sequence[str], *, name: str | None, with_wheels: bool) -> None:
-    """Makes exports/<name>/kaggle/: ffdi's wheel, configs, starting weights, the export if there is one, notebooks.
-
-    Args:
-        workspace: where experiments and exports lie.
-        names: of experiments.
-        name: of their export.
-        with_wheels: whether wheels of all that ffdi needs are fetched too.
+def run(workspace: Workspace, options: KaggleBundleOptions) -> None:
+    """Writes exports/<name>/kaggle/: ffdi's wheel, configs, starting weights, notebooks, and the export if it exists.
 
     Raises:
-        ConfigError: starting weights are wanted that are not on this machine and cannot be fetched.
-        ExperimentError: the export is damaged; or pip fails.
+        ConfigError: the starting weights are not on this machine and cannot be downloaded.
+        ExperimentError: the export is damaged, or pip fails.
     """
-    members, name = lists.resolve_experiments(workspace, names, name)
-    lists.make_listed_experiments(workspace, names)
-    export = workspace.export(members, name)
-    experiments = [workspace.experiment(one) for one in members]
+    members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
+    groups.write_group_variants(workspace, options.experiment)
+    export = workspace.get_export(members, name)
+    experiments = [workspace.get_experiment(one) for one in members]
     console.title(f"kaggle-bundle {export.name}: {', '.join(members)}")
     files.check_writable(export.bundle_path)
-    with export.locked(), export.publishing(export.kaggle_folder.name) as new:
+    with export.lock(), export.publish(export.kaggle_folder.name) as new:
         folder = new.kaggle_folder
         folder.mkdir()
-        if (named := links.below(export.kaggle_folder, NAMED)).is_file():
-            shutil.copy(named, folder / NAMED)
+        if (metadata := links.join(export.kaggle_folder, METADATA)).is_file():
+            shutil.copy(metadata, folder / METADATA)
         for one in experiments:
-            _experiment(one, workspace.root, folder)
-        offline.build_wheel(workspace.project, folder)
+            _copy_experiment(one, workspace.root, folder)
+        kaggle_bundle.build_wheel(workspace.project, folder)
         shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
-        names_there = [one.name for one in experiments]
-        (folder / "train.ipynb").write_text(offline.training(export.name, names_there, MAX_TIME), encoding="utf-8")
-        exported = _export(export, folder)
-        if with_wheels:
-            console.say(f"fetching wheels for Python {offline.PYTHON}, all but {', '.join(offline.THERE)}")
-            console.say(f"{offline.download_wheels(workspace.project, folder / 'wheels')} wheels are there")
-    what = "train.ipynb and infer.ipynb" if exported else "train.ipynb"
+        bundled = [one.name for one in experiments]
+        (folder / "train.ipynb").write_text(
+            kaggle_bundle.build_training_notebook(export.name, bundled, MAX_TIME), encoding="utf-8"
+        )
+        exported = _copy_export(export, folder)
+        if options.wheels:
+            console.say(
+                f"downloading wheels for Python {kaggle_bundle.PYTHON}, all but {', '.join(kaggle_bundle.PREINSTALLED)}"
+            )
+            console.say(f"{kaggle_bundle.download_wheels(workspace.project, folder / 'wheels')} wheels downloaded")
+    notebooks = "train.ipynb and infer.ipynb" if exported else "train.ipynb"
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
-    console.written(export.kaggle_folder, about=f" ({what}; {size:.1f} MiB)")
+    console.written(export.kaggle_folder, about=f" ({notebooks}; {size:.1f} MiB)")
     if not exported:
-        console.say(f"without a graph to score with: invoke export-onnx{screens.repeat_flags(names, name)} makes one")
-    if (export.kaggle_folder / NAMED).is_file():
+        flags = groups.repeat_flags(options.experiment, name)
+        console.say(f"without an exported graph: invoke export-onnx{flags} makes one")
+    if (export.kaggle_folder / METADATA).is_file():
         console.advise(f"kaggle datasets version -p {shlex.quote(str(export.kaggle_folder))} -r zip -m MESSAGE")
     else:
         console.advise(
-            f"kaggle datasets init -p {shlex.quote(str(export.kaggle_folder))}; name it in {NAMED} there; then "
+            f"kaggle datasets init -p {shlex.quote(str(export.kaggle_folder))}; set its name in {METADATA} there; then "
             f"kaggle datasets create -p {shlex.quote(str(export.kaggle_folder))} -r zip"
         )
 
 
-def _experiment(experiment: Experiment, root: Path, folder: Path) -> None:
-    """Its config.toml, and the weights it starts from, which that then names."""
+def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
+    """Copies the starting weights, and config.toml with the path of the copied weights."""
     from ffdi.models import weights
 
-    settings, content = schema.load(experiment.config_path), experiment.config_path.read_text(encoding="utf-8")
+    settings, content = (
+        schema.load_experiment(experiment.config_path),
+        experiment.config_path.read_text(encoding="utf-8"),
+    )
     found = weights.find_weights(settings.model, root)
     if found is not None:
-        path = Path("weights") / f"{settings.model.backbone}{found.suffix}"
+        path = Path("weights") / f"{settings.model.backbone}-{manifests.hash_file(found)[:8]}{found.suffix}"
         (folder / "weights").mkdir(exist_ok=True)
         shutil.copy(found, folder / path)
-        content = variants.text(experiment.name, content, {"model.weights_file": str(path)})
+        content = schema.format_variant(experiment.name, content, {"model.weights_file": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
     (there / "config.toml").write_text(content, encoding="utf-8")
 
 
-def _export(export: ExportFolder, folder: Path) -> bool:
-    """The graph with all that belongs to it, where there is one; whether there is."""
+def _copy_export(export: ExportFolder, folder: Path) -> bool:
+    """Copies the export; False if nothing was exported."""
     if not export.bundle_path.is_file():
         return False
-    described = bundle.read(export)
-    for path in [export.bundle_path, *(links.below(export.folder, name) for name in described["files"])]:
+    described = bundle.read_bundle(export)
+    for path in [export.bundle_path, *(links.join(export.folder, name) for name in described["files"])]:
         copied = folder / "export" / path.relative_to(export.folder)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)
-    (folder / "infer.ipynb").write_text(offline.inference(export.name), encoding="utf-8")
+    (folder / "infer.ipynb").write_text(kaggle_bundle.build_inference_notebook(export.name), encoding="utf-8")
     return True

@@ -3,68 +3,61 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffdi import __version__
-from ffdi.commands.shared import lists, scorers, screens, sources
-from ffdi.commands.shared.engines import Engine
-from ffdi.core import console, files, hashes, links, machine, manifests
+from ffdi.commands.shared import engines, groups, scorers, scores, sources
+from ffdi.commands.shared.options import PredictOnnxOptions
+from ffdi.core import console, files, links, machine, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.core.names import find_fault
-from ffdi.experiments import lock
+from ffdi.experiments import experiment
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.data.labels.table import Table
-    from ffdi.inference.predict import Score
-    from ffdi.inference.shards import Shards
+    from ffdi.inference.predict import Score, Shards
 
 
-def run(
-    workspace: Workspace,
-    names: Sequence[str],
-    *,
-    images: str | None,
-    data: str | None,
-    split: str,
-    output: str | None,
-    device: str,
-    engine: Engine,
-    name: str | None,
-    on_error: str,
-) -> None:
+def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
     """Scores images with an exported graph, without torch."""
-    from ffdi.inference import bundle, select, shards
+    if options.selftest:
+        _selftest(workspace, options)
+        return
+    from ffdi.inference import bundle, predict, select
     from ffdi.inference.predict import Task
 
-    engine.check()
-    substitute = _substitute(on_error)
-    flags = screens.repeat_flags(names, name)
-    names, name = lists.resolve_experiments(workspace, names, name)
-    export = workspace.export(names, name)
+    engines.check_engine(options)
+    substitute = _parse_on_error(options.on_error)
+    names, name = groups.resolve_experiments(workspace, options.experiment, options.name)
+    flags = groups.repeat_flags(options.experiment, options.name)
+    export = workspace.get_export(names, name)
     described = scorers.describe_graph(workspace, export)
     model = described["files"][export.model_path.name]
-    table = sources.images(workspace, names, images, data, split)
-    _check_name(output)
-    path = _place(Path(output)) if output else export.scores_path
-    record_path = links.below(path.parent, path.with_suffix(".json").name)
+    table = sources.find_images(workspace, names, options)
+    _check_output(options.output)
+    path = _resolve_output(Path(options.output)) if options.output else export.scores_path
+    record_path = links.join(path.parent, path.with_suffix(".json").name)
     files.check_writable(path)
-    _check_own(shards.parts_of(path))
+    _check_own(predict.get_shards_folder(path))
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     task = Task(
-        export.model_path, select.make_proof(export, described, scorers.PROVEN), bundle.framing(described), table
+        export.model_path,
+        select.make_proof(export, described, scorers.PROVEN),
+        bundle.read_resize_policy(described),
+        table,
     )
-    with scorers.open_scorer(engine, task, select.reopen_graph(device, shards.begin_shards(path))) as scorer:
+    device = select.choose_device(options.device, predict.read_started_runtime(path))
+    with scorers.open_scorer(options, task, device) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
-        pieces = shards.Shards(path, table, f"{model} {scorer.runtime}", substitute)
-        with lock.hold(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
-            files.remove_leftovers_beside(path, (path.name, record_path.name))
-            pieces.begin(scorer.runtime)
+        pieces = predict.Shards(path, table, f"{model} {scorer.runtime}", substitute)
+        with experiment.lock_folder(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+            files.remove_leftovers_next_to(path, (path.name, record_path.name))
+            pieces.start(scorer.runtime)
             faults = _score(pieces, scorer.score, len(table))
-            _check(faults, table, substitute)
+            _check_faults(faults, table, substitute)
             with files.publish_together(path.parent, path.name) as new:
                 y_pred = pieces.join(new / path.name)
                 record = {
@@ -72,70 +65,70 @@ def run(
                     "runtime": scorer.runtime,
                     "provider": scorer.provider,
                     "rows": len(table),
-                    "sha256": hashes.sha256(new / path.name),
+                    "sha256": manifests.hash_file(new / path.name),
                     "cannot be used": {"score": substitute, "images": faults},
                     "version": __version__,
                 }
                 manifests.write_manifest(new / record_path.name, record)
             pieces.remove()
-    if table.target is not None and table.both_classes:
-        from ffdi.evaluation import scorecard  # which brings scipy
+    if table.target is not None and table.has_both_classes:
+        from ffdi.evaluation import scorecard  # it imports scipy
 
-        screens.show_scores(
+        scores.show_scores(
             f"exact score on the {table.split} split",
             [("ONNX", scorecard.score_without_intervals(table.target, y_pred))],
         )
     console.written(path, about=f" ({len(table)} rows)")
-    console.advise(f"invoke {'serve' if images else 'report'}{flags}")
+    console.advise(f"invoke {'serve' if options.images else 'report'}{flags}")
 
 
-def selftest(workspace: Workspace, names: Sequence[str], *, device: str, name: str | None) -> None:
-    """Asks each runtime of this machine, or the one that is named, for the golden scores."""
+def _selftest(workspace: Workspace, options: PredictOnnxOptions) -> None:
+    """Compares each runtime of this machine, or the runtime of --device, with the golden scores."""
     from ffdi.inference import select
 
-    export = workspace.export(*lists.resolve_experiments(workspace, names, name))
+    export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
     proof = select.make_proof(export, described)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
     passed = 0
-    for verdict in select.examine_graph(export.model_path, device, machine.cores(), proof):
+    for verdict in select.measure_runtimes(export.model_path, options.device, machine.count_cores(), proof):
         passed += not verdict.fault
-        said = verdict.fault or (
-            f"passed: largest difference {verdict.difference:.1e}, at most {proof.limit(verdict.runtime):.1e}; "
+        result = verdict.fault or (
+            f"passed: largest difference {verdict.difference:.1e}, at most {proof.get_limit(verdict.runtime):.1e}; "
             f"{verdict.provider}"
         )
-        console.say(f"{verdict.runtime}: {said}")
+        console.say(f"{verdict.runtime}: {result}")
     if not passed:
-        raise ParityError("no runtime that was asked gives this export's scores here", hint="export again here")
+        raise ParityError("no tested runtime gives this export's scores on this machine", hint="export again here")
 
 
-def _place(output: Path) -> Path:
-    """Where scores are written to: the folder may be reached through links, the file is none."""
-    return links.root(output) if output.is_dir() else links.below(links.root(output.parent), output.name)
+def _resolve_output(output: Path) -> Path:
+    """The path of --output: links in its folder are followed, the file must not be a link."""
+    return links.resolve_root(output) if output.is_dir() else links.join(links.resolve_root(output.parent), output.name)
 
 
 def _check_own(folder: Path) -> None:
-    """Refuses what is kept of an earlier run where another user may have made it.
+    """Refuses the saved scores of an interrupted run if another user may have written them.
 
     Raises:
-        ExperimentError: the folder is not this user's, or holds a link.
+        ExperimentError: the folder belongs to another user, or has a link.
     """
     if folder.exists() and not files.is_own(folder):
         raise ExperimentError(f"{folder} belongs to another user", hint="remove it, or pass another --output")
-    links.check_path(folder)
+    links.refuse_links_below(folder)
 
 
-def _check_name(output: str | None) -> None:
-    """Refuses an --output whose name is not that of a CSV; beside it a .json says what really ran."""
+def _check_output(output: str | None) -> None:
+    """Refuses an --output with the name of the record, scores.json, or with a name that a CSV cannot have."""
     if output is None:
         return
     if Path(output).suffix == ".json":
         raise ConfigError(f"--output {output}: scores are a CSV", hint="pass --output scores.csv")
-    if said := find_fault(Path(output).name):
-        raise ConfigError(f"--output {output}: its name {said}", hint="pass --output scores.csv")
+    if fault := find_fault(Path(output).name):
+        raise ConfigError(f"--output {output}: its name {fault}", hint="pass --output scores.csv")
 
 
-def _substitute(on_error: str) -> float | None:
+def _parse_on_error(on_error: str) -> float | None:
     """The score of an image that cannot be used, from 'stop' or 'score=0.5'."""
     if on_error == "stop":
         return None
@@ -150,28 +143,28 @@ def _substitute(on_error: str) -> float | None:
 
 
 def _score(pieces: Shards, score: Score, images: int) -> list[str]:
-    """Scores and publishes what is missing; gives a line for each image that cannot be used."""
+    """Scores the remaining images; returns a line for each image that cannot be used."""
     faults: list[str] = []
-    kept, start = 0, time.perf_counter()
+    restored, start = 0, time.perf_counter()
     with console.bar("scoring", images, unit="images") as bar:
         for part in pieces.score(score):
             faults += part.faults
-            kept += len(part.rows) - len(part.y_pred)
+            restored += len(part.rows) - len(part.y_pred)
             bar.advance(len(part.rows))
-    seconds, scored = time.perf_counter() - start, images - kept
-    kept_before = f"; {kept} were scored before" if kept else ""
-    console.say(f"scored: {scored} images in {seconds:.1f} s, {scored / seconds:.1f} images/s{kept_before}")
+    seconds, scored = time.perf_counter() - start, images - restored
+    before = f"; {restored} were scored before" if restored else ""
+    console.say(f"scored: {scored} images in {seconds:.1f} s, {scored / seconds:.1f} images/s{before}")
     return faults
 
 
-def _check(faults: list[str], table: Table, substitute: float | None) -> None:
-    """Refuses a result with images that cannot be used, or says what they were given."""
+def _check_faults(faults: list[str], table: Table, substitute: float | None) -> None:
+    """Refuses images that cannot be used, or warns that they have the score of --on-error."""
     if not faults:
         return
     what = f"{len(faults)} of {len(table)} images cannot be used"
     if substitute is None:
         raise DataError(
-            f"{what}; no result was written, what was scored is kept",
+            f"{what}; no result was written; the scores so far are saved",
             problems=faults,
             hint=f"replace these files or take them out of {table.source}, and run the same command again; or add "
             "--on-error score=0.5",

@@ -1,4 +1,4 @@
-"""One page with all that is known of experiments."""
+"""Writes one page about experiments: scores, charts, example images."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import lists, scores, screens, sources
+from ffdi.commands.shared import groups, scores, sources
+from ffdi.commands.shared.options import ReportOptions
 from ffdi.core import console, files
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.group import Ensemble
+from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.report import gallery, sections
@@ -20,96 +21,96 @@ from ffdi.report.gallery import Exhibit
 from ffdi.report.page import Page
 
 BATCH = 16
-"""Images whose heat maps are made at a time."""
+"""Images in a batch of heat maps."""
 
 
-def run(workspace: Workspace, names: Sequence[str], *, data: str | None, device: str, name: str | None) -> None:
-    """Writes report.html: scores, charts, images that are worth a look, and where it all comes from."""
-    members, name = lists.resolve_experiments(workspace, names, name)
-    export = workspace.export(members, name)
-    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
-    train = sources.of_blend(workspace, ensemble, data).split("train")
+def run(workspace: Workspace, options: ReportOptions) -> None:
+    """Writes report.html: scores, charts, example images, configs and provenance."""
+    members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
+    export = workspace.get_export(members, name)
+    ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
+    train = sources.find_ensemble_dataset(workspace, ensemble, options.data).split("train")
     files.check_writable(export.report_path)
-    console.title(f"report {export.name}: {len(ensemble.members)} networks, {len(ensemble.deal.target)} images")
-    picked = gallery.pick(ensemble.deal.target, ensemble.choice.y_pred)
-    exhibits = _exhibits(ensemble, train, picked, device)
-    page = _page(export.name, ensemble, exhibits, gallery.counts(picked))
-    with export.locked():
-        files.write_text(export.report_path, page.html())
+    console.title(f"report {export.name}: {len(ensemble.members)} networks, {len(ensemble.assignment.target)} images")
+    picked = gallery.pick_images(ensemble.assignment.target, ensemble.choice.y_pred)
+    exhibits = _make_exhibits(ensemble, train, picked, options.device)
+    page = _make_page(export.name, ensemble, exhibits, gallery.count_kinds(picked))
+    with export.lock():
+        files.write_text(export.report_path, page.render())
     size = export.report_path.stat().st_size / 1e6
     console.written(export.report_path, about=f" ({len(exhibits)} images, {size:.1f} MB): open it in a browser")
-    console.advise(f"invoke ensemble-submit{screens.repeat_flags(names, name)}")
+    console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, name)}")
 
 
-def _exhibits(ensemble: Ensemble, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
-    """The picked images, in the order in which they were picked."""
+def _make_exhibits(ensemble: Ensemble, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
+    """The picked images with their heat maps, in the same order."""
     rows = np.array(list(picked), np.int64)
-    table = sources.locate(train, ensemble.deal, rows)
-    heats, framing = (
-        _heats(ensemble, table, ensemble.deal.fold[rows], device),
-        ResizePolicy.of(ensemble.members[0].config.model),
-    )
+    table = sources.select_images(train, ensemble.assignment, rows)
+    assignment = ensemble.assignment
+    heats = _compute_heat_maps(ensemble, table, assignment.fold[rows], device)
+    resize_policy = ResizePolicy.from_config(ensemble.members[0].config.model)
     exhibits = []
-    with console.bar("looking closely", len(rows)) as bar:
+    with console.bar("example images", len(rows)) as bar:
         for place, row in enumerate(rows.tolist()):
-            pixels = decode.read(table.path(place))
-            about = str(ensemble.deal.img_name[row]), int(ensemble.deal.fold[row]), int(ensemble.deal.target[row])
-            seen = pixels if framing.resize == "squash" else framing.frame(pixels)  # the heat lies over what was seen
-            shown = gallery.picture(seen), gallery.overlay(heats[place]), gallery.looked(pixels)
+            pixels = decode.read_image(table.path(place))
+            about = str(assignment.img_name[row]), int(assignment.fold[row]), int(assignment.target[row])
+            # the heat map covers the resized image
+            seen = pixels if resize_policy.resize == "squash" else resize_policy.apply(pixels)
+            shown = gallery.encode_picture(seen), gallery.encode_overlay(heats[place]), gallery.render_views(pixels)
             exhibits.append(Exhibit(*about, float(ensemble.choice.y_pred[row]), picked[row], *shown))
             bar.advance()
     return exhibits
 
 
-def _heats(ensemble: Ensemble, table: Table, fold_of: np.ndarray, device: str) -> np.ndarray:
-    """What spoke for the side that the first experiment's networks took: float32 [n, h, w]."""
+def _compute_heat_maps(ensemble: Ensemble, table: Table, fold_of: np.ndarray, device_flag: str) -> np.ndarray:
+    """float32 [n, h, w]: the evidence of the first experiment's networks for the class that they chose."""
     from ffdi.models import detector
     from ffdi.training.runtime import device as devices
     from ffdi.training.tools import gradcam
 
-    where = devices.choose(device, None, 0)
-    console.say(f"device: {where.why}")
+    device = devices.choose_device(device_flag, None, 0)
+    console.say(f"device: {device.why}")
     heats = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32)
     with console.bar("heat maps", len(table)) as bar:
         for member in (one for one in ensemble.members if one.experiment == ensemble.experiments[0]):
-            framing = ResizePolicy.of(member.config.model)
-            network = where.prepare(detector.load(member.config.model, member.folder.weights_path))
+            resize_policy = ResizePolicy.from_config(member.config.model)
+            network = device.prepare(detector.load_detector(member.config.model, member.folder.weights_path))
             rows = np.flatnonzero(fold_of == member.folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
-                seen = np.stack([framing.load(table.path(row)) for row in part])
-                heats[part] = gradcam.compute_heat_map(network, seen, where)
+                seen = np.stack([resize_policy.load(table.path(row)) for row in part])
+                heats[part] = gradcam.compute_heat_map(network, seen, device)
                 bar.advance(len(part))
     return heats
 
 
-def _page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
-    """Everything in its order."""
+def _make_page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
+    """The report with all its sections."""
     experiments, k = ensemble.experiments, len({member.folder.fold for member in ensemble.members})
-    scored = sections.out_of_fold(ensemble)
-    val = {one.name: found for one in experiments if (found := scores.on_val(one, list(range(k))))}
-    pooled = ensemble.oof()
+    scored = sections.collect_oof_scores(ensemble)
+    val = {one.name: found for one in experiments if (found := scores.read_val_predictions(one, list(range(k))))}
+    pooled = ensemble.read_oof_scores()
     best = ", ".join(f"{one}: out-of-fold AUC {oof['auc']:.4f}" for one, oof in pooled.items())
-    fakes = int(ensemble.deal.target.sum())
+    target = ensemble.assignment.target
     return Page(
         name,
-        [best, f"{len(ensemble.deal.target)} training images, {fakes} of them fake; {k} folds; ffdi {__version__}."],
+        [best, f"{len(target)} training images, {target.sum()} of them fake; {k} folds; ffdi {__version__}."],
         [
-            sections.scores(ensemble),
-            sections.separation(scored, {name: _mean(ledgers) for name, ledgers in val.items()}),
-            sections.curves(experiments, k),
-            sections.agreement(ensemble, val),
-            sections.kinds(experiments),
-            sections.findings(experiments[0]),
+            sections.build_scores(ensemble),
+            sections.build_separation(scored, {name: _average_scores(parts) for name, parts in val.items()}),
+            sections.build_curves(experiments, k),
+            sections.build_agreement(ensemble, val),
+            sections.build_kinds(experiments),
+            sections.build_findings(experiments[0]),
         ],
         exhibits,
         counts,
-        f"Heat maps show what spoke for the side that {experiments[0].name}'s network took (HiResCAM).",
-        [sections.origin(experiments)],
-        sections.texts(experiments),
+        f"Heat maps show the evidence of {experiments[0].name}'s network for the class that it chose (HiResCAM).",
+        [sections.build_origin(experiments)],
+        sections.collect_configs(experiments),
     )
 
 
-def _mean(ledgers: Sequence[OofPredictions]) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, and the scores of all folds' networks together by their mean."""
-    return ledgers[0].target, np.mean([sigmoid(one.logit) for one in ledgers], axis=0)
+def _average_scores(parts: Sequence[OofPredictions]) -> tuple[np.ndarray, np.ndarray]:
+    """The labels, and the mean score of all folds' networks."""
+    return parts[0].target, np.mean([sigmoid(one.logit) for one in parts], axis=0)

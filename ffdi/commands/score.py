@@ -1,4 +1,4 @@
-"""Draws an experiment's scores up anew from its files alone."""
+"""Computes the scores of an experiment again, from its files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shlex
 import numpy as np
 
 from ffdi.commands.shared import scores
+from ffdi.commands.shared.options import ScoreOptions
 from ffdi.config import schema
 from ffdi.core import console
 from ffdi.core.errors import ExperimentError
@@ -17,56 +18,44 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 
-def run(
-    workspace: Workspace,
-    name: str,
-    *,
-    stressed: bool,
-    shifted: bool,
-    data: str | None,
-    device: str,
-    workers: int | None,
-) -> None:
-    """Draws up an experiment's scores anew from folds.csv, oof.csv and the folds' val.csv alone.
-
-    `stressed` and `shifted` look at images as well; the arguments after them are for that.
-    """
-    experiment = workspace.experiment(name)
-    schema.load(experiment.config_path)  # a list has no scores of its own
-    experiment.check_scored()
-    with experiment.locked():
-        deal = folds.read_assignment(experiment.folds_path)
+def run(workspace: Workspace, options: ScoreOptions) -> None:
+    """Computes an experiment's scores from folds.csv, oof.csv and the folds' val.csv; only two flags need images."""
+    experiment = workspace.get_experiment(options.experiment)
+    schema.load_experiment(experiment.config_path)  # a group has no scores of its own
+    experiment.check_scores()
+    with experiment.lock():
+        assignment = folds.read_assignment(experiment.folds_path)
         oof = predictions.merge_predictions(
-            [predictions.read_predictions(experiment.oof_path)], deal.img_name, deal.fold, deal.target
+            [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
         )
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
-        scores.publish(experiment, oof, deal.group)
+        scores.publish_scores(experiment, oof, assignment.group)
         console.written(experiment.metrics_path)
-        if stressed:
+        if options.stress:
             from ffdi.commands.shared import stress
 
-            stress.run(workspace, experiment, data=data, device=device, workers=workers)
-        if shifted:
+            stress.run(workspace, experiment, options)
+        if options.shift:
             from ffdi.commands.shared import shift  # scikit-learn takes seconds
 
-            shift.run(workspace, experiment, data=data, device=device, workers=workers)
-    console.advise(f"invoke report --experiment {shlex.quote(name)}")
+            shift.run(workspace, experiment, options)
+    console.advise(f"invoke report --experiment {shlex.quote(options.experiment)}")
 
 
 def _check_weights(experiment: Experiment, oof: OofPredictions) -> None:
-    """Refuses a ledger whose predictions are not by the weights that stand beside it.
+    """Checks that out-of-fold predictions were made with the weights of the folds.
 
     Raises:
-        ExperimentError: names the fold.
+        ExperimentError: a fold has other weights.
     """
     for number in np.unique(oof.fold).tolist():
-        folder = experiment.fold(number)
+        folder = experiment.get_fold(number)
         if folder.manifest_path.is_file():
             used = np.unique(oof.weights[oof.fold == number])
-            if used.tolist() != [folder.weights_sha256()[:HASH_DIGITS]]:
+            if used.tolist() != [folder.read_weights_sha256()[:HASH_DIGITS]]:
                 raise ExperimentError(
-                    f"{experiment.oof_path} has predictions of fold {number} by other weights than those in "
+                    f"{experiment.oof_path} has predictions of fold {number} with other weights than those in "
                     f"{folder.folder}",
-                    hint=predictions.ANEW,
+                    hint=predictions.RETRAIN_HINT,
                 )

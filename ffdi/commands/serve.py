@@ -1,66 +1,55 @@
-"""Serves an exported graph to a browser."""
+"""Serves the scores of an exported graph to a browser."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ffdi.commands.shared import lists, scorers
+from ffdi.commands.shared import groups, scorers
+from ffdi.commands.shared.options import ServeOptions
 from ffdi.core import console, machine
 from ffdi.core.errors import ConfigError
 from ffdi.experiments.workspace import Workspace
 from ffdi.inference import bundle, select
 from ffdi.inference.backend import Load
 
-PORT = 8000
-MEGABYTES = 20
-"""Of an image, where a person does not say."""
 
-
-def run(
-    workspace: Workspace,
-    names: Sequence[str],
-    *,
-    name: str | None,
-    device: str,
-    host: str,
-    port: int | None,
-    megabytes: int | None,
-) -> None:
-    """Answers with an export's scores until it is stopped.
+def run(workspace: Workspace, options: ServeOptions) -> None:
+    """Serves an export's scores until the process is stopped.
 
     Raises:
-        ConfigError: the extra `app` is not installed; or the address is taken.
-        ExperimentError: there is no export, or it is damaged.
-        DeviceError, ParityError: as for `serving.open_graph`.
+        ConfigError: the extra `app` is not installed; or the address is in use.
+        ExperimentError: the export is missing or damaged.
+        DeviceError, ParityError: as for `select.open_graph`.
     """
     if missing := [one for one in ("starlette", "uvicorn") if find_spec(one) is None]:
         raise ConfigError(f"{missing[0]} is not installed", hint="pip install -e '.[app]'")
-    from ffdi.inference import judge, server
-    from ffdi.inference.judge import ImageExplainer
+    from ffdi.inference import explain, server
+    from ffdi.inference.explain import ImageExplainer
 
-    export = workspace.export(*lists.resolve_experiments(workspace, names, name))
+    export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
-    framing = bundle.framing(described)
-    console.title(f"serve {export.name}: images of {framing.size} px, {framing.resize}")
-    found = server.listening(host, PORT if port is None else port)
-    load = Load(judge.STEPS**2, 1, machine.cores())  # what one image's heat map asks for
-    graph = select.open_graph(export.model_path, device, load, select.make_proof(export, described, scorers.PROVEN))
+    resize_policy = bundle.read_resize_policy(described)
+    console.title(f"serve {export.name}: images of {resize_policy.size} px, {resize_policy.resize}")
+    listener = server.open_socket(options.host, options.port)
+    load = Load(explain.STEPS**2, 1, machine.count_cores())  # for the heat map of one image
+    proof = select.make_proof(export, described, scorers.PROVEN)
+    graph = select.open_graph(export.model_path, options.device, load, proof)
     console.say(f"runs on: {graph.provider} ({graph.why})")
-    limits = server.Limits(host, (megabytes or MEGABYTES) * 1_000_000)
+    limits = server.Limits(options.host, options.max_mb * 1_000_000)
     if not limits.is_local:
-        console.warn(f"whoever can reach {host} can ask; there is no password and nothing is encrypted")
-    address, taken = found.getsockname()[:2]
+        console.warn(f"anyone who can reach {options.host} can use it; there is no password and nothing is encrypted")
+    address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
-    url = f"http://{shown}:{taken}"
+    url = f"http://{shown}:{port}"
     console.announce(f"open {url} in a browser; Ctrl-C ends it", url=url)
-    server.serve(ImageExplainer(export.name, _oof_auc(described), graph, framing), limits, found)
+    server.serve(ImageExplainer(export.name, _read_oof_auc(described), graph, resize_policy), limits, listener)
     console.say("ended")
 
 
-def _oof_auc(described: Mapping[str, Any]) -> dict[str, float]:
-    """Each experiment's out-of-fold AUC; of a bundle from elsewhere, what it says of them."""
+def _read_oof_auc(described: Mapping[str, Any]) -> dict[str, float]:
+    """Each experiment's out-of-fold AUC; {} if a bundle from another source has none."""
     try:
         return {str(name): float(score["auc"]) for name, score in described["oof"].items()}
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -1,4 +1,4 @@
-"""Sends a submission to Kaggle, once the gate in front of it is passed, and writes down what became of it."""
+"""Sends a checked submission to Kaggle, and records the answer."""
 
 from __future__ import annotations
 
@@ -7,61 +7,51 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ffdi import __version__
-from ffdi.commands.shared import lists, screens
-from ffdi.config import renamed
-from ffdi.core import console, files, hashes, manifests
+from ffdi.commands.shared import groups
+from ffdi.commands.shared.options import SubmitOptions
+from ffdi.config import renames
+from ffdi.core import console, files, manifests
 from ffdi.core.errors import ConfigError, SubmissionError
-from ffdi.ensemble.group import Ensemble
+from ffdi.ensemble.ensemble import Ensemble
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import kaggle
 
-UNKNOWN = "sent; the answer was not heard"
-"""What is written down before the file is sent, and stands there until an answer is."""
-WAIT = 300
-"""Seconds to wait for a score where a person does not say."""
+UNKNOWN = "sent; the answer was not received"
+"""The recorded answer until Kaggle answers."""
 
 
-def run(
-    workspace: Workspace,
-    names: Sequence[str],
-    *,
-    competition: str,
-    message: str | None,
-    name: str | None,
-    allow_duplicate: bool,
-    wait: int | None,
-    dry_run: bool,
-) -> None:
-    """Sends exports/<name>/submission.csv to a Kaggle competition, and keeps the answer in submissions.json.
+def run(workspace: Workspace, options: SubmitOptions) -> None:
+    """Sends exports/<name>/submission.csv to a Kaggle competition, and records the answer in submissions.json.
 
     Raises:
-        ConfigError: no competition is named, or there is no command line of Kaggle.
-        ExperimentError: there is no submission, or it is not the one that passed the gate.
-        SubmissionError: other networks are there by now than those that it is of; the same bytes were sent before; or
-            Kaggle did not take it.
+        ConfigError: --competition is missing, or the Kaggle command line is not installed.
+        ExperimentError: the submission is missing, or was changed after its check.
+        SubmissionError: the networks were trained again after the submission; the same file was sent before; or Kaggle
+            rejected it.
     """
+    competition = options.competition
     if not competition:
-        raise ConfigError("no competition is named", hint="pass --competition, as in its address on Kaggle")
-    kaggle.check(competition, message or "")
-    members, name = lists.resolve_experiments(workspace, names, name)
-    export = workspace.export(members, name)
-    ensemble = Ensemble.of([workspace.experiment(one) for one in members])
-    flags = screens.repeat_flags(names, name)
-    record = _passed(export, ensemble, f"invoke ensemble-submit{flags}")
-    message = message or _message(export, record, ensemble)
-    with export.locked():
-        sent = _sent(export)
-        _check_new(sent, competition, record["sha256"], allow_duplicate)
+        raise ConfigError("--competition is missing", hint="pass --competition NAME, the name in its address on Kaggle")
+    kaggle.check_arguments(competition, options.message or "")
+    members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
+    export = workspace.get_export(members, name)
+    ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
+    flags = groups.repeat_flags(options.experiment, name)
+    record = _read_record(export, ensemble, f"invoke ensemble-submit{flags}")
+    message = options.message or _make_message(export, record, ensemble)
+    with export.lock():
+        sent = _read_sent(export)
+        _check_new(sent, competition, record["sha256"], options.allow_duplicate)
         console.title(f"submit {export.name}: {record['rows']} {record['split']} images to {competition}")
         for warning in record["warnings"]:
             console.warn(warning)
         console.say(f"message: {message}")
-        if dry_run:
-            kaggle.program()
+        if options.dry_run:
+            kaggle.find_program()
             console.say("nothing was sent: --dry-run")
             return
-        files.check_writable(export.sent_path)
+        files.check_writable(export.submissions_path)
         entry = {
             "competition": competition,
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -70,48 +60,48 @@ def run(
             "answer": UNKNOWN,
             "taken": True,
         }
-        kaggle.program()
-        _keep(export, [*sent, entry])  # before it is sent: whoever is killed from here on knows that it may have been
-        answer = kaggle.submit(competition, export.submission_path, message, WAIT if wait is None else wait)
-        entry |= {"answer": answer.words, "taken": answer.taken, "ref": answer.ref}
-        if answer.ref and (found := kaggle.verdict(competition, answer.ref)):
+        kaggle.find_program()
+        _record(export, [*sent, entry])  # before it is sent: a process that is killed from here on may have sent it
+        answer = kaggle.submit(competition, export.submission_path, message, options.wait)
+        entry |= {"answer": answer.output, "taken": answer.is_accepted, "ref": answer.ref}
+        if answer.ref and (found := kaggle.fetch_verdict(competition, answer.ref)):
             entry |= {"status": found.status, "public_score": found.public, "private_score": found.private}
-        _keep(export, [*sent, entry])
-    _tell(export, entry, competition)
+        _record(export, [*sent, entry])
+    _show_answer(export, entry, competition)
 
 
-def _passed(export: ExportFolder, ensemble: Ensemble, make: str) -> dict[str, Any]:
-    """The record of a submission that passed the gate, is unchanged since, and is of the networks that are there."""
+def _read_record(export: ExportFolder, ensemble: Ensemble, make: str) -> dict[str, Any]:
+    """Reads the record of a submission, and checks that the file and the networks are unchanged."""
     if not export.submission_record_path.is_file():
         raise SubmissionError(f"{export.submission_record_path} does not exist: there is no submission", hint=make)
     kinds = {"sha256": str, "rows": int, "split": str, "members": list, "warnings": list}
     record = manifests.read_manifest(export.submission_record_path, kinds)
-    hashes.check_hash(export.submission_path, record["sha256"], export.submission_record_path, make)
+    manifests.check_hash(export.submission_path, record["sha256"], export.submission_record_path, make)
     made_of = [one["weights_sha256"] for one in record["members"]]
-    if made_of != [member.folder.weights_sha256() for member in ensemble.members]:
+    if made_of != [member.folder.read_weights_sha256() for member in ensemble.members]:
         raise SubmissionError(
-            f"{export.submission_path} is of other networks than those that are there now: they were trained anew",
+            f"{export.submission_path} was made with networks that were trained again since",
             hint=make,
         )
     return record
 
 
-def _message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
-    """What tells this submission from others."""
-    aucs = ", ".join(f"{one} OOF AUC {auc:.4f}" for one, auc in ensemble.oof_auc().items())
+def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
+    """The default message: it identifies this submission."""
+    aucs = ", ".join(f"{one} OOF AUC {auc:.4f}" for one, auc in ensemble.compute_oof_aucs().items())
     return f"{export.name}: {aucs}; {len(ensemble.members)} networks; ffdi {__version__}; {record['sha256'][:12]}"
 
 
-def _sent(export: ExportFolder) -> list[dict[str, Any]]:
-    """All that was sent from this export before."""
-    renamed.refuse_files(export.folder)
-    if not export.sent_path.is_file():
+def _read_sent(export: ExportFolder) -> list[dict[str, Any]]:
+    """The recorded submissions of this export."""
+    renames.refuse_files(export.folder)
+    if not export.submissions_path.is_file():
         return []
-    return list(manifests.read_manifest(export.sent_path, {"sent": list})["sent"])
+    return list(manifests.read_manifest(export.submissions_path, {"sent": list})["sent"])
 
 
 def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, allow_duplicate: bool) -> None:
-    """Refuses the same bytes a second time: Kaggle would give the same score, and take one of the day's attempts."""
+    """Refuses the same file a second time: Kaggle would give the same score, and count a submission of the day."""
     same = [one for one in sent if (one["competition"], one["sha256"]) == (competition, sha256)]
     same = [one for one in same if one["taken"]]
     if same and not allow_duplicate:
@@ -122,20 +112,20 @@ def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, al
         )
 
 
-def _keep(export: ExportFolder, sent: list[dict[str, Any]]) -> None:
-    manifests.write_manifest(export.sent_path, {"sent": sent, "version": __version__})
+def _record(export: ExportFolder, sent: list[dict[str, Any]]) -> None:
+    manifests.write_manifest(export.submissions_path, {"sent": sent, "version": __version__})
 
 
-def _tell(export: ExportFolder, entry: dict[str, Any], competition: str) -> None:
+def _show_answer(export: ExportFolder, entry: dict[str, Any], competition: str) -> None:
     if not entry["taken"] or entry.get("status") == kaggle.FAILED:
         raise SubmissionError(
             f"kaggle did not {'score' if entry['taken'] else 'take'} {export.submission_path}",
             problems=entry["answer"].splitlines(),
-            hint=f"mend that; kaggle competitions submissions {competition} shows what has arrived",
+            hint=f"correct that; kaggle competitions submissions {competition} shows the received submissions",
         )
     for line in entry["answer"].splitlines():
         console.say(f"kaggle: {line}")
-    console.written(export.sent_path)
+    console.written(export.submissions_path)
     if entry.get("public_score"):
         console.say(f"public score: {entry['public_score']}")
     else:

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ffdi.commands.shared import engines, planning, screens
-from ffdi.commands.shared.engines import Engine, Run
-from ffdi.commands.shared.planning import Flags, PreparedData
+from ffdi.commands.shared import engines, planning
+from ffdi.commands.shared.engines import TrainJobs
+from ffdi.commands.shared.options import SweepOptions
+from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema
-from ffdi.config.variants import Keys
+from ffdi.config.schema import Keys
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, TrainingError
 from ffdi.evaluation.score_table import FLOAT
@@ -27,11 +28,10 @@ from ffdi.search.space import Space
 
 if TYPE_CHECKING:
     from ffdi.core.console import Bar
-    from ffdi.engines.job import Job
-    from ffdi.training.fold import Plan
+    from ffdi.training.fold import FoldJob, TrainingPlan
 
 FACTOR = 3
-"""Of so many trials one is trained on; and each comparison is so many times as late as the one before."""
+"""One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
 
 
@@ -40,194 +40,176 @@ class Trial:
     """A variant of the experiment.
 
     Attributes:
-        keys: what it differs in.
-        asked: the same, as often as the sampler has asked for it without hearing yet how it scores.
-        scores: its AUC at each comparison that it has reached.
-        curve: its AUC after each epoch that it was trained for.
-        held: its lock, while it is being trained.
+        keys: the values that differ from the experiment.
+        requests: the same values, once for each request of the sampler that still waits for the score.
+        scores: the AUC at each comparison so far.
+        curve: the AUC after each trained epoch.
+        lock: holds the lock of the variant while it is trained.
     """
 
     experiment: Experiment
     keys: Keys
-    asked: list[Keys] = field(default_factory=list)
+    requests: list[Keys] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     curve: list[float] = field(default_factory=list)
-    held: ExitStack = field(default_factory=ExitStack)
+    lock: ExitStack = field(default_factory=ExitStack)
 
     @property
     def failed(self) -> bool:
-        """Whether its training could not go on."""
         return not math.isfinite(self.scores[-1])
 
 
-def run(
-    workspace: Workspace,
-    name: str,
-    *,
-    words: Sequence[str],
-    sampler: str,
-    trials: int | None,
-    fold: int,
-    flags: Flags,
-    engine: Engine,
-    max_time: str | None,
-) -> None:
-    """Trains variants on one fold, the losing ones only for a part of the epochs; each one is an experiment.
-
-    Args:
-        workspace: where variants are written.
-        name: the experiment that they are variants of.
-        words: what is searched, as 'train.lr=1e-4,3e-4' or 'train.lr=1e-5..1e-2'.
-        sampler: 'grid', 'random' or 'tpe'.
-        trials: how many; None is all of a grid.
-        fold: which one is held out.
-        flags: the data and the device.
-        engine: where trials are trained, and how many at once.
-        max_time: after which to stop in good order, as '90m'.
-    """
-    end = signals.parse_max_time(max_time)
-    engine.check()
-    base = workspace.experiment(name)
-    settings = schema.load(base.config_path)
-    if fold >= settings.folds.k:
-        raise ConfigError(f"--fold {fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0")
-    space = Space.of(words)
+def run(workspace: Workspace, options: SweepOptions) -> None:
+    """Trains variants of an experiment on one fold; the losing variants are trained for fewer epochs."""
+    end = signals.parse_max_time(options.max_time)
+    engines.check_engine(options)
+    base = workspace.get_experiment(options.experiment)
+    settings = schema.load_experiment(base.config_path)
+    if options.fold >= settings.folds.k:
+        raise ConfigError(
+            f"--fold {options.fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0"
+        )
+    space = Space.parse(options.set)
     _check_comparable(space)
-    source = samplers.build_sampler(sampler, space, trials, settings.seed)
+    sampler = samplers.build_sampler(options.sampler, space, options.trials, settings.seed)
     files.check_writable(base.sweep_path)
-    where, _ = planning.choose_device(workspace, settings, flags)
-    _check_foreseen(workspace, base, source, flags)
-    steps = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
-    console.title(f"sweep of {base.name} on fold {fold}: compared after {', '.join(map(str, steps))} epochs")
-    with engines.open_engine(engine, where, flags.device, flags.workers, None) as run:
-        material = planning.prepare_data(workspace, base, settings, flags)
-        sweep = _Sweep(workspace, base, material, flags, engine, source, fold, steps)
-        with base.locked(), signals.handle_signals(end):
-            sweep.all(run)
-    _show(base, list(sweep.trials.values()), steps)
-    if trials and len(sweep.trials) < trials:
-        console.say(f"{trials} trials were asked for: the others would have been the same as one of these")
+    device, _ = planning.choose_device(workspace, settings, options)
+    _check_foreseen(workspace, base, sampler, options)
+    rungs = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
+    compared = ", ".join(map(str, rungs))
+    console.title(f"sweep of {base.name} on fold {options.fold}: compared after {compared} epochs")
+    with engines.open_engine(options, device, None) as train_jobs:
+        data = planning.prepare_data(workspace, base, settings, options)
+        sweep = _Sweep(workspace, base, data, options, sampler, rungs)
+        with base.lock(), signals.handle_signals(end):
+            sweep.train(train_jobs)
+    _show(base, list(sweep.trials.values()), rungs)
+    if options.trials and len(sweep.trials) < options.trials:
+        console.say(f"{options.trials} trials were requested: the others would repeat one of these")
 
 
 @dataclass
 class _Sweep:
-    """Trials so far.
+    """The trials so far.
 
     Attributes:
-        trials: by name, in the order in which they were begun.
-        going: those that are being trained.
-        closed: whether no new one will come.
+        rungs: the epochs after which trials are compared.
+        trials: by name, in the order of their start.
+        running: the trials in training.
+        exhausted: whether the sampler has no more trials.
     """
 
     workspace: Workspace
     base: Experiment
-    material: PreparedData
-    flags: Flags
-    engine: Engine
-    source: Sampler
-    fold: int
-    steps: list[int]
+    data: PreparedData
+    options: SweepOptions
+    sampler: Sampler
+    rungs: list[int]
     trials: dict[str, Trial] = field(default_factory=dict)
-    going: dict[Job, Trial] = field(default_factory=dict)
-    closed: bool = False
+    running: dict[FoldJob, Trial] = field(default_factory=dict)
+    exhausted: bool = False
 
-    def all(self, run: Run) -> None:
-        """Trains until no trial has earned more."""
-        with console.bar("sweep", self.steps[-1], counted=False) as bar, run(lambda: self._next(bar)) as heard:
+    def train(self, train_jobs: TrainJobs) -> None:
+        """Trains until no trial is to be continued."""
+        with (
+            console.bar("sweep", self.rungs[-1], counted=False) as bar,
+            train_jobs(lambda: self._next_job(bar)) as events,
+        ):
             try:
-                for job, event in heard:
-                    self._hear(job, event, bar)
+                for job, event in events:
+                    self._handle_event(job, event, bar)
             finally:
                 for trial in self.trials.values():
-                    trial.held.close()
+                    trial.lock.close()
 
-    def _next(self, bar: Bar) -> Job | None:
-        """What is to be trained next; None where that hangs on those that are being trained, or nothing is left."""
-        while (trial := self._promoted() or self._begun() or self._promoted()) is not None:
-            if (job := self._job(trial)) is not None:
-                self.going[job] = trial
+    def _next_job(self, bar: Bar) -> FoldJob | None:
+        """The next job; None while it depends on running jobs, and at the end."""
+        while (trial := self._promote_trial() or self._start_trial() or self._promote_trial()) is not None:
+            if (job := self._make_job(trial)) is not None:
+                self.running[job] = trial
                 return job
-            self._compare(trial, trial.curve[self._until(trial) - 1], bar)
+            self._compare(trial, trial.curve[self._next_rung(trial) - 1], bar)
         return None
 
-    def _promoted(self) -> Trial | None:
+    def _promote_trial(self) -> Trial | None:
         scores = {name: trial.scores for name, trial in self.trials.items()}
-        going = [trial.experiment.name for trial in self.going.values()]
-        closed = self.closed and not going  # else one that is better may still be coming
-        name = halving.promote(scores, len(self.steps), FACTOR, going=going, closed=closed)
+        running = [trial.experiment.name for trial in self.running.values()]
+        closed = self.exhausted and not running  # a better trial may follow until then
+        name = halving.promote(scores, len(self.rungs), FACTOR, running=running, closed=closed)
         return None if name is None else self.trials[name]
 
-    def _begun(self) -> Trial | None:
-        """One that was not there yet; None where there are no more."""
-        while (keys := self.source.ask()) is not None:
-            experiment = self.workspace.variant(self.base, keys)
+    def _start_trial(self) -> Trial | None:
+        """A new trial; None if the sampler has no more."""
+        while (keys := self.sampler.ask()) is not None:
+            experiment = self.workspace.create_variant(self.base, keys)
             new = experiment.name not in self.trials
             trial = self.trials.setdefault(experiment.name, Trial(experiment, keys))
-            trial.asked.append(keys)
+            trial.requests.append(keys)
             if new:
                 return trial
-            self._tell(trial)
-        self.closed = True
+            self._report_score(trial)
+        self.exhausted = True
         return None
 
-    def _until(self, trial: Trial) -> int:
-        """After how many epochs it is compared next."""
-        return self.steps[len(trial.scores)]
+    def _next_rung(self, trial: Trial) -> int:
+        """The number of epochs before the trial's next comparison."""
+        return self.rungs[len(trial.scores)]
 
-    def _job(self, trial: Trial) -> Job | None:
-        """Its training as far as the next comparison; None where it came that far before."""
-        from ffdi.engines.job import Job
+    def _make_job(self, trial: Trial) -> FoldJob | None:
+        """The training until the next comparison; None if an earlier process trained that far."""
+        from ffdi.training.fold import FoldJob
 
-        experiment, until = trial.experiment, self._until(trial)
-        settings = schema.load(experiment.config_path)
-        where, weights = planning.choose_device(self.workspace, settings, self.flags)
-        trial.held.enter_context(experiment.locked())
-        plan = planning.make_plan(experiment, settings, self.material, where, weights)
-        self.engine.check_company(plan)
-        trial.curve = _curve(plan, experiment, self.fold)
-        if len(trial.curve) < until:
-            return Job(plan, experiment.fold(self.fold), where.precision, until)
-        trial.held.close()
+        experiment, epochs = trial.experiment, self._next_rung(trial)
+        settings = schema.load_experiment(experiment.config_path)
+        device, weights = planning.choose_device(self.workspace, settings, self.options)
+        trial.lock.enter_context(experiment.lock())
+        plan = planning.make_plan(experiment, settings, self.data, device, weights)
+        engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
+        trial.curve = _read_curve(plan, experiment, self.options.fold)
+        if len(trial.curve) < epochs:
+            return FoldJob(plan, experiment.get_fold(self.options.fold), device.precision, epochs)
+        trial.lock.close()
         return None
 
-    def _hear(self, job: Job, event: object, bar: Bar) -> None:
-        """What happened to a trial."""
-        from ffdi.engines.job import Ended, Failed
+    def _handle_event(self, job: FoldJob, event: object, bar: Bar) -> None:
+        from ffdi.engines.job import JobEnd, JobFailure
         from ffdi.training.loop import Step
         from ffdi.training.state import EpochRecord
 
-        trial = self.going[job]
+        trial = self.running[job]
         name = trial.experiment.name
-        for remark in screens.remarks(event):
-            bar.warn(f"{name}  {remark}")
+        for warning in engines.describe_warnings(event):
+            bar.warn(f"{name}  {warning}")
         if isinstance(event, Step):
             bar.at(event.epoch + (event.step + 1) / event.steps, name)
         elif isinstance(event, EpochRecord):
-            trial.curve[event.epoch :] = [event.heldout_auc]  # where a machine was lost, some epochs are told twice
-        elif isinstance(event, Failed) and not isinstance(event.error, TrainingError):
+            trial.curve[event.epoch :] = [event.heldout_auc]  # after a lost machine some epochs are reported twice
+        elif isinstance(event, JobFailure) and not isinstance(event.error, TrainingError):
             raise event.error
-        elif isinstance(event, Ended | Failed):
-            del self.going[job]
-            trial.held.close()
-            if isinstance(event, Failed):
+        elif isinstance(event, JobEnd | JobFailure):
+            del self.running[job]
+            trial.lock.close()
+            if isinstance(event, JobFailure):
                 bar.warn(f"{name}: {event.error.what}; {event.error.hint}")
-            self._compare(trial, -math.inf if isinstance(event, Failed) else trial.curve[self._until(trial) - 1], bar)
+                self._compare(trial, -math.inf, bar)
+            else:
+                self._compare(trial, trial.curve[self._next_rung(trial) - 1], bar)
 
     def _compare(self, trial: Trial, auc: float, bar: Bar) -> None:
-        """A trial has reached its next comparison."""
-        bar.say(f"{trial.experiment.name}: AUC {auc:.4f} after {self._until(trial)} of {self.steps[-1]} epochs")
+        """Records the score of a trial at a comparison."""
+        bar.say(f"{trial.experiment.name}: AUC {auc:.4f} after {self._next_rung(trial)} of {self.rungs[-1]} epochs")
         trial.scores.append(auc)
-        self._tell(trial)
-        files.write_text(self.base.sweep_path, _csv(list(self.trials.values()), self.steps))
+        self._report_score(trial)
+        files.write_text(self.base.sweep_path, _format_csv(list(self.trials.values()), self.rungs))
 
-    def _tell(self, trial: Trial) -> None:
-        """Tells the sampler, once it is known, how what it has asked for scores."""
-        while trial.scores and trial.asked:
-            self.source.tell(trial.asked.pop(), trial.scores[0])
+    def _report_score(self, trial: Trial) -> None:
+        """Gives the sampler the first score of a trial, if there is one, for each of its requests."""
+        while trial.scores and trial.requests:
+            self.sampler.tell(trial.requests.pop(), trial.scores[0])
 
 
 def _check_comparable(space: Space) -> None:
-    """Refuses keys that decide on what trials are compared, or nothing of what is compared."""
+    """Refuses keys that make trials incomparable, and keys that do not change the score."""
     for key in space.keys:
         section, _, rest = key.partition(".")
         if section in ("data", "folds") or key == "train.epochs":
@@ -242,50 +224,50 @@ def _check_comparable(space: Space) -> None:
             )
         if not rest and section != "seed":
             raise ConfigError(
-                f"--set {key}: no key of config.toml that takes one value", hint="pass --set train.lr=1e-4,3e-4"
+                f"--set {key}: not a key of config.toml with one value", hint="pass --set train.lr=1e-4,3e-4"
             )
 
 
-def _check_foreseen(workspace: Workspace, base: Experiment, source: Sampler, flags: Flags) -> None:
-    """Refuses trials that cannot be trained before the first one is."""
+def _check_foreseen(workspace: Workspace, base: Experiment, sampler: Sampler, options: SweepOptions) -> None:
+    """Checks the known trials before the first training."""
     seen = set()
-    for keys in source.foreseen:
+    for keys in sampler.foreseen:
         settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
         network = settings.model, settings.augment.crop_size, settings.train.batch_size, settings.train.precision
-        if (asked := repr(network)) not in seen:
-            planning.choose_device(workspace, settings, flags)
-            seen.add(asked)
+        if (key := repr(network)) not in seen:
+            planning.choose_device(workspace, settings, options)
+            seen.add(key)
 
 
-def _curve(plan: Plan, experiment: Experiment, fold: int) -> list[float]:
-    """The held-out AUC of the epochs that are done."""
-    folder = experiment.fold(fold)
-    if folder.finished(plan.identity, plan.folds_digest):
-        return folder.history()["heldout_auc"].tolist()
-    return [epoch["heldout_auc"] for epoch in folder.begun()]
+def _read_curve(plan: TrainingPlan, experiment: Experiment, fold: int) -> list[float]:
+    """The held-out AUC after each trained epoch."""
+    folder = experiment.get_fold(fold)
+    if folder.is_finished(plan.identity, plan.folds_digest):
+        return folder.read_history()["heldout_auc"].tolist()
+    return [epoch["heldout_auc"] for epoch in folder.read_checkpoint_history()]
 
 
-def _csv(trials: Sequence[Trial], steps: Sequence[int]) -> str:
+def _format_csv(trials: Sequence[Trial], rungs: Sequence[int]) -> str:
     rows = [
         {
             "experiment": trial.experiment.name,
             **trial.keys,
-            **{f"auc_after_{epochs}": score for epochs, score in zip(steps, trial.scores, strict=False)},
+            **{f"auc_after_{epochs}": score for epochs, score in zip(rungs, trial.scores, strict=False)},
         }
         for trial in trials
     ]
-    columns = ["experiment", *(trials[0].keys if trials else ()), *(f"auc_after_{epochs}" for epochs in steps)]
+    columns = ["experiment", *(trials[0].keys if trials else ()), *(f"auc_after_{epochs}" for epochs in rungs)]
     frame = pd.DataFrame(rows).reindex(columns=columns)
     return frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n")
 
 
-def _show(base: Experiment, trials: Sequence[Trial], steps: Sequence[int]) -> None:
+def _show(base: Experiment, trials: Sequence[Trial], rungs: Sequence[int]) -> None:
     ranked = sorted(trials, key=lambda trial: (trial.failed, -len(trial.scores), -trial.scores[-1]))
     rows = [
-        (trial.experiment.name, *(f"{score:.4f}" for score in trial.scores), *[""] * (len(steps) - len(trial.scores)))
+        (trial.experiment.name, *(f"{score:.4f}" for score in trial.scores), *[""] * (len(rungs) - len(trial.scores)))
         for trial in ranked
     ]
-    console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in steps)], rows)
+    console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in rungs)], rows)
     console.written(base.sweep_path)
     if ranked[0].failed:
         console.advise(f"lower train.lr in {base.config_path}: every trial has failed")

@@ -1,4 +1,4 @@
-"""Trains an experiment's folds and scores them out of fold."""
+"""Trains the folds of experiments and scores each image with the network that did not train on it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ffdi.commands.shared import engines, lists, planning, profile, scores, screens
-from ffdi.commands.shared.engines import Engine, Run
-from ffdi.commands.shared.planning import Flags, PreparedData
+from ffdi.commands.shared import engines, groups, planning, scores
+from ffdi.commands.shared.engines import TrainJobs
+from ffdi.commands.shared.options import TrainFoldsOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, files, signals
@@ -21,185 +21,183 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.engines.job import Job
-    from ffdi.training.checkpointing import Resumed
-    from ffdi.training.fold import Plan
+    from ffdi.training.checkpointing import ResumeEvent
+    from ffdi.training.fold import FoldJob, TrainingPlan
     from ffdi.training.runtime.device import Device
+    from ffdi.training.tools.profiler import Part
     from ffdi.training.tools.tensorboard import Writers
 
 
-def run(
-    workspace: Workspace,
-    names: Sequence[str],
-    *,
-    data: str | None,
-    folds: str | None,
-    device: str,
-    engine: Engine,
-    workers: int | None,
-    accept: str | None,
-    restart: bool,
-    profiled: bool,
-    tensorboard: bool,
-    max_time: str | None,
-) -> None:
-    """Trains experiments' folds, those that are not finished, and scores them out of fold.
-
-    `profiled` trains for a few steps only, and says where the time goes; `tensorboard` writes curves as they grow.
-    """
-    boards = _boards() if tensorboard else None
-    end = signals.parse_max_time(max_time)
-    engine.check()
-    members, _ = lists.resolve_experiments(workspace, names)
-    lists.make_listed_experiments(workspace, names)
-    flags = Flags(data, device, workers, accept)
-    experiments = [workspace.experiment(name) for name in members]
-    if profiled:
+def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
+    """Trains the unfinished folds of experiments, then writes and shows the out-of-fold scores."""
+    boards = _make_writers() if options.tensorboard else None
+    end = signals.parse_max_time(options.max_time)
+    engines.check_engine(options)
+    members, _ = groups.resolve_experiments(workspace, options.experiment)
+    groups.write_group_variants(workspace, options.experiment)
+    experiments = [workspace.get_experiment(name) for name in members]
+    if options.profile:
         for experiment in experiments:
-            profile.run(workspace, experiment, flags)
+            _profile(workspace, experiment, options)
         return
-    ready = [_Ready.of(workspace, experiment, flags, folds) for experiment in experiments]
-    for one in ready:
+    trainings = [_Training.of(workspace, experiment, options) for experiment in experiments]
+    for one in trainings:
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
-    k = math.gcd(*(one.settings.folds.k for one in ready))
-    with engines.open_engine(engine, ready[0].where, device, workers, k) as run:
-        materials = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in ready], flags)
-        with ExitStack() as held:
-            for one in ready:
-                held.enter_context(one.experiment.locked())
-            held.enter_context(signals.handle_signals(end))
-            for one in ready if restart else []:
+    k = math.gcd(*(one.settings.folds.k for one in trainings))
+    with engines.open_engine(options, trainings[0].device, k) as train_jobs:
+        data = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in trainings], options)
+        with ExitStack() as stack:
+            for one in trainings:
+                stack.enter_context(one.experiment.lock())
+            stack.enter_context(signals.handle_signals(end))
+            for one in trainings if options.restart else []:
                 one.experiment.discard()
-            begun = [one.begun(material, engine) for one, material in zip(ready, materials, strict=True)]
-            _train(begun, run, boards)
-            whole = [_gather(one.experiment, one.plan) for one in begun]
+            plans = []
+            for one, prepared in zip(trainings, data, strict=True):
+                plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
+                engines.check_gpus_per_fold(options.gpus_per_fold, plan)
+                plans.append(plan)
+            _train(trainings, plans, train_jobs, boards)
+            complete = [_gather(one.experiment, plan) for one, plan in zip(trainings, plans, strict=True)]
     if boards is not None:
         console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
-    if len(members) > 1 and all(whole):
-        console.advise(f"invoke ensemble-submit{screens.repeat_flags(names, None)}")
+    if len(members) > 1 and all(complete):
+        console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, None)}")
 
 
-class _Ready(NamedTuple):
-    """An experiment that can be trained, as far as that is known without its images."""
+class _Training(NamedTuple):
+    """An experiment to train, with the requested folds."""
 
     experiment: Experiment
     settings: Config
     folds: list[int]
-    where: Device
+    device: Device
     weights: Path | None
 
     @classmethod
-    def of(cls, workspace: Workspace, experiment: Experiment, flags: Flags, folds: str | None) -> _Ready:
-        settings = schema.load(experiment.config_path)
-        chosen = _chosen_folds(folds, settings.folds.k)
-        return cls(experiment, settings, chosen, *planning.choose_device(workspace, settings, flags))
+    def of(cls, workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> _Training:
+        settings = schema.load_experiment(experiment.config_path)
+        folds = _parse_folds(options.folds, settings.folds.k)
+        return cls(experiment, settings, folds, *planning.choose_device(workspace, settings, options))
 
-    def begun(self, material: PreparedData, engine: Engine) -> _Training:
-        plan = planning.make_plan(self.experiment, self.settings, material, self.where, self.weights)
-        engine.check_company(plan)
-        return _Training(self.experiment, plan, self.folds, self.where.precision)
+    def make_jobs(self, plan: TrainingPlan, label: str) -> list[FoldJob]:
+        """A job for each unfinished fold; prints which folds are finished."""
+        from ffdi.training.fold import FoldJob
 
-
-class _Training(NamedTuple):
-    """An experiment that is being trained, with the folds that were asked for."""
-
-    experiment: Experiment
-    plan: Plan
-    folds: list[int]
-    precision: str
-
-    def jobs(self, label: str) -> list[Job]:
-        """One for each fold that is missing; says which are not."""
-        from ffdi.engines.job import Job
-
-        missing = self.experiment.unfinished(self.folds, self.plan.identity)
-        for folder in map(self.experiment.fold, self.folds):
-            if folder not in missing:
-                folder.checkpoints(self.plan.identity, self.plan.folds_digest).clear()  # it was killed before it could
+        unfinished = self.experiment.list_unfinished_folds(self.folds, plan.identity)
+        for folder in map(self.experiment.get_fold, self.folds):
+            if folder not in unfinished:
+                folder.open_checkpoints(plan.identity, plan.folds_digest).clear()  # a killed process may have left them
                 console.say(f"{label}fold {folder.fold}: finished before, kept")
-        return [Job(self.plan, folder, self.precision) for folder in missing]
+        return [FoldJob(plan, folder, self.device.precision) for folder in unfinished]
 
 
-def _boards() -> Writers:
+def _make_writers() -> Writers:
     from ffdi.training.tools import tensorboard as board
 
     board.check_installed()
     return board.Writers()
 
 
-def _train(trainings: Sequence[_Training], run: Run, boards: Writers | None) -> None:
-    """Trains what is missing."""
-    from ffdi.engines.job import Failed
+def _train(
+    trainings: Sequence[_Training], plans: Sequence[TrainingPlan], train_jobs: TrainJobs, boards: Writers | None
+) -> None:
+    """Trains the unfinished folds, and prints the progress."""
+    from ffdi.engines.job import JobFailure
     from ffdi.training.loop import Step
     from ffdi.training.state import EpochRecord
 
-    labels = [f"{one.experiment.name}  " if len(trainings) > 1 else "" for one in trainings]
-    label = {job: one for training, one in zip(trainings, labels, strict=True) for job in training.jobs(one)}
+    label: dict[FoldJob, str] = {}
+    for one, plan in zip(trainings, plans, strict=True):
+        prefix = f"{one.experiment.name}  " if len(trainings) > 1 else ""
+        label |= dict.fromkeys(one.make_jobs(plan, prefix), prefix)
     done, waiting = dict.fromkeys(label, 0.0), iter(label)
     total = sum(job.plan.config.train.epochs for job in label)
-    with console.bar("training", total, counted=False) as bar, run(lambda: next(waiting, None)) as heard:
-        for job, event in heard:
+    with console.bar("training", total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
+        for job, event in events:
             name, epochs = f"{label[job]}fold {job.folder.fold}", job.plan.config.train.epochs
-            if isinstance(event, Failed):
+            if isinstance(event, JobFailure):
                 raise event.error
             if isinstance(event, Step):
                 done[job] = event.epoch + (event.step + 1) / event.steps
                 bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
             if boards is not None and isinstance(event, EpochRecord):
-                boards.tell(job.folder.board_folder, event)
-            for remark in screens.remarks(event):
-                bar.warn(f"{name}  {remark}")
-            for line in _progress(event, epochs):
+                boards.add_epoch(job.folder.board_folder, event)
+            for warning in engines.describe_warnings(event):
+                bar.warn(f"{name}  {warning}")
+            for line in _describe_progress(event, epochs):
                 bar.say(f"{name}  {line}")
 
 
-def _progress(event: object, epochs: int) -> list[str]:
-    """What is said of how far a training is."""
-    from ffdi.training.checkpointing import Resumed
+def _describe_progress(event: object, epochs: int) -> list[str]:
+    """Lines for the terminal about the progress of a training."""
+    from ffdi.training.checkpointing import ResumeEvent
     from ffdi.training.state import EpochRecord
 
-    if isinstance(event, Resumed):
-        return [_goes_on(event, epochs)]
+    if isinstance(event, ResumeEvent):
+        return [_describe_resume(event, epochs)]
     if isinstance(event, EpochRecord):
-        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= screens.WIDE else ""
+        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= scores.WIDE else ""
         return [
             f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-            f"held out: loss {event.heldout_loss:.4f}  {accuracy}"
+            f"held-out: loss {event.heldout_loss:.4f}  {accuracy}"
             f"AUC {event.heldout_auc:.4f}  {event.images_per_second:.0f} images/s"
         ]
     return []
 
 
-def _chosen_folds(asked: str | None, k: int) -> list[int]:
-    if asked is None:
+def _parse_folds(folds: str | None, k: int) -> list[int]:
+    if folds is None:
         return list(range(k))
-    words = [word.strip() for word in asked.split(",")]
+    words = [word.strip() for word in folds.split(",")]
     if not all(word.isdecimal() and int(word) < k for word in words):
-        raise ConfigError(f"--folds {asked}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
+        raise ConfigError(f"--folds {folds}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
     return sorted({int(word) for word in words})
 
 
-def _goes_on(resumed: Resumed, epochs: int) -> str:
-    """Where a training is taken up again."""
+def _describe_resume(resumed: ResumeEvent, epochs: int) -> str:
     if resumed.epoch == epochs:
-        return "was trained before, and is scored"
+        return "trained before; only its scores are missing"
     if resumed.epoch == resumed.step == 0:
-        return "begins anew"
-    return f"goes on in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
+        return "starts again"
+    return f"resumes in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
 
 
-def _gather(experiment: Experiment, plan: Plan) -> bool:
-    """Joins the folds' predictions into oof.csv and metrics.json; False while folds are missing."""
+def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
+    """Merges the folds' predictions into oof.csv and metrics.json; False if a fold is unfinished."""
     k = plan.config.folds.k
-    if missing := experiment.unfinished(range(k), plan.identity):
+    if missing := experiment.list_unfinished_folds(range(k), plan.identity):
         numbers = ", ".join(str(folder.fold) for folder in missing)
         console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
         return False
-    parts = [predictions.read_predictions(experiment.fold(fold).oof_path) for fold in range(k)]
+    parts = [predictions.read_predictions(experiment.get_fold(fold).oof_path) for fold in range(k)]
     assert plan.train.target is not None
     oof = predictions.merge_predictions(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     files.write_text(experiment.oof_path, oof.to_csv())
-    scores.publish(experiment, oof, plan.train.group)
+    scores.publish_scores(experiment, oof, plan.train.group)
     console.written(experiment.oof_path, experiment.metrics_path)
     console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
     return True
+
+
+def _profile(workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> None:
+    """Trains a few steps, shows the time of each part of a step, and writes the profiler's trace."""
+    from ffdi.training.tools import profiler
+
+    with (
+        planning.start_short_training(workspace, experiment, options, "profile", profiler.STEPS) as training,
+        files.open_atomic(experiment.trace_path) as path,
+    ):
+        settings = training.settings
+        measured = profiler.profile_steps(training.state, training.batches, settings, training.device, path)
+    total = sum(part.milliseconds for part in measured.parts)
+    _show_parts(f"a step of {settings.train.batch_size} images, in this process", measured.parts, total)
+    _show_parts("the slowest operators on the device", measured.operators, total)
+    console.say(f"{measured.images_per_second:.1f} images/s without the profiler")
+    console.written(experiment.trace_path, about=", to be opened in chrome://tracing or Perfetto")
+    console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
+
+
+def _show_parts(heading: str, parts: Sequence[Part], total: float) -> None:
+    rows = [(part.name, f"{part.milliseconds:.1f}", f"{100 * part.milliseconds / total:.1f} %") for part in parts]
+    console.table(heading, ["", "ms", "of a step"], rows)

@@ -1,42 +1,48 @@
-"""What an experiment is: every choice that changes its result, typed, frozen and digested.
+"""The schema of config.toml: every setting that changes a result, with its type, default and limits.
 
-Where the files lie and what only changes speed is a flag of the command, never a key here; `data.root`
-is a default for the flag and stays out of the digest.
+Paths and settings of speed are flags of the commands, not keys. `data.root` is a default for the flag --data, and
+no part of an experiment's identity.
+
+The last part of this module writes variants of a config: sweeps and groups change a few keys of an experiment.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 import tomllib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ffdi.config import renamed
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.config import renames
+from ffdi.core.errors import ConfigError, suggest_nearest
 
 
 class Section(BaseModel):
-    """A table of config.toml: unknown keys and values of another type are refused, values never change."""
+    """A table of config.toml: refuses unknown keys and values of another type; immutable."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
-SMALLEST = 32
-"""Pixels of an image's edge: of fewer a backbone's last map is one point."""
-LARGEST = 2048
-"""Pixels of an image's edge."""
+MIN_SIZE = 32
+"""Smallest edge of an image in pixels; below it the last feature map of a backbone has one point."""
+MAX_SIZE = 2048
+"""Largest edge of an image in pixels."""
 
 
 class SplitFiles(Section):
-    """Where one split's files lie, relative to the data's root; what is left out is looked for."""
+    """Paths of one split, relative to the data folder; a missing path is searched for."""
 
     folder: str | None = None
     labels: str | None = None
 
 
 class DataConfig(Section):
-    """The label files: where they are and what their columns are called."""
+    """The label files: paths and columns."""
 
     root: str | None = None
     image_column: str = "img_name"
@@ -51,7 +57,7 @@ class DataConfig(Section):
 
 
 class FoldsConfig(Section):
-    """How training images are dealt into folds."""
+    """The assignment of training images to folds."""
 
     k: int = Field(5, ge=2, le=100)
     scheme: Literal["stratified", "clusters"] = "stratified"
@@ -64,14 +70,14 @@ class ModelConfig(Section):
     backbone: str = "resnet18"
     pretrained: bool = True
     weights_file: str | None = None
-    size: int = Field(256, ge=SMALLEST, le=LARGEST)
+    size: int = Field(256, ge=MIN_SIZE, le=MAX_SIZE)
     resize: Literal["squash", "crop", "pad"] = "squash"
     noise_residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
 
 
 class AugmentConfig(Section):
-    """Which named recipe changes training images, and how images of a batch are mixed."""
+    """The augmentation recipe, and the mixing of images in a batch."""
 
     recipe: str = "postprocess"
     crop_size: int = Field(0, ge=0, le=2048)
@@ -80,19 +86,18 @@ class AugmentConfig(Section):
 
 
 class PseudoFakesConfig(Section):
-    """Fakes made from real training images while training goes on."""
+    """Pseudo-fakes, made from real training images during the training."""
 
     fraction: float = Field(0.0, ge=0, le=0.5)
     methods: list[str] = Field(["self_blend"], min_length=1)
 
     @property
     def needs_landmarks(self) -> bool:
-        """Whether a method uses landmarks of the faces."""
         return self.fraction > 0 and "self_blend" in self.methods
 
 
 class TrainConfig(Section):
-    """Optimiser, schedule, loss and what is kept."""
+    """Optimiser, schedule, loss, and the choice of the final weights."""
 
     epochs: int = Field(10, ge=1, le=100_000)
     batch_size: int = Field(32, ge=1, le=65_536)
@@ -118,39 +123,39 @@ class TrainConfig(Section):
 
 
 class CacheConfig(Section):
-    """What training images are before they are changed."""
+    """The training images before augmentation."""
 
     decoded: bool = False
 
 
 class PredictConfig(Section):
-    """How a trained network is asked."""
+    """Test-time augmentation."""
 
     tta: Literal["none", "hflip", "crops", "hflip+crops"] = "hflip"
 
 
 class EnsembleConfig(Section):
-    """How folds and experiments become one score."""
+    """The combination of folds and experiments into one score."""
 
     method: str = "auto"
     calibration: str = "none"
 
 
 class ExportConfig(Section):
-    """What a graph may be."""
+    """Limits of an exported graph."""
 
     max_parameters: int = Field(200_000_000, ge=1)
 
 
 class GroupConfig(Section):
-    """A list of experiments in place of one: each of them, in every variant of the grid."""
+    """A group of experiments in place of one: every member, with every combination of the grid's values."""
 
     members: list[str] = Field([], min_length=1)
     grid: dict[str, list[Any]] = {}
 
 
 class Config(Section):
-    """One experiment, as config.toml has it, with the defaults filled in."""
+    """The settings of one experiment or group, with all defaults."""
 
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataConfig = DataConfig()
@@ -167,60 +172,60 @@ class Config(Section):
 
     @property
     def folds_seed(self) -> int:
-        """What decides the folds: experiments of several seeds can share them."""
+        """Seed of the fold assignment, which experiments with several seeds can share."""
         return self.seed if self.folds.seed is None else self.folds.seed
 
-    def identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
-        """All that decides a trained fold, as plain JSON.
+    def build_identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
+        """Returns all settings that change a trained fold, as plain JSON.
 
-        Left out: where the data lie, what is only predicted later, how members are combined, and how often a training
-        writes down where it is. A weights file counts by its content, not its name.
+        It has no paths of data, no splits that are predicted later, no ensemble settings and no interval of
+        checkpoints. A weights file is identified by its content, not by its name.
         """
-        left_out: Any = {
+        excluded: Any = {
             "ensemble": True,
             "export": True,
             "group": True,
             "data": {"root", "val", "test", "template"},
             "train": {"checkpoint_seconds"},
         }
-        content = self.model_dump(mode="json", exclude=left_out)
+        content = self.model_dump(mode="json", exclude=excluded)
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
         content["model"]["weights_sha256"] = weights_sha256
         return content
 
 
-def load(path: Path) -> Config:
-    """Reads and checks the config.toml of one experiment.
+def load_experiment(path: Path) -> Config:
+    """Reads and validates the config.toml of one experiment.
 
     Raises:
-        ConfigError: as `read`; or it is a list of experiments.
+        ConfigError: as in `load_config`; or it is a group.
     """
-    config = read(path)
+    config = load_config(path)
     if config.group.members:
         names = ", ".join(config.group.members)
-        raise ConfigError(f"{path} is a list of experiments: {names}", hint="name one of them with --experiment")
+        raise ConfigError(f"{path} is a group of experiments: {names}", hint="name one of them with --experiment")
     return config
 
 
-def read(path: Path) -> Config:
-    """Reads and checks a config.toml, of one experiment or of several.
+def load_config(path: Path) -> Config:
+    """Reads and validates the config.toml of an experiment or a group.
 
     Raises:
-        ConfigError: no such file, bad TOML (with its line), unknown keys (with the nearest known one) or
-            values out of range; all faults at once.
+        ConfigError: the file is missing, is not TOML (names the line), or has unknown keys (names the nearest known
+            key) or values out of range; lists all faults.
     """
     try:
         content = tomllib.loads(path.read_bytes().decode())
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist") from None
-    except (ValueError, RecursionError) as error:  # bad TOML, no UTF-8, a number or a nesting without end
-        raise ConfigError(f"{path} is no valid TOML: {error}", hint=f"correct {path}") from None
-    config = checked(content, str(path))
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, an endless number or nesting
+        raise ConfigError(f"{path} is not valid TOML: {error}", hint=f"correct {path}") from None
+    config = validate(content, str(path))
     if config.group.members and (others := sorted(config.model_fields_set - {"group"})):
         raise ConfigError(
-            f"{path} is a list of experiments; it cannot have {', '.join(others)} beside [group]",
-            hint="set them in the experiments that it lists",
+            f"{path} is a group of experiments; it cannot have {', '.join(others)} in addition to [group]",
+            hint="set them in the members of the group",
         )
     if config.group.grid and not config.group.members:
         raise ConfigError(f"{path}: [group.grid] without group.members", hint=f"correct {path}")
@@ -230,54 +235,151 @@ def read(path: Path) -> Config:
     return config
 
 
-def checked(content: dict[str, Any], name: str) -> Config:
-    """A config from what its TOML says.
+def validate(content: dict[str, Any], name: str) -> Config:
+    """Validates the parsed content of a config.toml.
 
     Raises:
-        ConfigError: unknown keys or values out of range, all of them at once; calls the config by that name.
+        ConfigError: lists all unknown keys and values out of range; `name` is the name of the config in the error.
     """
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        problems = [problem for fault in error.errors() for problem in _problems(fault)]
+        problems = [problem for fault in error.errors() for problem in _describe_fault(fault)]
         raise ConfigError(
             f"{name} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
             problems=problems,
-            hint=f"correct {name}; every key with its default stands in docs/config.md",
+            hint=f"correct {name}; docs/config.md lists every key with its default",
         ) from None
 
 
-def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
-    """Keys whose values differ between two resolved configs, as 'train.lr: 0.001 -> 0.003'."""
+def list_differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
+    """Lists the differences of two resolved configs, each as 'train.lr: 0.001 -> 0.003'."""
     found: list[str] = []
     for key in {**old, **new}:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict):
-            found += differences(before, after, f"{prefix}{key}.")
+            found += list_differences(before, after, f"{prefix}{key}.")
         elif before != after:
             found.append(f"{prefix}{key}: {before!r} -> {after!r}")
     return found
 
 
-def _problems(fault: Any) -> list[str]:
+def _describe_fault(fault: Any) -> list[str]:
     place = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
         return [f"{place} = {fault['input']!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"]
-    if place in renamed.KEYS:
-        return [f"{place} is now {renamed.KEYS[place]}"]
-    if place in renamed.SECTIONS:
-        new = renamed.SECTIONS[place]
+    if place in renames.KEYS:
+        return [f"{place} is now {renames.KEYS[place]}"]
+    if place in renames.SECTIONS:
+        new = renames.SECTIONS[place]
         keys = [f"{place}.{key}" for key in fault["input"]] if isinstance(fault["input"], dict) else []
         return [
             f"[{place}] is now [{new}]",
-            *(f"{key} is now {renamed.KEYS[key]}" for key in keys if key in renamed.KEYS),
+            *(f"{key} is now {renames.KEYS[key]}" for key in keys if key in renames.KEYS),
         ]
-    return [f"unknown key '{place}': {nearest(str(fault['loc'][-1]), _known_keys(fault['loc'][:-1]))}"]
+    return [f"unknown key '{place}': {suggest_nearest(str(fault['loc'][-1]), _list_known_keys(fault['loc'][:-1]))}"]
 
 
-def _known_keys(place: tuple[Any, ...]) -> list[str]:
+def _list_known_keys(place: tuple[Any, ...]) -> list[str]:
     section: type[BaseModel] = Config
     for part in place:
         annotation = section.model_fields[part].annotation
         section = annotation if isinstance(annotation, type) else get_args(annotation)[0]
     return list(section.model_fields)
+
+
+Keys = dict[str, Any]
+"""Values by full key, such as 'train.lr'."""
+Grid = dict[str, list[Any]]
+"""Several values for each key."""
+
+
+def parse_grid(words: Sequence[str]) -> Grid:
+    """Parses words such as 'train.lr=1e-4,3e-4' and 'augment.recipe=light,strong'.
+
+    Raises:
+        ConfigError: a word has another form, or a key is duplicate.
+    """
+    found: Grid = {}
+    for word in words:
+        key, sign, values = word.partition("=")
+        key = key.strip()
+        if not key or not sign or not values.strip():
+            raise ConfigError(f"--set {word}: no key with values", hint="pass --set train.lr=1e-4,3e-4")
+        if key in found:
+            raise ConfigError(f"--set {word}: {key} is a duplicate", hint=f"pass all its values together: {key}=A,B")
+        found[key] = _parse_values(word, values.strip())
+    return found
+
+
+def expand_grid(grid: Mapping[str, Sequence[Any]]) -> list[Keys]:
+    """Lists every combination of one value for each key; the last key changes first."""
+    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+
+def name_variant(base: str, keys: Keys) -> str:
+    """Returns the name of a variant, such as 'resnet18-lr_0.001-recipe_strong'."""
+    last = [key.rpartition(".")[2] for key in keys]
+    shown = {key if last.count(short) > 1 else short: keys[key] for key, short in zip(keys, last, strict=True)}
+    return "-".join([base, *(re.sub(r"[^\w.+]+", "_", f"{word} {one}").strip("_") for word, one in shown.items())])
+
+
+def build_variant(base: str, content: str, keys: Keys) -> Config:
+    """Returns the config of a variant; arguments and errors as for `format_variant`."""
+    return validate(tomllib.loads(format_variant(base, content, keys)), base)
+
+
+def format_variant(base: str, content: str, keys: Keys) -> str:
+    """Returns the text of a variant's config.toml.
+
+    Args:
+        base: name of the original experiment.
+        content: its config.toml.
+        keys: the changed keys. With another seed the fold assignment stays that of the base, so that both experiments
+            can be in one ensemble.
+
+    Raises:
+        ConfigError: a key is unknown, or its value is out of range.
+    """
+    for key, value in keys.items():
+        if isinstance(value, dict) or key.startswith("group"):
+            raise ConfigError(f"{key} is no key of one experiment", hint="name a key such as train.lr")
+    changed = tomllib.loads(content)
+    if "seed" in keys and "folds.seed" not in keys:
+        seed = changed.get("folds", {}).get("seed", changed.get("seed", 0))
+        _set_key(changed, "folds.seed", seed)
+    for key, value in keys.items():
+        _set_key(changed, key, value)
+    changes = ", ".join(f"{key} = {value!r}" for key, value in keys.items())
+    validate(changed, f"{base} with {changes}")
+    return f"# {base} with {changes}; written by ffdi\n\n{tomli_w.dumps(changed)}"
+
+
+def _set_key(content: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        content = content.setdefault(section, {})
+        if not isinstance(content, dict):
+            raise ConfigError(f"unknown key '{key}'", hint="docs/config.md has every key")
+    content[last] = value
+
+
+def _parse_values(word: str, values: str) -> list[Any]:
+    """Splits values at commas; a value that starts with '[' is a list."""
+    if not values.startswith("["):
+        return [parse_value(one.strip()) for one in values.split(",")]
+    found = parse_value(f"[{values}]")
+    if not isinstance(found, list):
+        raise ConfigError(
+            f"--set {word}: not a list as in config.toml",
+            hint="""pass --set 'pseudo_fakes.methods=["self_blend"]', with quotes around words""",
+        )
+    return found
+
+
+def parse_value(word: str) -> Any:
+    """Parses one value as in config.toml; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {word}")["value"]
+    except (ValueError, RecursionError):  # endless digits or brackets
+        return word

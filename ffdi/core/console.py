@@ -1,4 +1,4 @@
-"""What a person sees, lines, tables and bars on a terminal or plain lines where there is none; or a program reads."""
+"""Output: lines, tables and progress bars on a terminal, plain lines without a terminal, or JSON for a program."""
 
 from __future__ import annotations
 
@@ -33,28 +33,32 @@ from rich.text import Text
 from ffdi.core import hints, names
 
 PLAIN_WIDTH = 120
-"""Columns of a table where no terminal says how many there are."""
-ENDLESS = 10_000
-"""Columns for a program, to which every column of a table is told."""
+"""The width in columns without a terminal."""
+CAPTURED_WIDTH = 10_000
+"""The width in columns of captured output: no column of a table is left out."""
 LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
-"""Words are shown as they are: a folder may be called '[bold]' or ':smile:'."""
+"""Text without rich's markup: a folder may be called '[bold]' or ':smile:'."""
 
 
 def as_json(**facts: object) -> str:
-    """One line of JSON, which a terminal shows as it is; ValueError for what is no number (NaN)."""
-    return names.in_json(json.dumps(facts, ensure_ascii=False, allow_nan=False))
+    """One line of JSON that a terminal shows unchanged.
+
+    Raises:
+        ValueError: a number is NaN or infinite.
+    """
+    return names.escape_json(json.dumps(facts, ensure_ascii=False, allow_nan=False))
 
 
 @dataclass
 class CapturedOutput:
-    """What a verb has said, where it is not printed as it is said.
+    """The output of a command that prints at its end.
 
     Attributes:
-        written: files.
-        next: commands that go on from here.
-        warnings: what is not as it should be.
-        lines: all else.
-        tables: each with its heading, its columns and its rows, numbers as they are.
+        written: the paths of written files.
+        next: the suggested commands.
+        warnings: warnings with their problems.
+        lines: all other lines.
+        tables: the heading, columns and rows of each table; numbers are not rounded.
     """
 
     written: list[str] = field(default_factory=list)
@@ -64,83 +68,83 @@ class CapturedOutput:
     tables: list[dict[str, Any]] = field(default_factory=list)
 
     def json(self, **more: object) -> str:
-        """All of it in one line, names as they are; what is no number (NaN) is null."""
+        """The whole output in one line; a cell that is NaN or infinite is null."""
         return as_json(**more, **asdict(self))
 
 
 Announce = Callable[[Mapping[str, str]], None]
-"""Prints at once what is announced, by name, where all else is kept."""
-_heard: CapturedOutput | None = None
-"""Where nothing is printed, what was to be."""
+"""Prints facts by name at once, while other output is captured."""
+_captured: CapturedOutput | None = None
+"""The output so far; None while output is printed."""
 _announce: Announce | None = None
 
 
 @contextmanager
 def capture_output(announce: Announce | None = None) -> Iterator[CapturedOutput]:
-    """Inside, nothing is printed but what is announced; what is said is kept."""
-    global _heard, _announce
-    before = _heard, _announce
-    _heard, _announce = CapturedOutput(), announce
+    """Inside, output is captured and not printed; `announce` prints the facts of announcements."""
+    global _captured, _announce
+    before = _captured, _announce
+    _captured, _announce = CapturedOutput(), announce
     try:
-        yield _heard
+        yield _captured
     finally:
-        _heard, _announce = before
+        _captured, _announce = before
 
 
 def _console() -> Console:
-    if _heard is not None:
-        return Console(**LITERAL, quiet=True, width=ENDLESS)
+    if _captured is not None:
+        return Console(**LITERAL, quiet=True, width=CAPTURED_WIDTH)
     console = Console(**LITERAL)
     return console if console.is_terminal else Console(**LITERAL, width=PLAIN_WIDTH, no_color=True)
 
 
 def say(line: str, *, style: str = "") -> None:
-    """Prints one line, as it is."""
-    if _heard is not None:
-        _heard.lines.append(line)
+    """Prints one line without a change."""
+    if _captured is not None:
+        _captured.lines.append(line)
     _print(line, style)
 
 
 def title(line: str) -> None:
-    """Prints the line that opens a verb."""
+    """Prints the first line of a command."""
     say(line, style="bold")
 
 
 def announce(line: str, **facts: str) -> None:
-    """Prints one line; where a program listens, it is given the facts now and not at the end."""
+    """Prints one line; while output is captured, the facts are printed at once."""
     if _announce is not None:
         _announce(facts)
     say(line)
 
 
-def warn(what: str, problems: Sequence[str] = ()) -> None:
-    """Prints what is not as it should be, with a line for each problem."""
-    lines = [names.escape(line) for line in (what, *problems)]
-    if _heard is not None:
-        _heard.warnings.append("\n  ".join(lines))
+def warn(warning: str, problems: Sequence[str] = ()) -> None:
+    """Prints a warning, with a line for each problem."""
+    lines = [names.escape(line) for line in (warning, *problems)]
+    if _captured is not None:
+        _captured.warnings.append("\n  ".join(lines))
     _print(f"warning: {lines[0]}")
     for line in lines[1:]:
         _print(f"  {line}")
 
 
 def written(*paths: Path, about: str = "") -> None:
-    """Prints which files there are now, and something about them."""
-    if _heard is not None:
-        _heard.written.extend(map(str, paths))
+    """Prints the paths of written files; `about` follows them."""
+    if _captured is not None:
+        _captured.written.extend(map(str, paths))
     _print(f"written: {', '.join(map(str, paths))}{about}")
 
 
-def advise(what: str) -> None:
-    """Prints what to do next: a command where there is one, on the same data."""
-    what = hints.complete(what)
-    if _heard is not None:
-        _heard.next.append(what)
-    _print(f"next: {what}")
+def advise(advice: str) -> None:
+    """Prints the next step; its commands get the --data of this command."""
+    advice = hints.complete(advice)
+    if _captured is not None:
+        _captured.next.append(advice)
+    _print(f"next: {advice}")
 
 
-def answers() -> bool:
-    """Whether somebody is there to be asked."""
-    return _heard is None and sys.stdin.isatty()
+def can_ask() -> bool:
+    """Whether a person can answer a question."""
+    return _captured is None and sys.stdin.isatty()
 
 
 def _print(line: str, style: str = "") -> None:
@@ -149,7 +153,7 @@ def _print(line: str, style: str = "") -> None:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keeps other libraries' lines, logs and warnings from the terminal."""
+    """Hides the lines, logs and warnings of other libraries."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -161,72 +165,71 @@ def silence() -> Iterator[None]:
 
 
 def width() -> int:
-    """Letters in a line."""
+    """Columns of the terminal."""
     return _console().width
 
 
-def fitting(columns: Mapping[str, str], details: Collection[str], wide: int) -> dict[str, str]:
-    """Headings by key: all of them where a line has so many letters, else those that are no details."""
+def select_columns(columns: Mapping[str, str], details: Collection[str], wide: int) -> dict[str, str]:
+    """The headings by key; without `details` on a terminal of fewer than `wide` columns."""
     return {key: heading for key, heading in columns.items() if width() >= wide or key not in details}
 
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table: the first column to the left, numbers to the right with four digits."""
-    if _heard is not None:
-        cells = [[_plain(cell) for cell in row] for row in rows]
-        _heard.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
+    """Prints a table: the first column left-aligned, the others right-aligned, floats with four digits."""
+    if _captured is not None:
+        cells = [[_to_json_value(cell) for cell in row] for row in rows]
+        _captured.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
     sheet = Table(header_style="bold")
     for number, column in enumerate(columns):
         side: Literal["left", "right"] = "right" if number else "left"
-        sheet.add_column(_word(column), justify=side, no_wrap=not number, overflow="fold")
+        sheet.add_column(_format_cell(column), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
-        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _word(cell) for cell in row))
-    _console().print(Text(names.escape(heading), style="bold"))  # its own title is broken at the table's width
+        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in row))
+    _console().print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
     _console().print(sheet)
 
 
 def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:
-    """An interval as a table shows it; each end in the format `style`."""
+    """An interval for a table; each end in the format `style`."""
     return "no interval" if ends is None else f"{ends[0]:{style}} to {ends[1]:{style}}"
 
 
-def _word(cell: object) -> str:
-    """A cell as a terminal shows it; rich leaves out what has no width, such as a lone accent."""
+def _format_cell(cell: object) -> str:
+    """A cell for the terminal; rich omits characters without width, such as a combining accent."""
     shown = names.escape(str(cell))
     return shown if cell_len(shown) else ascii(shown)[1:-1]
 
 
-def _plain(cell: object) -> object:
-    """A cell as JSON has it."""
+def _to_json_value(cell: object) -> object:
+    """A cell for JSON."""
     if isinstance(cell, float):
         return float(cell) if math.isfinite(cell) else None
     return cell if isinstance(cell, int) else str(cell)
 
 
 class Bar:
-    """A running count; silent where there is no terminal."""
+    """A progress bar; prints nothing without a terminal."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
     def advance(self, count: float = 1) -> None:
-        """So much more is done."""
         self._progress.advance(self._task, count)
 
     def at(self, done: float, label: str) -> None:
-        """So much is done, and this is what is being done."""
+        """Sets the amount done and the label."""
         self._progress.update(self._task, completed=done, description=names.escape(label))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
-        if _heard is not None:
-            _heard.lines.append(line)
+        if _captured is not None:
+            _captured.lines.append(line)
         self._print(line)
 
     def warn(self, line: str) -> None:
-        """Prints a line above the bar that says what is not as it should be."""
-        if _heard is not None:
-            _heard.warnings.append(names.escape(line))
+        """Prints a warning above the bar."""
+        if _captured is not None:
+            _captured.warnings.append(names.escape(line))
         self._print(line)
 
     def _print(self, line: str) -> None:
@@ -234,7 +237,7 @@ class Bar:
 
 
 class _Speed(ProgressColumn):
-    """How many of them a second."""
+    """The number of units per second."""
 
     def __init__(self, unit: str) -> None:
         super().__init__()
@@ -246,13 +249,13 @@ class _Speed(ProgressColumn):
 
 @contextmanager
 def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> Iterator[Bar]:
-    """A progress bar with the time left, gone when it is done.
+    """A progress bar with the time left; it disappears at the end.
 
     Args:
-        label: what is being done.
-        total: how much there is to do.
-        counted: whether '12/40' says more than the bar does.
-        unit: of what so many a second are told; nothing is where it is empty.
+        label: the text before the bar.
+        total: the whole amount.
+        counted: whether to show a count such as '12/40'.
+        unit: the unit of the speed, such as 'images'; '' shows no speed.
     """
     columns = [
         TextColumn("{task.description}", markup=False),

@@ -1,4 +1,4 @@
-"""What ffdi says when it cannot go on: what is wrong, where, and the next command."""
+"""Errors of ffdi: each says what is wrong and where, and gives the next command."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from difflib import get_close_matches
 from ffdi.core import names
 
 SHOWN_PROBLEMS = 100
-"""Problems printed one by one; the rest are counted."""
+"""Number of problems that are printed; the others are counted."""
 
 
 class FFDIError(Exception):
-    """An error that a person can act on; its text is fit for a terminal, whatever names stand in it.
+    """An error that the user can correct. Its text is safe for a terminal, even with hostile names in it.
 
     Args:
-        what: one sentence that says what is wrong, naming the file, option or image.
-        problems: every single fault found, one line each ("trainset_label.txt line 4: ...").
-        hint: the next thing to do, a command where there is one.
+        what: one sentence that says what is wrong, with the file, option or image.
+        problems: all faults, one line each ("trainset_label.txt line 4: ...").
+        hint: the next step, as a command if possible.
     """
 
     def __init__(self, what: str, *, problems: Sequence[str] = (), hint: str = "") -> None:
@@ -33,43 +33,43 @@ class FFDIError(Exception):
         return "\n".join(lines)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild, (type(self), self.what, self.problems, self.hint)
+        return _rebuild_error, (type(self), self.what, self.problems, self.hint)
 
 
 class ConfigError(FFDIError):
-    """An experiment's config.toml, or a flag, says something that cannot be done."""
+    """A config.toml or a flag has an impossible value."""
 
 
 class DataError(FFDIError):
-    """Label files or images that cannot be trusted."""
+    """Label files or images cannot be used."""
 
 
 class ExperimentError(FFDIError):
-    """Artefacts of an experiment that are missing, foreign, changed or in use."""
+    """Files of an experiment are missing, changed, in use, or belong to another experiment."""
 
 
 class DeviceError(FFDIError):
-    """The device that was asked for is not there, or does not do what was asked."""
+    """The requested device is missing, or does not work as requested."""
 
 
 class TrainingError(FFDIError):
-    """Training that cannot lead to a usable network."""
+    """A training cannot give a usable network."""
 
 
 class SubmissionError(FFDIError):
-    """Scores that must not be submitted."""
+    """Scores must not be submitted."""
 
 
 class ParityError(FFDIError):
-    """An exported graph that does not give the network's answers."""
+    """An exported graph does not give the scores of its networks."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean ...?' for the closest known word, else the known words: the tail of an error."""
+def suggest_nearest(word: str, known: Iterable[str]) -> str:
+    """Returns "did you mean 'X'?" for the closest known word, or the list of all known words."""
     known = list(known)
     close = get_close_matches(word, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
 
-def _rebuild(kind: type[FFDIError], what: str, problems: tuple[str, ...], hint: str) -> FFDIError:
+def _rebuild_error(kind: type[FFDIError], what: str, problems: tuple[str, ...], hint: str) -> FFDIError:
     return kind(what, problems=problems, hint=hint)

@@ -1,68 +1,85 @@
-"""A file that exists is complete: written beside, flushed to the disk, then renamed."""
+"""Atomic publication of files, and CSV files.
+
+A reader never sees a half-written file. A writer publishes a file in four steps:
+
+1. write the content to a temporary file in the same folder, `.NAME.PID.tmp`;
+2. fsync the temporary file, so that its content is on the disk;
+3. rename it to its final name: a rename within a folder is atomic;
+4. fsync the folder, so that the new name is on the disk too.
+
+Files that belong together are published together. They are written to `.NAME.PID.tmp/new`; then the old files move to
+`.NAME.PID.tmp/old`, and the new files take their places. After an error the old files move back.
+
+A killed writer leaves its temporary files. The next writer, which holds the lock of the folder, removes them and moves
+the old files back.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ffdi.core import links
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, FFDIError
 
-BESIDE = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
-"""The names that are written under before they are published; safetensors writes under ones of the second kind."""
+TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp|\.tmp[A-Za-z0-9]{6}")
+"""Names of temporary files: ours, and those of safetensors."""
 NEW, OLD = "new", "old"
-"""Where `publish_together` writes, and where it moves what it replaces."""
+"""Folders of `publish_together`: for the new files, and for the files that they replace."""
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[Path]:
-    """Yields a temporary path in the same folder; what was written there becomes `path` on a clean exit.
+    """Yields a temporary path in the same folder; on a clean exit the file there becomes `path`.
 
-    On an error nothing of `path` changes and the temporary file is removed.
+    On an error `path` does not change, and the temporary file is removed.
 
     Raises:
-        ExperimentError: the disk is full, or the place cannot be written.
+        ExperimentError: the disk is full, or the folder cannot be written.
     """
-    beside = _beside(path)
+    temporary = _temporary_path(path)
     try:
         with explain_write_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            create(beside)
-            yield beside
-            _flush(beside)
-            beside.replace(path)
-            _flush(path.parent)
+            create(temporary)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         with suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def publish_together(folder: Path, name: str) -> Iterator[Path]:
-    """Yields a temporary folder inside of another one; on a clean exit all that is in it takes the place of its like.
+    """Yields a temporary folder; on a clean exit each file in it replaces the file of the same name in `folder`.
 
-    On an error everything stands as it was.
+    On an error no file of `folder` changes.
 
     Args:
-        folder: is made where there is none.
-        name: of one of the files; whoever writes it alone holds the lock.
+        folder: created if it does not exist.
+        name: of one of the files. Two writers of the same name need a lock.
 
     Raises:
-        ExperimentError: the disk is full, or the place cannot be written.
+        ExperimentError: the disk is full, or the folder cannot be written.
     """
-    beside = _beside(folder / name)
-    new, old = beside / NEW, beside / OLD
+    temporary = _temporary_path(folder / name)
+    new, old = temporary / NEW, temporary / OLD
     with explain_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        if links.is_link(beside):
-            beside.unlink()
-        beside.mkdir(0o700)
+        if os.path.lexists(temporary) and is_own(temporary):  # of a killed process with the same pid
+            _restore_unfinished(folder, temporary)
+            remove(temporary)
+        temporary.mkdir(0o700)
     try:
         with explain_write_errors(folder):
             new.mkdir()
@@ -70,15 +87,15 @@ def publish_together(folder: Path, name: str) -> Iterator[Path]:
         yield new
         with explain_write_errors(folder):
             for path in sorted(new.rglob("*")):
-                _flush(path)
-            _exchange(folder, new, old)
-            _flush(folder)
+                _sync(path)
+            _swap_files(folder, new, old)
+            _sync(folder)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exchange(folder: Path, new: Path, old: Path) -> None:
-    """Moves a folder's files to `old` and their like from `new` to it; on an error all of it back."""
+def _swap_files(folder: Path, new: Path, old: Path) -> None:
+    """Moves the old files of `folder` to `old`, and those of `new` to `folder`; undoes both on an error."""
     names = sorted(path.name for path in new.iterdir())
     try:
         for name in names:
@@ -90,18 +107,25 @@ def _exchange(folder: Path, new: Path, old: Path) -> None:
         for name in names:
             if not (new / name).exists():
                 (folder / name).rename(new / name)
-        _put_back(folder, old)
+        _restore(folder, old)
         raise
 
 
-def _put_back(folder: Path, old: Path) -> None:
+def _restore(folder: Path, old: Path) -> None:
     for path in sorted(old.iterdir()):
         remove(folder / path.name)
         path.rename(folder / path.name)
 
 
+def _restore_unfinished(folder: Path, temporary: Path) -> None:
+    """Moves the old files back, unless all new files have been moved: then the killed writer had finished."""
+    new, old = temporary / NEW, temporary / OLD
+    if _is_folder(temporary) and _is_folder(old) and _is_folder(new) and any(new.iterdir()):
+        _restore(folder, old)
+
+
 def remove(path: Path) -> None:
-    """Removes a file, a folder with all that is in it, or a link alone; nothing where nothing is."""
+    """Removes a file, a folder with its content, or a link without its target, if it exists."""
     if _is_folder(path):
         shutil.rmtree(path)
     else:
@@ -109,7 +133,7 @@ def remove(path: Path) -> None:
 
 
 def create(path: Path, content: bytes = b"") -> None:
-    """Writes a new file, in place of a file or a link of that name, never through it.
+    """Writes a new file in place of a file or a link of that name; never writes through a link.
 
     Raises:
         OSError: it cannot be written.
@@ -122,64 +146,66 @@ def create(path: Path, content: bytes = b"") -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes what writers left that were killed, and puts back what they had moved away.
+    """Removes the temporary files of killed writers, and moves the old files back.
 
     Args:
-        folder: one of ffdi's own, with those below it; whoever calls this holds its lock.
+        folder: a folder of ffdi, with its subfolders. The caller holds its lock.
 
     Raises:
-        ExperimentError: there is a link in it; nothing was removed.
+        ExperimentError: the folder contains a link; nothing was removed.
     """
-    links.check_path(folder)
+    links.refuse_links_below(folder)
     for path in sorted(folder.rglob("*")):
-        if BESIDE.fullmatch(path.name):
-            if _is_folder(path / OLD):
-                _put_back(path.parent, path / OLD)
+        if TEMPORARY.fullmatch(path.name):
+            _restore_unfinished(path.parent, path)
             remove(path)
 
 
-def remove_leftovers_beside(path: Path, names: Collection[str]) -> None:
-    """As `remove_leftovers`, for what `publish_together` has left of some files, in a folder that may be anybody's.
+def remove_leftovers_next_to(path: Path, names: Collection[str]) -> None:
+    """Does the same for the leftovers of one `publish_together`, in a folder that may belong to other users.
 
-    What another user owns stays, and what `publish_together` cannot have left.
+    Leftovers of other users stay, and so does every file that `publish_together` does not write.
 
     Args:
-        path: the file that `publish_together` was given the name of; whoever calls this holds a lock for it.
-        names: of all the files that are written together.
+        path: the folder and the name that `publish_together` got. The caller holds a lock for it.
+        names: of all files that are published together.
     """
-    writers = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.tmp")
-    for beside in sorted(path.parent.iterdir()):
-        if writers.fullmatch(beside.name) and _was_left(beside, names):
-            for old in sorted((beside / OLD).glob("*")):
-                old.replace(path.parent / old.name)
-            remove(beside)
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.[0-9]+\.tmp")
+    for temporary in sorted(path.parent.iterdir()):
+        if pattern.fullmatch(temporary.name) and _is_leftover(temporary, names):
+            _restore_unfinished(path.parent, temporary)
+            remove(temporary)
 
 
-def _was_left(beside: Path, names: Collection[str]) -> bool:
-    """Whether `publish_together` can have left this: `new` and `old`, and in them plain files of these names."""
-    rooms = (beside / NEW, beside / OLD)
+def _is_leftover(temporary: Path, names: Collection[str]) -> bool:
+    """True for a folder with `new` and `old` alone, which contain only regular files of these names."""
+    folders = (temporary / NEW, temporary / OLD)
 
-    def fits(one: Path) -> bool:
-        if one in rooms:
-            return _is_folder(one)
-        unfinished = one.parent == beside / NEW and BESIDE.fullmatch(one.name)
-        return one.parent in rooms and stat.S_ISREG(one.lstat().st_mode) and bool(one.name in names or unfinished)
+    def is_expected(path: Path) -> bool:
+        if path in folders:
+            return _is_folder(path)
+        unfinished = path.parent == temporary / NEW and TEMPORARY.fullmatch(path.name)
+        return path.parent in folders and stat.S_ISREG(path.lstat().st_mode) and bool(path.name in names or unfinished)
 
-    return _is_folder(beside) and is_own(beside) and all(is_own(one) and fits(one) for one in beside.rglob("*"))
+    return (
+        _is_folder(temporary)
+        and is_own(temporary)
+        and all(is_own(path) and is_expected(path) for path in temporary.rglob("*"))
+    )
 
 
 def is_own(path: Path) -> bool:
-    """Whether this user owns a path itself; on Windows, where that takes more to know, any path."""
+    """True if this user owns a path; always true on Windows, which has no simple test."""
     return not hasattr(os, "geteuid") or path.lstat().st_uid == os.geteuid()
 
 
 def _is_folder(path: Path) -> bool:
-    """Whether a path is a folder itself, and no link to one."""
+    """True for a folder, false for a link to a folder."""
     return path.is_dir() and not links.is_link(path)
 
 
 def check_writable(path: Path) -> None:
-    """Refuses a place before hours are spent on what is to stand there.
+    """Refuses the path of a result before hours of work.
 
     Raises:
         ExperimentError: it is a folder, or cannot be written.
@@ -193,42 +219,91 @@ def check_writable(path: Path) -> None:
 
 
 @contextmanager
-def writing_folder(folder: Path) -> Iterator[Path]:
-    """As `open_atomic`, for a whole folder; an old one of that name is replaced at the end."""
+def publish_folder(folder: Path) -> Iterator[Path]:
+    """Publishes a whole folder as `open_atomic` publishes a file; replaces an old folder of that name."""
     with publish_together(folder.parent, folder.name) as new, explain_write_errors(folder):
         (new / folder.name).mkdir()
         yield new / folder.name
 
 
 def write_text(path: Path, content: str) -> None:
-    """Publishes `content` as UTF-8 with the line ends it has."""
-    with open_atomic(path) as beside:
-        beside.write_bytes(content.encode("utf-8"))
+    """Publishes a text as UTF-8; its line ends do not change."""
+    with open_atomic(path) as temporary:
+        temporary.write_bytes(content.encode("utf-8"))
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 @contextmanager
 def explain_write_errors(path: Path) -> Iterator[None]:
-    """Says of what goes wrong inside that a path cannot be written.
+    """Turns an OSError of its block into an error that names `path`.
 
     Raises:
-        ExperimentError: the disk is full, or the place cannot be written.
+        ExperimentError: the disk is full, or the path cannot be written.
     """
     try:
         yield
     except OSError as error:
         raise ExperimentError(
             f"{path} cannot be written: {error.strerror or error}",
-            hint="free the disk or name another place; what stood there is as it was",
+            hint="free the disk or name another path; the file of that name has not changed",
         ) from error
 
 
-def _flush(path: Path) -> None:
+def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def format_csv(rows: Iterable[Sequence[object]]) -> str:
+    """Formats rows as CSV: commas, quotes where needed, a line feed after each row."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(rows)
+    return file.getvalue()
+
+
+CSV_HINT = "correct that line and run the same command again"
+
+
+def read_csv(path: Path, kind: type[FFDIError], hint: str = "") -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of each row's last line, and the row's fields; skips a byte-order mark and empty lines.
+
+    Args:
+        path: the file, in UTF-8.
+        kind: the class of the errors.
+        hint: the next step in the errors; '' for one that fits the error.
+
+    Raises:
+        FFDIError: the file cannot be read, or is not CSV; names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for fields in reader:
+                if "\0" in "".join(fields):
+                    raise kind(
+                        f"{path} line {reader.line_num}: a NUL byte; this is not a text file", hint=hint or CSV_HINT
+                    )
+                if fields:
+                    yield reader.line_num, fields
+    except OSError as error:
+        raise kind(f"{path} cannot be read: {error.strerror}", hint=hint or "name a file that can be read") from None
+    except UnicodeDecodeError:
+        raise kind(f"{path} line {_find_bad_line(path)}: not UTF-8 text", hint=hint or "save it as UTF-8") from None
+    except csv.Error as error:
+        raise kind(f"{path} line {reader.line_num}: {error}", hint=hint or CSV_HINT) from None
+
+
+def _find_bad_line(path: Path) -> int:
+    """Finds the first line that is not UTF-8; the error of a decoder has only a position in its buffer."""
+    for number, line in enumerate(path.read_bytes().split(b"\n"), 1):
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            return number
+    return 1

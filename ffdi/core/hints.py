@@ -1,4 +1,4 @@
-"""Commands that messages suggest: the data folder that this command was given goes with them."""
+"""Adds --data to the commands that messages suggest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-WORD = r"""(?!-)(?:'[^']*'|"[^"]*"|[^\s,;:'"])+"""
+WORD = r"""(?!-)(?:'[^']*'|"[^"]*"|[^\s,;:'"]|[,:](?=\S))+"""
 COMMAND = re.compile(rf"invoke (?P<name>[a-z]+(?:-[a-z]+)*)(?P<flags>(?: --[a-z-]+(?: {WORD})?)*)")
 """A command in a sentence, with its flags; words may be quoted for a shell."""
 
@@ -16,11 +16,11 @@ _data: tuple[str, Collection[str]] = ("", ())
 
 @contextmanager
 def carry_data(data: str, commands: Collection[str]) -> Iterator[None]:
-    """Inside, `complete` adds this --data to the commands that take one.
+    """Inside, `complete` adds --data to suggested commands.
 
     Args:
-        data: as the person wrote it; empty where it was not given.
-        commands: those that have the flag.
+        data: the value of --data; '' without the flag.
+        commands: the commands that have the flag.
     """
     global _data
     before, _data = _data, (data, commands)
@@ -31,7 +31,7 @@ def carry_data(data: str, commands: Collection[str]) -> Iterator[None]:
 
 
 def complete(hint: str) -> str:
-    """A hint whose commands read the same data as the one that is running."""
+    """Adds the --data of the running command to the commands in a hint."""
     return COMMAND.sub(_add_data, hint)
 
 

@@ -1,11 +1,10 @@
-"""A process of its own that may take so much time and memory and no more, for files that somebody else made."""
+"""Runs a function in a child process with limits on time and memory, for files from untrusted sources."""
 
 from __future__ import annotations
 
 import importlib
 import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,110 +17,106 @@ from pathlib import Path
 from ffdi.core import machine, signals
 
 TAIL = 4096
-"""Bytes of what the child has written last that are looked at."""
-LONGEST = 300
-"""Characters of a message: it may have names in it that somebody else chose."""
+"""Bytes of the child's stderr that are read, from its end."""
+MAX_LENGTH = 300
+"""Characters of a message: it may contain names from the untrusted file."""
 NO_MEMORY = 77
-"""The child's exit status where an allocation failed."""
+"""Exit status of the child after a failed allocation."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a child may take.
+    """Limits of a child.
 
     Attributes:
-        seconds: from its start to its end, by the clock; of CPU time so many on each core.
-        memory: bytes of address space, beside what its imports have taken.
-        doing: for what, as the end of a sentence.
+        seconds: wall-clock time; also the CPU time for each core.
+        memory: bytes of address space, in addition to that of its imports.
+        purpose: of the child, as the end of a sentence: "to be read".
     """
 
     seconds: float
     memory: int
-    doing: str
+    purpose: str
 
 
 def run_limited(module: str, words: Sequence[str], bounds: Bounds) -> str:
-    """Calls `main(*words)` of a module in a child, which ends when this process does.
+    """Calls `main(*words)` of a module in a child process, which also ends when this process ends.
 
     Args:
-        module: its dotted name. Its imports are not bounded, only `main` is.
-        words: for `main`.
-        bounds: on Linux all of them hold; elsewhere only those that the system knows, and always the time.
+        module: its dotted name. The limits apply to `main`, but not to the module's imports.
+        words: arguments of `main`.
+        bounds: all of them hold on Linux. Other systems always keep the time, and the limits that they support.
 
     Returns:
-        What went wrong, in words that follow a subject: "took more than 60 s to be read". Empty where `main` has
-        returned.
+        The fault, in words that follow a subject: "took more than 60 s to be read". Empty if `main` has returned.
     """
     root = Path(__file__).resolve().parents[2]
     limits = [str(bounds.seconds), str(bounds.memory)]
     command = [sys.executable, "-m", "ffdi.core.limited_process", *limits, module, *words]
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # each of glibc's arenas takes address space
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}  # each arena of glibc takes address space
     with (
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as stderr,
         subprocess.Popen(
-            command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said
+            command, cwd=root, env=environment, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr
         ) as child,
     ):
         try:
             child.wait(bounds.seconds)
         except subprocess.TimeoutExpired:
-            return f"took more than {bounds.seconds:.0f} s {bounds.doing}"
+            return f"took more than {bounds.seconds:.0f} s {bounds.purpose}"
         finally:
             child.kill()
         if child.returncode == 0:
             return ""
         signals.raise_if_interrupted()  # Ctrl-C reaches the child too
-        said.seek(max(0, said.seek(0, os.SEEK_END) - TAIL))
-        return _fault(child.returncode, said.read().decode(errors="replace"), bounds)
+        stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - TAIL))
+        return _explain_exit(child.returncode, stderr.read().decode(errors="replace"), bounds)
 
 
-def _fault(code: int, said: str, bounds: Bounds) -> str:
-    """What an exit status and the end of what was written to stderr mean."""
-    memory = f"took more than {bounds.memory / 2**20:.0f} MiB of memory {bounds.doing}"
+def _explain_exit(code: int, stderr: str, bounds: Bounds) -> str:
+    memory = f"took more than {bounds.memory / 2**20:.0f} MiB of memory {bounds.purpose}"
     if code == NO_MEMORY:
         return memory
-    if code < 0:  # libraries also end so where an allocation fails
-        return f"{memory}, or broke its reader ({signals.signal_name(-code)})"
-    lines = said.strip().splitlines() or [f"broke its reader (exit status {code})"]
-    return "".join(letter if letter.isprintable() else "?" for letter in lines[-1][:LONGEST])
+    if code < 0:  # some libraries abort after a failed allocation
+        return f"{memory}, or broke its reader ({signals.get_signal_name(-code)})"
+    lines = stderr.strip().splitlines() or [f"broke its reader (exit status {code})"]
+    return "".join(letter if letter.isprintable() else "?" for letter in lines[-1][:MAX_LENGTH])
 
 
-def _leave_with_parent() -> None:
-    """The parent holds the other end of this pipe, and nobody writes to it."""
+def _exit_with_parent() -> None:
+    """Waits until the parent, which never writes to this pipe, closes it."""
     os.read(0, 1)
     os._exit(1)
 
 
-def _limit(seconds: float, memory: int) -> None:
-    """What this process may take from now on."""
+def _set_limits(seconds: float, memory: int) -> None:
     try:
         import resource
-    except ImportError:  # Windows knows no such limits
+    except ImportError:  # Windows has no such limits
         return
-    cpu = math.ceil(seconds * machine.cores())  # where the parent, which watches the clock, is gone
-    with suppress(ValueError, OSError):  # the system has lower ones already
+    cpu = math.ceil(seconds * machine.count_cores())  # holds without the parent, which checks the clock
+    with suppress(ValueError, OSError):  # the system has lower limits already
         resource.setrlimit(resource.RLIMIT_CPU, (cpu, cpu))
-    with suppress(ValueError, OSError):  # macOS has no /proc, and does not hold this one
+    with suppress(ValueError, OSError):  # macOS has no /proc, and ignores this limit
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + memory
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        total = pages * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (total, total))
 
 
-def _main(seconds: str, memory: str, module: str, *words: str) -> None:
-    """In the child."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-    body = importlib.import_module(module).main
-    _limit(float(seconds), int(memory))
+def _run_child(seconds: str, memory: str, module: str, *words: str) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    main = importlib.import_module(module).main
+    _set_limits(float(seconds), int(memory))
     try:
-        body(*words)
+        main(*words)
     except MemoryError:
         sys.exit(NO_MEMORY)
-    except Exception as error:  # what somebody else made can make its reader fail in any way
-        what = (str(error).splitlines() or [""])[0] or type(error).__name__
-        sys.exit(NO_MEMORY if re.search("alloc|out of memory", what, re.IGNORECASE) else what)
+    except Exception as error:  # an untrusted file can make its reader fail in any way
+        message = (str(error).splitlines() or [""])[0] or type(error).__name__
+        sys.exit(NO_MEMORY if machine.is_memory_error(error) else message)
     sys.stderr.flush()
-    os._exit(0)  # to clear away what a library has loaded takes seconds
+    os._exit(0)  # the cleanup of loaded libraries takes seconds
 
 
 if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    _run_child(*sys.argv[1:])

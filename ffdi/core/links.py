@@ -1,7 +1,8 @@
-"""Paths below a folder, none of whose parts is a link.
+"""Paths below a root folder that contain no links.
 
-Folders that a person names are roots: the workspace, its experiments/, exports/ and data/, a --experiment PATH, the
-folder of an --output. A root may be reached through links, and is resolved once. Below it ffdi goes through none.
+A root is a folder that the user names: the workspace, its experiments/, exports/ and data/, the folder of
+--experiment PATH, or the folder of --output. A root may be reached through links, and is resolved once. Below a root
+ffdi follows no links.
 """
 
 from __future__ import annotations
@@ -15,36 +16,36 @@ from pathlib import Path, PurePath
 from ffdi.core.errors import ExperimentError
 
 NOFOLLOW: int = getattr(os, "O_NOFOLLOW", 0)
-"""For `os.open`; Windows has no such flag, and takes rights to make a link there."""
+"""For `os.open`. Windows has no such flag, but a link needs special rights there."""
 JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", 0)
-"""What Windows calls a link to a folder that needs no rights."""
+"""Tag of a junction on Windows: a link to a folder that needs no special rights."""
 
 
-def root(path: Path) -> Path:
-    """A folder that a person named, as it is called without links.
+def resolve_root(path: Path) -> Path:
+    """Resolves all links of a root folder.
 
     Raises:
-        ExperimentError: its links lead in a circle.
+        ExperimentError: its links form a circle.
     """
     try:
         resolved = path.resolve()
-    except (OSError, RuntimeError):  # of a circle; what becomes of it hangs on Python's version
+    except (OSError, RuntimeError):  # a circle; some versions of Python return the link instead
         resolved = path
     if is_link(resolved):
-        raise ExperimentError(f"{path} is a link that leads to itself", hint=f"rm {shlex.quote(str(path))}")
+        raise ExperimentError(f"{path} is a link to itself", hint=f"rm {shlex.quote(str(path))}")
     return resolved
 
 
-def below(folder: Path, *names: str, hint: str = "") -> Path:
-    """The path of `names` below a folder, whether there is anything or not.
+def join(folder: Path, *names: str, hint: str = "") -> Path:
+    """Joins a folder and names, and refuses every link on the way; the result need not exist.
 
     Args:
-        folder: a root, or what this has given.
-        names: of folders and files; one may hold several parts, as 'golden/00.jpg'.
-        hint: the next command where one of the parts is a link.
+        folder: a root, or a result of this function.
+        names: of folders and files; a name may have several parts, such as 'golden/00.jpg'.
+        hint: the next step in the error about a link.
 
     Raises:
-        ExperimentError: the folder or a part below it is a link; or a name leaves the folder.
+        ExperimentError: the folder or a part below it is a link; or a name leads outside the folder.
     """
     path = folder
     refuse_link(path, hint)
@@ -52,7 +53,7 @@ def below(folder: Path, *names: str, hint: str = "") -> Path:
         if not is_inside(name):
             raise ExperimentError(
                 f"{folder} names a file outside of itself: {name}",
-                hint="do not use this folder; somebody has tampered with it",
+                hint="do not use this folder: its files were manipulated",
             )
         for part in PurePath(name).parts:
             path = path / part
@@ -60,28 +61,30 @@ def below(folder: Path, *names: str, hint: str = "") -> Path:
     return path
 
 
-def matching(folder: Path, pattern: str) -> list[Path]:
-    """What a pattern finds in a folder, sorted.
+def glob(folder: Path, pattern: str) -> list[Path]:
+    """Lists the paths in a folder that match a pattern, sorted.
 
     Raises:
-        ExperimentError: the folder is a link, or something found is.
+        ExperimentError: the folder or one of the paths is a link.
     """
-    return [below(folder, path.name) for path in sorted(below(folder).glob(pattern))]
+    return [join(folder, path.name) for path in sorted(join(folder).glob(pattern))]
 
 
-def found(folder: Path) -> Iterator[Path]:
-    """Every link below a folder, by name."""
-    yield from (path for path in sorted(folder.rglob("*")) if is_link(path))
+def find_links(folder: Path) -> Iterator[Path]:
+    """Yields every link below a folder, sorted."""
+    for parent, folders, names in os.walk(folder):  # unlike rglob, without an error if a folder vanishes
+        folders.sort()
+        yield from (path for name in sorted([*folders, *names]) if is_link(path := Path(parent, name)))
 
 
-def check_path(folder: Path) -> None:
-    """Refuses a folder that is a link or holds one, however deep.
+def refuse_links_below(folder: Path) -> None:
+    """Refuses a folder that is a link or contains one at any depth.
 
     Raises:
-        ExperimentError: names the first one.
+        ExperimentError: names the first link.
     """
     refuse_link(folder)
-    for path in found(folder):
+    for path in find_links(folder):
         refuse_link(path)
 
 
@@ -89,30 +92,30 @@ def refuse_link(path: Path, hint: str = "") -> None:
     """Refuses a link.
 
     Raises:
-        ExperimentError: says where it leads.
+        ExperimentError: names its target.
     """
     if is_link(path):
         raise ExperimentError(
-            f"{path} is a link to {target(path)}, and ffdi follows no links here",
-            hint=hint or f"put what it leads to in its place, or remove it: rm {shlex.quote(str(path))}",
+            f"{path} is a link to {read_target(path)}, and ffdi follows no links here",
+            hint=hint or f"replace the link by its target, or remove it: rm {shlex.quote(str(path))}",
         )
 
 
-def target(path: Path) -> str:
-    """Where a link leads, as it says itself."""
+def read_target(path: Path) -> str:
+    """Returns the target of a link, unresolved."""
     return str(path.readlink())
 
 
 def is_link(path: Path) -> bool:
-    """Whether a path itself is a symbolic link, or on Windows a junction."""
+    """True if the path itself is a symbolic link, or a junction on Windows."""
     try:
         status = path.lstat()
-    except (OSError, ValueError):  # nothing there, or no name for a file
+    except (OSError, ValueError):  # the path does not exist, or cannot exist
         return False
     return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", None) == JUNCTION
 
 
 def is_inside(name: str) -> bool:
-    """Whether a name means something below the folder that it is relative to."""
+    """True if a relative name leads to a path below its folder."""
     parts = PurePath(name).parts
     return bool(parts) and not PurePath(name).anchor and ".." not in parts

@@ -1,70 +1,117 @@
-"""What this machine gives to this process."""
+"""Cores and memory of this process, and the provenance of its results."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import re
+import subprocess
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
 
+from ffdi import __version__
 from ffdi.core.errors import DeviceError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of glibc's malloc.h."""
+"""Constants of glibc's malloc.h."""
 NEVER = 2**31 - 1
+STACK = 8 * 2**20
+"""Bytes of a thread's stack without a limit of the system."""
 
 
-def cores() -> int:
-    """CPUs that this process may use; OMP_NUM_THREADS lowers their number, as it does for every library here."""
+def count_cores() -> int:
+    """Counts the CPUs that this process may use; OMP_NUM_THREADS is an upper limit, as in all libraries here."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available, int(asked)) if asked.isdecimal() and int(asked) else available
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
 
 
 def keep_freed_memory() -> None:
-    """Lets this process keep what it frees, where malloc is glibc's.
+    """Tells glibc's malloc to keep freed memory.
 
-    A step of training on a CPU frees and takes the same large blocks again and again; glibc gives each back to the
-    system, which then hands it out anew page by page, cleared: 70,000 page faults a step of ResNet-18.
+    Each training step on a CPU frees and allocates the same large blocks. By default glibc returns them to the system,
+    which clears and maps them again page by page: 70,000 page faults in a step of ResNet-18.
     """
     if sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # another C library has no such function
+        with suppress(OSError, AttributeError):  # not glibc
             malloc = ctypes.CDLL("libc.so.6")
             malloc.mallopt(M_MMAP_THRESHOLD, NEVER)
             malloc.mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
-SHORT = re.compile(
+MEMORY_ERRORS = re.compile(
     r"out of memory|not enough memory|insufficient memory|can(?:no|')t allocate memory|bad_alloc|"
-    r"failed to map segment|can't start new thread|failed to allocate memory",
+    r"failed to map segment|can't start new thread|failed to allocate|unable to allocate",
     re.IGNORECASE,
 )
-"""What GPUs, ONNX Runtime, OpenCV, torch's and the system's allocators, C++, the loader of libraries and Python say."""
+"""Messages about short memory: of GPUs, ONNX Runtime, OpenCV, allocators, C++, the dynamic loader and Python."""
 
 
 def is_memory_error(error: BaseException) -> bool:
-    """Whether an error says that this process was given no more memory."""
-    return isinstance(error, MemoryError) or SHORT.search(str(error)) is not None
+    """True if an error means that the process got no more memory."""
+    return isinstance(error, MemoryError) or MEMORY_ERRORS.search(str(error)) is not None
 
 
 def explain_memory_error(error: BaseException) -> DeviceError:
-    """The same in words that a person can act on."""
-    said = (str(error).splitlines() or [""])[0] or type(error).__name__
-    most = _limit()
+    """Turns such an error into one with a next step."""
+    message = (str(error).splitlines() or [""])[0] or type(error).__name__
+    most = _read_address_space_limit()
     if most is None:
-        return DeviceError(f"memory is short: {said}", hint="close other programs, or use a machine with more memory")
+        return DeviceError(f"memory is short: {message}", hint="close other programs, or use a larger machine")
     return DeviceError(
-        f"memory is short: {said}; this process may take {most / 2**20:,.0f} MiB of address space",
-        hint="raise the limit: ulimit -v unlimited (PyTorch maps gigabytes before it does anything)",
+        f"memory is short: {message}; this process may take {most / 2**20:,.0f} MiB of address space",
+        hint="raise the limit: ulimit -v unlimited (PyTorch alone maps gigabytes)",
     )
 
 
-def _limit() -> int | None:
-    """Bytes of address space that this process may take (`ulimit -v`); None where there is no limit."""
+def _read_address_space_limit() -> int | None:
+    """Returns the limit of `ulimit -v` in bytes; None if there is no limit."""
     try:
         import resource
-    except ImportError:  # Windows knows no such limits
+    except ImportError:  # Windows has no such limits
         return None
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     return None if most == resource.RLIM_INFINITY else most
+
+
+def read_stack_size() -> int:
+    """Returns the address space of a thread's stack in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return STACK
+    soft, _ = resource.getrlimit(resource.RLIMIT_STACK)
+    return STACK if soft == resource.RLIM_INFINITY else soft
+
+
+LIBRARIES = ("torch", "torchvision", "timm", "albumentations", "numpy", "opencv-python-headless", "onnx")
+
+
+def collect_provenance(data_root: Path, command: list[str]) -> dict[str, Any]:
+    """Collects where, when and with which versions a run started. For people; never part of a result's identity."""
+    return {
+        "data_root": str(data_root.resolve()),
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "commit": _describe_commit(),
+        "version": __version__,
+    }
+
+
+def _describe_commit() -> str | None:
+    """Returns the git commit of the code, with '+' if files have changed since; None outside a repository."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None

@@ -1,4 +1,4 @@
-"""Names from outside, of images, groups, experiments, files: which ones are refused, and how any is shown."""
+"""Names from outside (of images, groups, experiments, files): which names are refused, and how names are shown."""
 
 from __future__ import annotations
 
@@ -9,115 +9,120 @@ from collections.abc import Container, Iterable
 from pathlib import PurePosixPath, PureWindowsPath
 
 BLANKS = " \t"
-"""What may stand around a field of a CSV and is no part of it; other blanks (U+00A0, U+3000) belong to the name."""
-UNFIT = re.compile(
+"""Blanks around a CSV field that are not part of it; other blanks (U+00A0, U+3000) belong to the name."""
+UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff]"
     r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
 )
 """Characters that end a line, steer a terminal, hide or reorder text (Unicode's Cc, Cs, Zl, Zp and most of Cf).
 
-Of Cf may stay what is seen (Arabic number signs, Egyptian joiners), and the joiners U+200C and U+200D between two
-characters beyond ASCII, where Persian, Indic scripts and emoji need them; elsewhere they join nothing.
+Allowed in Cf: visible characters (Arabic number signs, Egyptian joiners), and the joiners U+200C and U+200D between two
+characters beyond ASCII, where Persian, Indic scripts and emoji need them.
 """
-KINDS = {
-    "Cs": "is no UTF-8",
+FAULTS = {
+    "Cs": "is not UTF-8",
     "Cc": "has a control character",
     "Zl": "has a character that ends a line",
     "Zp": "has a character that ends a line",
 }
-"""What is said of them, by category; of the rest that they hide or reorder text."""
-FORMULAS = {re.compile(r"(?:^|;)\s*[=+@-]"): frozenset("(|!"), re.compile(r"(?:^|;)\s*="): frozenset("#")}
-"""Where a cell begins that spreadsheets compute, and what must follow for it to do more than that.
+"""The fault by category; characters of other categories hide or reorder text."""
+FORMULAS = (
+    (re.compile(r"(?:^|;)\s*[=+@-]"), re.compile(r"[|!]|[^\W\d][\w.]*\s*\(")),
+    (re.compile(r"(?:^|;)\s*="), re.compile(r"[#(]")),
+)
+"""Starts of formulas in spreadsheets, each with a pattern that a dangerous formula matches after the start.
 
-CWE-1236: it calls a function, a program (DDE) or another file; '#' names a sheet of one in LibreOffice. A cell also
-begins behind ';' where that separates fields. A sign alone does no harm: images are called '-1.jpg' and '@home.png'.
+A dangerous formula (CWE-1236) calls a function, a program (DDE) or another file; '#' names a sheet in LibreOffice. A
+cell also starts after ';', the separator of some locales. '=', '+', '-' and '@' alone are harmless: images have names
+such as '-1.jpg', '-1 (2).jpg' and '@home.png'.
 """
-CALLS = frozenset("(|!#")
-"""ASCII without these is no formula of that kind."""
-SIMPLE = re.compile(r"\w[\w.-]*", re.ASCII)
-"""Names that mean one file of one folder, whatever the system; to take a path apart takes twenty times as long."""
+FORMULA_SIGNS = frozenset("(|!#")
+"""An ASCII name without these signs is no dangerous formula."""
+PLAIN_NAME = re.compile(r"\w[\w.-]*", re.ASCII)
+"""Names without folders on any system; a shortcut, because a parsed path takes twenty times as long."""
 MARKDOWN = re.compile(r"[\\`*_\[\]<>|~&#]")
-SHORT = 100
-"""Letters of a text in an error that may be of any length."""
+SHOWN_LENGTH = 100
+"""Characters of a long text that an error shows."""
 
 
 def find_fault(name: str) -> str:
-    """What keeps a name out of tables, folders and flags, as the end of a sentence; empty where nothing does.
+    """Returns why a name is refused, as the end of a sentence; empty for a good name.
 
-    Refused is what cannot stand unchanged in one line of a UTF-8 CSV and of a terminal, and what a spreadsheet would
-    run. Names that only look alike are not told apart here.
+    A good name is the same in a line of a UTF-8 CSV and of a terminal, and no formula for a spreadsheet. Names that
+    look alike are all good.
     """
-    if name.isascii() and name.isprintable() and CALLS.isdisjoint(name):  # half a million names are looked at
+    if name.isascii() and name.isprintable() and FORMULA_SIGNS.isdisjoint(name):  # fast, for half a million names
         return ""
-    if found := UNFIT.search(name):
-        what = KINDS.get(category := unicodedata.category(found[0]), "has a character that hides or reorders text")
-        return what if category == "Cs" else f"{what}: U+{ord(found[0]):04X}"
+    if found := UNSAFE.search(name):
+        fault = FAULTS.get(category := unicodedata.category(found[0]), "has a character that hides or reorders text")
+        return fault if category == "Cs" else f"{fault}: U+{ord(found[0]):04X}"
     return "is a formula to a spreadsheet" if is_formula(name) else ""
 
 
 def is_text(name: str) -> bool:
-    """Whether a name is text that UTF-8 can hold; a file's name on Linux may be any bytes."""
+    """True if UTF-8 can encode a name; on Linux a file name may be any bytes."""
     return name.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def is_formula(name: str) -> bool:
-    """Whether a spreadsheet that opens a CSV with this name would run something (CWE-1236)."""
-    text = unicodedata.normalize("NFKC", name)  # Japanese ones take full-width signs as well
-    return any(
-        (cell := begin.search(text)) and not calls.isdisjoint(text[cell.end() :]) for begin, calls in FORMULAS.items()
-    )
+    """True if a spreadsheet that opens a CSV with this name would run a formula (CWE-1236)."""
+    text = unicodedata.normalize("NFKC", name)  # Japanese spreadsheets accept full-width signs too
+    return any((cell := start.search(text)) and danger.search(text, cell.end()) for start, danger in FORMULAS)
 
 
-def plain(name: str) -> str:
-    """One spelling for './a.jpg', 'b//a.jpg' and the like: two rows must not mean one file."""
-    return name if SIMPLE.fullmatch(name) else PurePosixPath(name).as_posix()
+def normalize_path(name: str) -> str:
+    """Returns one spelling for 'b/a.jpg', './b/a.jpg' and 'b//a.jpg', so that equal files have equal names."""
+    return name if PLAIN_NAME.fullmatch(name) else PurePosixPath(name).as_posix()
 
 
-def leaves(name: str) -> bool:
-    """Whether a name means a file outside of its folder, on any system."""
-    if SIMPLE.fullmatch(name):
+def is_outside(name: str) -> bool:
+    """True if a name leads outside its folder on any system."""
+    if PLAIN_NAME.fullmatch(name):
         return False
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
 
 
-def normalize_all(known: Iterable[str]) -> set[str]:
-    """The names that Unicode can write in several ways, in one of these (NFC): what `twin` looks in."""
+def normalize_names(known: Iterable[str]) -> set[str]:
+    """Returns the names beyond ASCII in the NFC form of Unicode, for `describe_lookalike`."""
     return {unicodedata.normalize("NFC", name) for name in known if not name.isascii()}
 
 
-def twin(name: str, known: Container[str]) -> str:
-    """What is to be said of a name that is not there, while one of `normalize_all` names differs in its Unicode
-    normalisation alone; empty where none does. They are two names: a file system may hold either.
+def describe_lookalike(name: str, known: Container[str]) -> str:
+    """Returns the end of an error about a missing name if a known name differs only in its Unicode normalisation.
+
+    Args:
+        name: the missing name.
+        known: a result of `normalize_names`.
     """
     if name.isascii() or unicodedata.normalize("NFC", name) not in known:
         return ""
     form = next((form for form in ("NFC", "NFD") if unicodedata.is_normalized(form, name)), "neither NFC nor NFD")
-    return f"; one that looks the same is, in another Unicode normalisation (this one is {form})"
+    return f"; a name that looks the same exists, in another Unicode normalisation (this one is {form})"
 
 
 def escape(line: str) -> str:
-    r"""A line that a terminal shows as it is: control characters and the like as escapes such as \x1b."""
-    return UNFIT.sub(lambda found: ascii(found[0])[1:-1], line)
+    r"""Replaces unsafe characters by escapes such as \x1b, for a terminal."""
+    return UNSAFE.sub(lambda found: ascii(found[0])[1:-1], line)
 
 
 def quote(name: str) -> str:
-    """A name in an error: as it is, or with quotes and escapes where a person could not see what it is."""
+    """Returns a name for an error: unchanged, or with quotes and escapes if a part of it would be invisible."""
     plain = name.isprintable() and name == name.strip() and name
     return str(name) if plain else repr(str(name))
 
 
 def shorten(name: str) -> str:
-    """The same, of a text that may be much more than a name: a stray quote can make half a file into one field."""
-    return quote(name if len(name) <= SHORT else name[:SHORT] + "...")
+    """Quotes the start of a long text: a stray quote can turn half a CSV into one field."""
+    return quote(name if len(name) <= SHOWN_LENGTH else name[:SHOWN_LENGTH] + "...")
 
 
-def in_json(text: str) -> str:
-    """JSON that says the same and that a terminal shows as it is."""
-    return UNFIT.sub(lambda found: json.dumps(found[0])[1:-1], text)
+def escape_json(text: str) -> str:
+    """Escapes unsafe characters in JSON, for a terminal; the value stays the same."""
+    return UNSAFE.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def in_markdown(name: str) -> str:
-    """A name as words of Markdown, whatever stands in it."""
+def escape_markdown(name: str) -> str:
+    """Escapes the special characters of Markdown."""
     return MARKDOWN.sub(r"\\\g<0>", name)

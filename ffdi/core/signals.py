@@ -1,4 +1,4 @@
-"""Leaving in good order: Ctrl-C, SIGTERM and the end of the time are heard where nothing can be lost."""
+"""Clean stops: Ctrl-C, SIGTERM and the end of --max-time take effect at safe points, where no work is lost."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ OUT_OF_TIME = 75
 
 
 class Interrupted(BaseException):
-    """This process is to end. No Exception, so that nobody takes it for a fault.
+    """This process has to end. A BaseException, because it is no fault.
 
     Args:
-        why: what happened, in a few words.
-        code: the exit status: 128 and the signal's number, or OUT_OF_TIME.
+        why: "Ctrl-C", "SIGTERM" or "--max-time is over".
+        code: the exit status: 128 plus the signal's number, or OUT_OF_TIME.
     """
 
     def __init__(self, why: str, code: int) -> None:
@@ -33,20 +33,19 @@ class Interrupted(BaseException):
         return type(self), (self.why, self.code)
 
 
-class _Wish:
-    """What was asked for while somebody listened."""
+class _StopRequest:
+    """A signal or the end of the time, recorded until the next safe point."""
 
     def __init__(self, end: float | None) -> None:
         self.stopped: Interrupted | None = None
         self._end = end
 
-    def hear(self, number: int, _frame: FrameType | None) -> None:
-        """A signal's handler: once; the next one of its kind does what it did before."""
-        self.stopped = Interrupted(NAMES[number], 128 + number)
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Records a signal; a second signal of the same kind has its default effect."""
+        self.stopped = Interrupted(SIGNAL_NAMES[number], 128 + number)
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    def check(self) -> None:
-        """Raises what was asked for."""
+    def raise_if_stopped(self) -> None:
         if self.stopped is None and self._end is not None and time.monotonic() >= self._end:
             self.stopped = Interrupted("--max-time is over", OUT_OF_TIME)
         if self.stopped is not None:
@@ -54,10 +53,10 @@ class _Wish:
 
 
 def parse_max_time(max_time: str | None) -> float | None:
-    """When the time that was given is over, by the monotonic clock; from '90m', '8.5h' or '3600s'.
+    """Converts '90m', '8.5h' or '3600s' to a deadline on the monotonic clock.
 
     Raises:
-        ConfigError: it says no time.
+        ConfigError: it is no time.
     """
     if max_time is None:
         return None
@@ -65,34 +64,34 @@ def parse_max_time(max_time: str | None) -> float | None:
     with suppress(KeyError, ValueError):
         if (seconds := float(number) * {"s": 1, "m": 60, "h": 3600}[unit]) > 0:
             return time.monotonic() + seconds
-    raise ConfigError(f"--max-time {max_time}: no time", hint="pass --max-time 90m, 8.5h or 3600s")
+    raise ConfigError(f"--max-time {max_time} is no time", hint="pass --max-time 90m, 8.5h or 3600s")
 
 
 @contextmanager
 def handle_signals(end: float | None = None, *, interrupts: bool = True) -> Iterator[None]:
-    """Inside, a first signal or the end of the time is only noted: the next `raise_if_interrupted` raises.
+    """In its block, the first signal or the end of the time is recorded; the next `raise_if_interrupted` raises.
 
     A second signal ends the process at once.
 
     Args:
-        end: when the time is over, by `time.monotonic`; None never.
-        interrupts: whether Ctrl-C is heard.
+        end: the deadline on the clock of `time.monotonic`; None for no deadline.
+        interrupts: handle Ctrl-C too.
     """
-    global _wish
-    wish = _wish = _Wish(end)
-    heard = [number for number in NAMES if interrupts or number != signal.SIGINT]
-    before = {number: signal.signal(number, wish.hear) for number in heard}
+    global _request
+    request = _request = _StopRequest(end)
+    handled = [number for number in SIGNAL_NAMES if interrupts or number != signal.SIGINT]
+    before = {number: signal.signal(number, request.handle) for number in handled}
     try:
         yield
     finally:
-        _wish = None
+        _request = None
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """Inside, SIGTERM raises KeyboardInterrupt as Ctrl-C does."""
+    """In its block, SIGTERM raises KeyboardInterrupt as Ctrl-C does."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -102,8 +101,11 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
 @contextmanager
 def block_signals(*, at_first: bool = False) -> Iterator[None]:
-    """Processes that are begun inside do not hear Ctrl-C, which reaches all that a terminal runs: this one decides.
-    `at_first` SIGTERM waits too, in them and in those that they begin, each until it is `unblock_signals`."""
+    """In its block, new child processes ignore Ctrl-C: a terminal sends it to all processes, and this one decides.
+
+    Args:
+        at_first: children, and their children, also delay SIGTERM until each calls `unblock_signals`.
+    """
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM]) if at_first else None
     try:
@@ -115,37 +117,39 @@ def block_signals(*, at_first: bool = False) -> Iterator[None]:
 
 
 def unblock_signals() -> None:
-    """This process hears SIGTERM from now on, also one that has waited."""
+    """Accepts SIGTERM again in this process, including a delayed one."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
 
 
-def signal_name(number: int) -> str:
-    """As 'SIGKILL'."""
+def get_signal_name(number: int) -> str:
+    """Returns a name such as 'SIGKILL'."""
     return signal.Signals(number).name
 
 
 def exit_with_parent() -> None:
-    """Ends this process the moment its parent dies, whatever it does: what the parent had locked is free then, and
-    nobody else may write. torch's own watch in its loader's workers looks every 5 s, and where they come from a
-    forkserver, as from Python 3.14 on, it watches that one, and they stay for ever."""
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    """Ends this process as soon as its parent dies: the parent's locks are free then, and another process may write.
+
+    The watchdog of torch in loader workers is too slow: it looks every 5 s. With a forkserver, the default from Python
+    3.14 on, it watches the forkserver, and the workers never end.
+    """
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _leave_with_parent() -> None:
+def _wait_for_parent() -> None:
     if (parent := multiprocessing.parent_process()) is not None:
         parent.join()
         os._exit(1)
 
 
 def raise_if_interrupted() -> None:
-    """To be called where a process may end and nothing is lost.
+    """Ends the process at a safe point, if a stop was requested.
 
     Raises:
-        Stopped: somebody wants it to end.
+        Interrupted: a signal has come, or the time is over.
     """
-    if _wish is not None:
-        _wish.check()
+    if _request is not None:
+        _request.raise_if_stopped()
 
 
-NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-_wish: _Wish | None = None
+SIGNAL_NAMES: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_request: _StopRequest | None = None

@@ -18,51 +18,51 @@ Points: TypeAlias = list[tuple[float, float]]
 
 
 class Frame:
-    """The drawing surface's coordinates: n x n pixels whose centres lie at (i + 0.5) / n."""
+    """The drawing surface's coordinates: n x n pixels whose centres are at (i + 0.5) / n."""
 
     def __init__(self, n: int) -> None:
         self.n = n
         self.axis = ((np.arange(n, dtype=np.float32) + 0.5) / n).astype(np.float32)
 
-    def bump(self, x: float, y: float, wide: float, high: float) -> Array:
+    def make_bump(self, x: float, y: float, wide: float, high: float) -> Array:
         """A Gaussian of height 1 as float32 [n, n]."""
         across = np.exp(-0.5 * ((self.axis - x) / wide) ** 2)
         down = np.exp(-0.5 * ((self.axis - y) / high) ** 2)
         return down[:, None] * across[None, :]
 
-    def fixed(self, points: Points) -> Array:
+    def to_fixed_point(self, points: Points) -> Array:
         """The points as OpenCV's fixed-point integers, int32 [m, 1, 2]."""
         scaled = (np.array(points, np.float32) * self.n - 0.5) * (1 << SUBPIXEL_BITS)
         return np.round(scaled).astype(np.int32)[:, None, :]
 
-    def area(self, points: Points) -> Array:
+    def make_mask(self, points: Points) -> Array:
         """A filled polygon as a float32 [n, n] mask."""
         canvas = np.zeros((self.n, self.n), np.uint8)
-        cv2.fillPoly(canvas, [self.fixed(points)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.fillPoly(canvas, [self.to_fixed_point(points)], 255, cv2.LINE_AA, SUBPIXEL_BITS)
         return canvas.astype(np.float32) * np.float32(1 / 255)
 
     def fill(self, canvas: Array, points: Points, colour: Array) -> None:
         """Fills a polygon on a uint8 canvas in place."""
-        cv2.fillPoly(canvas, [self.fixed(points)], ink(colour), cv2.LINE_AA, SUBPIXEL_BITS)
+        cv2.fillPoly(canvas, [self.to_fixed_point(points)], to_ink(colour), cv2.LINE_AA, SUBPIXEL_BITS)
 
     def stroke(self, canvas: Array, points: Points, colour: Array, width: float) -> None:
         """Draws an open line of the given width on a uint8 canvas in place."""
-        pixels, line = max(1, round(width * self.n)), [self.fixed(points)]
-        cv2.polylines(canvas, line, False, ink(colour), pixels, cv2.LINE_AA, SUBPIXEL_BITS)
+        pixels, line = max(1, round(width * self.n)), [self.to_fixed_point(points)]
+        cv2.polylines(canvas, line, False, to_ink(colour), pixels, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def disc(self, canvas: Array, x: float, y: float, radius: float, colour: Array) -> None:
+    def fill_disc(self, canvas: Array, x: float, y: float, radius: float, colour: Array) -> None:
         """Fills a circle on a uint8 canvas in place."""
         unit = self.n * (1 << SUBPIXEL_BITS)
         centre = (round((x - 0.5 / self.n) * unit), round((y - 0.5 / self.n) * unit))
-        paint, radius = ink(colour), round(radius * unit)
+        paint, radius = to_ink(colour), round(radius * unit)
         cv2.circle(canvas, centre, radius, paint, -1, cv2.LINE_AA, SUBPIXEL_BITS)
 
-    def blurred(self, image: Array, sigma: float) -> Array:
+    def blur(self, image: Array, sigma: float) -> Array:
         """Gaussian blur with sigma as a fraction of the side."""
         return cv2.GaussianBlur(image, (0, 0), max(sigma * self.n, 0.3))
 
-    def facing(self, height: Array, light: Light) -> Array:
-        """How far a surface of this height looks towards the lamp, float32 [n, n] in -1..1."""
+    def compute_facing(self, height: Array, light: Light) -> Array:
+        """The cosine between the normal of a height field and the lamp, float32 [n, n] in -1..1."""
         across = cv2.Sobel(height, cv2.CV_32F, 1, 0, scale=self.n / 8)
         down = cv2.Sobel(height, cv2.CV_32F, 0, 1, scale=self.n / 8)
         x, y, z = (float(c) for c in light.direction)
@@ -71,7 +71,7 @@ class Frame:
 
 
 class Sheet:
-    """A person in the making, [n, n]: albedo in RGB, the side towards the lamp, tone and cover."""
+    """A person without light: albedo RGB [n, n, 3]; facing (to the lamp), tone and cover, each [n, n]."""
 
     def __init__(self, frame: Frame, colour: Array, facing: Array, tone: Array, cover: Array) -> None:
         self.albedo: Array = np.empty((frame.n, frame.n, 3), np.uint8)
@@ -81,12 +81,12 @@ class Sheet:
         self.cover = cover.copy()
 
     def lay(self, mask: Array, facing: Array, tone: Array | float) -> None:
-        """Puts a part over the others; its colour is painted on the albedo by the caller."""
+        """Puts a part over the others; the caller paints its colour on the albedo."""
         self.facing += mask * (facing - self.facing)
         self.tone += mask * (tone - self.tone)
         np.maximum(self.cover, mask, out=self.cover)
 
-    def lit(self, light: Light) -> Array:
+    def render(self, light: Light) -> Array:
         """The person under the light, float32 RGB [n, n, 3] in about 0..255."""
         level = np.linspace(-1, 1, 256, dtype=np.float32)
         diffuse = np.clip(level * 0.62 + 0.38, 0, 1) ** 1.5
@@ -96,19 +96,19 @@ class Sheet:
         return self.albedo * cv2.LUT(cv2.merge([index] * 3), table) * self.tone[..., None]
 
 
-def noise(rng: np.random.Generator, n: int, cells: int) -> Array:
+def make_noise(rng: np.random.Generator, n: int, cells: int) -> Array:
     """Smooth noise of about unit spread with `cells` cells along a side, float32 [n, n]."""
     coarse = rng.standard_normal((cells, cells), dtype=np.float32)
     return cv2.resize(coarse, (n, n), interpolation=cv2.INTER_CUBIC)
 
 
-def ink(colour: Array) -> tuple[float, float, float]:
+def to_ink(colour: Array) -> tuple[float, float, float]:
     """A colour of shape [3] as OpenCV takes it: three plain floats, cut to 0..255."""
     red, green, blue = (float(c) for c in np.clip(colour, 0, 255))
     return red, green, blue
 
 
-def pairs(x: Array, y: Array) -> Points:
+def to_points(x: Array, y: Array) -> Points:
     """The points whose coordinates are the float arrays x [m] and y [m]."""
     return list(zip(x.tolist(), y.tolist(), strict=True))
 
@@ -123,8 +123,8 @@ class Light:
     strength: float
 
 
-def random_light(rng: np.random.Generator) -> Light:
-    """A lamp before the sitter and above, near to white, with a dimmer shade."""
+def sample_light(rng: np.random.Generator) -> Light:
+    """A random lamp in front of the person and above, nearly white, with a dimmer shade."""
     side, above = rng.normal(0, 0.6), rng.uniform(0.25, 0.8)
     direction = np.array([side, -above, 1.0], np.float32)
     warmth = rng.normal(0, 0.035)
@@ -137,45 +137,8 @@ def random_light(rng: np.random.Generator) -> Light:
     )
 
 
-SKINS = np.array(
-    [
-        (248, 222, 205),
-        (238, 204, 180),
-        (226, 186, 156),
-        (204, 156, 122),
-        (170, 120, 90),
-        (130, 90, 68),
-        (98, 68, 54),
-    ],
-    np.float32,
-)
-HAIRS = np.array(
-    [
-        (30, 26, 26),
-        (46, 34, 29),
-        (70, 47, 36),
-        (104, 71, 48),
-        (134, 76, 46),
-        (180, 138, 90),
-        (216, 182, 130),
-    ],
-    np.float32,
-)
-GREYS = np.array([(120, 118, 118), (176, 174, 172), (222, 220, 216)], np.float32)
-IRISES = np.array(
-    [(70, 44, 28), (92, 62, 36), (110, 96, 52), (84, 112, 82), (78, 112, 150), (110, 124, 134)], np.float32
-)
-
-
-def between(palette: Array, where: float) -> Array:
-    """The colour at `where` in 0..1 of a palette float32 [k, 3], mixed from its neighbours; float32 [3]."""
-    position = float(np.clip(where, 0, 1)) * (len(palette) - 1)
-    below = min(int(position), len(palette) - 2)
-    return palette[below] + (palette[below + 1] - palette[below]) * np.float32(position - below)
-
-
-def muted(rng: np.random.Generator) -> Array:
-    """Any hue, but no loud one: for walls, clothes and rims; float32 [3]."""
+def sample_muted_colour(rng: np.random.Generator) -> Array:
+    """A random muted colour for walls, clothes and rims; float32 [3]."""
     hue, saturation, value = rng.uniform(0, 180), rng.uniform(15, 110), rng.uniform(60, 225)
     pixel = np.array([[[hue, saturation, value]]], np.uint8)
     return cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)

@@ -1,4 +1,4 @@
-"""A cluster of Ray: joining one, and what its machines have."""
+"""A Ray cluster: connecting to it, and the resources of its machines."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from ffdi import __version__
 from ffdi.core import console, machine
 from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.data.labels.table import Table
 from ffdi.models import detector
-from ffdi.training import fold
+from ffdi.training.fold import TrainingPlan
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
@@ -26,12 +27,12 @@ try:
 except ImportError:
     raise ConfigError("--engine ray needs Ray, which is not installed", hint="pip install -e '.[ray]'") from None
 
-ANSWER = 5.0
-"""Seconds that a cluster has to take a call."""
+CONNECT_SECONDS = 5.0
+"""The timeout of the first connection."""
 
 
 class Machine(NamedTuple):
-    """What Ray calls a node: its number there, its name, and what tasks may have of it."""
+    """A node of the cluster: its ID, its host name, and the CPUs and GPUs for tasks."""
 
     node: str
     name: str
@@ -39,33 +40,34 @@ class Machine(NamedTuple):
     gpus: int
 
     @classmethod
-    def of(cls, node: Mapping[str, Any]) -> Machine:
-        """From what `ray.nodes()` says of one; a resource that is not listed is not there."""
-        has = node["Resources"]
-        return cls(node["NodeID"], node["NodeManagerHostname"], int(has.get("CPU", 0)), int(has.get("GPU", 0)))
+    def from_node(cls, node: Mapping[str, Any]) -> Machine:
+        """From an element of `ray.nodes()`, which lists no resource of amount 0."""
+        resources = node["Resources"]
+        cpus, gpus = (int(resources.get(name, 0)) for name in ("CPU", "GPU"))
+        return cls(node["NodeID"], node["NodeManagerHostname"], cpus, gpus)
 
 
 @contextmanager
 def connect(address: str | None) -> Iterator[None]:
-    """Inside, this process belongs to a cluster.
+    """Connects this process to a cluster, for the time of the context.
 
     Args:
-        address: of one that runs, or 'auto'; None makes one of this machine.
+        address: of a running cluster, or 'auto'; None starts a cluster of this machine.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is no cluster at the address.
     """
-    own = {"address": "local", "num_cpus": machine.cores(), "include_dashboard": False}
+    own = {"address": "local", "num_cpus": machine.count_cores(), "include_dashboard": False}
     try:
-        _call(address)
+        _check_reachable(address)
         with console.silence():
             ray.init(
                 **(own if address is None else {"address": address}), log_to_driver=False, logging_level=logging.ERROR
             )
     except (OSError, RuntimeError, ValueError, RaySystemError) as error:
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers there: {str(error).strip().splitlines()[0]}",
-            hint="start one with: ray start --head; docs/cluster.md has the rest",
+            f"--address {address}: no Ray cluster answers: {str(error).strip().splitlines()[0]}",
+            hint="start a cluster: ray start --head; see docs/cluster.md",
         ) from None
     try:
         yield
@@ -73,58 +75,66 @@ def connect(address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _call(address: str | None) -> None:
-    """Sees whether anybody answers: Ray itself would try for five minutes.
+def _check_reachable(address: str | None) -> None:
+    """Tests the connection, because Ray itself would try for five minutes.
 
     Raises:
-        OSError: nobody does.
-        ValueError: it is no address.
+        OSError: nothing listens at the address.
+        ValueError: the address is malformed.
     """
     if address not in (None, "auto"):
         host, _, port = address.rpartition(":")
         if not (host and port.isdecimal()):
-            raise ValueError("an address is 'auto' or HOST:PORT")
-        socket.create_connection((host, int(port)), ANSWER).close()
+            raise ValueError("an address must be 'auto' or HOST:PORT")
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
 
 
 def list_machines() -> list[Machine]:
-    """Those that are there, the largest first."""
-    there = [Machine.of(one) for one in ray.nodes() if one["Alive"]]
-    return sorted(there, key=lambda one: (one.gpus, one.cpus), reverse=True)
+    """The machines that are alive, the largest first."""
+    machines = [Machine.from_node(node) for node in ray.nodes() if node["Alive"]]
+    return sorted(machines, key=lambda machine: (machine.gpus, machine.cpus), reverse=True)
 
 
-def kind() -> str:
-    """What networks run on: 'gpu' where the cluster has any, else 'cpu'."""
-    return "gpu" if any(one.gpus for one in list_machines()) else "cpu"
+def detect_device_kind() -> str:
+    """'gpu' if a machine of the cluster has one, else 'cpu'."""
+    return "gpu" if any(machine.gpus for machine in list_machines()) else "cpu"
 
 
 def describe_machines() -> str:
-    """What the cluster has."""
-    there = list_machines()
-    cpus, gpus = sum(one.cpus for one in there), sum(one.gpus for one in there)
-    return f"{len(there)} {'machine' if len(there) == 1 else 'machines'} with {cpus} CPU and {gpus} GPU"
+    """A line such as '3 machines with 2 CPU and 0 GPU'."""
+    machines = list_machines()
+    cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
+    return f"{len(machines)} {'machine' if len(machines) == 1 else 'machines'} with {cpus} CPU and {gpus} GPU"
 
 
 def check_version(version: str) -> None:
-    """Refuses another ffdi than a command was given to.
-
-    Raises:
-        ConfigError: says where it is which.
-    """
+    """Raises ConfigError if this machine has another version of ffdi than the machine that runs the command."""
     if version != __version__:
         raise ConfigError(
-            f"ffdi is {__version__} on {platform.node()}, and {version} where the command was given",
+            f"ffdi is {__version__} on {platform.node()}, but {version} on the machine that runs the command",
             hint="install the same version on all machines",
         )
 
 
-WORKERS = 3
-"""Loader processes beside a GPU, where nobody says otherwise."""
+def detach_table(table: Table) -> Table:
+    """Returns a table for another machine: with an absolute path of the images, and without this machine's cache."""
+    return replace(table, folder=table.folder.resolve(), stored=None)
+
+
+GPU_WORKERS = 3
+"""Loader processes for each GPU, without --workers."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a fold asks of one machine: CPUs, as many as the fold has threads, and GPUs or none."""
+class FoldResources:
+    """The part of one machine that a fold needs.
+
+    Attributes:
+        cpus: one for each thread and each loader process.
+        gpus: 0, or one for each rank.
+        workers: loader processes of each rank; None chooses on the machine.
+        ranks: processes that train the fold together.
+    """
 
     cpus: int
     gpus: int
@@ -132,36 +142,34 @@ class Request:
     ranks: int
 
     @classmethod
-    def of(cls, kind: str, threads: int, workers: int | None, ranks: int) -> Request:
-        """What a fold of so many processes, each on a device of that kind ('cpu' or 'gpu'), asks for."""
+    def for_kind(cls, kind: str, threads: int, workers: int | None, ranks: int) -> FoldResources:
+        """The resources of a fold with `ranks` devices of one kind, 'cpu' or 'gpu'; `threads` of each CPU rank."""
         if kind == "cpu":
             return cls(ranks * threads, 0, workers, ranks)
-        workers = WORKERS if workers is None else workers
+        workers = GPU_WORKERS if workers is None else workers
         return cls(ranks * (1 + workers), ranks, workers, ranks)
 
-    def devices(self, plan: fold.Plan) -> list[Device]:
-        """The devices that a task has been given, on its machine."""
-        depthwise = detector.is_depthwise(detector.build(plan.config.model, None))
-        asked = devices.FIRST if self.gpus else "cpu"
-        device = devices.choose(asked, plan.config.train.precision, self.workers, depthwise=depthwise)
-        return devices.several(replace(device, threads=self.cpus // self.ranks), self.ranks)
+    def choose_devices(self, plan: TrainingPlan) -> list[Device]:
+        """One device for each rank, on the machine of the task."""
+        depthwise = detector.is_depthwise(detector.build_detector(plan.config.model, None))
+        name = devices.FIRST_GPU if self.gpus else "cpu"
+        device = devices.choose_device(name, plan.config.train.precision, self.workers, depthwise=depthwise)
+        return devices.list_devices(replace(device, threads=self.cpus // self.ranks), self.ranks)
 
-    def room(self) -> int:
-        """How many of its kind the cluster can meet at once."""
-        there = list_machines()
-        return sum(min(one.cpus // self.cpus, one.gpus // self.gpus if self.gpus else one.cpus) for one in there)
+    def count_slots(self) -> int:
+        """The number of folds that fit into the cluster at the same time."""
+        return sum(
+            min(machine.cpus // self.cpus, machine.gpus // self.gpus if self.gpus else machine.cpus)
+            for machine in list_machines()
+        )
 
-    def check(self) -> None:
-        """Refuses what no machine of the cluster will ever have.
-
-        Raises:
-            DeviceError: says what is there, and what was asked for.
-        """
-        there = list_machines()
-        if not any(one.cpus >= self.cpus and one.gpus >= self.gpus for one in there):
-            have = ", ".join(f"{one.cpus} CPU and {one.gpus} GPU" for one in there)
+    def check_available(self) -> None:
+        """Raises DeviceError if no machine of the cluster is large enough."""
+        machines = list_machines()
+        if not any(machine.cpus >= self.cpus and machine.gpus >= self.gpus for machine in machines):
+            have = ", ".join(f"{machine.cpus} CPU and {machine.gpus} GPU" for machine in machines)
             raise DeviceError(
-                f"a fold asks for {self} of one machine, and the cluster's have {have or 'none'}",
+                f"a fold needs {self} on one machine; the machines of the cluster have {have or 'none'}",
                 hint="pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add "
                 "machines",
             )

@@ -1,8 +1,8 @@
-"""The process that those which train are forked from begins with this: what takes each of them seconds, once."""
+"""The first import of the fork server: the libraries that each training needs. See `engines/local.py`."""
 
 import atexit
 import os
 
-import ffdi.engines.process  # noqa: F401
+import ffdi.engines.local  # noqa: F401
 
-atexit.register(os._exit, 0)  # to clear away what torch has loaded takes seconds
+atexit.register(os._exit, 0)  # an orderly exit unloads torch, which takes seconds

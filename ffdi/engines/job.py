@@ -1,43 +1,26 @@
-"""What engines are given to do, and what is heard of it."""
+"""The interface of an engine: it takes fold jobs from a callable and yields their events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ffdi.core.errors import FFDIError
-from ffdi.experiments.fold import FoldFolder
-from ffdi.training import fold
+from ffdi.training.fold import FoldEvent, FoldJob
 
 
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A fold that is to be trained and published.
-
-    Attributes:
-        precision: what its training multiplies in, where that is not for another machine to choose.
-        until: epochs after which it is broken off, with a checkpoint; None trains it to its end.
-    """
-
-    plan: fold.Plan
-    folder: FoldFolder
-    precision: str
-    until: int | None = None
-
-
-class Failed(NamedTuple):
-    """A job came to nothing; what its training had written down stays."""
+class JobFailure(NamedTuple):
+    """A job has failed; its checkpoints stay."""
 
     error: FFDIError
 
 
-class Ended(NamedTuple):
-    """A job is done."""
+class JobEnd(NamedTuple):
+    """A job is complete."""
 
 
-Ask = Callable[[], Job | None]
-"""Gives the next job wherever there is room for one; None while there is none, and at the end."""
-Heard = tuple[Job, fold.Event | Failed | Ended]
-Hearing = Generator[Heard, None, None]
-"""What happens in jobs; closed, it ends those that run."""
+NextJob = Callable[[], FoldJob | None]
+"""Returns the next job; None while there is none, and at the end. An engine calls it whenever a device is free."""
+JobEvent = tuple[FoldJob, FoldEvent | JobFailure | JobEnd]
+JobEvents = Generator[JobEvent, None, None]
+"""The events of all jobs; `close` ends the jobs that run."""

@@ -1,243 +1,332 @@
-"""Runs jobs on any number of machines, each as a task of Ray.
+"""Trains folds on the machines of a Ray cluster; each fold is one Ray task.
 
-Nothing is shared but the data: starting weights travel to a task, checkpoints and what it has trained travel back, and
-are published here. A fold whose machine dies is begun again elsewhere, from the last checkpoint that came back.
+The machines share the images only. A task gets its job, tables, starting weights and last checkpoint through Ray's
+object store; it sends checkpoints and the finished fold back, and this process publishes them. If the machine of a task
+fails, the fold is started again on another machine, from the last checkpoint that was received.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from ffdi import __version__
 from ffdi.core import console, links, signals
 from ffdi.core.errors import FFDIError, TrainingError
 from ffdi.core.signals import Interrupted
-from ffdi.engines import process
-from ffdi.engines.cluster import Request
-from ffdi.engines.job import Ask, Ended, Failed, Hearing, Job
-from ffdi.engines.parcel import Data, File, Order, Sent
+from ffdi.data.images.cache import ImageStore, get_cached_rows
+from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.labels.table import Table
+from ffdi.engines import cluster, local
+from ffdi.engines.cluster import FoldResources
+from ffdi.engines.job import JobEnd, JobEvents, JobFailure, NextJob
 from ffdi.experiments.fold import FoldFolder
 from ffdi.training import fold
-from ffdi.training.checkpointing import Lost
-from ffdi.training.loop import Step
+from ffdi.training.checkpointing import MachineLoss
+from ffdi.training.fold import FoldEvent, FoldJob, TrainingPlan
 
-LOOK = 0.5
-"""Seconds between two looks whether this process, or on the other side the whole training, is to end."""
-EVERY = 0.2
-"""Seconds between two steps that are told."""
-PATIENCE = 10.0
-"""Seconds that tasks have to write down where they are."""
-LOSSES = 3
-"""Machines or processes that a fold may lose without having come further."""
+POLL_SECONDS = 0.5
+"""Between two tests whether to stop: for a signal in this process, for the stop flag in a task."""
+STEP_SECONDS = 0.2
+"""Between two Step events of a task."""
+STOP_SECONDS = 10.0
+"""For all tasks to send their checkpoints."""
+MAX_LOSSES = 3
+"""Machines or processes that a fold may lose between two checkpoints."""
 
 Files = dict[str, bytes]
+"""Contents by file name."""
 
 
-@dataclass(frozen=True)
-class _Going:
-    """Where a fold's task is: the files of a checkpoint, or, at its end, of all that it has trained."""
+class _FileUpload(NamedTuple):
+    """The files of a checkpoint or, as the last event of a task, of the finished fold."""
 
     files: Files
 
 
-@dataclass
-class _Task:
-    """A fold that is being trained somewhere.
+class _RemoteTables(NamedTuple):
+    """The tables of a plan, without references to files of this machine.
 
     Attributes:
-        handle: what Ray gives for it.
-        heard: whether it has said anything yet; one that has not may still wait for a machine.
-        losses: of machines or processes, since it has come further.
+        store: the folder and the resize policy of the image cache; None if this machine has none.
     """
 
-    job: Job
-    handle: Any
-    heard: bool = False
+    train: Table
+    val: Table | None
+    store: tuple[Path, ResizePolicy | None] | None
+
+    @classmethod
+    def from_plan(cls, plan: TrainingPlan) -> _RemoteTables:
+        cached = get_cached_rows(plan.train)
+        cache = None if cached is None else (cached.store.folder, cached.store.resize_policy)
+        val = None if plan.val is None else cluster.detach_table(plan.val)
+        return cls(cluster.detach_table(plan.train), val, cache)
+
+    def attach(self) -> tuple[Table, Table | None]:
+        """Returns both tables with the image cache of the machine that runs the task, if it has one."""
+        if self.store is None:
+            return self.train, self.val
+        store = ImageStore(*self.store)
+        return store.attach(self.train), None if self.val is None else store.attach(self.val)
+
+
+class _WeightsFile(NamedTuple):
+    """The file of the starting weights."""
+
+    name: str
+    content: bytes
+
+
+class _SharedObjects:
+    """Puts into Ray's object store, once, the objects that several jobs share: tables and starting weights."""
+
+    def __init__(self) -> None:
+        self._references: dict[object, tuple[Any, object]] = {}
+
+    def put_tables(self, plan: TrainingPlan) -> Any:
+        """Returns Ray's reference to the plan's `_RemoteTables`."""
+        return self._put_once((id(plan.train), id(plan.val)), plan, lambda: _RemoteTables.from_plan(plan))
+
+    def put_weights(self, path: Path | None) -> Any:
+        """Returns Ray's reference to a `_WeightsFile`; None for None."""
+        return None if path is None else self._put_once(path, None, lambda: _WeightsFile(path.name, path.read_bytes()))
+
+    def _put_once(self, key: object, owner: object, make: Callable[[], object]) -> Any:
+        """Stores `owner` too: an `id` in the key is unique only while its object exists."""
+        if key not in self._references:
+            self._references[key] = ray.put(make()), owner
+        return self._references[key][0]
+
+
+@dataclass
+class _RayTask:
+    """A fold that is trained by a task.
+
+    Attributes:
+        stream: Ray's generator of references to the task's events.
+        started: whether an event was received; before, the task may still wait for a machine.
+        losses: of machines or processes, since the last checkpoint was received.
+    """
+
+    job: FoldJob
+    stream: Any
+    started: bool = False
     losses: int = 0
 
     @property
     def folder(self) -> FoldFolder:
         return self.job.folder
 
-    def told(self) -> Any:
-        """What it says next.
+    def receive(self) -> Any:
+        """Returns the next event.
 
         Raises:
-            StopIteration: it has ended.
-            RayError: it was lost.
+            StopIteration: the task has ended.
+            RayError: the task was lost.
         """
-        event = ray.get(next(self.handle))
-        self.heard = True
+        event = ray.get(next(self.stream))
+        self.started = True
         return event
 
-    def take(self, going: _Going) -> None:
-        """Publishes what came back: a checkpoint in place of those before it, a finished fold in place of them all."""
-        old = set(self.folder.going())
-        self.folder.put(going.files)
-        for name in sorted(old - set(going.files)):  # records before their tensors
-            links.below(self.folder.folder, name).unlink(missing_ok=True)
+    def publish(self, upload: _FileUpload) -> None:
+        """Writes the files into the fold's folder, and removes the checkpoints that they replace."""
+        old = set(self.folder.export_checkpoint())
+        self.folder.import_files(upload.files)
+        for name in sorted(old - set(upload.files)):  # records before their tensors
+            links.join(self.folder.folder, name).unlink(missing_ok=True)
         self.losses = 0
 
-    def lost(self, error: RayError) -> Lost:
-        """To be told of a task that was lost.
+    def handle_loss(self, error: RayError) -> MachineLoss:
+        """Counts the loss of the task's machine or process.
 
         Raises:
-            TrainingError: it has been lost too often.
+            TrainingError: there were more than `MAX_LOSSES`.
         """
-        if isinstance(error, RayTaskError):  # a fault of ours, which would be one everywhere
+        if isinstance(error, RayTaskError):  # an error of the code, which would be raised on each machine
             raise RuntimeError(f"fold {self.folder.fold} has failed:\n{error}") from None
-        self.losses, self.heard = self.losses + 1, False
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-        if self.losses > LOSSES:
+        self.losses, self.started = self.losses + 1, False
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        if self.losses > MAX_LOSSES:
             raise TrainingError(
-                f"fold {self.folder.fold} has lost its process {self.losses} times without coming further; {why}",
-                hint="the same command goes on from its last checkpoint; if memory was short, set a smaller "
-                "train.batch_size, or give each fold more of a machine",
+                f"fold {self.folder.fold} has lost its process {self.losses} times without progress; {reason}",
+                hint="run the same command again: it resumes from the last checkpoint; if memory ran out, set a "
+                "smaller train.batch_size, or give each fold a larger part of a machine",
             )
-        return Lost(why)
+        return MachineLoss(reason)
 
 
-def run(ask: Ask, request: Request) -> Hearing:
-    """Trains folds as tasks, as many at once as the cluster has room for, and publishes them here.
+def train_folds(next_job: NextJob, resources: FoldResources) -> JobEvents:
+    """Trains folds as tasks, as many at once as fit into the cluster, and publishes them on this machine.
 
     Args:
-        ask: for what is to be done; the data lie at the same place on every machine.
-        request: what each fold asks for.
+        next_job: returns the jobs; the images have the same path on each machine.
+        resources: of each fold.
 
     Raises:
-        Stopped: where this process is to end; the same jobs go on there. So it is where the iterator is closed.
+        Interrupted: this process received a signal. The running folds have sent a checkpoint, as they have when the
+            generator is closed.
     """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    wish = _Wish.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # decorated
-    sent = Sent()
-    train = _train.options(num_cpus=request.cpus, num_gpus=request.gpus)
+    stop_flag = _StopFlag.options(num_cpus=0, scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # decorated
+    shared = _SharedObjects()
+    train = _train_remotely.options(num_cpus=resources.cpus, num_gpus=resources.gpus)
 
-    def begun(job: Job) -> Any:
-        data, weights = sent.data(job.plan), sent.weights(job.plan.weights)
-        return train.remote(Order.of(job), data, weights, request, job.folder.going(), wish)
+    def start(job: FoldJob) -> Any:
+        tables, weights = shared.put_tables(job.plan), shared.put_weights(job.plan.weights)
+        checkpoint = job.folder.export_checkpoint()
+        return train.remote(_detach_job(job), __version__, tables, weights, resources, checkpoint, stop_flag)
 
-    tasks: list[_Task] = []
+    tasks: list[_RayTask] = []
     try:
         while True:
-            while len(tasks) <= request.room() and (job := ask()) is not None:  # one more, so that it can grow
-                tasks.append(_Task(job, begun(job)))
+            # One task more than fits waits in Ray's queue, which makes an autoscaler add a machine.
+            while len(tasks) <= resources.count_slots() and (job := next_job()) is not None:
+                tasks.append(_RayTask(job, start(job)))
             if not tasks:
                 return
             signals.raise_if_interrupted()
-            for task in _speaking(tasks):
-                event = _heard(task)
-                if isinstance(event, Ended | Failed):
+            for task in _wait_for_tasks(tasks):
+                event = _receive_event(task)
+                if isinstance(event, JobEnd | JobFailure):
                     tasks.remove(task)
-                elif isinstance(event, Lost):
-                    task.handle = begun(task.job)
+                elif isinstance(event, MachineLoss):
+                    task.stream = start(task.job)
                 if event is not None:
                     yield task.job, event
     finally:
-        _end(tasks, wish)
+        _stop_all(tasks, stop_flag)
 
 
-def _heard(task: _Task) -> fold.Event | Failed | Ended | None:
-    """What a task says next, once what it has sent is published; None where that is all."""
+def _detach_job(job: FoldJob) -> FoldJob:
+    """Returns the job without its tables and starting weights, which are sent once for all jobs that share them."""
+    no_rows = cluster.detach_table(job.plan.train.take(np.empty(0, np.int64)))
+    return replace(job, plan=replace(job.plan, train=no_rows, val=None, weights=None))
+
+
+def _attach_job(
+    job: FoldJob, version: str, tables: _RemoteTables, weights: _WeightsFile | None, folder: FoldFolder
+) -> FoldJob:
+    """Completes a job of `_detach_job` on the machine that runs the task.
+
+    Raises:
+        ConfigError: this machine has another version of ffdi.
+    """
+    cluster.check_version(version)
+    train, val = tables.attach()
+    path = None
+    if weights is not None:
+        path = folder.folder.parent / weights.name
+        path.write_bytes(weights.content)
+    return replace(job, plan=replace(job.plan, train=train, val=val, weights=path), folder=folder)
+
+
+def _receive_event(task: _RayTask) -> FoldEvent | JobFailure | JobEnd | None:
+    """Returns the next event of a task; None if the event was an upload, which is then published."""
     try:
-        event = task.told()
-        if isinstance(event, _Going):
-            task.take(event)
+        event = task.receive()
+        if isinstance(event, _FileUpload):
+            task.publish(event)
             return None
         if isinstance(event, Interrupted):
             raise event
-        return Failed(event) if isinstance(event, FFDIError) else event
+        return JobFailure(event) if isinstance(event, FFDIError) else event
     except StopIteration:
-        return Ended()
+        return JobEnd()
     except RayError as error:
         try:
-            return task.lost(error)
-        except TrainingError as fault:
-            return Failed(fault)
+            return task.handle_loss(error)
+        except TrainingError as failure:
+            return JobFailure(failure)
 
 
-def _speaking(tasks: Sequence[_Task]) -> list[_Task]:
-    """Those that have something to say."""
-    ready, _ = ray.wait([task.handle for task in tasks], timeout=LOOK)
-    return [task for task in tasks if task.handle in ready]
+def _wait_for_tasks(tasks: Sequence[_RayTask]) -> list[_RayTask]:
+    """Waits for an event, at most `POLL_SECONDS`; returns the tasks that have one."""
+    ready, _ = ray.wait([task.stream for task in tasks], timeout=POLL_SECONDS)
+    return [task for task in tasks if task.stream in ready]
 
 
-def _end(tasks: Sequence[_Task], wish: Any) -> None:
-    """Lets those that run send where they are, and takes it."""
-    left, until = [task for task in tasks if task.heard], time.monotonic() + PATIENCE
+def _stop_all(tasks: Sequence[_RayTask], stop_flag: Any) -> None:
+    """Makes the running tasks send their checkpoints, publishes these, and cancels the other tasks."""
+    running, deadline = [task for task in tasks if task.started], time.monotonic() + STOP_SECONDS
     with suppress(RayError):
-        ray.get(wish.ask.remote(), timeout=PATIENCE)
-    while left and time.monotonic() < until:
-        for task in _speaking(left):
+        ray.get(stop_flag.set.remote(), timeout=STOP_SECONDS)
+    while running and time.monotonic() < deadline:
+        for task in _wait_for_tasks(running):
             try:
-                event = task.told()
+                event = task.receive()
             except (StopIteration, RayError):
-                left.remove(task)
+                running.remove(task)
                 continue
-            if isinstance(event, _Going):
-                task.take(event)
+            if isinstance(event, _FileUpload):
+                task.publish(event)
     for task in tasks:
-        if task in left or not task.heard:
-            ray.cancel(task.handle, force=True)
+        if task in running or not task.started:
+            ray.cancel(task.stream, force=True)
 
 
 @ray.remote
-class _Wish:
-    """Whether the training is to end."""
+class _StopFlag:
+    """A flag that all tasks read."""
 
     def __init__(self) -> None:
-        self._asked = False
+        self._is_set = False
 
-    def ask(self) -> None:
-        self._asked = True
+    def set(self) -> None:
+        self._is_set = True
 
-    def asked(self) -> bool:
-        return self._asked
+    def is_set(self) -> bool:
+        return self._is_set
 
 
 @ray.remote(num_returns="streaming", max_retries=0)
-def _train(
-    order: Order, data: Data, weights: File | None, request: Request, given: Files, wish: Any
+def _train_remotely(
+    job: FoldJob,
+    version: str,
+    tables: _RemoteTables,
+    weights: _WeightsFile | None,
+    resources: FoldResources,
+    checkpoint: Files,
+    stop_flag: Any,
 ) -> Iterator[object]:
-    """All of a task: what happens in a fold, where it is, and at the end what it has trained."""
+    """The task: yields the events of a fold, its checkpoints, and at the end the files of the finished fold."""
     with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.silence():
-        folder = FoldFolder(Path(place) / f"fold_{order.fold}", order.fold)
-        folder.put(given)
+        folder = FoldFolder(Path(place) / f"fold_{job.folder.fold}", job.folder.fold)
+        folder.import_files(checkpoint)
         try:
-            yield from _told(order.plan(data, weights, Path(place)), folder, order.until, request, wish)
+            yield from _stream_events(_attach_job(job, version, tables, weights, folder), resources, stop_flag)
         except (FFDIError, Interrupted) as error:
             yield error
 
 
-def _told(plan: fold.Plan, folder: FoldFolder, until: int | None, request: Request, wish: Any) -> Iterator[object]:
-    sent, told, looked = folder.last_checkpoint(), 0.0, time.monotonic()
-    devices = request.devices(plan)
-    if len(devices) == 1:
-        events = fold.train(plan, folder, devices[0], until)
-    else:
-        events = process.train(Job(plan, folder, devices[0].precision, until), devices)
+def _stream_events(job: FoldJob, resources: FoldResources, stop_flag: Any) -> Iterator[object]:
+    folder = job.folder
+    uploaded, last_sent, last_poll = folder.find_last_checkpoint(), 0.0, time.monotonic()
+    devices = resources.choose_devices(job.plan)
+    job = replace(job, precision=devices[0].precision)
+    events = fold.train(job, devices[0]) if len(devices) == 1 else local.train_in_processes(job, devices)
     for event in events:
-        now = time.monotonic()
-        if not isinstance(event, Step) or now - told > EVERY or event.step + 1 == event.steps:
+        if local.should_report(event, last_sent, STEP_SECONDS):
             yield event
-            told = now
-        if now - looked < LOOK:
+            last_sent = time.monotonic()
+        if time.monotonic() - last_poll < POLL_SECONDS:
             continue
-        looked = now
-        if ray.get(wish.asked.remote()):
+        last_poll = time.monotonic()
+        if ray.get(stop_flag.is_set.remote()):
             with suppress(Interrupted):
-                events.throw(Interrupted("asked to", 0))  # which writes down where it is
-            yield _Going(folder.going())
+                events.throw(Interrupted("stop requested", 0))  # the training writes a checkpoint
+            yield _FileUpload(folder.export_checkpoint())
             return
-        if folder.last_checkpoint() != sent:
-            yield _Going(folder.going())
-            sent = folder.last_checkpoint()
-    yield _Going(folder.done() if folder.manifest_path.is_file() else folder.going())
+        if folder.find_last_checkpoint() != uploaded:
+            yield _FileUpload(folder.export_checkpoint())
+            uploaded = folder.find_last_checkpoint()
+    yield _FileUpload(folder.export_files() if folder.manifest_path.is_file() else folder.export_checkpoint())

@@ -1,6 +1,7 @@
-"""Scores a table's images on the machines of a cluster: each one opens the graph, proves it, and is given rows.
+"""Scores a table's images on the machines of a Ray cluster.
 
-The graph and its golden images travel to the machines, scores travel back; the images lie at the same place everywhere.
+Each machine has servers: Ray actors that open the graph, verify it with the golden images, and score ranges of rows.
+The graph and its golden images are sent to the machines; the images to score have the same path on each machine.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
 from ffdi.core.errors import DataError, DeviceError, FFDIError
-from ffdi.engines import cluster, parcel
+from ffdi.engines import cluster
 from ffdi.engines.cluster import Machine
 from ffdi.inference import predict, select
 from ffdi.inference.backend import Load
 from ffdi.inference.predict import Part, Score, Scorer, Task
 
-LOOK = 0.5
-"""Seconds between two looks at the servers while none has anything to say."""
-AHEAD = 2
-"""Ranges that a server has been given: while one travels back it scores the other."""
-KEPT = 4
-"""Ranges for each server that may be under way or wait for an earlier one; they bound this process's memory."""
+POLL_SECONDS = 0.5
+"""Between two tests for lost servers, while no server has a result."""
+RANGES_PER_SERVER = 2
+"""One range is scored while the scores of the other are sent back."""
+PENDING_PER_SERVER = 4
+"""Ranges for each server whose scores are not yielded yet; limits the memory of this process."""
 
 
 @dataclass(frozen=True)
-class _Seat:
-    """A part of a machine that a server has for itself: a GPU with its share of the CPUs, or all CPUs."""
+class _Slot:
+    """The part of a machine that one server uses: a GPU and its share of the CPUs, or all CPUs."""
 
     machine: Machine
     cpus: int
     gpus: int
 
 
-class _Said(NamedTuple):
-    """What a server says of the graph that it has opened."""
+class _OpenedGraph(NamedTuple):
+    """The runtime that a server chose for the graph."""
 
     runtime: str
     provider: str
@@ -52,175 +53,184 @@ class _Said(NamedTuple):
 
 @dataclass(eq=False)
 class _Server:
-    """One that is given rows once it has opened the graph.
+    """A server, as this process sees it.
 
     Attributes:
-        name: of its machine.
-        actor: what Ray gives for it.
-        given: the ranges that it was given, by what Ray gives for their scores.
+        name: the host name of its machine.
+        actor: Ray's handle.
+        pending: the ranges that it has to score, by Ray's reference to their scores.
     """
 
     name: str
     actor: Any
-    given: dict[Any, range] = field(default_factory=dict)
+    pending: dict[Any, range] = field(default_factory=dict)
 
-    def said(self, answer: Any) -> _Said | None:
-        """What it says; None where it was lost.
+    def receive_opened(self, reference: Any) -> _OpenedGraph | None:
+        """Waits until the graph is open; returns None if the server was lost.
 
         Raises:
-            FFDIError: it cannot open the graph.
+            FFDIError: the server cannot open the graph.
         """
         try:
-            found: _Said | FFDIError = self._got(answer)
+            opened: _OpenedGraph | FFDIError = self._get(reference)
         except RayError:
             return None
-        if isinstance(found, FFDIError):
-            raise type(found)(f"{self.name}: {found.what}", problems=found.problems, hint=found.hint)
-        return found
+        if isinstance(opened, FFDIError):
+            raise type(opened)(f"{self.name}: {opened.what}", problems=opened.problems, hint=opened.hint)
+        return opened
 
-    def scored(self) -> dict[range, Part]:
-        """What it has scored since it was asked the last time.
+    def receive_scores(self) -> dict[range, Part]:
+        """Returns the new scores without waiting.
 
         Raises:
-            RayError: it was lost.
+            RayError: the server was lost.
         """
-        ready, _ = ray.wait(list(self.given), num_returns=len(self.given), timeout=0) if self.given else ([], [])
-        parts = {answer: self._got(answer) for answer in ready}  # before any leaves `given`
-        return {self.given.pop(answer): part for answer, part in parts.items()}
+        count = len(self.pending)
+        ready, _ = ray.wait(list(self.pending), num_returns=count, timeout=0) if count else ([], [])
+        parts = {reference: self._get(reference) for reference in ready}  # an error here must leave `pending` unchanged
+        return {self.pending.pop(reference): part for reference, part in parts.items()}
 
-    def _got(self, answer: Any) -> Any:
+    def _get(self, reference: Any) -> Any:
         try:
-            return ray.get(answer)
-        except RayTaskError as error:  # a fault of ours, which would be one everywhere
+            return ray.get(reference)
+        except RayTaskError as error:  # an error of the code, which would be raised on each machine
             raise RuntimeError(f"scoring has failed on {self.name}:\n{error}") from None
 
 
-def opened(task: Task, asked: str) -> Scorer:
-    """Opens a graph on all machines of the cluster, by one runtime.
+def open_scorer(task: Task, requested: str) -> Scorer:
+    """Opens a graph on all machines of the cluster, with the same runtime.
 
     Args:
-        task: what is to be scored.
-        asked: as for `serving.open_graph`; 'auto' takes the machines with GPUs, where there are any, and the runtime
-            that is fastest on the first of them.
+        task: the graph and the images.
+        requested: a device as in `select.open_graph`; 'auto' uses the machines with GPUs if there are any, and the
+            fastest runtime of the first machine.
 
     Raises:
-        DeviceError: no machine has such a device, or all were lost; or, with the machine's name, as there.
-        ParityError, ConfigError: with the machine's name, as there.
+        DeviceError: no machine has such a device, or all machines were lost.
+        ParityError, ConfigError: of `select.open_graph`, with the name of the machine.
         DataError: a machine has no such folder of images.
     """
-    seats, said = _seats(asked), None
-    bare = replace(task, model=Path(), table=parcel.detach(task.table))
-    given = ray.put(task.model.read_bytes()), ray.put(bare), __version__
-    servers = deque(_begun(seat, given, len(task.table) // len(seats)) for seat in seats)
-    name = asked if asked == "auto" else select.list_devices(asked)[0]
-    while servers and (said := servers[0].said(servers[0].actor.open.remote(name))) is None:
+    slots = _place_servers(requested)
+    detached = replace(task, model=Path(), table=cluster.detach_table(task.table))
+    shared = ray.put(task.model.read_bytes()), ray.put(detached), __version__
+    servers = deque(_start_server(slot, shared, len(task.table) // len(slots)) for slot in slots)
+    name = requested if requested == "auto" else select.parse_device(requested)[0]
+    opened = None
+    while servers and (opened := servers[0].receive_opened(servers[0].actor.open.remote(name))) is None:
         servers.popleft()
-    if said is None:
-        raise DeviceError("every machine was lost while it opened the graph", hint="add machines, or larger ones")
-    others = [(server, server.actor.open.remote(said.runtime)) for server in list(servers)[1:]]
-    ready = [servers[0], *(server for server, answer in others if server.said(answer) is not None)]
+    if opened is None:
+        raise DeviceError(
+            "all machines were lost while they opened the graph", hint="add machines, or machines with more memory"
+        )
+    others = [(server, server.actor.open.remote(opened.runtime)) for server in list(servers)[1:]]
+    ready = [servers[0], *(server for server, reference in others if server.receive_opened(reference) is not None)]
     each = f"each of {len(ready)} servers: " if len(ready) > 1 else ""
-    return Scorer(said.runtime, said.provider, f"{each}{said.why}", lambda ranges: _scores(ready, ranges))
+    return Scorer(opened.runtime, opened.provider, f"{each}{opened.why}", lambda ranges: _score_ranges(ready, ranges))
 
 
-def _seats(asked: str) -> list[_Seat]:
-    """Where servers will be.
+def _place_servers(requested: str) -> list[_Slot]:
+    """One server for each GPU, or for each machine.
 
     Raises:
-        DeviceError: nowhere.
+        DeviceError: no machine has the device.
     """
-    there = cluster.list_machines()
-    numbered = asked != "auto" and select.RUNTIMES[select.list_devices(asked)[0]].numbered
-    if numbered or (asked == "auto" and cluster.kind() == "gpu"):
-        seats = [_Seat(one, one.cpus // one.gpus, 1) for one in there if one.gpus for _ in range(one.gpus)]
+    machines = cluster.list_machines()
+    numbered = requested != "auto" and select.RUNTIMES[select.parse_device(requested)[0]].numbered
+    if numbered or (requested == "auto" and cluster.detect_device_kind() == "gpu"):
+        with_gpus = [machine for machine in machines if machine.gpus]
+        slots = [_Slot(machine, machine.cpus // machine.gpus, 1) for machine in with_gpus for _ in range(machine.gpus)]
     else:
-        seats = [_Seat(one, one.cpus, 0) for one in there if one.cpus]
-    if not seats:
+        slots = [_Slot(machine, machine.cpus, 0) for machine in machines if machine.cpus]
+    if not slots:
         raise DeviceError(
-            f"--device {asked}: Ray's {cluster.describe_machines()} have none",
+            f"--device {requested}: the cluster has no such device: {cluster.describe_machines()}",
             hint="pass --device cpu, or add machines",
         )
-    return seats
+    return slots
 
 
-def _begun(seat: _Seat, given: Sequence[Any], images: int) -> _Server:
-    """A server that has not opened the graph yet."""
-    place = NodeAffinitySchedulingStrategy(seat.machine.node, soft=False)
-    options = {"num_cpus": seat.cpus, "num_gpus": seat.gpus, "scheduling_strategy": place}
-    actor = _Actor.options(**options)  # type: ignore[attr-defined]  # decorated
-    return _Server(seat.machine.name, actor.remote(*given, Load.of(images, max(1, seat.cpus))))
+def _start_server(slot: _Slot, shared: Sequence[Any], images: int) -> _Server:
+    """Starts a server, which does not open the graph yet; `images` is the number that it will score."""
+    place = NodeAffinitySchedulingStrategy(slot.machine.node, soft=False)
+    options = {"num_cpus": slot.cpus, "num_gpus": slot.gpus, "scheduling_strategy": place}
+    actor = _ScoringActor.options(**options)  # type: ignore[attr-defined]  # decorated
+    return _Server(slot.machine.name, actor.remote(*shared, Load.plan(images, max(1, slot.cpus))))
 
 
-def _scores(servers: list[_Server], ranges: Iterable[range]) -> Iterator[Part]:
-    """Scores ranges of rows, in their order; what was left to a server that is lost is given to others.
+def _score_ranges(servers: list[_Server], ranges: Iterable[range]) -> Iterator[Part]:
+    """Scores ranges of rows and yields them in order; the ranges of a lost server are scored by the others.
 
     Raises:
-        DeviceError: there is no other.
+        DeviceError: all servers were lost.
     """
     coming, lost = iter(ranges), deque[range]()
-    waiting: deque[range] = deque()  # for their scores, in order
-    done: dict[range, Part] = {}
-    why = ""
+    waiting: deque[range] = deque()  # the ranges to yield, in order
+    scored: dict[range, Part] = {}
+    reason = ""
     while True:
         for server in servers:
-            while len(server.given) < AHEAD and (rows := _next(lost, coming, waiting, KEPT * len(servers))) is not None:
-                server.given[server.actor.score.remote(rows)] = rows
+            while (
+                len(server.pending) < RANGES_PER_SERVER
+                and (rows := _take_next(lost, coming, waiting, PENDING_PER_SERVER * len(servers))) is not None
+            ):
+                server.pending[server.actor.score.remote(rows)] = rows
         if not waiting:
             return
         for server in list(servers):
             try:
-                done |= server.scored()
+                scored |= server.receive_scores()
             except RayError as error:
                 servers.remove(server)
-                lost.extend(server.given.values())
-                why = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                lost.extend(server.pending.values())
+                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         if not servers:
             raise DeviceError(
-                f"every machine that scored was lost; the last one: {why}",
-                hint="the same command goes on from what is scored",
+                f"all machines that scored were lost; the last one: {reason}",
+                hint="run the same command again: it continues with the images that are not scored yet",
             )
-        while waiting and waiting[0] in done:
-            yield done.pop(waiting.popleft())
-        if under_way := [answer for server in servers for answer in server.given]:
-            ray.wait(under_way, timeout=LOOK)
+        while waiting and waiting[0] in scored:
+            yield scored.pop(waiting.popleft())
+        if pending := [reference for server in servers for reference in server.pending]:
+            ray.wait(pending, timeout=POLL_SECONDS)
 
 
-def _next(lost: deque[range], coming: Iterator[range], waiting: deque[range], most: int) -> range | None:
-    """The rows to score next; None where there are none, or too many are under way."""
+def _take_next(lost: deque[range], coming: Iterator[range], waiting: deque[range], limit: int) -> range | None:
+    """The next rows to score; None if there are none, or if `limit` ranges are waiting."""
     if lost:
         return lost.popleft()
-    rows = next(coming, None) if len(waiting) < most else None
+    rows = next(coming, None) if len(waiting) < limit else None
     if rows is not None:
         waiting.append(rows)
     return rows
 
 
 @ray.remote
-class _Actor:
+class _ScoringActor:
     """A server, in a process on its machine."""
 
     def __init__(self, model: bytes, task: Task, version: str, load: Load) -> None:
         self._model, self._task, self._version, self._load = model, task, version, load
         self._score: Score | None = None
 
-    def open(self, asked: str) -> _Said | FFDIError:
-        """What really runs here, or why nothing does."""
+    def open(self, requested: str) -> _OpenedGraph | FFDIError:
+        """Opens the graph; returns the error if that is impossible."""
         folder = self._task.table.folder
         try:
             cluster.check_version(self._version)
             if not folder.is_dir():
-                raise DataError(f"there is no folder {folder}", hint="put the images at the same place on all machines")
+                raise DataError(
+                    f"{folder} does not exist", hint="put the images at the same path on all machines of the cluster"
+                )
             with tempfile.TemporaryDirectory(prefix="ffdi-graph-") as place:
                 path = Path(place) / "model.onnx"
                 path.write_bytes(self._model)
-                found = predict.open_scorer(replace(self._task, model=path), asked, self._load)
+                scorer = predict.open_scorer(replace(self._task, model=path), requested, self._load)
         except FFDIError as error:
             return error
-        self._model, self._score = b"", found.score
-        return _Said(found.runtime, found.provider, found.why)
+        self._model, self._score = b"", scorer.score
+        return _OpenedGraph(scorer.runtime, scorer.provider, scorer.why)
 
     def score(self, rows: range) -> Part:
-        """All rows of a range."""
         assert self._score is not None
         parts = list(self._score([rows]))
         faults = [fault for part in parts for fault in part.faults]

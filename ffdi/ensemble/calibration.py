@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a map of the score that keeps every order, and so the AUC."""
+"""Calibration: strictly increasing maps of a score to a probability, which keep the order and so the AUC."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
 TEMPERATURES = (0.05, 20.0)
-HALVINGS = 60
+BISECTIONS = 60
 BINS = 12
-"""Bins of equally many images at most; one becomes at most one knot."""
-GAP = 1e-3
-"""The least distance of two knots: no piece is so steep that a float32 graph would blur it."""
-BLEND = {"temperature": 1e-6, "isotonic": 1e-2}
-"""The share of the score itself in the calibrated one: the least slope, so that where a curve is flat no ties arise."""
+"""The largest number of bins of equal size; a bin becomes one knot at most."""
+MIN_GAP = 1e-3
+"""The smallest distance of two knots: a steeper piece would lose precision in a float32 graph."""
+IDENTITY_FRACTION = {"temperature": 1e-6, "isotonic": 1e-2}
+"""The fraction of the uncalibrated score in the result: a minimum slope, so that flat pieces cause no ties."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A strictly rising map of [0, 1] into [0, 1].
+    """A strictly increasing map of [0, 1] into [0, 1].
 
     Attributes:
         kind: a key of KINDS.
-        temperature: what the score's logit is divided by; temperature only.
-        x: scores at the knots, rising from 0 to 1; isotonic only.
-        y: probabilities there, rising; straight lines between them.
+        temperature: the divisor of the logit; for kind 'temperature'.
+        x: scores at the knots, increasing from 0 to 1; for kind 'isotonic'.
+        y: probabilities at the knots, increasing; linear between them.
     """
 
     kind: str
@@ -41,141 +41,139 @@ class Calibration:
     def apply(self, y_pred: np.ndarray) -> np.ndarray:
         """Calibrates scores float [N] in [0, 1] -> float64 [N] in [0, 1].
 
-        Never lowers the AUC of scores that are equal or at least 1e-9 apart, which is what float32 networks and
-        submissions of nine digits give: those stay apart, in their order.
+        Scores that differ by 1e-9 or more, such as those of float32 networks and of submissions with nine digits,
+        keep their order, so the AUC does not change.
         """
         y_pred = y_pred.astype(np.float64)
         if self.kind == "temperature":
-            blend = BLEND["temperature"]
-            y_pred = (1 - blend) * np.exp(-np.logaddexp(0, -_logit(y_pred) / self.temperature)) + blend * y_pred
+            fraction = IDENTITY_FRACTION["temperature"]
+            y_pred = (1 - fraction) * np.exp(
+                -np.logaddexp(0, -_compute_logit(y_pred) / self.temperature)
+            ) + fraction * y_pred
         elif self.kind == "isotonic":
             y_pred = np.interp(y_pred, self.x, self.y)
         return np.clip(y_pred, 0, 1)
 
-    def pieces(self) -> tuple[float, np.ndarray, np.ndarray]:
+    def list_pieces(self) -> tuple[float, np.ndarray, np.ndarray]:
         """The isotonic map as y0 + sum of slope * relu(score - x): y0, x float64 [P], slope float64 [P]."""
         slope = np.diff(self.y) / np.diff(self.x)
         return self.y[0], np.array(self.x[:-1]), np.diff(slope, prepend=0)
 
     def describe(self) -> dict[str, Any]:
-        """What `read_calibration` makes it from again, as plain JSON."""
-        said = {"temperature": ["temperature"], "isotonic": ["x", "y"]}.get(self.kind, [])
-        values = {name: getattr(self, name) for name in said}
+        """The calibration as plain JSON, for `read_calibration`."""
+        names = {"temperature": ["temperature"], "isotonic": ["x", "y"]}.get(self.kind, [])
+        values = {name: getattr(self, name) for name in names}
         return {"kind": self.kind, **{n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}}
 
 
 def read_calibration(record: Mapping[str, Any]) -> Calibration:
-    """A calibration from its description.
-
-    Raises:
-        ConfigError: it describes none.
-    """
+    """Reads the JSON of `Calibration.describe`; raises ConfigError if it is invalid."""
     check_calibration(kind := str(record.get("kind")))
     try:
-        found = Calibration(
+        calibration = Calibration(
             kind,
             float(record.get("temperature", 1.0)),
             *(tuple(map(float, record.get(axis, (0.0, 1.0)))) for axis in ("x", "y")),
         )
-        sound = 0 < found.temperature < np.inf and found.x[0] == 0 and found.x[-1] == 1 and len(found.x) == len(found.y)
-        sound &= bool((np.diff(found.x) > 0).all() and (np.diff(found.y) > 0).all())
-        sound &= found.y[0] >= 0 and found.y[-1] <= 1
+        x, y = calibration.x, calibration.y
+        valid = 0 < calibration.temperature < np.inf and x[0] == 0 and x[-1] == 1 and len(x) == len(y)
+        valid &= bool((np.diff(x) > 0).all() and (np.diff(y) > 0).all())
+        valid &= y[0] >= 0 and y[-1] <= 1
     except (TypeError, ValueError, IndexError):
-        sound = False
-    if not sound:
-        raise ConfigError(f"{dict(record)} is no calibration", hint="fit it again")
-    return found
+        valid = False
+    if not valid:
+        raise ConfigError(f"{dict(record)} is not a calibration", hint="fit it again")
+    return calibration
 
 
 def fit_calibration(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibration:
-    """Fits a calibration; in its own sample the log loss is never above that of the scores themselves.
+    """Fits a calibration; the identity replaces it if its log loss on the same images is not lower.
 
     Args:
         kind: a key of KINDS.
-        y_pred: float [N] in [0, 1], of images that no fitted part of the score has seen.
+        y_pred: float [N] in [0, 1], of images that the networks and the ensemble were not fitted on.
         target: int [N], 1 = fake.
 
     Raises:
-        ConfigError: there is no such kind.
+        ConfigError: the kind is unknown.
     """
     check_calibration(kind)
-    found = KINDS[kind](y_pred.astype(np.float64), target)
-    same = Calibration(kind)
-    return found if _loss(found, y_pred, target) < _loss(same, y_pred, target) else same
+    fitted = KINDS[kind](y_pred.astype(np.float64), target)
+    identity = Calibration(kind)
+    return (
+        fitted if _compute_log_loss(fitted, y_pred, target) < _compute_log_loss(identity, y_pred, target) else identity
+    )
 
 
-def _none(y_pred: np.ndarray, target: np.ndarray) -> Calibration:  # noqa: ARG001
+def _fit_none(y_pred: np.ndarray, target: np.ndarray) -> Calibration:  # noqa: ARG001
     return Calibration("none")
 
 
-def _temperature(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
-    """One scalar (Guo et al., ICML 2017), where the log loss, convex in its inverse, is flat: by bisection."""
-    logit = np.clip(_logit(y_pred), -36, 36)  # a score of 0 or 1 is as certain as float64 knows
+def _fit_temperature(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
+    """One scalar (Guo et al., ICML 2017): bisection finds the minimum of the log loss, which is convex in 1 / T."""
+    logit = np.clip(_compute_logit(y_pred), -36, 36)  # scores of 0 and 1 would be infinite
     low, high = (1 / bound for bound in reversed(TEMPERATURES))
-    for _ in range(HALVINGS):
+    for _ in range(BISECTIONS):
         middle = np.sqrt(low * high)
-        rises = ((sigmoid(middle * logit) - target) * logit).sum() > 0
-        low, high = (low, middle) if rises else (middle, high)
+        increases = ((sigmoid(middle * logit) - target) * logit).sum() > 0
+        low, high = (low, middle) if increases else (middle, high)
     return Calibration("temperature", float(1 / np.sqrt(low * high)))
 
 
-def _isotonic(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
-    """Pools adjacent violators (Zadrozny and Elkan, KDD 2002) among few bins, and draws lines from centre to centre.
+def _fit_isotonic(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
+    """Pools adjacent violators (Zadrozny and Elkan, KDD 2002) among a few bins; linear between their centres.
 
-    One image more, of the share of fakes in all, is counted in each bin: no bin is certain. The line ends half way
-    between the outer pools and certainty, or at the outer pools where those lie at 0 or 1.
+    Each bin counts one more image, with the overall fraction of fakes as its label, so that no bin is 0 or 1. The ends
+    are half-way between the outer pools and 0 or 1, or at the outer pools if these are near 0 or 1.
     """
-    from sklearn.isotonic import IsotonicRegression  # seconds, which who only applies it can save
+    from sklearn.isotonic import IsotonicRegression  # takes seconds, and applying a calibration does not need it
 
     edges = np.unique(np.quantile(y_pred, np.linspace(0, 1, BINS + 1)[1:-1]))
     place = np.searchsorted(edges, y_pred, side="right")
     images = np.bincount(place, minlength=len(edges) + 1)
-    full = images > 0
-    centre = np.bincount(place, y_pred, minlength=len(images))[full] / images[full]
-    share = (np.bincount(place, target, minlength=len(images))[full] + target.mean()) / (images[full] + 1)
-    rising = IsotonicRegression().fit_transform(centre, share, sample_weight=images[full] + 1)
-    x, y = _knots(centre, rising, images[full])
-    blend = BLEND["isotonic"]
-    return Calibration("isotonic", x=tuple(x.tolist()), y=tuple(((1 - blend) * y + blend * x).tolist()))
+    filled = images > 0
+    centre = np.bincount(place, y_pred, minlength=len(images))[filled] / images[filled]
+    fakes = (np.bincount(place, target, minlength=len(images))[filled] + target.mean()) / (images[filled] + 1)
+    fitted = IsotonicRegression().fit_transform(centre, fakes, sample_weight=images[filled] + 1)
+    x, y = _place_knots(centre, fitted, images[filled])
+    fraction = IDENTITY_FRACTION["isotonic"]
+    return Calibration("isotonic", x=tuple(x.tolist()), y=tuple(((1 - fraction) * y + fraction * x).tolist()))
 
 
-def _knots(centre: np.ndarray, rising: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """One knot for each pool of bins, at its images' mean score, none within `GAP` of another; then both ends."""
-    _, pool = np.unique(rising, return_inverse=True)
-    x, y = (np.bincount(pool, images * value) / np.bincount(pool, images) for value in (centre, rising))
-    kept: list[int] = []
+def _place_knots(centre: np.ndarray, fitted: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """One knot for each pool of bins, at the mean score of its images; two knots are at least `MIN_GAP` apart."""
+    _, pool = np.unique(fitted, return_inverse=True)
+    x, y = (np.bincount(pool, images * value) / np.bincount(pool, images) for value in (centre, fitted))
+    knots: list[int] = []
     for knot in range(len(x)):
-        if x[knot] - (x[kept[-1]] if kept else 0) >= GAP and x[knot] <= 1 - GAP:
-            kept.append(knot)
-    low = y[0] if x[0] < GAP else y[0] / 2
-    high = y[-1] if x[-1] > 1 - GAP else (1 + y[-1]) / 2
-    return np.array([0, *x[kept], 1]), np.array([low, *y[kept], high])
+        if x[knot] - (x[knots[-1]] if knots else 0) >= MIN_GAP and x[knot] <= 1 - MIN_GAP:
+            knots.append(knot)
+    low = y[0] if x[0] < MIN_GAP else y[0] / 2
+    high = y[-1] if x[-1] > 1 - MIN_GAP else (1 + y[-1]) / 2
+    return np.array([0, *x[knots], 1]), np.array([low, *y[knots], high])
 
 
-def _logit(y_pred: np.ndarray) -> np.ndarray:
-    """Infinite at 0 and 1."""
+def _compute_logit(y_pred: np.ndarray) -> np.ndarray:
+    """Infinite for 0 and 1."""
     with np.errstate(divide="ignore"):
         return np.log(y_pred) - np.log1p(-y_pred)
 
 
-def _loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> float:
+def _compute_log_loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> float:
     return float(metrics.log_loss(metrics.count_scores(target, calibration.apply(y_pred))))
 
 
 def check_calibration(kind: str) -> None:
-    """Refuses a kind that is not there.
-
-    Raises:
-        ConfigError: names the nearest one.
-    """
+    """Raises ConfigError for an unknown kind."""
     if kind not in KINDS:
         raise ConfigError(
-            f"unknown calibration '{kind}': {nearest(kind, KINDS)}", hint="correct ensemble.calibration in config.toml"
+            f"unknown calibration '{kind}': {suggest_nearest(kind, KINDS)}",
+            hint="correct ensemble.calibration in config.toml",
         )
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray], Calibration]] = {
-    "none": _none,
-    "temperature": _temperature,
-    "isotonic": _isotonic,
+    "none": _fit_none,
+    "temperature": _fit_temperature,
+    "isotonic": _fit_isotonic,
 }

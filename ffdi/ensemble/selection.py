@@ -1,4 +1,15 @@
-"""Which way to combine experiments: the plain mean, unless another is better on folds that it was not fitted on."""
+"""Nested selection: chooses how experiments are combined, with scores that the choice cannot inflate.
+
+A fitted method, such as greedy selection or stacking, looks good on the images that its weights were fitted on. So each
+method is scored by nested cross-validation:
+
+1. For each fold, the method's weights are fitted on the out-of-fold predictions of all other folds.
+2. These weights combine the predictions of this fold, and the AUC within this fold is computed.
+3. The score of the method is the mean of these AUCs.
+
+The plain mean is the reference. Another method replaces it only if the confidence interval of its gain is above 0; of
+several such methods, the one with the highest score wins. The winner is then fitted on all folds.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +18,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, ExperimentError, nearest
-from ffdi.ensemble import combine, greedy, stacking
+from ffdi.core.errors import ConfigError, ExperimentError, suggest_nearest
+from ffdi.ensemble import combine
 from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
 from ffdi.evaluation import differences
 from ffdi.evaluation.intervals import LEVEL, Interval
@@ -18,10 +29,13 @@ Fitter = Callable[[OofMatrix, Sequence[int]], Combination]
 
 
 @dataclass(frozen=True)
-class Row:
-    """A method's nested score: AUC within each fold, averaged; less the plain mean's, with the interval of that.
+class MethodScore:
+    """The nested score of a method.
 
-    `interval` is None where there is none.
+    Attributes:
+        auc: the mean of the AUCs within the folds.
+        difference: to the plain mean.
+        interval: of the difference; None if there are too few images.
     """
 
     method: str
@@ -33,22 +47,23 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What was chosen, and why.
+    """The chosen method.
 
     Attributes:
-        rows: one a method, the plain mean first.
+        rows: one for each method, the plain mean first.
         combination: the chosen method, fitted on all images.
-        y_pred: float64 [N], the chosen method's nested scores: each fold's by weights that were fitted on the others.
-        rule: how the intervals were found.
+        y_pred: float64 [N], the nested predictions of the chosen method: those of a fold have weights that were fitted
+            on the other folds.
+        rule: the method of the intervals.
     """
 
-    rows: list[Row]
+    rows: list[MethodScore]
     combination: Combination
     y_pred: np.ndarray
     rule: str
 
 
-def choose(
+def choose_method(
     logits: np.ndarray,
     target: np.ndarray,
     fold: np.ndarray,
@@ -56,104 +71,102 @@ def choose(
     candidates: Sequence[str] = tuple(METHODS),
     forced: str | None = None,
 ) -> Choice:
-    """Chooses how E experiments that were trained on the same folds are combined.
+    """Chooses how to combine E experiments that were trained on the same folds; see the docstring of this module.
 
-    Nested: for every fold, a method's weights are fitted on the other folds' images, and score this fold's. The AUC is
-    taken within each fold and averaged. The plain mean stays unless a method's gain over it has an interval above 0;
-    among those, the best wins. The intervals hold together: with m methods beside the mean each has the level
-    1 - 0.05 / m (Bonferroni), because the best of many looks good by luck. Methods that are not pointwise are shown,
-    and never chosen.
-
-    The same images in another order, or the same experiments in another, give the same choice.
+    With m methods besides the mean, each interval has the level 1 - 0.05 / m (Bonferroni), because the best of several
+    methods can look good by chance. Methods that are not pointwise are scored but never chosen. The choice does not
+    depend on the order of the images or the experiments.
 
     Args:
         logits: float [E, N], out of fold.
-        target: int [N], 1 = fake; both classes occur in every fold.
-        fold: int [N], which held each image out.
-        group: str [N], whose images are not independent of each other; None where all are.
-        candidates: keys of METHODS; the plain mean is always one.
-        forced: one of the candidates that is chosen whatever its score; of one experiment nothing can be fitted.
+        target: int [N], 1 = fake; both classes occur in each fold.
+        fold: int [N], the fold that holds each image out.
+        group: str [N], of images that are not independent of each other; None if all are independent.
+        candidates: keys of METHODS; the plain mean is always added.
+        forced: a candidate to choose without regard to its score; with one experiment, no fitted method.
 
     Raises:
-        ConfigError: a candidate is no method.
+        ConfigError: a candidate is unknown.
         ExperimentError: a logit is not finite, or a fold lacks a class.
     """
-    names = _names(candidates)
+    names = _list_candidates(candidates)
     if min(len(logits), len(np.unique(fold))) == 1:
         names = [name for name in names if name in (REFERENCE, forced) and not METHODS[name].fitted]
-    _refuse_broken(logits)
+    _check_finite(logits)
     experiments = np.array(sorted(range(len(logits)), key=lambda one: np.sort(logits[one]).tobytes()))
-    order = _order(logits[experiments], target, fold, group)
-    panel = OofMatrix(logits[np.ix_(experiments, order)].astype(np.float64), target[order], fold[order])
-    y_pred = np.stack([_nested(panel, name) for name in names])
+    order = _sort_images(logits[experiments], target, fold, group)
+    matrix = OofMatrix(logits[np.ix_(experiments, order)].astype(np.float64), target[order], fold[order])
+    y_pred = np.stack([_score_nested(matrix, name) for name in names])
     level = 1 - (1 - LEVEL) / max(1, len(names) - 1)
-    found = differences.against_first(y_pred, panel.target, panel.fold, None if group is None else group[order], level)
-    best = forced if forced in names else _best(names, found)
-    rows = [Row(name, *one, chosen=name == best) for name, one in zip(names, found, strict=True)]
-    combination = fit(best, panel, panel.folds)
+    scores = differences.compare_with_first(
+        y_pred, matrix.target, matrix.fold, None if group is None else group[order], level
+    )
+    best = forced if forced in names else _pick_best(names, scores)
+    rows = [MethodScore(name, *one, chosen=name == best) for name, one in zip(names, scores, strict=True)]
+    combination = fit_method(best, matrix, matrix.folds)
     return Choice(
         rows,
-        replace(combination, weights=_back(combination.weights, experiments)),
-        _back(y_pred[names.index(best)], order),
+        replace(combination, weights=_restore_order(combination.weights, experiments)),
+        _restore_order(y_pred[names.index(best)], order),
         differences.RULES["images" if group is None else "groups"],
     )
 
 
-def fit(name: str, panel: OofMatrix, folds: Sequence[int]) -> Combination:
-    """A method, its weights fitted on the images of some folds."""
+def fit_method(name: str, matrix: OofMatrix, folds: Sequence[int]) -> Combination:
+    """Fits a method's weights on the images of some folds."""
     if METHODS[name].fitted:
-        return FITTERS[name](panel, folds)
-    return combine.equal(name, len(panel.logits))
+        return FITTERS[name](matrix, folds)
+    return combine.make_equal_combination(name, len(matrix.logits))
 
 
-def _names(candidates: Sequence[str]) -> list[str]:
-    """The plain mean, then the others, each once, in the order of METHODS."""
+def _list_candidates(candidates: Sequence[str]) -> list[str]:
+    """The plain mean, then the other candidates in the order of METHODS."""
     for name in candidates:
         if name not in METHODS:
             raise ConfigError(
-                f"unknown ensemble method '{name}': {nearest(name, METHODS)}",
+                f"unknown ensemble method '{name}': {suggest_nearest(name, METHODS)}",
                 hint="correct ensemble.method in config.toml",
             )
     return [REFERENCE, *(name for name in METHODS if name in candidates and name != REFERENCE)]
 
 
-def _refuse_broken(logits: np.ndarray) -> None:
-    broken = np.flatnonzero(~np.isfinite(logits).all(axis=1))
-    if len(broken):
+def _check_finite(logits: np.ndarray) -> None:
+    invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
+    if len(invalid):
         raise ExperimentError(
-            f"the out-of-fold logits of {len(broken)} of {len(logits)} experiments are not all finite, "
-            f"first those of experiment {broken[0] + 1}",
+            f"the out-of-fold logits of {len(invalid)} of {len(logits)} experiments are not all finite, "
+            f"first those of experiment {invalid[0] + 1}",
             hint="train that experiment again, or leave it out",
         )
 
 
-def _order(logits: np.ndarray, target: np.ndarray, fold: np.ndarray, group: np.ndarray | None) -> np.ndarray:
-    """An order of the images, int [N], that follows from what they are: however they came, sums round alike."""
+def _sort_images(logits: np.ndarray, target: np.ndarray, fold: np.ndarray, group: np.ndarray | None) -> np.ndarray:
+    """An order of the images, int [N], that depends on their values only: sums then round in the same way."""
     return np.lexsort([*([] if group is None else [group]), *logits, target, fold])
 
 
-def _back(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """What was put into an order, as it was before."""
+def _restore_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Undoes `values[order]`."""
     return values[np.argsort(order)]
 
 
-def _nested(panel: OofMatrix, name: str) -> np.ndarray:
-    """Scores float64 [N], each fold's by a combination that was fitted on the others."""
-    y_pred = np.empty(len(panel.target))
-    for number in panel.folds:
-        rows = panel.fold == number
-        combination = fit(name, panel, [other for other in panel.folds if other != number])
-        y_pred[rows] = combination.out_of_fold(panel.logits[:, rows], panel.fold[rows])
+def _score_nested(matrix: OofMatrix, name: str) -> np.ndarray:
+    """The nested predictions of a method, float64 [N]."""
+    y_pred = np.empty(len(matrix.target))
+    for number in matrix.folds:
+        rows = matrix.fold == number
+        combination = fit_method(name, matrix, [other for other in matrix.folds if other != number])
+        y_pred[rows] = combination.combine_within_folds(matrix.logits[:, rows], matrix.fold[rows])
     return y_pred
 
 
-def _best(names: list[str], found: list[differences.Difference]) -> str:
-    passed = [
+def _pick_best(names: list[str], scores: list[differences.Difference]) -> str:
+    better = [
         (one.auc, name)
-        for name, one in zip(names, found, strict=True)
+        for name, one in zip(names, scores, strict=True)
         if METHODS[name].pointwise and one.interval is not None and one.interval[0] > 0
     ]
-    return max(passed, key=lambda pair: pair[0])[1] if passed else REFERENCE
+    return max(better, key=lambda pair: pair[0])[1] if better else REFERENCE
 
 
-FITTERS: dict[str, Fitter] = {"greedy": greedy.fit_greedy, "stacking": stacking.fit_stacking}
+FITTERS: dict[str, Fitter] = {"greedy": combine.fit_greedy, "stacking": combine.fit_stacking}

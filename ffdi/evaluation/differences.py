@@ -1,4 +1,4 @@
-"""Whether one set of scores is better than another on the same images: paired intervals of the difference in AUC."""
+"""Paired confidence intervals of the difference in AUC between two sets of scores on the same images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from scipy.special import stdtrit
 from ffdi.evaluation import intervals
 from ffdi.evaluation.intervals import Interval, Units
 
-FEWEST = 10
-"""Independent images, or groups, that a difference must rest on to have an interval."""
+MIN_UNITS = 10
+"""The smallest number of independent images, or groups, that contribute to a difference with an interval."""
 RULES = {
     "images": "paired DeLong within each fold, folds independent, Student's t",
     "groups": "the same by whole groups",
@@ -21,9 +21,11 @@ RULES = {
 
 
 class Difference(NamedTuple):
-    """AUC within each fold, averaged; less that of the reference, with the interval of this difference.
+    """A mean AUC, and its difference to the reference.
 
-    Without an interval, None, it cannot be told whether there is a difference.
+    Attributes:
+        auc: the mean of the AUCs within the folds.
+        interval: of the difference; None if there are too few images.
     """
 
     auc: float
@@ -31,34 +33,34 @@ class Difference(NamedTuple):
     interval: Interval | None
 
 
-def against_first(
+def compare_with_first(
     y_pred: np.ndarray, target: np.ndarray, fold: np.ndarray, group: np.ndarray | None, level: float
 ) -> list[Difference]:
-    """Compares several sets of scores with the first of them.
+    """Compares several sets of scores with the first set.
 
-    The AUC is taken within each fold and averaged: networks of different folds are offset against each other, which is
-    no fault of a way to combine experiments. The variance of a difference is DeLong's (DeLong, DeLong and
+    The AUC is the mean of the AUCs within the folds, because networks of different folds have different offsets, which
+    must not affect the comparison of ensemble methods. The variance of a difference is DeLong's (DeLong, DeLong and
     Clarke-Pearson 1988), for groups Obuchowski's (Biometrics 1997), that of the mean the sum over the folds / k^2; the
     quantile is Student's t with Satterthwaite's degrees of freedom.
 
-    There is no interval where a fold has too few images or groups of a class, or where the difference rests on fewer
-    than `FEWEST` of them, as between scores that rank nearly all images alike.
+    There is no interval if a fold has too few images or groups of a class, or if fewer than `MIN_UNITS` of them
+    contribute to the difference, as between scores that rank nearly all images in the same order.
 
     Args:
         y_pred: float [C, N].
-        target: int [N], 1 = fake; both classes occur in every fold.
+        target: int [N], 1 = fake; both classes occur in each fold.
         fold: int [N].
-        group: str [N], whose images are not independent of each other, none in two folds; None where all are.
-        level: how often one interval is to hold, such as 0.95.
+        group: str [N], of images that are not independent of each other, each in one fold; None if all are independent.
+        level: the coverage of one interval, such as 0.95.
 
     Returns:
-        C of them; the first is 0 from 0 to 0.
+        C differences; the first one is 0 with the interval (0, 0).
     """
-    return between(
+    return compare_parts(
         [
             Part(
                 Units(target[rows], None if group is None else group[rows]),
-                np.stack([intervals.misranked(target[rows], row[rows]) for row in y_pred]),
+                np.stack([intervals.compute_misranked(target[rows], row[rows]) for row in y_pred]),
             )
             for rows in (fold == number for number in np.unique(fold))
         ],
@@ -68,35 +70,38 @@ def against_first(
 
 @dataclass(frozen=True)
 class Part:
-    """What every set of scores is worth on images that are independent of those of other parts.
+    """The misranked fractions of images that are independent of the images of other parts, such as a fold.
 
     Attributes:
         units: of N images.
-        wrong: float [C, N], `intervals.misranked`; or its mean over several networks.
+        wrong: float [C, N], of `intervals.compute_misranked`, or its mean over several networks.
     """
 
     units: Units
     wrong: np.ndarray
 
-    def influence(self, row: int) -> np.ndarray:
-        """What each image adds to the error of a difference to the first, float [N]."""
-        return self.units.centred(self.wrong[0] - self.wrong[row]) / self.units.of_class(self.units.images)
+    def compute_influence(self, row: int) -> np.ndarray:
+        """The contribution of each image to the error of the difference to the first set, float [N]."""
+        return self.units.center(self.wrong[0] - self.wrong[row]) / self.units.expand(self.units.images)
 
 
-def between(parts: Sequence[Part], level: float) -> list[Difference]:
-    """`against_first` of parts."""
+def compare_parts(parts: Sequence[Part], level: float) -> list[Difference]:
+    """Does the work of `compare_with_first`."""
     auc = 1 - np.mean([part.wrong[:, part.units.fake].mean(1) for part in parts], axis=0)
-    ends = [(0.0, 0.0), *(_interval(parts, row, float(auc[row] - auc[0]), level) for row in range(1, len(auc)))]
+    ends = [
+        (0.0, 0.0),
+        *(_estimate_interval(parts, row, float(auc[row] - auc[0]), level) for row in range(1, len(auc))),
+    ]
     return [Difference(float(one), float(one - auc[0]), pair) for one, pair in zip(auc, ends, strict=True)]
 
 
-def _interval(parts: Sequence[Part], row: int, difference: float, level: float) -> Interval | None:
+def _estimate_interval(parts: Sequence[Part], row: int, difference: float, level: float) -> Interval | None:
     if any(part.units.lacking for part in parts):
         return None
-    influence = [part.influence(row) for part in parts]
-    spreads = [part.units.spread(values) for part, values in zip(parts, influence, strict=True)]
+    influence = [part.compute_influence(row) for part in parts]
+    spreads = [part.units.estimate_spread(values) for part, values in zip(parts, influence, strict=True)]
     variance = np.array([spread.variance for spread in spreads])
-    if sum(part.units.carrying(abs(values)) for part, values in zip(parts, influence, strict=True)) < FEWEST:
+    if sum(part.units.count_effective(abs(values)) for part, values in zip(parts, influence, strict=True)) < MIN_UNITS:
         return None
     freedom = variance.sum() ** 2 / sum(spread.variance**2 / spread.freedom for spread in spreads)
     half = float(stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance.sum()) / len(parts))

@@ -1,4 +1,4 @@
-"""Out-of-fold predictions, keyed by image name: the file every score is computed from."""
+"""Out-of-fold predictions (oof.csv), from which all scores are computed."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ffdi.evaluation.score_table import FLOAT
 
 HASH_DIGITS = 12
 COLUMNS = ("fold", "target", "logit", "weights")
-"""What a ledger says of an image."""
-ANEW = "run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
+"""The columns of an image, besides its name."""
+RETRAIN_HINT = "run invoke train-folds for this experiment again: it writes oof.csv again from the finished folds"
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
-    """Logits to probabilities, float64; does not overflow."""
+    """Logits to probabilities float64, without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
 @dataclass(frozen=True)
 class OofPredictions:
-    """Predictions for images with labels.
+    """Predictions of labelled images.
 
     Attributes:
         img_name: str [N].
-        fold: int64 [N], the fold whose network was asked.
+        fold: int64 [N], the fold of the network.
         target: int64 [N].
         logit: float32 [N].
-        weights: str [N], the first `HASH_DIGITS` hex digits of the sha256 of that network's weights.
+        weights: str [N], the first `HASH_DIGITS` hex digits of the sha256 of the network's weights.
     """
 
     img_name: np.ndarray
@@ -47,12 +47,12 @@ class OofPredictions:
 
     @property
     def ranks(self) -> np.ndarray:
-        """Each logit's rank within its fold, scaled into (0, 1): float64 [N]; ties share the mean of their ranks."""
+        """The rank of each logit within its fold, scaled into (0, 1): float64 [N]; ties have their mean rank."""
         by_fold = pd.Series(self.logit).groupby(self.fold)
         return ((by_fold.rank() - 0.5) / by_fold.transform("size")).to_numpy()
 
     def to_csv(self) -> str:
-        """img_name,fold,target,logit,y_pred,weights: one row an image."""
+        """The columns img_name,fold,target,logit,y_pred,weights; one row for each image."""
         columns = {
             "img_name": self.img_name,
             "fold": self.fold,
@@ -65,11 +65,7 @@ class OofPredictions:
 
 
 def read_predictions(path: Path) -> OofPredictions:
-    """Reads a ledger.
-
-    Raises:
-        ExperimentError: missing, or not a ledger.
-    """
+    """Reads oof.csv or val.csv; raises ExperimentError if the file is missing or damaged."""
     try:
         types: dict[str, str | type[str]]
         types = {"img_name": str, "fold": "int64", "target": "int64", "logit": "float32", "weights": str}
@@ -77,37 +73,37 @@ def read_predictions(path: Path) -> OofPredictions:
         return OofPredictions(*(frame[name].to_numpy() for name in types))
     except (OSError, ValueError, KeyError, OverflowError) as error:
         raise ExperimentError(
-            f"{path} is no ledger of out-of-fold predictions: {str(error).strip()}", hint=ANEW
+            f"{path} has no valid out-of-fold predictions: {str(error).strip()}", hint=RETRAIN_HINT
         ) from None
 
 
 def merge_predictions(
     parts: list[OofPredictions], img_name: np.ndarray, fold: np.ndarray, target: np.ndarray
 ) -> OofPredictions:
-    """One ledger of all folds, in the order of `img_name`.
+    """Merges the predictions of all folds, in the order of `img_name`.
 
     Args:
-        parts: one a fold.
-        img_name: str [N], every training image once.
-        fold: int64 [N], where each is held out.
-        target: int64 [N], its label.
+        parts: one for each fold.
+        img_name: str [N], all training images.
+        fold: int64 [N], the fold that holds each image out.
+        target: int64 [N], the labels.
 
     Raises:
-        ExperimentError: an image is missing, foreign, there twice, has another label, or was scored by a fold that
-            trained on it.
+        ExperimentError: an image is missing, unknown or duplicate, has another label, or was scored by a network that
+            was trained on it.
     """
     names = np.concatenate([part.img_name for part in parts])
-    place = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
-    if place is None or len(names) != len(img_name) or (place < 0).any():
+    position = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
+    if position is None or len(names) != len(img_name) or (position < 0).any():
         raise ExperimentError(
-            f"the folds' predictions do not cover the {len(img_name)} training images once each", hint=ANEW
+            f"the folds' predictions do not have each of the {len(img_name)} training images once", hint=RETRAIN_HINT
         )
     merged = OofPredictions(
         img_name,
-        *(np.concatenate([getattr(part, column) for part in parts])[place] for column in COLUMNS),
+        *(np.concatenate([getattr(part, column) for part in parts])[position] for column in COLUMNS),
     )
     if not np.array_equal(merged.fold, fold):
-        raise ExperimentError("an image's prediction comes from a fold that trained on it", hint=ANEW)
+        raise ExperimentError("an image was scored by a network that was trained on it", hint=RETRAIN_HINT)
     if not np.array_equal(merged.target, target):
-        raise ExperimentError("an image's label in the predictions is not its label in folds.csv", hint=ANEW)
+        raise ExperimentError("an image has another label in the predictions than in folds.csv", hint=RETRAIN_HINT)
     return merged

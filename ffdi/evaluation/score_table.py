@@ -1,23 +1,23 @@
-"""A table of scores as people exchange it: a name and a probability. Scoring needs it, so it imports no pandas."""
+"""CSV files with a name and a probability for each image. Imports no pandas, so that scoring needs none."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ffdi.core import csvs
+from ffdi.core import files
 
 FLOAT = "%.9g"
-"""Nine digits bring a float32 back bit for bit."""
+"""Nine digits restore each float32 exactly."""
 COLUMNS = ("img_name", "y_pred")
 
 
-def to_csv(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = True) -> str:
-    """img_name,y_pred: what a submission and every other table of scores look like.
+def format_scores(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = True) -> str:
+    """Formats a table of scores, such as a submission.
 
     Args:
         img_name: str [N].
         y_pred: float [N].
-        header: whether the names of the columns stand in the first line.
+        header: whether to start with a line of column names.
     """
     rows = [(name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)]
-    return csvs.format_csv([COLUMNS, *rows] if header else rows)
+    return files.format_csv([COLUMNS, *rows] if header else rows)

@@ -1,4 +1,4 @@
-"""A fold's checkpoints, from which a training that was broken off goes on."""
+"""The checkpoints of a fold, from which an interrupted training resumes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi.core import files, hashes, links, manifests
+from ffdi.core import files, links, manifests
 from ffdi.core.errors import ExperimentError
 
-KEPT = 2
-"""How many stay: the last, and the one before it, should the last be damaged."""
+KEEP = 2
+"""Number of checkpoints that stay: the last one, and the one before in case the last is damaged."""
 
 
 class Checkpoint(NamedTuple):
-    """What was written down: a file of tensors, and all else."""
+    """A file of tensors, and the rest of the state as JSON."""
 
     tensors: Path
     record: dict[str, Any]
@@ -24,68 +24,67 @@ class Checkpoint(NamedTuple):
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in a fold's folder; each is two files, and the record, with the other's hash, is written last.
+    """The checkpoints in a folder. Each has two files: the tensors, and then the record with the hash of the tensors.
 
     Attributes:
-        folder: the fold's.
-        owner: the run that they belong to; those of another one are refused.
+        folder: of the fold.
+        owner: identifies the training; checkpoints of other trainings are refused.
     """
 
     folder: Path
     owner: dict[str, Any]
 
     def write(self, done: int, save: Callable[[Path], None], record: dict[str, Any]) -> None:
-        """Publishes a checkpoint, and removes those that are too old.
+        """Publishes a checkpoint, and removes old ones.
 
         Args:
-            done: how many steps are done.
+            done: number of finished steps.
             save: writes the tensors to a path.
-            record: all else, as plain JSON.
+            record: the rest of the state, as plain JSON.
 
         Raises:
-            ExperimentError: it cannot be written; those before it stand as they were.
+            ExperimentError: it cannot be written; earlier checkpoints stay.
         """
-        path = links.below(self.folder, f"checkpoint-{done:09d}.safetensors")
-        with files.open_atomic(path) as beside:
-            save(beside)
-        record_path = links.below(self.folder, f"{path.stem}.json")
-        manifests.write_manifest(record_path, {**self.owner, "sha256": hashes.sha256(path), "state": record})
-        kept = {path for one in self._records()[:KEPT] for path in (one, one.with_suffix(".safetensors"))}
-        self._remove_but(kept)
+        path = links.join(self.folder, f"checkpoint-{done:09d}.safetensors")
+        with files.open_atomic(path) as temporary:
+            save(temporary)
+        record_path = links.join(self.folder, f"{path.stem}.json")
+        manifests.write_manifest(record_path, {**self.owner, "sha256": manifests.hash_file(path), "state": record})
+        keep = {path for one in self._list_records()[:KEEP] for path in (one, one.with_suffix(".safetensors"))}
+        self._remove_others(keep)
 
-    def newest(self, damaged: Callable[[str], None]) -> Checkpoint | None:
-        """The last checkpoint that is whole; None where there is none.
+    def load_newest(self, damaged: Callable[[str], None]) -> Checkpoint | None:
+        """Returns the last undamaged checkpoint; None if there is none.
 
         Args:
-            damaged: is told of each that is not.
+            damaged: called with a message for each damaged checkpoint.
 
         Raises:
-            ExperimentError: it belongs to another run.
+            ExperimentError: it belongs to another training.
         """
-        for path in self._records():
-            tensors = links.below(self.folder, f"{path.stem}.safetensors")
+        for path in self._list_records():
+            tensors = links.join(self.folder, f"{path.stem}.safetensors")
             try:
                 record = manifests.read_manifest(path, {"sha256": str, "state": dict})
-                hashes.check_hash(tensors, record["sha256"], path, hint="")
+                manifests.check_hash(tensors, record["sha256"], path, hint="")
             except ExperimentError as error:
                 damaged(error.what)
                 continue
             if any(record.get(key) != value for key, value in self.owner.items()):
                 raise ExperimentError(
-                    f"{path} belongs to another run: its config, images or folds are not this experiment's",
+                    f"{path} belongs to another training: it has another config, other images or other folds",
                     hint=f"remove the fold and train it again: rm -r {shlex.quote(str(self.folder))}",
                 )
             return Checkpoint(tensors, record["state"])
         return None
 
     def clear(self) -> None:
-        """Removes all."""
-        self._remove_but(set())
+        self._remove_others(set())
 
-    def _records(self) -> list[Path]:
-        """The last one first."""
-        return links.matching(self.folder, "checkpoint-*.json")[::-1]
+    def _list_records(self) -> list[Path]:
+        """Lists the records, the last one first."""
+        return links.glob(self.folder, "checkpoint-*.json")[::-1]
 
-    def _remove_but(self, kept: set[Path]) -> None:
-        for path in sorted(set(links.matching(self.folder, "checkpoint-*")) - kept):  # records before their tensors
+    def _remove_others(self, keep: set[Path]) -> None:
+        for path in sorted(set(links.glob(self.folder, "checkpoint-*")) - keep):  # records before their tensors
             path.unlink(missing_ok=True)

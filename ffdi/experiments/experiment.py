@@ -1,243 +1,285 @@
-"""Where an experiment lives: every path is a property, and what stands there is whole."""
+"""The folder of an experiment: its paths, its lock, and the checks of its files."""
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from ffdi.config import schema
-from ffdi.config.schema import Config, differences
-from ffdi.core import files, hashes, links, manifests
+from ffdi.config.schema import Config, list_differences
+from ffdi.core import files, links, manifests
 from ffdi.core.errors import ExperimentError
-from ffdi.experiments import lock
 from ffdi.experiments.fold import FoldFolder, Identity
 
 TRACE = "trace.json"
-"""Written by torch's profiler, in a format of its own: no manifest."""
+"""A file of torch's profiler; the only JSON file that is no manifest."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One directory under experiments/: a person writes config.toml, ffdi the rest."""
+    """A folder under experiments/: the user writes config.toml, and ffdi all other files."""
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """The name of its folder."""
         return self.folder.name
 
     @property
     def config_path(self) -> Path:
-        """What a person has chosen."""
-        return links.below(self.folder, "config.toml")
+        return links.join(self.folder, "config.toml")
 
     @property
     def resolved_path(self) -> Path:
-        """The identity that the experiment was begun with, and the hash of folds.csv."""
-        return links.below(self.folder, "resolved.json")
+        """The identity at the start of the training, and the hash of folds.csv."""
+        return links.join(self.folder, "resolved.json")
 
     @property
     def provenance_path(self) -> Path:
-        """Where, when and with what it was trained the last time."""
-        return links.below(self.folder, "provenance.json")
+        """Place, time and versions of the last training."""
+        return links.join(self.folder, "provenance.json")
 
     @property
     def folds_path(self) -> Path:
-        """Which fold holds each training image out."""
-        return links.below(self.folder, "folds.csv")
+        """The held-out fold of each training image."""
+        return links.join(self.folder, "folds.csv")
 
     @property
-    def roster_path(self) -> Path:
-        """The images that the experiment was begun with."""
-        return links.below(self.folder, "images.csv")
+    def image_list_path(self) -> Path:
+        """The image list at the start of the training."""
+        return links.join(self.folder, "images.csv")
 
     @property
     def oof_path(self) -> Path:
-        """The folds' out-of-fold predictions, joined."""
-        return links.below(self.folder, "oof.csv")
+        """The out-of-fold predictions of all folds."""
+        return links.join(self.folder, "oof.csv")
 
     @property
     def trace_path(self) -> Path:
-        """What a profiler saw of a training."""
-        return links.below(self.folder, TRACE)
+        return links.join(self.folder, TRACE)
 
     @property
     def doctor_path(self) -> Path:
-        """What `doctor` found in the images."""
-        return links.below(self.folder, "doctor.json")
+        """The report of `doctor` about the images."""
+        return links.join(self.folder, "doctor.json")
 
     @property
     def stress_path(self) -> Path:
-        """How the AUC holds on damaged images."""
-        return links.below(self.folder, "stress.json")
+        """AUC on degraded images."""
+        return links.join(self.folder, "stress.json")
 
     @property
     def shift_path(self) -> Path:
-        """Whether the splits can be told apart, and the AUC by kind of image."""
-        return links.below(self.folder, "shift.json")
+        """The shift between splits, and the AUC by kind of image."""
+        return links.join(self.folder, "shift.json")
 
     @property
     def sweep_path(self) -> Path:
-        """The trials of the last sweep."""
-        return links.below(self.folder, "sweep.csv")
+        return links.join(self.folder, "sweep.csv")
 
     @property
     def rates_path(self) -> Path:
-        """The losses at growing learning rates; a picture stands beside it."""
-        return links.below(self.folder, "find_lr.csv")
+        """Losses by learning rate; a chart is in the same folder."""
+        return links.join(self.folder, "find_lr.csv")
 
     @property
     def metrics_path(self) -> Path:
-        """The scores, drawn up from oof.csv."""
-        return links.below(self.folder, "metrics.json")
+        """The scores of oof.csv."""
+        return links.join(self.folder, "metrics.json")
 
-    def fold(self, fold: int) -> FoldFolder:
-        """The directory of one fold."""
-        return FoldFolder(links.below(self.folder, f"fold_{fold}"), fold)
+    def get_fold(self, fold: int) -> FoldFolder:
+        return FoldFolder(links.join(self.folder, f"fold_{fold}"), fold)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the experiment against a second process; the lock is free the moment its holder dies.
+    def lock(self) -> Iterator[None]:
+        """Locks the experiment; the lock ends with the process.
 
         Raises:
-            ExperimentError: another process holds it; its number is named.
+            ExperimentError: another process has the lock; names its pid.
         """
         hint = "wait for it, or copy config.toml to a new folder under experiments/"
-        with lock.hold(self.folder, f"is training {self.name}", hint):
+        with lock_folder(self.folder, f"is training {self.name}", hint):
             files.remove_leftovers(self.folder)
             yield
 
     def discard(self) -> None:
-        """Removes what was trained, with its scores; config.toml stays, and what other verbs have found out."""
-        for path in links.matching(self.folder, "fold_*"):
+        """Removes the folds and their scores, but not config.toml, nor the reports of other commands."""
+        for path in links.glob(self.folder, "fold_*"):
             files.remove(path)
-        begun = (self.resolved_path, self.provenance_path, self.folds_path, self.roster_path)
-        for path in (*begun, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
+        started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path)
+        for path in (*started, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)
 
-    def begin(self, identity: Identity, images: str, provenance: dict[str, Any]) -> None:
-        """Records what is about to be trained, once folds.csv stands; what was begun before has passed `check`.
+    def start(self, identity: Identity, images: str, provenance: dict[str, Any]) -> None:
+        """Records the start of a training. folds.csv exists; a resumed experiment has passed `check_identity`.
 
         Args:
-            identity: on what the folds depend.
-            images: the roster, of which `identity.data` is the digest.
-            provenance: where it is trained.
+            identity: of the folds.
+            images: the image list; its digest is `identity.data`.
+            provenance: of this training.
         """
         if not self.resolved_path.is_file():
-            files.write_text(self.roster_path, images)
-            manifests.write_manifest(self.resolved_path, {**asdict(identity), "folds": hashes.sha256(self.folds_path)})
+            files.write_text(self.image_list_path, images)
+            manifests.write_manifest(
+                self.resolved_path, {**asdict(identity), "folds": manifests.hash_file(self.folds_path)}
+            )
         manifests.write_manifest(self.provenance_path, provenance)
 
-    def folds_digest(self) -> str:
-        """The hash of folds.csv, which is the file that the experiment was begun with.
+    def read_folds_digest(self) -> str:
+        """Returns the hash of folds.csv, after a check of the file.
 
         Raises:
-            ExperimentError: it is missing or was changed.
+            ExperimentError: it is missing, or has changed since the start of the training.
         """
         expected: str = manifests.read_manifest(self.resolved_path, {"folds": str})["folds"]
-        hashes.check_hash(
+        manifests.check_hash(
             self.folds_path,
             expected,
             self.resolved_path,
-            hint=f"restore the file, or throw away what was trained: {self._train()} --restart",
+            hint=f"restore the file, or discard the trained folds: {self._format_train_command()} --restart",
         )
         return expected
 
-    def check(self, identity: Identity, differing: Callable[[str], list[str]] = lambda _: []) -> None:
-        """Refuses an experiment that was begun with another config or other images.
+    def check_identity(self, identity: Identity, differing: Callable[[str], list[str]] = lambda _: []) -> None:
+        """Refuses an experiment that was started with another config or other images.
 
         Args:
-            identity: what it would be trained with now.
-            differing: says how the images of a roster differ from those now, a line each.
+            identity: the current one.
+            differing: compares the text of an image list with the current images; a line for each difference.
 
         Raises:
-            ExperimentError: names every changed key with its old and new value, and every changed image.
+            ExperimentError: lists every changed key with its old and new value, and every changed image.
         """
-        begun = self._begun()
-        changed = differences(begun.config, identity.config)
-        if begun.data != identity.data:
-            changed += self._changed_images(begun.data, differing)
+        started = self._read_identity()
+        changed = list_differences(started.config, identity.config)
+        if started.data != identity.data:
+            changed += self._describe_changed_images(started.data, differing)
         if changed:
             raise ExperimentError(
-                f"experiment {self.name} was begun differently; its folds would not belong together",
+                f"experiment {self.name} was started with another config or other images; its folds would not match",
                 problems=changed,
-                hint=f"undo the change, copy config.toml to a new folder under experiments/, or throw away "
-                f"what was trained: invoke train-folds --experiment {shlex.quote(self.name)} --restart",
+                hint=f"undo the change, copy config.toml to a new folder under experiments/, or discard "
+                f"the trained folds: invoke train-folds --experiment {shlex.quote(self.name)} --restart",
             )
 
-    def trained(self) -> tuple[Config, Identity]:
-        """The config and identity of the folds that stand here.
+    def load_training(self) -> tuple[Config, Identity]:
+        """Returns the config and the identity of the trained folds.
 
         Raises:
-            ExperimentError: nothing has been trained, or config.toml was changed since.
+            ExperimentError: nothing has been trained, or config.toml has changed since.
         """
         if not self.resolved_path.is_file():
-            raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._train())
-        config, begun = schema.load(self.config_path), self._begun()
-        self.check(Identity.of(config, begun.config["model"]["weights_sha256"], begun.data))
-        return config, begun
+            raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._format_train_command())
+        config, started = schema.load_experiment(self.config_path), self._read_identity()
+        self.check_identity(Identity.from_config(config, started.config["model"]["weights_sha256"], started.data))
+        return config, started
 
-    def finished_folds(self, k: int, identity: Identity) -> list[FoldFolder]:
-        """All k folds.
+    def list_finished_folds(self, k: int, identity: Identity) -> list[FoldFolder]:
+        """Lists all k folds.
 
         Raises:
-            ExperimentError: some are not trained yet, or are not this experiment's.
+            ExperimentError: a fold is not trained yet, or belongs to another experiment.
         """
-        if missing := self.unfinished(range(k), identity):
+        if missing := self.list_unfinished_folds(range(k), identity):
             numbers = ", ".join(str(folder.fold) for folder in missing)
             raise ExperimentError(
                 f"experiment {self.name} is not complete: fold {numbers} of {k} is not trained",
-                hint=self._train(),
+                hint=self._format_train_command(),
             )
-        return [self.fold(fold) for fold in range(k)]
+        return [self.get_fold(fold) for fold in range(k)]
 
-    def check_scored(self) -> None:
-        """Refuses an experiment whose folds have not been scored together.
+    def check_scores(self) -> None:
+        """Refuses an experiment without out-of-fold scores.
 
         Raises:
-            ExperimentError: there is no oof.csv, or it is not the one that metrics.json was drawn up from.
+            ExperimentError: oof.csv is missing, or is not the file of metrics.json.
         """
         if not self.oof_path.is_file():
-            raise ExperimentError(f"experiment {self.name} has no out-of-fold scores yet", hint=self._train())
+            raise ExperimentError(
+                f"experiment {self.name} has no out-of-fold scores yet", hint=self._format_train_command()
+            )
         if self.metrics_path.is_file():
-            hashes.check_hash(
+            manifests.check_hash(
                 self.oof_path,
                 manifests.read_manifest(self.metrics_path, {"oof_sha256": str})["oof_sha256"],
                 self.metrics_path,
-                hint=f"join it anew from its finished folds: {self._train()}",
+                hint=f"merge it again from its finished folds: {self._format_train_command()}",
             )
 
-    def unfinished(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
-        """Those of the folds that are not complete.
+    def list_unfinished_folds(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
+        """Lists the folds that are not finished.
 
         Raises:
-            ExperimentError: one is complete but foreign, newer than this code, or damaged.
+            ExperimentError: a finished fold belongs to another experiment or another version, or is damaged.
         """
-        digest = self.folds_digest()
-        return [folder for folder in map(self.fold, folds) if not folder.finished(identity, digest)]
+        digest = self.read_folds_digest()
+        return [folder for folder in map(self.get_fold, folds) if not folder.is_finished(identity, digest)]
 
-    def data(self) -> str:
-        """The digest of the images that the experiment was trained on."""
-        return self._begun().data
+    def read_data_digest(self) -> str:
+        """Returns the digest of the training images."""
+        return self._read_identity().data
 
-    def data_root(self) -> Path:
-        """The data folder that the experiment was trained on."""
+    def read_data_root(self) -> Path:
+        """Returns the data folder of the last training."""
         return Path(manifests.read_manifest(self.provenance_path)["data_root"])
 
-    def _changed_images(self, begun: str, differing: Callable[[str], list[str]]) -> list[str]:
-        """A line for each; as far as what was written down of them still stands."""
-        if not self.roster_path.is_file() or hashes.sha256(self.roster_path) != begun:
-            return [f"training images or labels, which ones cannot be told: {self.roster_path} is missing or damaged"]
-        return differing(self.roster_path.read_text(encoding="utf-8"))
+    def _describe_changed_images(self, digest: str, differing: Callable[[str], list[str]]) -> list[str]:
+        if not self.image_list_path.is_file() or manifests.hash_file(self.image_list_path) != digest:
+            return [
+                f"training images or labels; the changed ones are unknown: {self.image_list_path} is missing or damaged"
+            ]
+        return differing(self.image_list_path.read_text(encoding="utf-8"))
 
-    def _begun(self) -> Identity:
+    def _read_identity(self) -> Identity:
         content = manifests.read_manifest(self.resolved_path, {"config": dict, "data": str, "folds": str})
         return Identity(content["config"], content["data"])
 
-    def _train(self) -> str:
+    def _format_train_command(self) -> str:
         return f"invoke train-folds --experiment {shlex.quote(self.name)}"
+
+
+@contextmanager
+def lock_folder(folder: Path, what: str, hint: str) -> Iterator[None]:
+    """Locks a folder; the lock ends with the process.
+
+    Args:
+        folder: created if it does not exist.
+        what: the work of the other process, such as 'is training quickstart'.
+        hint: the next step in the error.
+
+    Raises:
+        ExperimentError: another process has the lock; names its pid.
+    """
+    lock, holder = links.join(folder, ".lock"), links.join(folder, ".lock.pid")
+    with files.explain_write_errors(lock):
+        folder.mkdir(parents=True, exist_ok=True)
+        file_lock = FileLock(lock)
+        free = _acquire(file_lock)
+    if not free:
+        pid = ""
+        with suppress(OSError):  # the other process may end now
+            pid = holder.read_text(encoding="ascii")
+        pid = pid or "unknown"
+        raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint)
+    try:
+        with files.explain_write_errors(holder):
+            files.create(holder, str(os.getpid()).encode())
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        file_lock.release()
+
+
+def _acquire(lock: FileLock) -> bool:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""One folder under exports/: what leaves the house."""
+"""The folder of an export: its paths and its lock."""
 
 from __future__ import annotations
 
@@ -8,90 +8,87 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffdi.core import files, links
-from ffdi.experiments import lock
+from ffdi.experiments import experiment
 
 
 @dataclass(frozen=True)
 class ExportFolder:
-    """One directory under exports/: what leaves the house."""
+    """A folder under exports/: the files that other people get."""
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """The name of the folder."""
         return self.folder.name
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Holds the folder against a second process that writes to it.
+    def lock(self) -> Iterator[None]:
+        """Locks the folder; the lock ends with the process.
 
         Raises:
-            ExperimentError: another process holds it; its number is named.
+            ExperimentError: another process has the lock; names its pid.
         """
-        with lock.hold(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
+        with experiment.lock_folder(self.folder, f"is writing to {self.folder}", "wait for it, or pass another --name"):
             files.remove_leftovers(self.folder)
             yield
 
     @contextmanager
-    def publishing(self, name: str) -> Iterator[ExportFolder]:
-        """Yields a folder beside; what is written there appears here at the end, all of it or nothing.
+    def publish(self, name: str) -> Iterator[ExportFolder]:
+        """Yields a temporary folder; on a clean exit all its files are published together.
 
         Args:
             name: of one of the files.
 
         Raises:
-            ExperimentError: it cannot be written.
+            ExperimentError: the files cannot be written.
         """
-        with files.publish_together(self.folder, name) as beside:
-            yield ExportFolder(beside)
+        with files.publish_together(self.folder, name) as temporary:
+            yield ExportFolder(temporary)
 
     @property
     def model_path(self) -> Path:
-        """The graph with all folds."""
-        return links.below(self.folder, "model.onnx")
+        return links.join(self.folder, "model.onnx")
 
     @property
     def bundle_path(self) -> Path:
-        """What a server needs to know of the graph, and the hashes of the files beside it."""
-        return links.below(self.folder, "bundle.json")
+        """The description of the graph, and the hashes of the other files."""
+        return links.join(self.folder, "bundle.json")
 
     @property
     def golden_path(self) -> Path:
-        """Scores of the images beside it, which the graph must give wherever it is served."""
-        return links.below(self.folder, "golden", "golden.csv")
+        """Scores of the golden images, which the graph must give on every machine."""
+        return links.join(self.folder, "golden", "golden.csv")
 
     @property
     def script_path(self) -> Path:
-        """What scores an image without ffdi."""
-        return links.below(self.folder, "predict.py")
+        """A script that scores images without ffdi."""
+        return links.join(self.folder, "predict.py")
 
     @property
     def submission_path(self) -> Path:
-        """y_pred of each image, in the template's order."""
-        return links.below(self.folder, "submission.csv")
+        """y_pred of each image, in the order of the template."""
+        return links.join(self.folder, "submission.csv")
 
     @property
     def submission_record_path(self) -> Path:
-        """How the submission was made, and its scores where labels are known."""
-        return links.below(self.folder, "submission.json")
+        """The settings of the submission, and its scores if labels are known."""
+        return links.join(self.folder, "submission.json")
 
     @property
-    def sent_path(self) -> Path:
-        """What was sent to a competition, and what it answered."""
-        return links.below(self.folder, "submissions.json")
+    def submissions_path(self) -> Path:
+        """Submissions to Kaggle, with their scores."""
+        return links.join(self.folder, "submissions.json")
 
     @property
     def kaggle_folder(self) -> Path:
-        """What goes to Kaggle as a dataset."""
-        return links.below(self.folder, "kaggle")
+        """The folder for a Kaggle dataset."""
+        return links.join(self.folder, "kaggle")
 
     @property
     def scores_path(self) -> Path:
-        """What the graph said of images, unless another place was asked for."""
-        return links.below(self.folder, "onnx_scores.csv")
+        """Scores of the graph; the default of --output."""
+        return links.join(self.folder, "onnx_scores.csv")
 
     @property
     def report_path(self) -> Path:
-        """What a person looks at."""
-        return links.below(self.folder, "report.html")
+        return links.join(self.folder, "report.html")

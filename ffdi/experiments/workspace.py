@@ -1,4 +1,4 @@
-"""The folder in which experiments/, exports/ and data/ lie."""
+"""The workspace: the folder with experiments/, exports/ and data/."""
 
 from __future__ import annotations
 
@@ -8,189 +8,195 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi.config import variants
-from ffdi.core import files, hashes, links, names
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.config import schema
+from ffdi.core import files, links, manifests, names
+from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 
-LONGEST = 200
-"""Bytes of a folder's name; file systems take 255, and what is written beside it has longer ones."""
+MAX_NAME_BYTES = 200
+"""Bytes of a folder's name; file systems allow 255, and names of temporary files are longer."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder whose `experiments/`, `exports/` and `data/` are read and written.
+    """The folder with experiments/, exports/ and data/.
 
     Attributes:
-        root: that folder: $FFDI_ROOT where it is set, else the project's.
-        project: the folder the code's own experiments came with; it may be read-only.
+        root: $FFDI_ROOT if it is set, else the project's folder.
+        project: the folder of the code and its own experiments; may be read-only.
     """
 
     root: Path
     project: Path
 
     @classmethod
-    def of(cls, project: Path) -> Workspace:
-        """The workspace that $FFDI_ROOT names, else the project itself.
+    def from_environment(cls, project: Path) -> Workspace:
+        """Returns the workspace of $FFDI_ROOT, or the project itself.
 
         Raises:
-            ConfigError: its path is no UTF-8; ffdi writes paths down.
+            ConfigError: its path is not UTF-8; files of ffdi contain paths.
         """
         root = os.environ.get("FFDI_ROOT")
-        found = links.root(Path(root).expanduser()) if root else project
+        found = links.resolve_root(Path(root).expanduser()) if root else project
         if not names.is_text(str(found)):
-            raise ConfigError(f"the workspace {found} is no UTF-8", hint="rename that folder, or set FFDI_ROOT")
+            raise ConfigError(f"the workspace {found} is not UTF-8", hint="rename that folder, or set FFDI_ROOT")
         return cls(found, project)
 
     @property
     def data_folder(self) -> Path:
-        """What is known of images, and the demonstration competition; a root of its own."""
-        return links.root(self.root / "data")
+        """Results of image scans, image caches and the demonstration competition; a root of its own."""
+        return links.resolve_root(self.root / "data")
 
     @property
     def demo_folder(self) -> Path:
-        """The demonstration competition."""
-        return links.below(self.data_folder, "quickstart")
+        return links.join(self.data_folder, "quickstart")
 
     @property
     def findings_path(self) -> Path:
-        """What was found in images, by their hash; it can be made again."""
-        return links.below(self.data_folder, "findings.sqlite")
+        """Results of image scans by image hash; a cache, which may be removed."""
+        return links.join(self.data_folder, "findings.sqlite")
 
-    def vetted_path(self, sha256: str) -> Path:
-        """Stands where a graph of that hash was made or vetted here."""
-        return links.below(self.data_folder, "vetted", sha256)
+    def get_vetting_path(self, sha256: str, size: int) -> Path:
+        """Returns the path of an empty file that exists if a graph was made or vetted here.
 
-    def cache_folder(self, data: Path, kind: str) -> Path:
-        """Where the images of a data folder are packed, as what `kind` says.
+        Its name is a hash of the graph's hash and the size of its images: another size is vetted again.
+        """
+        return links.join(self.data_folder, "vetted", manifests.hash_text(f"{sha256} {size} px"))
+
+    def get_cache_folder(self, data: Path, kind: str) -> Path:
+        """Returns the folder of an image cache.
+
+        Args:
+            data: the data folder with the images.
+            kind: "files", or the size of decoded images.
 
         Raises:
-            ConfigError: the folder's path is no UTF-8.
+            ConfigError: the folder's path is not UTF-8.
         """
         place = str(data.resolve())
         if not names.is_text(place):
-            raise ConfigError(f"the data folder {place} is no UTF-8", hint="rename that folder")
-        return links.below(self.data_folder, "cache", f"{Path(place).name}-{hashes.hash_text(place)[:8]}", kind)
+            raise ConfigError(f"the data folder {place} is not UTF-8", hint="rename that folder")
+        return links.join(self.data_folder, "cache", f"{Path(place).name}-{manifests.hash_text(place)[:8]}", kind)
 
-    def experiment(self, name: str) -> Experiment:
-        """The experiment of that name under experiments/, or in the folder that `name` is a path to.
+    def get_experiment(self, name: str) -> Experiment:
+        """Returns the experiment of a name under experiments/, or of a path.
 
-        An experiment that only the project has is given to the workspace: its config.toml is copied.
+        The config.toml of the project's own experiments is copied to the workspace first.
 
         Raises:
-            ConfigError: there is no such experiment, or its name is refused (`names.find_fault`).
-            ExperimentError: it is a link, or there is one in it.
+            ConfigError: the experiment does not exist, or its name is refused (`names.find_fault`).
+            ExperimentError: its folder is a link, or contains one.
         """
-        if (own := self._own(name)) is not None:
-            links.check_path(own.folder)
+        if (own := self._find_own(name)) is not None:
+            links.refuse_links_below(own.folder)
             return own
-        if (shipped := self._shipped(name)) is not None:
-            given = Experiment(links.below(self.experiments_folder, name))
-            links.check_path(given.folder)
-            files.write_text(given.config_path, shipped.config_path.read_text(encoding="utf-8"))
-            return given
+        if (shipped := self._find_shipped(name)) is not None:
+            copy = Experiment(links.join(self.experiments_folder, name))
+            links.refuse_links_below(copy.folder)
+            files.write_text(copy.config_path, shipped.config_path.read_text(encoding="utf-8"))
+            return copy
         here = self.root / "experiments" / name
         raise ConfigError(
             f"no experiment '{name}': neither {here / 'config.toml'} nor {Path(name) / 'config.toml'} exists",
-            hint=f"pass --experiment NAME or --experiment FOLDER; {nearest(name, self._names())}",
+            hint=f"pass --experiment NAME or --experiment FOLDER; {suggest_nearest(name, self._list_names())}",
         )
 
-    def found(self, name: str) -> Experiment | None:
-        """The experiment of that name wherever it lies, with the project too; nothing is written."""
-        return self._own(name) or self._shipped(name)
+    def find_experiment(self, name: str) -> Experiment | None:
+        """Finds an experiment in the workspace or the project; copies nothing."""
+        return self._find_own(name) or self._find_shipped(name)
 
-    def variant(self, base: Experiment, keys: variants.Keys) -> Experiment:
-        """The experiment that differs from another one in these keys; it is made where it is not there.
+    def create_variant(self, base: Experiment, keys: schema.Keys) -> Experiment:
+        """Returns the experiment that differs from another one in these keys; creates it if it does not exist.
 
         Raises:
-            ConfigError: a key is unknown or does not take that value; or an experiment of that name is there and
-                says something else.
+            ConfigError: a key is unknown, or its value is out of range; or an experiment of that name exists with
+                another config.
         """
         if not keys:
             return base
-        name = variants.name(base.name, keys)
-        content = variants.text(base.name, base.config_path.read_text(encoding="utf-8"), keys)
-        made = Experiment(links.below(self.experiments_folder, name))
+        name = schema.name_variant(base.name, keys)
+        content = schema.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        made = Experiment(links.join(self.experiments_folder, name))
         if not made.config_path.is_file():
             files.write_text(made.config_path, content)
         elif made.config_path.read_text(encoding="utf-8") != content:
             raise ConfigError(
-                f"{made.config_path} is not what {base.name} with these keys would be: one of the two was changed",
-                hint=f"undo the change, or remove the variant: rm -r {_quoted(made.folder)}",
+                f"{made.config_path} differs from {base.name} with these keys: one of the two files was changed",
+                hint=f"undo the change, or remove the variant: rm -r {_quote(made.folder)}",
             )
         return made
 
     @property
     def experiments_folder(self) -> Path:
-        """Where experiments lie; a root of its own."""
-        return links.root(self.root / "experiments")
+        """The folder experiments/; a root of its own."""
+        return links.resolve_root(self.root / "experiments")
 
-    def experiments(self) -> list[Experiment]:
-        """Every experiment of the workspace, by name; one that is a link refuses every path that it is asked for."""
+    def list_experiments(self) -> list[Experiment]:
+        """Lists all experiments by name, including links; the paths of a linked experiment raise an error."""
         return [Experiment(path.parent) for path in sorted(self.experiments_folder.glob("*/config.toml"))]
 
-    def leaderboard_path(self, ending: str) -> Path:
-        """The table of all experiments."""
-        return links.below(self.experiments_folder, f"leaderboard.{ending}")
+    def get_leaderboard_path(self, ending: str) -> Path:
+        return links.join(self.experiments_folder, f"leaderboard.{ending}")
 
-    def export(self, experiments: Sequence[str], name: str | None = None) -> ExportFolder:
-        """The folder exports/<name>, named after the experiments, joined by '+', where there is no name.
+    def get_export(self, experiments: Sequence[str], name: str | None = None) -> ExportFolder:
+        """Returns the folder exports/<name>; the default name is the names of the experiments, joined by '+'.
 
         Raises:
-            ConfigError: the name is no plain folder name.
-            ExperimentError: the folder is a link, or there is one in it.
+            ConfigError: the name is not usable as a folder name.
+            ExperimentError: the folder is a link, or contains one.
         """
-        joined = name or "+".join(links.root(Path(experiment)).name for experiment in experiments)
+        joined = name or "+".join(links.resolve_root(Path(experiment)).name for experiment in experiments)
         if joined in (".", "..") or "/" in joined or "\\" in joined:
             raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
         if fault := names.find_fault(joined):
             raise ConfigError(f"the name of this export {fault}: {joined}", hint="pass another one with --name")
-        if len(joined.encode()) > LONGEST:
+        if len(joined.encode()) > MAX_NAME_BYTES:
             raise ConfigError(
                 f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
                 hint="pass a shorter one with --name",
             )
-        folder = links.below(self.exports_folder, joined)
-        links.check_path(folder)
+        folder = links.join(self.exports_folder, joined)
+        links.refuse_links_below(folder)
         return ExportFolder(folder)
 
     @property
     def exports_folder(self) -> Path:
-        """Where exports lie; a root of its own."""
-        return links.root(self.root / "exports")
+        """The folder exports/; a root of its own."""
+        return links.resolve_root(self.root / "exports")
 
-    def exports(self) -> list[Path]:
-        """Every folder under exports/, and every link to one, by name."""
+    def list_exports(self) -> list[Path]:
+        """Lists every folder under exports/, and every link to a folder, by name."""
         return sorted(path for path in self.exports_folder.glob("*") if path.is_dir())
 
-    def _own(self, name: str) -> Experiment | None:
+    def _find_own(self, name: str) -> Experiment | None:
         if links.is_inside(name):
             place = self.experiments_folder / name
-            hint = f"pass --experiment {_quoted(links.root(place))}, or remove the link: rm {_quoted(place)}"
-            here = Experiment(links.below(self.experiments_folder, name, hint=hint))
+            hint = f"pass --experiment {_quote(links.resolve_root(place))}, or remove the link: rm {_quote(place)}"
+            here = Experiment(links.join(self.experiments_folder, name, hint=hint))
             if here.config_path.is_file():
-                return _fit(here)
-        return _fit(Experiment(links.root(Path(name)))) if (Path(name) / "config.toml").is_file() else None
+                return _check_name(here)
+        if (Path(name) / "config.toml").is_file():
+            return _check_name(Experiment(links.resolve_root(Path(name))))
+        return None
 
-    def _shipped(self, name: str) -> Experiment | None:
+    def _find_shipped(self, name: str) -> Experiment | None:
         if not links.is_inside(name):
             return None
-        here = Experiment(links.below(links.root(self.project / "experiments"), name))
-        return _fit(here) if here.config_path.is_file() else None
+        here = Experiment(links.join(links.resolve_root(self.project / "experiments"), name))
+        return _check_name(here) if here.config_path.is_file() else None
 
-    def _names(self) -> list[str]:
+    def _list_names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})
 
 
-def _fit(experiment: Experiment) -> Experiment:
-    """An experiment whose name can stand in tables and commands."""
+def _check_name(experiment: Experiment) -> Experiment:
+    """Refuses an experiment with a name that is unsafe in tables and commands; returns the others."""
     if fault := names.find_fault(experiment.name):
         raise ConfigError(f"the name of the experiment {experiment.folder} {fault}", hint="rename this folder")
     return experiment
 
 
-def _quoted(path: Path) -> str:
-    """As a shell takes it for one word."""
+def _quote(path: Path) -> str:
     return shlex.quote(str(path))

@@ -1,4 +1,4 @@
-"""All folds of all experiments in one ONNX graph."""
+"""Exports all folds of all experiments into one ONNX graph."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import torch
 from torch import nn
 
 from ffdi.core import console
-from ffdi.ensemble.calibration import BLEND, Calibration
+from ffdi.ensemble.calibration import IDENTITY_FRACTION, Calibration
 from ffdi.ensemble.combine import Combination
 from ffdi.inference.bundle import INPUT, LOGITS, OUTPUT
 
 
 class Graph(nn.Module):
-    """uint8 [N, S, S, 3] RGB -> y_pred float32 [N]: members side by side, combined and calibrated as a blend does.
+    """uint8 [N, S, S, 3] RGB -> y_pred float32 [N]: parallel members, combined and calibrated as in the ensemble.
 
     Args:
-        members: networks by a name that people read, each uint8 [N, S, S, 3] -> logit [N].
-        weights: float [M], how much each member counts.
+        members: networks by readable name, each uint8 [N, S, S, 3] -> logit [N].
+        weights: float [M], of the members.
         combination: pointwise; its space and bias.
-        calibration: what the combined score goes through.
+        calibration: of the combined score.
     """
 
     weights: torch.Tensor
@@ -40,24 +40,24 @@ class Graph(nn.Module):
         self.names = list(members)
         self.members = nn.ModuleList(members.values())
         self.space, self.bias = combination.space, combination.bias
-        self.calibrated = _Calibrated(calibration)
+        self.calibrated = _CalibrationLayer(calibration)
         self.register_buffer("weights", torch.tensor(weights, dtype=torch.float32))
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """y_pred [N], and the members' logits [N, M] that it is made of."""
+        """Returns y_pred [N] and the logits of the members [N, M]."""
         logits = torch.stack([member(images) for member in self.members], 1)
         if self.space == "probability":
             return self.calibrated((self.weights * torch.sigmoid(logits)).sum(1)), logits
         return self.calibrated(torch.sigmoid((self.weights * logits).sum(1) + self.bias)), logits
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """uint8 [N, S, S, 3] -> y_pred float32 [N], in numpy."""
+        """Scores numpy images: uint8 [N, S, S, 3] -> y_pred float32 [N]."""
         with torch.inference_mode():
             return self(torch.from_numpy(images))[0].numpy()
 
 
-class _Calibrated(nn.Module):
-    """`Calibration.apply` for a graph: y_pred float32 [N] -> float32 [N]."""
+class _CalibrationLayer(nn.Module):
+    """`Calibration.apply` as a module: y_pred float32 [N] -> float32 [N]."""
 
     knots: torch.Tensor
     slopes: torch.Tensor
@@ -65,13 +65,13 @@ class _Calibrated(nn.Module):
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
         self.kind, self.temperature = calibration.kind, calibration.temperature
-        self.least, knots, slopes = calibration.pieces()
+        self.least, knots, slopes = calibration.list_pieces()
         self.register_buffer("knots", torch.tensor(knots, dtype=torch.float32))
         self.register_buffer("slopes", torch.tensor(slopes, dtype=torch.float32))
 
     def forward(self, y_pred: torch.Tensor) -> torch.Tensor:
         if self.kind == "temperature":
-            share = BLEND["temperature"]
+            share = IDENTITY_FRACTION["temperature"]
             logit = torch.log(y_pred) - torch.log1p(-y_pred)
             y_pred = (1 - share) * torch.sigmoid(logit / self.temperature) + share * y_pred
         elif self.kind == "isotonic":
@@ -79,14 +79,14 @@ class _Calibrated(nn.Module):
         return y_pred.clamp(0, 1)
 
 
-def to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
-    """A graph as ONNX, with any number of images as its batch; its outputs are y_pred and the members' logits.
+def convert_to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
+    """Converts a graph to ONNX with a dynamic batch; its outputs are y_pred and the logits of the members.
 
     Args:
         graph: on the CPU, in evaluation mode.
         size: edge length of the images.
     """
-    example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # of one image the batch would be taken for fixed
+    example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # a batch of one image would be exported as a constant
     with console.silence():
         program = torch.onnx.export(
             graph,
@@ -99,20 +99,20 @@ def to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
         )
     assert program is not None
     model = program.model_proto
-    _named(model.graph, graph.names)
+    _name_nodes(model.graph, graph.names)
     return model
 
 
-def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], output: str = OUTPUT) -> None:
-    """Writes a graph into one file, and checks that as strictly as ONNX can.
+def save_graph(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], output: str = OUTPUT) -> None:
+    """Writes a graph into one file, and runs the full check of ONNX.
 
     Args:
         model: the graph.
         path: the file.
-        metadata: words that travel inside the file.
-        output: the one output that it will have.
+        metadata: stored in the file.
+        output: the only output of the file.
     """
-    served = _only(model, output)
+    served = _select_output(model, output)
     del served.metadata_props[:]
     for key, value in metadata.items():
         served.metadata_props.add(key=key, value=value)
@@ -120,28 +120,27 @@ def save(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], output
     onnx.checker.check_model(path, full_check=True)
 
 
-def _only(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
-    """A copy of a graph with that output alone."""
+def _select_output(model: onnx.ModelProto, output: str) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    kept = [one for one in copy.graph.output if one.name == output]
+    selected = [one for one in copy.graph.output if one.name == output]
     del copy.graph.output[:]
-    copy.graph.output.extend(kept)
+    copy.graph.output.extend(selected)
     return copy
 
 
-def _named(graph: onnx.GraphProto, members: list[str]) -> None:
-    """Names every node and value after the member and layer whose weights it uses, or comes after.
+def _name_nodes(graph: onnx.GraphProto, members: list[str]) -> None:
+    """Names every node and value by its member and layer.
 
-    The exporter's own names are numbers, and its notes hold this machine's paths.
+    The names of the exporter are numbers, and its metadata contains paths of this machine.
     """
     layer: dict[str, str] = {}
     names: dict[str, str] = {one.name: one.name for one in (*graph.input, *graph.output)}
     for weights in graph.initializer:
-        names[weights.name] = _readable(weights.name, members)
+        names[weights.name] = _format_weight_name(weights.name, members)
     seen: Counter[str] = Counter()
     for node in graph.node:
-        own = [_layer(names[name]) for name in node.input if name not in layer and "/" in names.get(name, "")]
+        own = [_format_layer(names[name]) for name in node.input if name not in layer and "/" in names.get(name, "")]
         before = [layer[name] for name in node.input if name in layer]
         place = OUTPUT if LOGITS in node.output else next(iter([*own, *before]), INPUT)
         title = f"{place}/{node.op_type}"
@@ -160,22 +159,22 @@ def _named(graph: onnx.GraphProto, members: list[str]) -> None:
         del one.metadata_props[:]
 
 
-def _readable(name: str, members: list[str]) -> str:
-    """'members.0.detector.backbone.conv1.weight' -> 'resnet18.fold_0/conv1.weight'; what prepares images is theirs."""
+def _format_weight_name(name: str, members: list[str]) -> str:
+    """'members.0.detector.backbone.conv1.weight' -> 'resnet18.fold_0/conv1.weight'; else 'images/...'."""
     if not name.startswith("members."):
         return name
     _, number, rest = name.split(".", 2)
     *_, last = rest.split(".")
     member = members[int(number)]
-    if last in PREPARES and "backbone" not in rest:
+    if last in PREPARATION_BUFFERS and "backbone" not in rest:
         return f"{INPUT}/{member}.{last}"
     return f"{member}/{rest.rpartition('backbone.')[2]}"
 
 
-def _layer(weights: str) -> str:
+def _format_layer(weights: str) -> str:
     """'resnet18.fold_0/conv1.weight' -> 'resnet18.fold_0/conv1'."""
     return INPUT if weights.startswith(f"{INPUT}/") else weights.rpartition(".")[0]
 
 
-PREPARES = ("mean", "std", "area", "kernels")
-"""Buffers that images go through before the first layer."""
+PREPARATION_BUFFERS = ("mean", "std", "area", "kernels")
+"""Buffers of the image preparation, before the first layer."""

@@ -1,4 +1,4 @@
-"""A graph in fewer bits: between the first and the last layers of its networks, never in front of them or behind."""
+"""Converts a graph to fp16 or int8: the layers of its networks, but not the image preparation or the ensemble."""
 
 from __future__ import annotations
 
@@ -12,62 +12,62 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from ffdi.core import console
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.inference.bundle import INPUT, OUTPUT
 
 CALIBRATION_IMAGES = 128
-"""Training images from which int8 learns how large the activations are."""
+"""Training images that calibrate the ranges of int8 activations."""
 CALIBRATION_BATCH = 8
 
 Training = Callable[[], np.ndarray]
-"""() -> uint8 [N, S, S, 3]: images that no score is judged by."""
+"""() -> uint8 [N, S, S, 3]: images that are not in the equivalence check."""
 Convert = Callable[[onnx.ModelProto, Training], onnx.ModelProto]
-"""A graph in fp32 -> the graph in fewer bits."""
+"""A graph in fp32 -> the graph in another precision."""
 
 
 def convert(kind: str, model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
-    """A graph that multiplies in something else; its inputs, outputs, preparation and combination stay as they are.
+    """Converts a graph to another precision; inputs, outputs, preparation and ensemble do not change.
 
     Args:
         kind: a key of KINDS.
         model: in fp32.
-        training: asked for only where images are looked at.
+        training: loads images; called only for int8.
     """
     return KINDS[kind](model, training)
 
 
 def check_precision(name: str) -> None:
-    """Refuses a precision that is not there.
+    """Refuses an unknown precision.
 
     Raises:
         ConfigError: names the nearest one.
     """
     if name not in PRECISIONS:
-        raise ConfigError(f"--precision {name}: {nearest(name, PRECISIONS)}", hint="pass --precision fp32")
+        raise ConfigError(f"--precision {name}: {suggest_nearest(name, PRECISIONS)}", hint="pass --precision fp32")
 
 
-def _fp32(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
+def _keep_fp32(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
     return model
 
 
-def _fp16(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
-    return convert_to_fp16(_copied(model), _outside(model))
+def _convert_fp16(model: onnx.ModelProto, _training: Training) -> onnx.ModelProto:
+    return convert_to_fp16(_copy(model), _list_outer_nodes(model))
 
 
-def _int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
-    return _quantized(model, training, _outside(model))
+def _quantize_int8(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
+    return _quantize(model, training, _list_outer_nodes(model))
 
 
-def _int8_and_fp32(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
-    return _quantized(model, training, [*_outside(model), *_delicate(model)])
+def _quantize_int8_fp32(model: onnx.ModelProto, training: Training) -> onnx.ModelProto:
+    return _quantize(model, training, [*_list_outer_nodes(model), *_list_sensitive_convolutions(model)])
 
 
-def _quantized(model: onnx.ModelProto, training: Training, excluded: list[str]) -> onnx.ModelProto:
-    """Weights per channel, activations per tensor, static: what every runtime knows (QDQ)."""
+def _quantize(model: onnx.ModelProto, training: Training, excluded: list[str]) -> onnx.ModelProto:
+    """Static quantisation, per channel for weights, per tensor for activations: QDQ, which all runtimes support."""
     with tempfile.TemporaryDirectory() as folder, console.silence():
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            _copied(model),
+            _copy(model),
             path,
             _Batches(training()),
             quant_format=QuantFormat.QDQ,
@@ -81,20 +81,20 @@ def _quantized(model: onnx.ModelProto, training: Training, excluded: list[str]) 
         return onnx.load(path)
 
 
-def _copied(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Conversions change what they are given."""
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copies a graph, because conversions change their argument."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     return copy
 
 
-def _outside(model: onnx.ModelProto) -> list[str]:
-    """The nodes that prepare images, and those that combine logits."""
+def _list_outer_nodes(model: onnx.ModelProto) -> list[str]:
+    """Lists the nodes that prepare images or combine logits."""
     return [node.name for node in model.graph.node if node.name.partition("/")[0] in (INPUT, OUTPUT)]
 
 
-def _delicate(model: onnx.ModelProto) -> list[str]:
-    """Convolutions with few multiplications and much to lose: of the images themselves, and of each channel alone."""
+def _list_sensitive_convolutions(model: onnx.ModelProto) -> list[str]:
+    """Lists convolutions that are cheap and lose much in int8: the first ones and those with groups."""
     prepared = {value for node in model.graph.node if node.name.startswith(f"{INPUT}/") for value in node.output}
     groups = {node.name: next((one.i for one in node.attribute if one.name == "group"), 1) for node in model.graph.node}
     convolutions = [node for node in model.graph.node if node.op_type == "Conv"]
@@ -110,21 +110,26 @@ class _Batches(CalibrationDataReader):  # type: ignore[misc]  # a class of a lib
         return None if batch is None else {INPUT: batch}
 
 
-KINDS: dict[str, Convert] = {"fp32": _fp32, "fp16": _fp16, "int8": _int8, "int8+fp32": _int8_and_fp32}
-"""What a graph can multiply in; 'int8+fp32' leaves the delicate convolutions as they are."""
+KINDS: dict[str, Convert] = {
+    "fp32": _keep_fp32,
+    "fp16": _convert_fp16,
+    "int8": _quantize_int8,
+    "int8+fp32": _quantize_int8_fp32,
+}
+"""Conversions by kind; 'int8+fp32' keeps the sensitive convolutions in fp32."""
 PRECISIONS = {"fp32": ("fp32",), "fp16": ("fp16",), "int8": ("int8", "int8+fp32")}
-"""What can be asked for, and the kinds that it may become: the fastest first, each more careful than the one before."""
+"""The kinds to try for each --precision: the fastest first, the most accurate last."""
 
 
 ALWAYS_FP32 = frozenset({"Resize", "Range", "TopK", "CumSum"})
-"""Operators that know no fp16, or take their parameters in fp32."""
+"""Operators without fp16, or with parameters in fp32."""
 
 
 def convert_to_fp16(model: onnx.ModelProto, outside: Collection[str]) -> onnx.ModelProto:
-    """A graph in half the bits, but for some nodes; a cast stands wherever a value goes in or out.
+    """Converts a graph to fp16 except for some nodes, with casts between the two.
 
-    ONNX Runtime's own conversion takes a value that passes between two nodes outside through fp16, and casts a weight
-    that two of them share twice under one name.
+    ONNX Runtime's own converter sends a value between two excluded nodes through fp16, and casts a weight that two of
+    them share twice under one name.
 
     Args:
         model: in fp32; it is changed.
@@ -132,7 +137,7 @@ def convert_to_fp16(model: onnx.ModelProto, outside: Collection[str]) -> onnx.Mo
     """
     graph = model.graph
     fp32 = {node.name for node in graph.node if node.name in outside or node.op_type in ALWAYS_FP32}
-    floats = _floats(model)
+    floats = _find_fp32_values(model)
     half = {value for node in graph.node if node.name not in fp32 for value in node.output} & floats
     border = _Border({one.name: one for one in graph.initializer})
     for node in graph.node:
@@ -144,12 +149,12 @@ def convert_to_fp16(model: onnx.ModelProto, outside: Collection[str]) -> onnx.Mo
         if node.name not in fp32:
             _halve_attributes(node)
         border.nodes.append(node)
-    _replace(graph, border)
+    _replace_nodes(graph, border)
     return model
 
 
 class _Border:
-    """The nodes of a new graph in order, with the casts between them, each made once."""
+    """The nodes of the new graph in order, with each cast once."""
 
     def __init__(self, weights: dict[str, TensorProto]) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -157,7 +162,7 @@ class _Border:
         self._made: dict[tuple[str, int], str] = {}
 
     def cast(self, value: str, to: int) -> str:
-        """The name of a value in another type."""
+        """Returns the name of a value in another type."""
         name = self._made.get((value, to))
         if name is None:
             name = self._made[value, to] = f"{value}.{'fp16' if to == TensorProto.FLOAT16 else 'fp32'}"
@@ -169,8 +174,7 @@ class _Border:
         return name
 
 
-def _floats(model: onnx.ModelProto) -> set[str]:
-    """Names of all values and weights that are fp32."""
+def _find_fp32_values(model: onnx.ModelProto) -> set[str]:
     graph = onnx.shape_inference.infer_shapes(model).graph
     values = (*graph.input, *graph.value_info, *graph.output)
     named = {one.name for one in values if one.type.tensor_type.elem_type == TensorProto.FLOAT}
@@ -178,7 +182,7 @@ def _floats(model: onnx.ModelProto) -> set[str]:
 
 
 def _halve_attributes(node: onnx.NodeProto) -> None:
-    """Types that stand in a node itself."""
+    """Changes fp32 in the attributes of a node to fp16."""
     for attribute in node.attribute:
         if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
             attribute.i = TensorProto.FLOAT16
@@ -186,11 +190,11 @@ def _halve_attributes(node: onnx.NodeProto) -> None:
             attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float16)))
 
 
-def _replace(graph: onnx.GraphProto, border: _Border) -> None:
-    """Puts the new nodes in, and the weights that they use; types that were inferred before are forgotten."""
+def _replace_nodes(graph: onnx.GraphProto, border: _Border) -> None:
+    """Replaces the nodes and weights of a graph, and removes the inferred types."""
     used = {value for node in border.nodes for value in node.input}
     weights = [one for name, one in border.weights.items() if name in used]
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in border.nodes]  # they live in the old list
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in border.nodes]  # the old list is deleted
     weights = [TensorProto.FromString(one.SerializeToString()) for one in weights]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)

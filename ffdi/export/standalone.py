@@ -1,9 +1,9 @@
-"""Scores images with the graph beside this file: the probability that a face is fake.
+"""Scores images with the graph in this folder: the probability that a face is fake.
 
     python predict.py IMAGE [IMAGE ...]
 
-Needs numpy, opencv-python-headless (5 or later) and onnxruntime (or onnxruntime-gpu), and nothing else. It trusts the
-graph and the images: nothing here bounds the time and memory that they take.
+It needs only numpy, opencv-python-headless (5 or later) and onnxruntime (or onnxruntime-gpu). It trusts the graph and
+the images: it has no limits on time and memory.
 """
 
 import csv
@@ -15,16 +15,16 @@ import cv2
 import numpy as np
 import onnxruntime
 
-UNFIT = re.compile(
+UNSAFE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001\U000e0020-\U000e007f\ud800-\udfff]"
     r"|(?<![^\x00-\x7f\u200c\u200d])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f\u200c\u200d])"
 )
-"""Characters that end a line, steer a terminal, hide or reorder text, or are no UTF-8: no line of a CSV has them."""
+"""Characters that end a line, steer a terminal, hide or reorder text, or are not UTF-8; refused in a CSV."""
 
 
-def load(path: str, size: int, framing: str) -> np.ndarray:
-    """Reads an image as the networks were shown theirs: RGB, uint8 [size, size, 3]."""
+def load_image(path: str, size: int, framing: str) -> np.ndarray:
+    """Reads an image as in the training: RGB, uint8 [size, size, 3]."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     content = np.frombuffer(Path(path).read_bytes(), np.uint8)
     pixels = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if len(content) else None
@@ -34,29 +34,29 @@ def load(path: str, size: int, framing: str) -> np.ndarray:
 
 
 def squash(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The whole image."""
+    """Resizes the whole image to a square."""
     return scale(pixels, size, size)
 
 
 def crop(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The middle at its own scale; an image that is too small is enlarged first."""
+    """Cuts out the center without resizing; enlarges a small image first."""
     short = min(pixels.shape[:2])
     if (missing := size / short) > 1:
-        pixels = middle(pixels, 4 * short)
+        pixels = crop_center(pixels, 4 * short)
         height, width = pixels.shape[:2]
         pixels = scale(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
-    return np.ascontiguousarray(middle(pixels, size))
+    return np.ascontiguousarray(crop_center(pixels, size))
 
 
-def middle(pixels: np.ndarray, edge: int) -> np.ndarray:
-    """At most so many rows and columns."""
+def crop_center(pixels: np.ndarray, edge: int) -> np.ndarray:
+    """Cuts out the center, at most `edge` rows and columns."""
     rows, columns = min(edge, pixels.shape[0]), min(edge, pixels.shape[1])
     top, left = round(0.5 * (pixels.shape[0] - rows)), round(0.5 * (pixels.shape[1] - columns))
     return pixels[top : top + rows, left : left + columns]
 
 
 def pad(pixels: np.ndarray, size: int) -> np.ndarray:
-    """The whole image in its own shape, with black beside it."""
+    """Resizes the whole image, and keeps its aspect ratio by black borders."""
     height, width = pixels.shape[:2]
     ratio = size / max(height, width)
     scaled = scale(pixels, max(1, round(height * ratio)), max(1, round(width * ratio)))
@@ -67,7 +67,7 @@ def pad(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def scale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """By area when shrinking, else by cubic interpolation."""
+    """Resizes by area if both edges shrink, else by cubic interpolation."""
     if pixels.shape[:2] == (height, width):
         return pixels
     shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
@@ -78,11 +78,11 @@ FRAMINGS = {"squash": squash, "crop": crop, "pad": pad}
 
 
 def main(paths: list[str]) -> int:
-    """Prints `path,y_pred` for each image, as CSV, and what is wrong with the others to stderr; 1 if there are any."""
+    """Prints `path,y_pred` for each image as CSV, and errors to stderr; returns 1 if there was an error."""
     session = onnxruntime.InferenceSession(
         str(Path(__file__).resolve().parent / "model.onnx"),
         providers=["CPUExecutionProvider"],
-        disabled_optimizers=["WeightBiasQuantization"],  # it takes to 8 bits what an int8 graph has left in fp32
+        disabled_optimizers=["WeightBiasQuantization"],  # it quantises the fp32 layers of an int8 graph
     )
     given = session.get_inputs()[0]
     framing = session.get_modelmeta().custom_metadata_map["framing"]
@@ -90,11 +90,11 @@ def main(paths: list[str]) -> int:
     failed = 0
     for path in paths:
         try:
-            if UNFIT.search(path):
-                raise ValueError("a name with a character that cannot stand in a line of CSV: rename this file")
-            image = load(path, given.shape[1], framing)
+            if UNSAFE.search(path):
+                raise ValueError("the name has a character that is refused in CSV: rename this file")
+            image = load_image(path, given.shape[1], framing)
         except (OSError, ValueError, cv2.error) as error:
-            print(UNFIT.sub(lambda found: ascii(found[0])[1:-1], f"{path}: {error}"), file=sys.stderr)
+            print(UNSAFE.sub(lambda found: ascii(found[0])[1:-1], f"{path}: {error}"), file=sys.stderr)
             failed = 1
             continue
         (y_pred,) = session.run(None, {given.name: image[None]})

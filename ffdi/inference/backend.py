@@ -1,4 +1,4 @@
-"""What every engine that can run a graph looks like from outside."""
+"""The interface of the runtimes that score images with a graph."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Run = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Load:
-    """How a graph is going to be asked.
+    """The expected use of a graph.
 
     Attributes:
-        images: how many there are.
-        streams: calls side by side.
-        threads: CPU threads for each of them.
+        images: number of images.
+        streams: number of parallel calls.
+        threads: CPU threads of each call.
     """
 
     images: int
@@ -27,13 +27,12 @@ class Load:
     threads: int
 
     @classmethod
-    def of(cls, images: int, cores: int) -> Load:
-        """One thread for each of many calls, or all threads for one: calls side by side wait for nobody, and a few
-        images are sooner done together."""
-        return cls(images, cores, 1) if images >= MANY * cores else cls(images, 1, cores)
+    def plan(cls, images: int, cores: int) -> Load:
+        """Plans parallel calls of one thread each; or one call with all cores, which is faster for few images."""
+        return cls(images, cores, 1) if images >= IMAGES_PER_CORE * cores else cls(images, 1, cores)
 
-    def batch(self, most: int) -> int:
-        """How many images to ask for at once."""
+    def choose_batch(self, most: int) -> int:
+        """Returns the batch size, at most `most`."""
         return max(1, min(most, self.images // self.streams))
 
 
@@ -42,12 +41,12 @@ class OpenGraph:
     """A graph that is ready to score.
 
     Attributes:
-        runtime: whose it is, a key of `serving.RUNTIMES`.
-        provider: what really runs, in that engine's own words.
-        why: one line for the person who started it.
-        batch: how many images it is best asked for at once.
-        streams: how many threads may call `run` side by side.
-        run: any number of images in, their scores out. Memory grows with their number where the batch is not fixed.
+        runtime: its name, a key of `select.RUNTIMES`.
+        provider: the name of the engine's provider that really runs.
+        why: one line for the user.
+        batch: the best batch size.
+        streams: number of threads that may call `run` in parallel.
+        run: any number of images -> their scores. Without a fixed batch its memory grows with this number.
     """
 
     runtime: str
@@ -58,20 +57,20 @@ class OpenGraph:
     run: Run
 
     def score(self, images: np.ndarray) -> np.ndarray:
-        """Any number of images, uint8 [N, S, S, 3], at most `batch` at a time -> their scores."""
-        return np.concatenate([self.run(part) for part in parts(images, self.batch)])
+        """Scores any number of images, uint8 [N, S, S, 3], in batches."""
+        return np.concatenate([self.run(part) for part in split_batches(images, self.batch)])
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """An engine, in one of its ways to multiply.
+    """An engine with one precision.
 
     Attributes:
-        exact: whether it multiplies in fp32, so that its scores must equal torch's.
-        offered: whether it may be taken without having been asked for.
-        numbered: whether there can be several such devices.
-        missing: why device number N cannot run here; empty where it can.
-        open: a graph, on device number N, for a load.
+        exact: it computes in fp32, so its scores must equal those of torch.
+        offered: `--device auto` may choose it.
+        numbered: a machine can have several such devices.
+        missing: returns why device number N cannot run here; empty if it can.
+        open: opens a graph on device number N for a load.
     """
 
     exact: bool
@@ -81,25 +80,25 @@ class Runtime:
     open: Callable[[Path, int, Load], OpenGraph]
 
 
-def padded(run: Run, batch: int) -> Run:
-    """Asks a graph of fixed batch for any number of images: the last batch is filled up with black ones."""
+def pad_batches(run: Run, batch: int) -> Run:
+    """Returns a function for any number of images, from one with a fixed batch; black images fill the last batch."""
 
     def run_all(images: np.ndarray) -> np.ndarray:
-        return np.concatenate([run(_filled(part, batch))[: len(part)] for part in parts(images, batch)])
+        return np.concatenate([run(_pad_batch(part, batch))[: len(part)] for part in split_batches(images, batch)])
 
     return run_all
 
 
-def parts(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Views of at most so many images."""
+def split_batches(images: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Yields views of at most `batch` images."""
     return (images[start : start + batch] for start in range(0, len(images), batch))
 
 
-def _filled(part: np.ndarray, batch: int) -> np.ndarray:
+def _pad_batch(part: np.ndarray, batch: int) -> np.ndarray:
     if len(part) == batch:
         return part
     return np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
 
 
-MANY = 32
-"""Images for each core from which on calls side by side are worth it."""
+IMAGES_PER_CORE = 32
+"""Images per core from which on parallel calls are faster."""

@@ -1,4 +1,4 @@
-"""bundle.json: everything a server has to know about an exported graph."""
+"""bundle.json, the description of an exported graph, and the golden images that check it on other machines."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ffdi import __version__
-from ffdi.config.schema import LARGEST
-from ffdi.core import hashes, links, manifests
+from ffdi.config.schema import MAX_SIZE
+from ffdi.core import links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.experiments.export import ExportFolder
 
 if TYPE_CHECKING:
-    from ffdi.ensemble.group import Ensemble
+    from ffdi.ensemble.ensemble import Ensemble
 import csv
 import shutil
 from collections.abc import Iterator
@@ -35,17 +35,17 @@ FRAMING = "framing"
 MEANING = "probability that the face is fake"
 
 
-def describe(
+def describe_export(
     export: ExportFolder, ensemble: Ensemble, precision: str, soup: bool, runtimes: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """The content of bundle.json for a graph that was just written.
+    """Returns the content of bundle.json.
 
     Args:
-        export: where the graph is.
-        ensemble: whose networks are in it.
-        precision: what it multiplies in, inside the networks: a key of `precision.KINDS`.
-        soup: whether each experiment's folds are one network.
-        runtimes: what `proving.prove_first` found.
+        export: the folder of the graph.
+        ensemble: the networks of the graph.
+        precision: of the networks, a key of `quantize.KINDS`.
+        soup: the folds of each experiment are averaged into one network.
+        runtimes: the records of `equivalence.verify_first`.
     """
     return {
         "version": __version__,
@@ -54,31 +54,31 @@ def describe(
         "input": {
             "name": INPUT,
             "dtype": "uint8",
-            "shape": ["batch", ensemble.framing.size, ensemble.framing.size, 3],
+            "shape": ["batch", ensemble.resize_policy.size, ensemble.resize_policy.size, 3],
             "layout": "NHWC, RGB",
-            "decode": decode.DECODE,
-            "framing": ensemble.framing.resize,
-            "resize": decode.RESIZES[ensemble.framing.resize],
+            "decode": decode.DECODE_POLICY,
+            "framing": ensemble.resize_policy.resize,
+            "resize": decode.RESIZES[ensemble.resize_policy.resize],
             "normalisation": "inside the graph",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
         **ensemble.describe(),
-        "oof": ensemble.oof(),
+        "oof": ensemble.read_oof_scores(),
         "files": {
-            path.relative_to(export.folder).as_posix(): hashes.sha256(path)
+            path.relative_to(export.folder).as_posix(): manifests.hash_file(path)
             for path in (export.model_path, export.script_path, *sorted(export.golden_path.parent.iterdir()))
         },
         "runtimes": runtimes,
     }
 
 
-def metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, str]:
-    """Words that travel inside the graph."""
-    members, (size, framing) = ensemble.describe()["members"], ensemble.framing
+def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, str]:
+    """Returns the metadata inside the graph."""
+    members, (size, resize) = ensemble.describe()["members"], ensemble.resize_policy
     return {
         "ffdi": __version__,
-        INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {decode.DECODE}; {framing}: {decode.RESIZES[framing]}",
-        FRAMING: framing,
+        INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {decode.DECODE_POLICY}; {resize}: {decode.RESIZES[resize]}",
+        FRAMING: resize,
         OUTPUT: MEANING,
         "precision": precision,
         "method": ensemble.method,
@@ -88,66 +88,66 @@ def metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, str]:
             f"{one['experiment']} fold {one['fold']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
             for one in members
         ),
-        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in ensemble.oof_auc().items()),
+        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in ensemble.compute_oof_aucs().items()),
     }
 
 
-def read(export: ExportFolder) -> dict[str, Any]:
-    """The description of an exported graph, after a look at the hashes of all its files.
+def read_bundle(export: ExportFolder) -> dict[str, Any]:
+    """Reads the description of an exported graph, and checks the hashes of all its files.
 
     Raises:
-        ExperimentError: nothing was exported, a file is not the one described, or the graph wants images prepared in
-            a way that this version does not.
+        ExperimentError: nothing was exported, a file is missing or changed, or the graph needs another preparation of
+            images than that of this version.
     """
-    again = "invoke export-onnx" + "".join(f" --experiment {shlex.quote(one)}" for one in export.name.split("+"))
+    export_command = "invoke export-onnx" + "".join(
+        f" --experiment {shlex.quote(one)}" for one in export.name.split("+")
+    )
     if not export.bundle_path.is_file():
-        raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=again)
+        raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=export_command)
     content = manifests.read_manifest(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
     for name, expected in content["files"].items():
-        hashes.check_hash(links.below(export.folder, name), expected, export.bundle_path, again)
-    if not _usable(export, content):
-        raise ExperimentError(f"{export.bundle_path} does not say what a server needs", hint=again)
+        manifests.check_hash(links.join(export.folder, name), expected, export.bundle_path, export_command)
+    if not _is_usable(export, content):
+        raise ExperimentError(f"{export.bundle_path} lacks settings of the graph", hint=export_command)
     resize = decode.RESIZES.get(str(content["input"]["framing"]), "another way")
-    for key, policy in (("decode", decode.DECODE), ("resize", resize)):
+    for key, policy in (("decode", decode.DECODE_POLICY), ("resize", resize)):
         if content["input"][key] != policy:
             raise ExperimentError(
                 f"{export.bundle_path} was made for images with '{key}: {content['input'][key]}'; this version has "
                 f"'{key}: {policy}'",
-                hint=again,
+                hint=export_command,
             )
     return content
 
 
-def framing(described: Mapping[str, Any]) -> ResizePolicy:
-    """How a graph that bundle.json describes takes images."""
+def read_resize_policy(described: Mapping[str, Any]) -> ResizePolicy:
     return ResizePolicy(described["input"]["shape"][1], described["input"]["framing"])
 
 
-def _usable(export: ExportFolder, content: dict[str, Any]) -> bool:
-    """Whether everything that is asked for later is there."""
+def _is_usable(export: ExportFolder, content: dict[str, Any]) -> bool:
     try:
         size, limits = content["input"]["shape"][1], [record["limit"] for record in content["runtimes"].values()]
-        told = (
+        complete = (
             content["runtimes"]["cpu"]["limit"] is not None
             and {"decode", "framing", "resize"} <= content["input"].keys()
         )
-        told = told and {export.model_path.name, "golden/golden.csv"} <= content["files"].keys()
+        complete = complete and {export.model_path.name, "golden/golden.csv"} <= content["files"].keys()
     except (KeyError, TypeError, IndexError, AttributeError):
         return False
     return (
-        told
+        complete
         and isinstance(size, int)
-        and 0 < size <= LARGEST
+        and 0 < size <= MAX_SIZE
         and all(limit is None or isinstance(limit, float) for limit in limits)
     )
 
 
-COUNT = 16
+GOLDEN_IMAGES = 16
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """A few images that travel with a graph, and the scores that it must give them wherever it is served.
+    """A few images of an export, and their scores, which the graph must give on every machine.
 
     Attributes:
         names: [G], of files.
@@ -159,11 +159,11 @@ class Golden:
     images: np.ndarray
     y_pred: np.ndarray
 
-    def check(self, run: Run, limit: float, runtime: str) -> float:
-        """The largest difference from the scores.
+    def check_scores(self, run: Run, limit: float, runtime: str) -> float:
+        """Returns the largest difference from the golden scores.
 
         Raises:
-            ParityError: it is above the limit; names every image.
+            ParityError: it is above the limit; lists the images.
         """
         y_pred = run(self.images)
         difference = np.abs(y_pred.astype(np.float64) - self.y_pred)
@@ -179,30 +179,30 @@ class Golden:
 
 
 def write_golden(path: Path, table: Table, y_pred: np.ndarray) -> None:
-    """Lists a table's scores, float32 [N], in a folder of its own, with copies of its files as they are."""
+    """Writes scores, float32 [N], as a CSV into a new folder, with copies of the image files."""
     names = [f"{number:02d}{table.path(number).suffix.lower()}" for number in range(len(table))]
     with files.explain_write_errors(path.parent):
         path.parent.mkdir()
         for number, name in enumerate(names):
             shutil.copyfile(table.path(number), path.with_name(name))
-    files.write_text(path, score_table.to_csv(np.array(names), y_pred))
+    files.write_text(path, score_table.format_scores(np.array(names), y_pred))
 
 
-def read_golden(path: Path, framing: ResizePolicy, count: int) -> Golden:
-    """The first `count` images of a list, framed as a graph takes them.
+def read_golden(path: Path, resize_policy: ResizePolicy, count: int) -> Golden:
+    """Reads the first `count` golden images, resized for the graph.
 
     Raises:
         DataError: an image cannot be decoded.
-        OSError, ValueError: the list is missing or damaged; its hash has been looked at before.
+        OSError, ValueError: the CSV is missing or damaged; its hash was checked before.
     """
-    rows = list(_rows(path))[:count]
+    rows = list(_read_rows(path))[:count]
     if foreign := [name for name, _ in rows if Path(name).name != name]:
         raise DataError(f"{path} names a file outside of its folder: {foreign[0]}")
-    pixels = [framing.load(links.below(path.parent, name)) for name, _ in rows]
+    pixels = [resize_policy.load(links.join(path.parent, name)) for name, _ in rows]
     return Golden([name for name, _ in rows], np.stack(pixels), np.array([score for _, score in rows], np.float32))
 
 
-def _rows(path: Path) -> Iterator[tuple[str, float]]:
+def _read_rows(path: Path) -> Iterator[tuple[str, float]]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
             yield row[score_table.COLUMNS[0]], float(row[score_table.COLUMNS[1]])

@@ -1,8 +1,8 @@
-"""A graph that came from elsewhere, opened in a process of its own before any runtime opens it in this one.
+"""Vets an untrusted graph in a process of its own, before any runtime opens it in this process.
 
-First it is read, and refused where it can do what no graph of ffdi's does: open other files, run operators of
-somebody's own, loop, draw random numbers, or take sizes from the pixels. What it takes then depends on the number of
-images alone, so a run on noise shows it: each size of batch that is used on a CPU is tried within bounds.
+First the graph is read. It is refused if it can do more than graphs of ffdi: open other files, run custom operators,
+loop, draw random numbers, or take sizes from pixels. The time and memory of other graphs depend only on the number of
+images. So the child then scores noise, with each batch size of the CPU runtime, within limits.
 """
 
 from __future__ import annotations
@@ -21,95 +21,95 @@ from ffdi.inference import onnxruntime
 from ffdi.inference.backend import Load
 
 DOMAINS = frozenset({"", "ai.onnx"})
-"""Whose operators a graph of ffdi's has."""
+"""Domains of the allowed operators."""
 REFUSED = frozenset(
     {
-        *("NonZero", "Compress", "Unique", "NonMaxSuppression"),  # outputs as large as the pixels say
-        *("RoiAlign", "MaxRoiPool", "ImageDecoder", "TfIdfVectorizer"),  # time as the pixels say
+        *("NonZero", "Compress", "Unique", "NonMaxSuppression"),  # the size of their output depends on pixels
+        *("RoiAlign", "MaxRoiPool", "ImageDecoder", "TfIdfVectorizer"),  # their time depends on pixels
         *("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"),
     }
 )
-"""Operators that no graph of ffdi's has, beside all that hold graphs (Loop, Scan, If) or take sequences."""
+"""Refused operators, in addition to those with subgraphs (Loop, Scan, If) or sequences."""
 SIZES = {"Range": 0, "Resize": 1, "Upsample": 1, "OneHot": 1}
-"""Operators that take sizes as other numbers than integers, and the first of their inputs that are sizes."""
+"""Operators with sizes that may be floats, and the position of their first size."""
 INDEXING = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "QLinearConv"})
-"""Operators whose integers are no sizes."""
+"""Operators with integers that are not sizes."""
 BATCHES = range(1, onnxruntime.CPU_BATCH + 1)
-"""Images at a time: all numbers that a CPU is asked for."""
+"""All batch sizes of the CPU runtime."""
 INTEGERS = frozenset({"tensor(int32)", "tensor(int64)"})
 NO_TENSORS = ("seq(", "optional(", "map(", "tensor(string)")
-LARGEST = 2**31
-"""Bytes of a graph; protobuf writes no larger one."""
+MAX_BYTES = 2**31
+"""Limit of a file; protobuf supports no larger one."""
 
-# Bounds that honest graphs keep away from. A fold of ConvNeXt-Base at 384 px has 350 MB in fp32. With the ten views of
+# Limits far above the needs of real graphs. A fold of ConvNeXt-Base at 384 px has 350 MB in fp32. With the ten views of
 # "hflip+crops" an image takes it 10 x 45 = 450 billion multiplications: 45 s of a core that does 10 billion a second,
 # against 206 s here. In int8 it has a quarter of the bytes, and 52 s. Five folds take and have five times as much. A
 # network with as few weights for its work as DenseNet-121, five folds at 224 px with two views, takes 29 billion in a
 # file of 160 MB: 3 s, against 32 s.
 SECONDS = 60.0
-"""For a start of Python and of the runtime, on a machine that is busy."""
+"""Time for the start of Python and of the runtime on a busy machine."""
 RATE = 4e-12
-"""Seconds for an image, for each byte of the file and each pixel of the image."""
-SLOWEST = 7200.0
-"""Seconds for all images."""
+"""Seconds of an image, per byte of the file and pixel of the image."""
+MAX_SECONDS = 7200.0
+"""Limit of the seconds for all images."""
 MEMORY = 2**30
-"""Bytes for what the runtime and its threads take."""
+"""Bytes for the runtime and its threads."""
 COPIES = 5
-"""Of the file: it is read twice, and the runtime lays the weights out as it needs them."""
-# With two views that ConvNeXt-Base was seen to take 2.5 GiB, of which about 1.5 were for a batch: 2,600 bytes for each
-# of its 4 x 384 x 384 pixels, so 13,000 with ten views. Here it has 18,000; of a small file 4,096. Networks are as wide
-# as their files are large, at most.
+"""Copies of the file in memory: it is read twice, and the runtime rearranges the weights."""
+# With two views that ConvNeXt-Base took 2.5 GiB, about 1.5 of it for a batch: 2,600 bytes for each of the 4 x 384 x 384
+# pixels, so 13,000 with ten views. Its limit here is 18,000, and 4,096 for a small file: the size of a file limits the
+# width of its network.
 DEPTH = 4096
-"""Bytes for each pixel of a batch."""
+"""Bytes per pixel of a batch."""
 WIDTH = 1 / 25_000
-"""More of them for each byte of the file."""
-MOST = 8 * 2**30
-"""Bytes for pixels, at most."""
+"""Additional bytes per pixel, for each byte of the file."""
+MAX_PIXEL_BYTES = 8 * 2**30
+"""Limit of the bytes for pixels."""
 
 
 def check_graph(path: Path, size: int) -> None:
-    """Refuses a graph that does what no graph of ffdi's does, or takes more time or memory than its size explains.
+    """Refuses a graph that can do more than graphs of ffdi, or takes too much time or memory for its size.
 
     Args:
         path: an ONNX file.
-        size: edge of the images that it says to take.
+        size: edge of its images, as in bundle.json.
 
     Raises:
-        ExperimentError: it is no ONNX graph, keeps weights in other files, names operators that are refused, or could
-            not be opened and run within the bounds.
+        ExperimentError: it is not an ONNX graph, has weights in other files or refused operators, or could not be
+            opened and run within the limits.
     """
     bytes_ = path.stat().st_size
-    fault = f"has {bytes_} bytes; the limit is {LARGEST}" if bytes_ >= LARGEST else ""
+    fault = f"has {bytes_} bytes; the limit is {MAX_BYTES}" if bytes_ >= MAX_BYTES else ""
     if fault := fault or limited_process.run_limited(
-        "ffdi.inference.onnx_safety", [str(path.resolve()), str(size)], bounds(bytes_, size)
+        "ffdi.inference.onnx_safety", [str(path.resolve()), str(size)], compute_bounds(bytes_, size)
     ):
         raise ExperimentError(
             f"{path} {fault}", hint="do not use this file; export again, or ask whoever gave it to you"
         )
 
 
-def bounds(bytes_: int, size: int) -> Bounds:
-    """What a graph may take that has so many bytes and takes images of `size` px."""
+def compute_bounds(bytes_: int, size: int) -> Bounds:
+    """Computes the limits of a graph from the bytes of its file and the edge of its images."""
     images = sum(BATCHES)
     pixels = round(max(BATCHES) * size**2 * (DEPTH + WIDTH * bytes_))
-    memory = MEMORY + COPIES * bytes_ + min(MOST, pixels)
-    seconds = SECONDS + min(SLOWEST, RATE * bytes_ * size**2 * images)
+    memory = MEMORY + machine.count_cores() * machine.read_stack_size() + COPIES * bytes_ + min(MAX_PIXEL_BYTES, pixels)
+    seconds = SECONDS + min(MAX_SECONDS, RATE * bytes_ * size**2 * images)
     return Bounds(seconds, memory, f"to be opened and to score {images} images")
 
 
 def main(path: str, size: str) -> None:
-    """In the child.
+    """Vets a graph in the child process.
 
     Raises:
         ExperimentError: why the graph is refused, in words that follow its name.
     """
-    examine(Path(path))
-    threads, largest = machine.cores(), max(BATCHES)
+    inspect_graph(Path(path))
+    threads, largest = machine.count_cores(), max(BATCHES)
     noise = np.random.default_rng(0).integers(0, 256, (largest, int(size), int(size), 3), np.uint8)
     try:
         graph = onnxruntime.RUNTIMES["cpu"].open(Path(path), 0, Load(largest, 1, threads))
         found = [graph.run(noise[:count]) for count in BATCHES]
-    except Exception as error:  # ONNX Runtime's own classes derive from Exception
+    except Exception as error:  # the base class of ONNX Runtime's errors
         raise ExperimentError(f"cannot be opened and run: {(str(error).splitlines() or [''])[0]}") from None
     if any(
         y_pred.shape != (count,) or y_pred.dtype != np.float32 for count, y_pred in zip(BATCHES, found, strict=True)
@@ -117,7 +117,7 @@ def main(path: str, size: str) -> None:
         raise ExperimentError("does not give one score for each image")
 
 
-def examine(path: Path) -> None:
+def inspect_graph(path: Path) -> None:
     """Reads a graph without running it.
 
     Raises:
@@ -125,24 +125,24 @@ def examine(path: Path) -> None:
     """
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's own classes derive from Exception
-        if isinstance(error, MemoryError) or "alloc" in str(error):
+    except Exception as error:  # the base class of protobuf's errors
+        if machine.is_memory_error(error) or "alloc" in str(error):  # protobuf: "Arena alloc failed"
             raise MemoryError from None
-        raise ExperimentError(f"is no ONNX graph: {type(error).__name__}") from None
+        raise ExperimentError(f"is not an ONNX graph: {type(error).__name__}") from None
     if model.functions:
-        raise ExperimentError("has functions of its own, which no graph of ffdi's has")
+        raise ExperimentError("has functions of its own, unlike graphs of ffdi")
     graph = model.graph
     tensors = [*graph.initializer, *(part for one in graph.sparse_initializer for part in (one.values, one.indices))]
     for tensor in tensors:
-        _check_inside(tensor)
+        _check_weights(tensor)
     weights = {one.name for one in tensors}
     given = {one.name for one in graph.input} - weights
     if len(given) != 1 or len(graph.output) != 1:
-        raise ExperimentError(f"has {len(given)} inputs and {len(graph.output)} outputs in place of one and one")
+        raise ExperimentError(f"has {len(given)} inputs and {len(graph.output)} outputs; graphs of ffdi have one each")
     opset = next((one.version for one in model.opset_import if one.domain in DOMAINS), 1)
     known, pixels = weights | given | {""}, set(given)
     for node in graph.node:
-        schema = _schema(node, opset)
+        schema = _find_schema(node, opset)
         if not known.issuperset(node.input):
             raise ExperimentError("does not have its nodes in order")
         known.update(node.output)
@@ -153,11 +153,11 @@ def examine(path: Path) -> None:
             pixels.update(node.output)
 
 
-def _schema(node: onnx.NodeProto, opset: int) -> OpSchema:
-    """What ONNX says of a node's operator.
+def _find_schema(node: onnx.NodeProto, opset: int) -> OpSchema:
+    """Finds the schema of a node's operator.
 
     Raises:
-        ExperimentError: it is refused.
+        ExperimentError: the operator is refused.
     """
     name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     try:
@@ -165,34 +165,34 @@ def _schema(node: onnx.NodeProto, opset: int) -> OpSchema:
     except SchemaError:
         schema = None
     if schema is None:
-        raise ExperimentError(f"wants the operator '{name}', which no runtime has or no graph of ffdi's")
+        raise ExperimentError(f"has the operator '{name}', which is unknown or not used by ffdi")
     for attribute in node.attribute:
         if attribute.HasField("g") or attribute.graphs:
-            raise ExperimentError(f"has a graph inside of a node ({name}), as loops have")
+            raise ExperimentError(f"has a graph inside a node ({name}), such as a loop")
         sparse = attribute.sparse_tensor
         for tensor in (attribute.t, *attribute.tensors, sparse.values, sparse.indices):
-            _check_inside(tensor)
+            _check_weights(tensor)
     takes_others = any(
         all(kind.startswith(NO_TENSORS) for kind in one.types) for one in (*schema.inputs, *schema.outputs)
     )
     if takes_others or name in REFUSED:
-        raise ExperimentError(f"wants the operator '{name}', which no graph of ffdi's has")
+        raise ExperimentError(f"has the operator '{name}', which ffdi never uses")
     return schema
 
 
 def _is_size(schema: OpSchema, place: int) -> bool:
-    """Whether an input says how large an output is, or how often something is done."""
+    """True if an input sets the size of an output, or a number of repetitions."""
     if schema.name in SIZES:
         return place >= SIZES[schema.name]
     kinds = schema.inputs[min(place, len(schema.inputs) - 1)].types
     return kinds <= INTEGERS and schema.name not in INDEXING
 
 
-def _check_inside(tensor: TensorProto) -> None:
-    """Refuses weights that are not in the file.
+def _check_weights(tensor: TensorProto) -> None:
+    """Refuses weights outside the file.
 
     Raises:
-        ExperimentError: says where they are.
+        ExperimentError: names their file.
     """
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         places = [entry.value for entry in tensor.external_data if entry.key == "location"]

@@ -11,51 +11,53 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import DeviceError
-from ffdi.inference.backend import Load, OpenGraph, Run, Runtime, padded
+from ffdi.inference.backend import Load, OpenGraph, Run, Runtime, pad_batches
 
 BATCH = 4
-"""Images at a time for each stream."""
+"""Batch size of each stream."""
 
 
 @cache
-def _core() -> Any:
+def _get_core() -> Any:
     import openvino
 
     return openvino.Core()
 
 
-def _missing(precision: str, _index: int) -> str:
+def _explain_missing(precision: str, _index: int) -> str:
     if find_spec("openvino") is None:
         return "openvino is not installed: pip install -e '.[openvino]'"
     capability = {"f32": "FP32", "bf16": "BF16"}[precision]
-    able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return "" if capability in able else f"this CPU does not multiply in {precision}"
+    able = _get_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "" if capability in able else f"this CPU does not support {precision}"
 
 
-def _open(name: str, precision: str, model: Path, _index: int, load: Load) -> OpenGraph:
-    """A graph with a fixed batch, compiled for as many streams as there are calls side by side.
+def _open_graph(name: str, precision: str, model: Path, _index: int, load: Load) -> OpenGraph:
+    """Opens a graph with a fixed batch, and one stream for each parallel call.
 
     Raises:
-        DeviceError: the file is no graph, or OpenVINO multiplies in something else than it was told.
+        DeviceError: the file is not a graph, or OpenVINO uses another precision than the requested one.
     """
-    batch = load.batch(BATCH)
+    batch = load.choose_batch(BATCH)
     options = {
         "INFERENCE_PRECISION_HINT": precision,
         "NUM_STREAMS": load.streams,
         "INFERENCE_NUM_THREADS": load.streams * load.threads,
-        "ENABLE_CPU_PINNING": False,  # the threads that decode share the cores
+        "ENABLE_CPU_PINNING": False,  # the decoding threads share the cores
     }
     try:
-        graph = _core().read_model(str(model))
+        graph = _get_core().read_model(str(model))
         _fix_batch(graph, batch)
-        compiled = _core().compile_model(graph, "CPU", options)
+        compiled = _get_core().compile_model(graph, "CPU", options)
     except RuntimeError as error:
         raise DeviceError(f"the graph cannot be opened: {str(error).splitlines()[-1]}") from None
     real = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if real != precision:
-        raise DeviceError(f"--device {name}: OpenVINO multiplies in {real} here", hint="pass --device auto")
+        raise DeviceError(f"--device {name}: OpenVINO computes in {real} here", hint="pass --device auto")
     why = f"OpenVINO on the CPU in {precision}, {load.streams} x {load.threads} threads"
-    return OpenGraph(name, f"OpenVINO CPU {real}", why, batch, load.streams, padded(_requests(compiled, load), batch))
+    return OpenGraph(
+        name, f"OpenVINO CPU {real}", why, batch, load.streams, pad_batches(_share_requests(compiled, load), batch)
+    )
 
 
 def _fix_batch(graph: Any, batch: int) -> None:
@@ -64,8 +66,8 @@ def _fix_batch(graph: Any, batch: int) -> None:
     graph.reshape(shape)
 
 
-def _requests(compiled: Any, load: Load) -> Run:
-    """Lends each caller one of the compiled graph's requests."""
+def _share_requests(compiled: Any, load: Load) -> Run:
+    """Returns a function that takes a free request of the compiled graph for each call."""
     free: SimpleQueue[Any] = SimpleQueue()
     for _ in range(load.streams):
         free.put(compiled.create_infer_request())
@@ -80,11 +82,11 @@ def _requests(compiled: Any, load: Load) -> Run:
     return run
 
 
-def _runtime(name: str, precision: str, *, exact: bool) -> Runtime:
-    return Runtime(exact, True, False, partial(_missing, precision), partial(_open, name, precision))
+def _build_runtime(name: str, precision: str, *, exact: bool) -> Runtime:
+    return Runtime(exact, True, False, partial(_explain_missing, precision), partial(_open_graph, name, precision))
 
 
 RUNTIMES = {
-    "openvino": _runtime("openvino", "f32", exact=True),
-    "openvino-bf16": _runtime("openvino-bf16", "bf16", exact=False),
+    "openvino": _build_runtime("openvino", "f32", exact=True),
+    "openvino-bf16": _build_runtime("openvino-bf16", "bf16", exact=False),
 }

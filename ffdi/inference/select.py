@@ -1,4 +1,4 @@
-"""Which runtime a graph is served by: the one that was asked for, or the fastest that gives the right scores here."""
+"""Chooses the runtime of a graph: the requested one, or the fastest one that gives the golden scores here."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from ffdi.inference.backend import Load, OpenGraph, Runtime
 from ffdi.inference.bundle import Golden
 
 RUNTIMES: dict[str, Runtime] = {**onnxruntime.RUNTIMES, **openvino.RUNTIMES}
-"""By the name that --device knows them by."""
+"""Runtimes by their name in --device."""
 PLAIN = "cpu"
-"""The runtime that is everywhere."""
+"""The runtime that every machine has."""
 
 
 @dataclass(frozen=True, eq=False)
-class Proof:
-    """What a runtime has to show before it may serve a graph.
+class GoldenProof:
+    """The golden scores that a runtime has to reproduce before it scores other images.
 
     Attributes:
         golden: images with their scores.
-        limits: by runtime, the largest difference from them; None where the export has refused it.
+        limits: largest difference from these scores by runtime; None for a runtime that the export has refused.
     """
 
     golden: Golden
     limits: Mapping[str, float | None]
 
-    def limit(self, name: str) -> float | None:
-        """A runtime's largest difference; one that is exact and was not there at the export has the plain one's."""
+    def get_limit(self, name: str) -> float | None:
+        """Returns the limit of a runtime; an exact runtime without a record has the limit of the plain one."""
         return self.limits.get(name, self.limits[PLAIN] if RUNTIMES[name].exact else None)
 
 
 class Verdict(NamedTuple):
-    """What a runtime has shown: what really ran and its largest difference, or `fault`, why it may not serve here."""
+    """The check of a runtime: its provider and largest difference, or `fault`, why it cannot be used here."""
 
     runtime: str
     provider: str
@@ -48,111 +48,111 @@ class Verdict(NamedTuple):
     fault: str
 
 
-def make_proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.COUNT) -> Proof:
-    """What an export asks of a runtime, with so many of its golden images."""
+def make_proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.GOLDEN_IMAGES) -> GoldenProof:
+    """Builds the proof from the first `count` golden images of an export."""
     limits = {name: record["limit"] for name, record in described["runtimes"].items()}
-    return Proof(bundle.read_golden(export.golden_path, bundle.framing(described), count), limits)
+    return GoldenProof(bundle.read_golden(export.golden_path, bundle.read_resize_policy(described), count), limits)
 
 
-def open_graph(model: Path, asked: str, load: Load, proof: Proof) -> OpenGraph:
-    """Opens a graph on the device that was asked for, once that gives the golden scores.
+def open_graph(model: Path, device: str, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens a graph on the requested device, and checks the golden scores.
 
     Args:
         model: an ONNX file.
-        asked: a key of RUNTIMES, with ':1' for one of several devices, or 'auto' for the fastest.
-        load: how it will be asked.
-        proof: what has to be shown.
+        device: a key of RUNTIMES, with ':1' for one of several devices, or 'auto' for the fastest.
+        load: the expected use.
+        proof: the golden scores.
 
     Raises:
-        DeviceError: the runtime does not run here, or not this graph; a fall-back is never silent.
-        ParityError: it gives other scores.
-        ConfigError: no runtime has such a name.
+        DeviceError: the runtime or the graph does not run here; there is no silent fallback.
+        ParityError: the runtime gives other scores.
+        ConfigError: the runtime is unknown.
     """
-    if asked == "auto":
-        return _fastest(model, load, proof)
-    name, index = list_devices(asked)
-    if fault := _unserved(name, index, proof):
-        raise DeviceError(f"--device {asked}: {fault}", hint="pass --device auto or --device cpu")
+    if device == "auto":
+        return _open_fastest(model, load, proof)
+    name, index = parse_device(device)
+    if fault := _explain_refusal(name, index, proof):
+        raise DeviceError(f"--device {device}: {fault}", hint="pass --device auto or --device cpu")
     graph = RUNTIMES[name].open(model, index, load)
-    _check(graph, proof)
+    _check_golden(graph, proof)
     return graph
 
 
-def reopen_graph(asked: str, begun: str | None) -> str:
-    """What to ask for where a run was begun: the same runtime, else 'auto' could choose another and begin anew."""
-    goes_on = asked == "auto" and begun in RUNTIMES and not RUNTIMES[str(begun)].missing(0)
-    return str(begun) if goes_on else asked
+def choose_device(device: str, started: str | None) -> str:
+    """Replaces 'auto' by the runtime of the unfinished run: another runtime would start from the beginning."""
+    resumes = device == "auto" and started in RUNTIMES and not RUNTIMES[str(started)].missing(0)
+    return str(started) if resumes else device
 
 
-def examine_graph(model: Path, asked: str, threads: int, proof: Proof) -> Iterator[Verdict]:
-    """Asks every runtime, or the one that is named, for all golden scores: one by one, and all at once."""
-    for name, index in [list_devices(asked)] if asked != "auto" else [(name, 0) for name in RUNTIMES]:
-        fault = _unserved(name, index, proof)
+def measure_runtimes(model: Path, device: str, threads: int, proof: GoldenProof) -> Iterator[Verdict]:
+    """Checks the golden scores of every runtime, or of the requested one: image by image, and in parallel batches."""
+    for name, index in [parse_device(device)] if device != "auto" else [(name, 0) for name in RUNTIMES]:
+        fault = _explain_refusal(name, index, proof)
         if fault:
             yield Verdict(name, "", 0, fault)
             continue
         try:
             graphs = [RUNTIMES[name].open(model, index, load) for load in (Load(1, 1, threads), Load(999, threads, 1))]
-            yield Verdict(name, graphs[0].provider, max(_check(graph, proof) for graph in graphs), "")
+            yield Verdict(name, graphs[0].provider, max(_check_golden(graph, proof) for graph in graphs), "")
         except FFDIError as error:
             yield Verdict(name, "", 0, str(error))
 
 
-def list_devices(asked: str) -> tuple[str, int]:
-    """A runtime and a device's number, from 'cpu' or 'tensorrt:1'.
+def parse_device(device: str) -> tuple[str, int]:
+    """Parses a device such as 'cpu' or 'tensorrt:1' into the runtime and the number of the device.
 
     Raises:
-        ConfigError: there is no such runtime, or it has no numbers.
+        ConfigError: the runtime is unknown, or its devices have no numbers.
     """
-    name, colon, number = asked.partition(":")
+    name, colon, number = device.partition(":")
     if name in RUNTIMES and (not colon or (RUNTIMES[name].numbered and number.isdecimal())):
         return name, int(number or 0)
     known = ", ".join(["auto", *(f"{one}:N" if runtime.numbered else one for one, runtime in RUNTIMES.items())])
-    raise ConfigError(f"unknown device '{asked}': known: {known}", hint="pass --device auto")
+    raise ConfigError(f"unknown device '{device}': known: {known}", hint="pass --device auto")
 
 
-def _unserved(name: str, index: int, proof: Proof) -> str:
-    """Why a runtime may not serve here; empty where it may be tried."""
+def _explain_refusal(name: str, index: int, proof: GoldenProof) -> str:
+    """Returns why a runtime cannot be used here; empty if it can be tried."""
     if reason := RUNTIMES[name].missing(index):
         return f"it does not run here: {reason}"
-    if proof.limit(name) is None:
-        return "the export has not shown that this graph keeps its scores there; export again where it runs"
+    if proof.get_limit(name) is None:
+        return "the export has not checked this graph on it; export again on a machine where it runs"
     return ""
 
 
-def _check(graph: OpenGraph, proof: Proof) -> float:
-    limit = proof.limit(graph.runtime)
+def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
+    limit = proof.get_limit(graph.runtime)
     assert limit is not None
-    return proof.golden.check(graph.score, limit, graph.runtime)
+    return proof.golden.check_scores(graph.score, limit, graph.runtime)
 
 
-def _fastest(model: Path, load: Load, proof: Proof) -> OpenGraph:
-    """Of the runtimes that are offered, run here and give the golden scores, the one that gives them soonest."""
-    names = [name for name, one in RUNTIMES.items() if one.offered and not _unserved(name, 0, proof)]
+def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens the fastest runtime that runs here and gives the golden scores; some runtimes have to be requested."""
+    names = [name for name, one in RUNTIMES.items() if one.offered and not _explain_refusal(name, 0, proof)]
     best: tuple[float, OpenGraph] | None = None
-    said = []
+    results = []
     for name in names:
         try:
             graph = RUNTIMES[name].open(model, 0, load)
-            _check(graph, proof)
+            _check_golden(graph, proof)
         except (DeviceError, ParityError) as error:
-            said.append(f"{name} refused: {error.what}")
+            results.append(f"{name} refused: {error.what}")
             continue
-        rate = _rate(graph, proof.golden) if len(names) > 1 else 0.0
-        said.append(f"{name} {rate:.0f} images/s")
+        rate = _measure_rate(graph, proof.golden) if len(names) > 1 else 0.0
+        results.append(f"{name} {rate:.0f} images/s")
         if best is None or rate > best[0]:
             best = rate, graph
     if best is None:
         raise DeviceError(
             "no runtime of this machine gives this export's scores",
-            problems=said,
+            problems=results,
             hint="export again on this machine",
         )
-    return replace(best[1], why=f"{best[1].why}; {', '.join(said)}") if len(names) > 1 else best[1]
+    return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if len(names) > 1 else best[1]
 
 
-def _rate(graph: OpenGraph, golden: Golden) -> float:
-    """Images a second of all streams, from one batch on one of them; the graph has run before."""
+def _measure_rate(graph: OpenGraph, golden: Golden) -> float:
+    """Measures images per second of all streams, by one batch on one stream; the graph is warm."""
     batch = golden.images[np.resize(np.arange(len(golden.images)), graph.batch)]
     start = time.perf_counter()
     graph.run(batch)

@@ -1,4 +1,4 @@
-"""Work that is done one piece at a time, in a thread that nobody has to wait for."""
+"""A queue of jobs, which run one at a time in a daemon thread."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Check = Callable[[], None]
-"""Raises Dropped where nobody waits for the work any more; to be called between its parts."""
+"""Raises Cancelled if the job was dropped; a job calls it between its steps."""
 Work = Callable[[Check], Any]
-LEAVING = 0.2
-"""Seconds that the piece which is being done has at the end."""
+JOIN_SECONDS = 0.2
+"""Seconds for the running job when the worker ends."""
 
 
 class Cancelled(Exception):
-    """Nobody waits for this piece of work."""
+    """The job was dropped."""
 
 
 class Full(Exception):
-    """As much is waiting as may."""
+    """The queue is full, or the worker has ended."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A piece of work.
+    """A job.
 
     Attributes:
-        work: what is to be done.
-        result: what it comes to.
-        dropped: set where nobody waits for it.
+        work: its function.
+        result: the result of the function.
+        dropped: set if the result is not needed any more.
     """
 
     work: Work
@@ -42,18 +42,17 @@ class Job:
     dropped: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
-        """As `Check`."""
         if self.dropped.is_set():
             raise Cancelled
 
 
 class Worker:
-    """Does what it is given, in order.
+    """Runs jobs in order.
 
-    Its thread is a daemon: a pool's threads are joined at the interpreter's end, however long what they do takes.
+    Its thread is a daemon, because the interpreter waits at its end for the threads of a pool, even in long jobs.
 
     Args:
-        most: pieces that may wait.
+        most: limit of waiting jobs.
     """
 
     def __init__(self, most: int) -> None:
@@ -67,14 +66,14 @@ class Worker:
 
     @property
     def is_full(self) -> bool:
-        """Whether nothing more is taken."""
+        """True if the worker accepts no job."""
         return self._ended or len(self._jobs) >= self._most
 
     def submit(self, work: Work) -> Job:
-        """Puts a piece of work behind all others.
+        """Adds a job to the end of the queue.
 
         Raises:
-            Full: too many are waiting, or this is the end.
+            Full: the queue is full, or the worker has ended.
         """
         with self._changed:
             if self.is_full:
@@ -84,19 +83,19 @@ class Worker:
         return job
 
     def withdraw(self, job: Job) -> None:
-        """Drops a piece that waits; one that is being done goes on."""
+        """Removes a waiting job; a running job continues."""
         with self._changed:
             if job in self._jobs:
                 self._jobs.remove(job)
                 job.result.cancel()
 
     def drop(self, job: Job) -> None:
-        """Drops a piece that waits; one that is being done ends at its next check."""
+        """Removes a waiting job; a running job ends at its next check."""
         job.dropped.set()
         self.withdraw(job)
 
     def end(self) -> None:
-        """Drops everything."""
+        """Drops all jobs, and accepts no more."""
         with self._changed:
             self._ended = True
             jobs = [*self._jobs, *([self._doing] if self._doing else [])]
@@ -105,11 +104,14 @@ class Worker:
             self.drop(job)
 
     def leave(self) -> None:
-        """Waits a little for the thread, after `end`; where it is in a long call of a library, the interpreter's end
-        will not be in peace: what that library clears away then is in use. So the process ends before that."""
-        self._thread.join(LEAVING)
+        """Waits a short time for the thread, after `end`.
+
+        A long call of a library still uses objects that the library frees at the end of the interpreter. Then the
+        process exits before that.
+        """
+        self._thread.join(JOIN_SECONDS)
         if self._thread.is_alive():
-            atexit.register(_leave_at_once)
+            atexit.register(_exit_now)
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
@@ -130,8 +132,8 @@ class Worker:
             return job
 
 
-def _leave_at_once() -> None:
-    """By now all has been said and written; only the exit status of a later verb of the same command is lost."""
+def _exit_now() -> None:
+    """Exits after all output; only the exit status of a later task of the same invoke command is lost."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,11 +1,12 @@
-"""A .pth file made a .safetensors file, in a process of its own.
+"""Converts a .pth file to a .safetensors file in a child process with limits.
 
-A pickle can be made to run code, or to fill the memory. Only tensors are read, in a child that may take so much memory
-and time and no more; what reaches the training is a file that cannot run anything.
+A pickle may run code or fill the memory. The child reads nothing but tensors, with limited memory and time, and the
+training gets a file that cannot run code. The child imports this module alone: it has to stay without timm.
 """
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import safetensors.torch
@@ -16,17 +17,17 @@ from ffdi.core.limited_process import Bounds
 
 SECONDS = 300
 GROWTH = 6 * 2**30
-"""Bytes that the child may take beside a few times the file."""
+"""Memory limit of the child in bytes, in addition to a few times the file's size."""
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
-"""Under which a training script may have put the weights; averaged ones first, as timm does."""
+"""Keys under which training scripts store the weights; averaged weights first, as in timm."""
 
 
 def convert_to_safetensors(weights: Path, converted: Path) -> str:
     """Writes the tensors of a .pth as safetensors.
 
     Returns:
-        What is wrong with the file; empty where nothing is.
+        The fault of the file; empty if there is none.
     """
     bounds = Bounds(SECONDS, GROWTH + 4 * weights.stat().st_size, "to be read")
     return limited_process.run_limited(
@@ -35,9 +36,12 @@ def convert_to_safetensors(weights: Path, converted: Path) -> str:
 
 
 def main(weights: str, converted: str) -> None:
-    """In the child."""
+    """Runs in the child process."""
     torch.set_num_threads(1)
-    state = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's message explains how to run the file's code
+        raise ValueError("is damaged, or has more than tensors in it") from None
     state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state)
     tensors = {name: value.contiguous().clone() for name, value in state.items() if torch.is_tensor(value)}
     safetensors.torch.save_file(tensors, converted)

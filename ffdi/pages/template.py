@@ -1,4 +1,4 @@
-"""Pages of HTML, which need nothing beside them."""
+"""Renders the HTML templates of this folder."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def render(name: str, **values: object) -> str:
-    """The text of a page.
+    """Renders a template.
 
     Args:
-        name: of a file beside this one, as 'report.html.j2'.
-        values: what it shows; text is escaped.
+        name: of a file in this folder, such as 'report.html.j2'.
+        values: of the template's variables; text is escaped.
     """
     environment = Environment(
         loader=PackageLoader("ffdi.pages", "."),

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing beside it."""
+"""A report as one HTML file without external resources."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from ffdi.pages import template
 from ffdi.report.gallery import KINDS, Exhibit
 
 
-class Sheet(NamedTuple):
+class ReportTable(NamedTuple):
     """A table.
 
     Attributes:
-        caption: what it shows.
-        columns: headings; the first column's is that of the rows' names.
-        rows: words, as many in each as there are columns.
+        columns: the headings; the first column has the names of the rows.
+        rows: the cells.
     """
 
     caption: str
@@ -25,38 +24,36 @@ class Sheet(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of the page between its head and its gallery, or behind it.
+    """A section of the page.
 
     Attributes:
-        title: its heading.
-        lines: what is said first.
+        lines: paragraphs at the start.
         charts: <svg> elements.
-        sheets: tables.
     """
 
     title: str
     lines: Sequence[str] = ()
     charts: Sequence[str] = ()
-    sheets: Sequence[Sheet] = ()
+    tables: Sequence[ReportTable] = ()
 
     @property
     def anchor(self) -> str:
-        """Where a link leads."""
+        """The id of the section."""
         return "-".join(self.title.lower().split())
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that a report says.
+    """The content of a report.
 
     Attributes:
-        name: of what is reported.
-        summary: the first lines.
-        before, after: sections on both sides of the gallery.
-        exhibits: its images.
-        counts: of them by kind.
-        heat: what the heat maps show.
-        texts: files that are shown as they are, by name.
+        name: of the export.
+        summary: the first paragraphs.
+        before, after: the sections before and after the gallery.
+        exhibits: the images of the gallery.
+        counts: the number of images of each kind.
+        heat: a sentence about the heat maps.
+        texts: files that are shown verbatim, by name.
     """
 
     name: str
@@ -68,7 +65,7 @@ class Page:
     after: Sequence[Section]
     texts: Mapping[str, str]
 
-    def html(self) -> str:
-        """The file's text."""
+    def render(self) -> str:
+        """Returns the HTML."""
         folds = sorted({one.fold for one in self.exhibits})
         return template.render("report.html.j2", page=self, kinds=KINDS, folds=folds)

@@ -1,7 +1,18 @@
-"""The gate between scores and a submission: what does not fit the competition is refused, and nothing is written."""
+"""The gate in front of a submission file: refuses scores that are wrong for the competition; then nothing is written.
+
+`build_submission` checks, in this order:
+
+1. names and scores: every image of the template has one finite score in [0, 1];
+2. the direction: scores rise with the logits of the networks, and no experiment is worse than chance;
+3. the text of the file, parsed again: the rows of the template in their order, each with its score.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,29 +20,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.core import csvs, names
+from ffdi.core import files, names
 from ffdi.core.errors import SubmissionError
+from ffdi.core.names import shorten
 from ffdi.evaluation import score_table
-from ffdi.submission import validation
-from ffdi.submission.validation import check_text
+from ffdi.evaluation.score_table import FLOAT
 
-NAME = "img_name"
-OF_TEMPLATE = "mend the template, or name another one with data.template in config.toml; nothing was written"
+NAME_COLUMN = "img_name"
+TEMPLATE_HINT = "correct the template, or name another one with data.template in config.toml; nothing was written"
 
 TIED_PAIRS = 1e-4
-"""A share of pairs of images; with classes of one size, fewer ties move the AUC by no more than half of that."""
-OF_LABELS = "nothing was written; make target 1 mean fake in the labels, then train anew: invoke train-folds --restart"
-OF_CHANCE = "nothing was written; leave it out, or train it until the leaderboard calls it well"
-OF_SCORES = "nothing was written; y_pred must rise with the logits: look at what combines them, ensemble.method first"
+"""Fraction of tied pairs that gives a warning; with classes of one size, ties change the AUC by half of it at most."""
+LABELS_HINT = (
+    "nothing was written; set target 1 for fakes in the labels, then train again: invoke train-folds --restart"
+)
+CHANCE_HINT = "nothing was written; leave it out, or train it until its state in invoke leaderboard is ok"
+SCORES_HINT = "nothing was written; y_pred must rise with the logits: inspect the ensemble, ensemble.method first"
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What may be submitted.
+    """A submission that passed all checks.
 
     Attributes:
         content: the text of the file.
-        warnings: what a person should know before it is submitted, one sentence each.
+        warnings: for the user, one sentence each.
     """
 
     content: str
@@ -39,22 +52,22 @@ class Submission:
 
 
 def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
-    """The image names of a submission template, in its order.
+    """Reads the image names of a submission template, in its order.
 
     Args:
         path: the template.
-        images: which are scored: blanks around a name belong to it only where one of these is called so.
+        images: the scored images; blanks around a name are part of it only if one of these images has them.
 
     Raises:
-        SubmissionError: it cannot be read, has no column img_name, or has rows that are refused, all of them at once.
+        SubmissionError: the template cannot be read, or has no column img_name, or has bad rows; lists all of them.
     """
-    rows = csvs.read_csv(path, SubmissionError, OF_TEMPLATE)
+    rows = files.read_csv(path, SubmissionError, TEMPLATE_HINT)
     header = [field.strip(names.BLANKS) for field in next(rows, (1, []))[1]]
-    if NAME not in header:
+    if NAME_COLUMN not in header:
         raise SubmissionError(
-            f"{path} line 1: no column img_name; the header is '{','.join(header)}'", hint=OF_TEMPLATE
+            f"{path} line 1: no column img_name; the header is '{','.join(header)}'", hint=TEMPLATE_HINT
         )
-    column, known, found, problems = header.index(NAME), set(images), list[str](), list[str]()
+    column, known, found, problems = header.index(NAME_COLUMN), set(images), list[str](), list[str]()
     for line, fields in rows:
         name = fields[column] if column < len(fields) else ""
         name = name if name in known else name.strip(names.BLANKS)
@@ -62,36 +75,38 @@ def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
             problems.append(f"{path.name} line {line}: the image name {names.quote(name)} {fault}")
         found.append(name)
     if problems:
-        raise SubmissionError(f"bad rows in the template {path}: {len(problems)}", problems=problems, hint=OF_TEMPLATE)
+        raise SubmissionError(
+            f"bad rows in the template {path}: {len(problems)}", problems=problems, hint=TEMPLATE_HINT
+        )
     return found
 
 
-def build(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
-    """A submission in the order of `expected`; its text has been read back by `validation.check_text`.
+def build_submission(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
+    """Builds a submission in the order of `expected`, after all checks.
 
     Args:
-        expected: the names that the competition wants scored, from its template or its list of images.
-        img_name: str [N], the images that were scored.
+        expected: the images of the competition, from its template or its image list.
+        img_name: str [N], the scored images.
         y_pred: float [N], the probability of a fake.
-        direction: what is known about which way is fake.
+        direction: evidence for the direction of the scores.
 
     Raises:
-        SubmissionError: lists everything that is wrong: names missing, extra or twice, scores that are not finite,
-            outside [0, 1], all the same, or turned around; experiments whose AUC lies below 0.5.
+        SubmissionError: lists all faults: missing, extra and duplicate names; scores that are not finite, outside
+            [0, 1], all equal, or inverted; experiments with an AUC below 0.5.
     """
-    unfit = validation.find_faults(expected, img_name, y_pred)
-    inverted, useless = direction.inverted(), direction.useless()
-    if problems := unfit + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
-        hint = validation.OF_NAMES if unfit else OF_LABELS if inverted else OF_CHANCE if useless else OF_SCORES
-        raise validation.refuse(img_name.size, problems, hint)
+    faults = find_faults(expected, img_name, y_pred)
+    inverted, useless = direction.find_inverted(), direction.find_useless()
+    if problems := faults + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
+        hint = NAMES_HINT if faults else LABELS_HINT if inverted else CHANCE_HINT if useless else SCORES_HINT
+        raise build_refusal(img_name.size, problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    content = score_table.to_csv(np.array(expected), np.array([score[name] for name in expected]))
-    check_text(content, expected, img_name, y_pred)
-    return Submission(content, _warnings(y_pred))
+    content = score_table.format_scores(np.array(expected), np.array([score[name] for name in expected]))
+    check_submission_text(content, expected, img_name, y_pred)
+    return Submission(content, _describe_warnings(y_pred))
 
 
-def _warnings(y_pred: np.ndarray) -> tuple[str, ...]:
-    ties = pd.Series(y_pred.astype(np.float64)).groupby(validation.as_written(y_pred))
+def _describe_warnings(y_pred: np.ndarray) -> tuple[str, ...]:
+    ties = pd.Series(y_pred.astype(np.float64)).groupby(round_scores(y_pred))
     images, merged = ties.size(), ties.nunique() > 1
     pairs = len(y_pred) * (len(y_pred) - 1) / 2
     share = (images * (images - 1) / 2).sum() / pairs if pairs else 0.0
@@ -103,63 +118,237 @@ def _warnings(y_pred: np.ndarray) -> tuple[str, ...]:
     return (*([lost] if merged.any() else []), *([tied] if share >= TIED_PAIRS else []))
 
 
-DOUBT = 5.0
-"""Standard deviations. By chance the rank correlation of N images is 0 with a deviation of 1 / sqrt(N - 1), ties or
-not, so that 26 images and fewer are never judged. Means of probabilities and of logits both rise with every member's
-logit: as long as members do not contradict each other, 0 is the least that an honest blend can expect."""
+MIN_DEVIATIONS = 5.0
+"""Standard deviations below 0 from which on a rank correlation shows inverted scores.
+
+By chance the rank correlation of N images is 0, with a deviation of 1 / sqrt(N - 1), with or without ties. So 26 images
+or fewer never show it. Means of probabilities and of logits rise with the logit of every member: unless members
+contradict each other, an ensemble has a rank correlation of at least 0.
+"""
 
 
 @dataclass(frozen=True)
 class Direction:
-    """What tells the direction of fake apart from the scores themselves.
+    """Evidence for the direction of the scores, independent of the scores.
 
     Attributes:
-        reference: float [N], the members' logits, weighted as they count, for the images that are scored.
-        oof_auc: each experiment's out-of-fold AUC, the mean of its folds', by name; pooled, offsets between the folds'
-            networks alone could bring it below 0.5.
-        oof_high: the upper end of its 95 % interval, by name; an experiment is missing where it has none.
+        reference: float [N], the weighted mean of the members' logits for the scored images.
+        oof_auc: out-of-fold AUC by experiment, as the mean over folds: offsets between the networks of the folds can
+            lower a pooled AUC below 0.5.
+        oof_high: upper end of its 95 % interval by experiment; an experiment without an interval is missing.
     """
 
     reference: np.ndarray
     oof_auc: Mapping[str, float]
     oof_high: Mapping[str, float] = field(default_factory=dict)
 
-    def inverted(self) -> list[str]:
-        """A line for each experiment whose scores fall where fake is more likely, beyond chance."""
+    def find_inverted(self) -> list[str]:
+        """Returns a line for each experiment with an AUC below 0.5, beyond chance."""
         return [
             f"experiment {name} has the out-of-fold AUC {auc}, below 0.5 beyond chance: its labels are inverted"
             for name, auc in self.oof_auc.items()
             if self.oof_high.get(name, 1.0) < 0.5
         ]
 
-    def useless(self) -> list[str]:
-        """A line for each other experiment that does no better than chance."""
+    def find_useless(self) -> list[str]:
+        """Returns a line for each other experiment that is no better than chance."""
         return [
-            f"experiment {name} has the out-of-fold AUC {auc}, no better than chance: it has learned nothing"
+            f"experiment {name} has the out-of-fold AUC {auc}, "
+            + (
+                "below 0.5, and too few groups or images for an interval: check that target 1 means fake"
+                if auc < 0.5 and name not in self.oof_high
+                else "no better than chance: it has learned nothing"
+            )
             for name, auc in self.oof_auc.items()
-            if not auc >= 0.5 and not self.oof_high.get(name, 1.0) < 0.5  # nor is NaN good enough
+            if not auc >= 0.5 and not self.oof_high.get(name, 1.0) < 0.5  # NaN is refused too
         ]
 
 
 def describe_inversion(y_pred: np.ndarray, reference: np.ndarray) -> list[str]:
-    """Whether scores [N] fall where the reference [N] rises, beyond doubt."""
-    if not validation.are_numbers(y_pred):
+    """Returns a line if scores [N] clearly fall with a rising reference [N]."""
+    if not is_numeric(y_pred):
         return []
-    if not validation.are_numbers(reference) or reference.shape != y_pred.shape:
-        return [f"the reference is {validation.name_kind(reference)}, not float {list(y_pred.shape)}"]
+    if not is_numeric(reference) or reference.shape != y_pred.shape:
+        return [f"the reference is {describe_array(reference)}, not float {list(y_pred.shape)}"]
     known = ~(np.isnan(reference) | np.isnan(y_pred))
-    correlation = rank_correlation(reference[known], y_pred[known])
-    if correlation * np.sqrt(max(known.sum() - 1, 0)) >= -DOUBT:
+    correlation = compute_rank_correlation(reference[known], y_pred[known])
+    if correlation * np.sqrt(max(known.sum() - 1, 0)) >= -MIN_DEVIATIONS:
         return []
     return [f"the scores are turned around: their rank correlation with the networks' mean logit is {correlation:.3f}"]
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's rank correlation of two float [N], in [-1, 1]; ties share the mean of their ranks.
+def compute_rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Computes Spearman's rank correlation of two float [N], in [-1, 1]; ties get the mean of their ranks.
 
-    0 where a side is constant or there are fewer than two images: no direction can be told.
+    It is 0, so shows no direction, if a side is constant or there are fewer than two images.
     """
     one, other = (pd.Series(side.astype(np.float64)).rank().to_numpy() for side in (first, second))
     one, other = one - (len(one) + 1) / 2, other - (len(other) + 1) / 2
     scale = np.sqrt((one @ one) * (other @ other))
     return float(np.clip(one @ other / scale, -1, 1)) if scale > 0 else 0.0
+
+
+NAMES_HINT = "nothing was written; check the list of test images and the template under the data folder"
+
+
+def build_refusal(count: int, problems: list[str], hint: str) -> SubmissionError:
+    faults = "1 fault" if len(problems) == 1 else f"{len(problems)} faults"
+    what = f"the submission is refused: {faults} in {count} scores"
+    return SubmissionError(what, problems=problems, hint=hint)
+
+
+def find_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    """Lists all faults of names and scores, without their direction."""
+    if shapeless := _find_shape_faults(expected, img_name, y_pred):
+        return shapeless
+    return _find_name_faults(expected, img_name.tolist()) + _find_score_faults(img_name, y_pred)
+
+
+def _find_shape_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    """Lists wrong types and shapes; with such faults no other check is possible."""
+    problems = [] if is_numeric(y_pred) else [f"the scores are {describe_array(y_pred)}, not float [N]"]
+    if img_name.ndim != 1:
+        return [*problems, f"the names are {describe_array(img_name)}, not str [N]"]
+    names = [*expected, *img_name.tolist()]
+    problems += [f"{name!r} is not an image name" for name in names if not isinstance(name, str)]
+    if not problems and len(img_name) != len(y_pred):
+        problems.append(f"there are {len(img_name)} names for {len(y_pred)} scores")
+    return problems
+
+
+def is_numeric(values: np.ndarray) -> bool:
+    """True for numbers [N]."""
+    return values.ndim == 1 and values.dtype.kind in "fiu"
+
+
+def describe_array(values: np.ndarray) -> str:
+    """Returns the type and shape of an array, for an error."""
+    return f"{values.dtype} {list(values.shape)}"
+
+
+def _find_name_faults(expected: list[str], scored: list[str]) -> list[str]:
+    wanted, given = Counter(expected), Counter(scored)
+    missing, extra = (
+        [name for name in these if name not in those] for these, those in ((wanted, given), (given, wanted))
+    )
+    known = names.normalize_names(extra)
+    return (
+        ([] if expected else ["no image is wanted: the template is empty"])
+        + [f"{shorten(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
+        + [f"{shorten(name)} is scored {count} times" for name, count in given.items() if count > 1]
+        + [f"{shorten(name)} is missing{names.describe_lookalike(name, known)}" for name in missing]
+        + [f"{shorten(name)} is not wanted" for name in extra]
+        + [f"{shorten(name)} {fault}" for name in wanted if (fault := names.find_fault(name))]
+    )
+
+
+def _find_score_faults(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+    finite = np.isfinite(y_pred)
+    outside = finite & ((y_pred < 0) | (y_pred > 1))
+    problems = [f"{shorten(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
+    problems += [
+        f"{shorten(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
+    ]
+    written = set(round_scores(y_pred))  # smaller differences are lost in the file
+    if not problems and len(y_pred) > 1 and len(written) == 1:
+        problems.append(f"every score is {y_pred[0]}: the network does not separate images")
+    return problems
+
+
+def round_scores(y_pred: np.ndarray) -> list[float]:
+    """Rounds scores to the nine digits of the file."""
+    return [float(FLOAT % score) for score in y_pred.tolist()]
+
+
+HEADER = ("img_name", "y_pred")
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+"""A number in every CSV reader; float() also accepts '1_0', ' 1', 'nan' and Arabic digits."""
+TEXT_HINT = "do not submit this file; write it again: invoke ensemble-submit"
+
+
+def check_submission_text(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> None:
+    """Parses the text of a submission, and compares its rows with `expected` and the computed scores.
+
+    Accepted: CRLF, a byte-order mark, a missing last newline, blank lines at the end, quotes around a field, and other
+    spellings of the same number (0.50, 5e-1). Refused: another order of rows, because a competition may ignore names.
+
+    Args:
+        content: the text of the file.
+        expected: the images of the competition.
+        img_name: str [N], the scored images.
+        y_pred: float [N], their scores.
+
+    Raises:
+        SubmissionError: lists all faults by line and image; or the faults of names and scores, as `build_submission`.
+    """
+    if faults := find_faults(expected, img_name, y_pred):
+        raise build_refusal(img_name.size, faults, NAMES_HINT)
+    written = {name: FLOAT % score for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)}
+    rows, problems = _parse_rows(content.removeprefix("\ufeff"))
+    header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
+    if tuple(header) != HEADER:
+        problems.append((1, f"the header is {shorten(','.join(header))}, not {','.join(HEADER)}"))
+    problems += _find_row_faults(rows, written)
+    named = {fields[0] for _, fields in rows}
+    missing = [f"{shorten(name)} is missing" for name in expected if name not in named]
+    problems += [] if problems or missing else _find_misplaced(rows, expected)
+    if problems or missing:
+        lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
+        raise SubmissionError(
+            f"the submission's text is refused: {len(lines)} faults for {len(expected)} images",
+            problems=lines,
+            hint=TEXT_HINT,
+        )
+
+
+Lines = list[tuple[int, list[str]]]
+"""The first line of each row, and its fields."""
+Faults = list[tuple[int, str]]
+
+
+def _parse_rows(content: str) -> tuple[Lines, Faults]:
+    """Parses the rows of a CSV, without blank lines at its end; returns them with the lines that are not CSV."""
+    # newline="\n" lets csv refuse a lone \r: only some readers start a row there
+    reader = csv.reader(io.StringIO(content, newline="\n"), strict=True)
+    rows: Lines = []
+    faults: Faults = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            rows.append((line, next(reader)))
+        except StopIteration:
+            break
+        except csv.Error as error:  # the reader continues with the next line
+            fault = str(error).partition(" - ")[0]  # the rest depends on the version of Python
+            faults.append((line, f"this is not CSV: {fault}"))
+    while rows and not rows[-1][1]:
+        rows.pop()
+    faults += [(line, "this is blank") for line, fields in rows if not fields]
+    return [(line, fields) for line, fields in rows if fields], faults
+
+
+def _find_row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
+    faults: Faults = []
+    first_line: dict[str, int] = {}
+    for line, (name, *scores) in rows:
+        shown = shorten(name)
+        if name not in written:
+            faults.append((line, f"{shown} is not wanted"))
+        elif name in first_line:
+            faults.append((line, f"{shown} is a duplicate of line {first_line[name]}"))
+        first_line.setdefault(name, line)
+        if len(scores) != 1:
+            faults.append((line, f"{shown} has {len(scores) + 1} fields, not 2"))
+        elif not NUMBER.fullmatch(scores[0]):
+            faults.append((line, f"{shown} has the score {shorten(scores[0])}, which is not a number"))
+        elif name in written and float(scores[0]) != float(written[name]):
+            faults.append((line, f"{shown} has the score {shorten(scores[0])}, not {written[name]}"))
+    return faults
+
+
+def _find_misplaced(rows: Lines, expected: list[str]) -> Faults:
+    return [
+        (line, f"{shorten(name)} is in place of {shorten(wanted)}")
+        for (line, (name, *_)), wanted in zip(rows, expected, strict=True)
+        if name != wanted
+    ]

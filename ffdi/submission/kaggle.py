@@ -1,4 +1,4 @@
-"""The Kaggle command line, which knows a person's account; ffdi never sees a password or a token."""
+"""Calls of the Kaggle command line, which has the user's account; ffdi never reads a password or a token."""
 
 from __future__ import annotations
 
@@ -14,97 +14,105 @@ from typing import NamedTuple
 from ffdi.core import names
 from ffdi.core.errors import ConfigError
 
-PATIENCE = 600.0
-"""Seconds for the upload, and for the answer to a question, beside what a person wants to wait for."""
+TIMEOUT = 600.0
+"""Seconds for an upload or a query, in addition to the requested wait for a score."""
 REF = re.compile(r"Submission ref: ([0-9]+)")
 COMPETITION = re.compile(r"\w[\w.-]*", re.ASCII)
 FAILED = "ERROR"
-"""The status of what could not be scored."""
+"""Kaggle's status of a submission that could not be scored."""
 
 
 class Answer(NamedTuple):
-    """What it said to a submission.
+    """The result of an upload.
 
     Attributes:
-        code: its exit code; not 0 either where it took the file, but no score came in time.
-        words: all that it printed, without its progress bar.
-        ref: the submission's number; '' where it named none.
+        code: exit code of the command line; also not 0 if the upload succeeded, but the score came too late.
+        output: the printed text without the progress bar.
+        ref: number of the submission; '' if it is unknown.
     """
 
     code: int
-    words: str
+    output: str
     ref: str
 
     @property
-    def taken(self) -> bool:
-        """Whether Kaggle has the file."""
+    def is_accepted(self) -> bool:
         return self.code == 0 or bool(self.ref)
 
 
 class Verdict(NamedTuple):
-    """What Kaggle made of a submission: a status, and scores as it writes them, '' where there is none yet."""
+    """Kaggle's status of a submission, and its scores as text; '' for a score that does not exist yet."""
 
     status: str
     public: str
     private: str
 
 
-def program() -> str:
-    """The path of `kaggle`: beside this Python, else on the search path.
+def find_program() -> str:
+    """Finds the program `kaggle`: in the folder of this Python, or on the search path.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: it is not installed.
     """
-    beside = Path(sys.executable).with_name("kaggle")
-    found = str(beside) if beside.is_file() else shutil.which("kaggle")
+    own = Path(sys.executable).with_name("kaggle")
+    found = str(own) if own.is_file() else shutil.which("kaggle")
     if found is None:
-        raise ConfigError("there is no command kaggle", hint="pip install -e '.[kaggle]', then kaggle auth login")
+        raise ConfigError(
+            "the command kaggle is not installed", hint="pip install -e '.[kaggle]', then kaggle auth login"
+        )
     return found
 
 
-def check(competition: str, message: str) -> None:
-    """Refuses what Kaggle's command line would take for something else.
+def check_arguments(competition: str, message: str) -> None:
+    """Refuses arguments that Kaggle's command line would misread.
 
     Raises:
-        ConfigError: the competition's name is none, or the message is not one line of text.
+        ConfigError: the name of the competition is invalid, or the message is not one line of text.
     """
     if not COMPETITION.fullmatch(competition):
         raise ConfigError(
-            f"--competition {names.quote(competition)}: Kaggle has none of that name",
-            hint="pass --competition, as in its address on Kaggle",
+            f"--competition {names.quote(competition)} is no name of a competition",
+            hint="pass the last part of its address on Kaggle",
         )
-    if names.UNFIT.search(message):
+    if names.UNSAFE.search(message):
         raise ConfigError(f"--message {names.quote(message)} {names.find_fault(message)}", hint="pass one line of text")
 
 
 def submit(competition: str, path: Path, message: str, wait: int) -> Answer:
-    """Sends a file, and waits for its score.
+    """Uploads a file, and waits for its score.
 
     Args:
-        competition: as in the competition's address.
+        competition: its name in the address.
         path: a CSV.
-        message: what Kaggle shows beside it.
+        message: a description, which Kaggle shows.
         wait: seconds to wait for the score; 0 does not wait.
     """
-    words = ["competitions", "submit", competition, "-f", str(path), f"--message={message}"]  # it may begin with '-'
-    done = _asked([*words, "--wait", str(wait)] if wait else words, PATIENCE + wait)
-    said = _lines(done.stdout) + (_lines(done.stderr) if done.returncode else [])
-    ref = REF.search(done.stdout)
-    return Answer(done.returncode, "\n".join(said), ref[1] if ref else "")
+    words = [
+        "competitions",
+        "submit",
+        competition,
+        "-f",
+        str(path),
+        f"--message={message}",
+    ]  # it may start with '-'
+    result = _run_kaggle([*words, "--wait", str(wait)] if wait else words, TIMEOUT + wait)
+    lines = _clean_lines(result.stdout) + (_clean_lines(result.stderr) if result.returncode else [])
+    ref = REF.search(result.stdout)
+    return Answer(result.returncode, "\n".join(lines), ref[1] if ref else "")
 
 
-def verdict(competition: str, ref: str) -> Verdict | None:
-    """What became of a submission; None where Kaggle cannot be asked, or does not list it."""
-    done = _asked(["competitions", "submissions", competition, "--csv", "--quiet"], PATIENCE)
-    for row in csv.DictReader(io.StringIO(done.stdout)) if done.returncode == 0 else ():
+def fetch_verdict(competition: str, ref: str) -> Verdict | None:
+    """Fetches the status of a submission; None if Kaggle does not answer, or does not list it."""
+    result = _run_kaggle(["competitions", "submissions", competition, "--csv", "--quiet"], TIMEOUT)
+    for row in csv.DictReader(io.StringIO(result.stdout)) if result.returncode == 0 else ():
         if row.get("ref") == ref:
             status = (row.get("status") or "").rpartition(".")[2]  # SubmissionStatus.COMPLETE
             return Verdict(status, row.get("publicScore") or "", row.get("privateScore") or "")
     return None
 
 
-def _asked(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
-    command = [program(), *words]
+def _run_kaggle(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
+    command = [find_program(), *words]
     try:
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=seconds
@@ -113,7 +121,7 @@ def _asked(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]
         return subprocess.CompletedProcess(command, 124, "", f"no answer within {seconds:.0f} s")
 
 
-def _lines(text: str) -> list[str]:
-    """Lines that say something; of a progress bar's only what stands there at the end."""
+def _clean_lines(text: str) -> list[str]:
+    """Splits output into lines; drops blank lines and all but the last state of a progress bar."""
     shown = (line.rpartition("\r")[2].strip() for line in text.splitlines())
     return [line for line in shown if line and not re.match(r"\d+%\|", line)]

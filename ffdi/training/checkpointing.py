@@ -1,4 +1,4 @@
-"""When a training writes down where it is, and how it goes on from there."""
+"""Writes checkpoints of a training, and resumes from them."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from ffdi.core.errors import ExperimentError, TrainingError
 from ffdi.core.signals import Interrupted
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import weights
-from ffdi.models.weights import first_line
+from ffdi.models.weights import get_first_line
 from ffdi.training.runtime import distributed
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 
-SHARE = 0.03
-"""At most so much of the time goes into checkpoints, however often they are asked for."""
+MAX_TIME_FRACTION = 0.03
+"""Of the training time that checkpoints take at most, even with a small `train.checkpoint_seconds`."""
 
 
 @dataclass(frozen=True)
-class Resumed:
-    """A training goes on where it was broken off, or begins anew.
+class ResumeEvent:
+    """A training resumes from a checkpoint, or starts again because no checkpoint is usable.
 
     Attributes:
         epoch: from 0.
-        step: of this epoch; steps before it are done.
-        warnings: a line for each checkpoint that could not be used, and one if the machine is not what it was.
+        step: the number of completed steps of this epoch.
+        warnings: a line for each unusable checkpoint, and one if the device has changed.
     """
 
     epoch: int
@@ -40,59 +40,60 @@ class Resumed:
 
 
 @dataclass(frozen=True)
-class Lost:
-    """A training's machine was lost, and it is begun again on another one, from its last checkpoint."""
+class MachineLoss:
+    """The machine of a training was lost; the training starts on another one, from its last checkpoint."""
 
     why: str
 
 
 class CheckpointManager:
-    """Writes a state down every so often, and when this process is to end.
+    """Writes a checkpoint at intervals, and when the training is interrupted.
 
     Args:
-        checkpoints: where to.
-        every: seconds between two of them; 0 writes none but the one at a stop or an error.
-        machine: what computes, as far as the weights' last bits depend on it.
+        checkpoints: the folder.
+        every: seconds between two checkpoints; 0 writes one at an interruption or an error only.
+        machine: the properties of the device that the last bits of the weights depend on.
     """
 
     def __init__(self, checkpoints: Checkpoints, every: float, machine: str) -> None:
         self.checkpoints, self._every, self._machine = checkpoints, every, machine
         self._next = time.monotonic() + every
 
-    def resume(self, state: State) -> Resumed | None:
-        """Makes a state what the last checkpoint that is whole says it was; None where there is no checkpoint.
+    def resume(self, state: TrainingState) -> ResumeEvent | None:
+        """Loads the last undamaged checkpoint into `state`; returns None if there is no checkpoint.
 
         Raises:
             ExperimentError: the checkpoint belongs to another run.
         """
         warnings: list[str] = []
-        found = self.checkpoints.newest(warnings.append)
-        if found is not None:
+        checkpoint = self.checkpoints.load_newest(warnings.append)
+        if checkpoint is not None:
             try:
-                state.restore(safetensors.torch.load_file(found.tensors), found.record)
+                state.load_state_dict(safetensors.torch.load_file(checkpoint.tensors), checkpoint.record)
             except (KeyError, TypeError, ValueError, RuntimeError, IndexError, safetensors.SafetensorError) as error:
                 raise ExperimentError(
-                    f"{found.tensors} is no state of this training: {first_line(error)}",
-                    hint=f"remove the fold and train it again: rm -r {shlex.quote(str(found.tensors.parent))}",
+                    f"{checkpoint.tensors} is not a checkpoint of this training: {get_first_line(error)}",
+                    hint=f"remove the fold and train it again: rm -r {shlex.quote(str(checkpoint.tensors.parent))}",
                 ) from None
-            if (before := found.record.get("machine")) != self._machine:
+            if (before := checkpoint.record.get("machine")) != self._machine:
                 warnings.append(
-                    f"was begun with {before}, and goes on with {self._machine}: the bytes are those of neither"
+                    f"was started with {before} and resumes with {self._machine}: the weights will differ from those "
+                    "of either in their last bits"
                 )
         elif not warnings:
             return None
-        return Resumed(state.epoch, state.progress.step, warnings)
+        return ResumeEvent(state.epoch, state.progress.step, warnings)
 
-    def save_if_due(self, state: State) -> None:
-        """Writes a checkpoint if the last one is long ago."""
+    def save_if_due(self, state: TrainingState) -> None:
+        """Writes a checkpoint if the interval is over."""
         if self._every and time.monotonic() >= self._next:
             self.save(state)
 
     @contextmanager
-    def at_the_end(self, state: State) -> Iterator[None]:
-        """Writes a checkpoint where what happens inside is stopped, or fails between two steps.
+    def save_on_exit(self, state: TrainingState) -> Iterator[None]:
+        """Writes a checkpoint if the code inside is interrupted, or raises an error between two steps.
 
-        A training that has diverged writes none: there is nothing to resume.
+        A TrainingError, such as a loss that is not finite, writes none: there is nothing to resume.
         """
         try:
             yield
@@ -102,21 +103,21 @@ class CheckpointManager:
         except TrainingError:
             raise
         except (Exception, GeneratorExit):
-            if state.is_whole:
-                # The first error is the one to mend, whether the disk or the device cannot be used any more.
+            if state.between_steps:
+                # If the disk or the device fails here too, the first error is the one to report.
                 with suppress(ExperimentError, RuntimeError):
                     self.save(state)
             raise
 
-    def save(self, state: State) -> None:
-        """Writes a checkpoint."""
+    def save(self, state: TrainingState) -> None:
+        """Writes a checkpoint; only rank 0 does."""
         if not distributed.is_main():
             return
         started = time.monotonic()
 
         def write(path: Path) -> None:
-            weights.save_tensors(state.tensors(), path)
+            weights.save_tensors(state.state_dict(), path)
 
-        self.checkpoints.write(state.done, write, {**state.record(), "machine": self._machine})
-        took = time.monotonic() - started
-        self._next = time.monotonic() + max(self._every, took / SHARE)
+        self.checkpoints.write(state.global_step, write, {**state.metadata(), "machine": self._machine})
+        seconds = time.monotonic() - started
+        self._next = time.monotonic() + max(self._every, seconds / MAX_TIME_FRACTION)

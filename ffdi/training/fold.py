@@ -11,33 +11,35 @@ import pandas as pd
 import torch
 
 from ffdi.config.schema import Config
-from ffdi.core import files, hashes
+from ffdi.core import files, manifests
 from ffdi.data.images import decode
 from ffdi.data.labels.table import Table
-from ffdi.data.loading import augment, loader
+from ffdi.data.loading import loader
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training import health, predict
-from ffdi.training.checkpointing import CheckpointManager, Lost, Resumed
-from ffdi.training.health import Unhealthy
+from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
+from ffdi.training.health import HealthWarning
 from ffdi.training.loop import Step, fit
-from ffdi.training.runtime import distributed, oom
+from ffdi.training.runtime import device as devices
+from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
-from ffdi.training.state import EpochRecord, State
+from ffdi.training.state import EpochRecord, TrainingState
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What all folds of an experiment share.
+class TrainingPlan:
+    """The inputs that all folds of an experiment share.
 
     Attributes:
+        train: the training images.
         fold_of: int64 [N]: the fold that holds each training image out.
         folds_digest: the hash of folds.csv.
         weights: the backbone's starting weights; None starts from random ones.
-        val: the labelled validation split, which every fold's network scores at its end; None without one.
+        val: the labelled validation split, which the network of each fold scores at its end; None without one.
     """
 
     config: Config
@@ -49,104 +51,129 @@ class Plan:
     val: Table | None
 
 
-Event = Resumed | Lost | Step | EpochRecord | Unhealthy
-Events = Generator[Event, None, None]
-"""What happens in a training; closed, or thrown `Stopped` into, it ends in good order."""
+@dataclass(frozen=True, eq=False)
+class FoldJob:
+    """A fold to train and to publish.
+
+    Attributes:
+        folder: of the artefacts; it has the fold's number.
+        precision: of the device on this machine: a key of `device.PRECISIONS`. A Ray task chooses its own.
+        stop_after: epochs after which the training stops with a checkpoint; None trains all epochs.
+    """
+
+    plan: TrainingPlan
+    folder: FoldFolder
+    precision: str
+    stop_after: int | None = None
 
 
-def train(plan: Plan, folder: FoldFolder, device: Device, until: int | None = None) -> Events:
+FoldEvent = ResumeEvent | MachineLoss | Step | EpochRecord | HealthWarning
+FoldEvents = Generator[FoldEvent, None, None]
+"""The events of a training. It writes a checkpoint and ends on `close`, and on `Interrupted` by `throw`."""
+
+
+def train(job: FoldJob, device: Device) -> FoldEvents:
     """Trains a fold and publishes its history, weights, predictions and, last, manifest.json.
 
-    Where several processes do so together (`ranks`), the first one writes. After `until` epochs, if that is not all of
-    them, only a checkpoint is written.
+    In a process group, rank 0 writes the files. A training that ends after `job.stop_after` epochs writes a checkpoint
+    only.
 
     Yields:
-        What `fit` yields, for whoever shows it; before it a Resumed, where there was a checkpoint.
+        A ResumeEvent if there was a checkpoint; then the events of `fit`.
 
     Raises:
-        Stopped: where this process is to end; the same call goes on there.
+        Interrupted: this process received a signal; the same call resumes from the checkpoint.
     """
-    config, seed = plan.config, _seed(plan.config.seed, folder.fold)
-    held_out = _part(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
+    plan, folder, config = job.plan, job.folder, job.plan.config
+    seed, world_size = _derive_seed(config.seed, folder.fold), distributed.get_world_size()
+    heldout = _take_local_rows(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
     torch.manual_seed(seed)
-    network = distributed.prepared(device.prepare(detector.build(config.model, plan.weights)), device)
-    state = State.of(network, config.train, device)
-    batches, reading = _training(training, plan, folder, device), reader(held_out, config, device)
-    machine = device.machine if distributed.world_size() == 1 else f"{device.machine}, {distributed.world_size()} ranks"
-    saving = CheckpointManager(
-        folder.checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_seconds, machine
+    network = device.prepare(detector.build_detector(config.model, plan.weights))
+    state = TrainingState.create(distributed.convert_batch_norm(network, device), config.train, device)
+    train_batches = _make_train_batches(training, plan, folder, device)
+    heldout_batches = make_eval_batches(heldout, config, device)
+    machine = device.machine if world_size == 1 else f"{device.machine}, {world_size} ranks"
+    manager = CheckpointManager(
+        folder.open_checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_seconds, machine
     )
-    if (resumed := saving.resume(state)) is not None:
+    if (resumed := manager.resume(state)) is not None:
         yield resumed
-    scored = {folder.oof_path: (held_out, reading)}
+    scored = {folder.oof_path: (heldout, heldout_batches)}
     if plan.val is not None:
-        val = _part(plan.val)
-        scored[folder.val_path] = (val, reader(val, config, device))
-    with oom.explain_oom(config, device), saving.at_the_end(state):
-        for event in fit(state, batches, reading, config, device, seed):
+        val = _take_local_rows(plan.val)
+        scored[folder.val_path] = (val, make_eval_batches(val, config, device))
+    with devices.explain_oom(config, device), manager.save_on_exit(state):
+        for event in fit(state, train_batches, heldout_batches, config, device, seed):
             if isinstance(event, Step):
-                saving.save_if_due(state)
+                manager.save_if_due(state)
             yield event
-            if isinstance(event, EpochRecord) and until is not None and event.epoch + 1 == until < config.train.epochs:
-                saving.save(state)
+            if isinstance(event, EpochRecord) and event.epoch + 1 == job.stop_after != config.train.epochs:
+                manager.save(state)
                 return
-        saving.save_if_due(state)
+        manager.save_if_due(state)
         if distributed.is_main():
-            _publish(folder, state)
-        scorer = Scorer(state.kept.eval(), config.predict.tta)
-        for path, (table, decode) in scored.items():
-            ledger = _score(scorer, table, decode, folder, device)
+            _write_artifacts(folder, state)
+        scorer = Scorer(state.eval_model.eval(), config.predict.tta)
+        for path, (table, batches) in scored.items():
+            predictions = _predict(scorer, table, batches, folder, device)
             if distributed.is_main():
-                files.write_text(path, ledger.to_csv())
+                files.write_text(path, predictions.to_csv())
     if distributed.is_main():
-        parameters = sum(one.numel() for one in state.kept.parameters())
-        folder.seal(plan.identity, plan.folds_digest, parameters, state.symptoms)
-        saving.checkpoints.clear()
+        parameters = sum(parameter.numel() for parameter in state.eval_model.parameters())
+        folder.write_manifest(plan.identity, plan.folds_digest, parameters, state.symptoms)
+        manager.checkpoints.clear()
 
 
-def _part(table: Table) -> Table:
-    """The rows of a table that this process looks at."""
-    return table.take(distributed.local_rows(len(table)))
-
-
-def _training(table: Table, plan: Plan, folder: FoldFolder, device: Device) -> loader.Batches:
-    """Shuffled, augmented batches; the augmentation has been seen to draw."""
-    batches = loader.make_train_loader(
-        table, plan.config, fold=folder.fold, supply=device.supply, share=distributed.rank_shard()
-    )
-    if augment.recipe(plan.config.augment.recipe).draws and len(table) >= health.PROBED:
-        health.check_draws(*batches.twice(health.PROBED))
-    return batches
-
-
-def reader(table: Table, config: Config, device: Device, distortion: str | None = None) -> loader.Batches:
-    """The images of a table, as a network of `config` is asked for their scores on this device."""
+def make_eval_batches(table: Table, config: Config, device: Device, distortion: str | None = None) -> loader.Batches:
+    """Batches of a table's images in its order, resized for the network of `config`."""
     return loader.make_eval_loader(
         table,
-        decode.ResizePolicy.of(config.model),
+        decode.ResizePolicy.from_config(config.model),
         batch_size=config.train.batch_size,
-        supply=device.supply,
+        loader_config=device.loader_config,
         distortion=distortion,
     )
 
 
-def _seed(seed: int, fold: int) -> int:
-    """A stream of its own for each fold's network."""
+def _take_local_rows(table: Table) -> Table:
+    """The rows that this rank scores."""
+    return table.take(distributed.select_local_rows(len(table)))
+
+
+def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, device: Device) -> loader.Batches:
+    """Shuffled, augmented batches of this rank.
+
+    Raises:
+        TrainingError: the augmentation draws the same in two epochs.
+    """
+    batches = loader.make_train_loader(
+        table, plan.config, fold=folder.fold, loader_config=device.loader_config, shard=distributed.get_rank_shard()
+    )
+    if batches.changes_images and len(table) >= health.PROBED:
+        health.check_draws(*batches.load_two_epochs(health.PROBED))
+    return batches
+
+
+def _derive_seed(seed: int, fold: int) -> int:
+    """The seed of a fold's network."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
-def _score(scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device) -> OofPredictions:
-    """The predictions of a fold whose weights are published; each process makes those of its part of the rows."""
-    logit = predict.logits([scorer], batches, device)[0]
+def _predict(
+    scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device
+) -> OofPredictions:
+    """Predictions for the rows of all ranks, of which each rank scores its own; the fold's weights are published."""
+    logit = predict.predict_logits([scorer], batches, device)[0]
     assert table.target is not None
     name, target, logit = map(distributed.all_gather, (table.img_name, table.target, logit))
-    weights = hashes.sha256(folder.weights_path)[:HASH_DIGITS]
+    weights = manifests.hash_file(folder.weights_path)[:HASH_DIGITS]
     return OofPredictions(name, np.full(len(name), folder.fold), target, logit, np.full(len(name), weights))
 
 
-def _publish(folder: FoldFolder, state: State) -> None:
+def _write_artifacts(folder: FoldFolder, state: TrainingState) -> None:
+    """Writes history.csv and the weights."""
     frame = pd.DataFrame([asdict(record) for record in state.history])
     frame["epoch"] += 1
     files.write_text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))
-    detector.save(state.kept, folder.weights_path)
+    detector.save_detector(state.eval_model, folder.weights_path)

@@ -1,4 +1,4 @@
-"""The training loop, whole: it yields what happened and touches no file."""
+"""The training loop. It yields events and writes no file."""
 
 from __future__ import annotations
 
@@ -12,31 +12,38 @@ import numpy as np
 import torch
 from torch import nn
 from torch.profiler import record_function
+from torchvision.transforms import v2
 
-from ffdi.config.schema import Config, TrainConfig
+from ffdi.config.schema import AugmentConfig, Config, TrainConfig
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import health, mixing, optim
-from ffdi.training.health import Unhealthy
+from ffdi.training import health, optim
+from ffdi.training.health import HealthWarning
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
-from ffdi.training.state import Best, EpochRecord, Progress, State
+from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
 
 SENDING, FORWARD, BACKWARD = "sending the batch", "forward", "loss and backward"
-OPTIMIZER, AVERAGE = "optimizer", "averaged weights"
-PARTS = (SENDING, FORWARD, BACKWARD, OPTIMIZER, AVERAGE)
-"""Of a step, as a profiler names them."""
+OPTIMIZER, EMA = "optimizer", "averaged weights"
+PARTS = (SENDING, FORWARD, BACKWARD, OPTIMIZER, EMA)
+"""The parts of a step, by their names in a profile."""
 CHECK_EVERY = 20
-"""Steps between looks for NaN: each look waits for the device."""
+"""Steps between two tests for a loss that is not finite: a test waits for the device."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One optimiser step done. `images` is how many images the epoch has seen so far."""
+    """A completed optimizer step.
+
+    Attributes:
+        epoch, step: from 0.
+        steps: of the epoch.
+        images: that the epoch has used up to this step.
+    """
 
     epoch: int
     step: int
@@ -45,44 +52,45 @@ class Step:
 
 
 def fit(
-    state: State, training: Batches, held_out: Batches, config: Config, device: Device, seed: int
-) -> Iterator[Step | EpochRecord | Unhealthy]:
-    """Trains a detector, from wherever `state` is; `state.kept` is the result.
+    state: TrainingState, train_batches: Batches, heldout_batches: Batches, config: Config, device: Device, seed: int
+) -> Iterator[Step | EpochRecord | HealthWarning]:
+    """Trains a model from the given state to its last epoch; `state.eval_model` is the result.
 
-    A network that draws (dropout) draws from (seed, step), images come from (seed, fold, epoch, row): whoever stops
-    between two steps and goes on with the same state ends in the same weights.
+    Random numbers of the network, such as dropout, depend on (seed, step), and batches on (seed, fold, epoch, row).
+    So a training that is interrupted between two steps and resumed ends with the same weights.
 
     Args:
-        state: changed in place; whole at every yield, and where `Stopped` is raised.
-        training: shuffled, augmented batches, which know their epochs.
-        held_out: the fold that is not trained on.
-        config: the recipe.
-        device: where it runs.
-        seed: decides what the network draws itself, together with the step.
+        state: changed in place; consistent at each yield and on Interrupted.
+        train_batches: shuffled and augmented.
+        heldout_batches: of the held-out fold.
+        config: the experiment's.
+        device: of the model.
+        seed: of the network's random numbers.
 
     Yields:
-        A Step after each step, an EpochRecord after each epoch, and Unhealthy after one that was.
+        A Step after each step, an EpochRecord after each epoch, and a HealthWarning after an epoch with symptoms.
 
     Raises:
-        TrainingError: the loss is not finite any more.
-        DataError: an image cannot be read; it is named.
-        Stopped: between two steps, where this process is to end.
+        TrainingError: the loss is not finite.
+        DataError: an image is unreadable.
+        Interrupted: this process received a signal.
     """
-    recipes = config.train
+    settings = config.train
     network = None
-    while state.epoch < recipes.epochs:
-        optim.set_frozen(state.detector.backbone, state.epoch < recipes.freeze_epochs)
-        if network is None or state.epoch == recipes.freeze_epochs:  # from here on other parameters learn
-            network = None  # before there is another one
+    while state.epoch < settings.epochs:
+        optim.set_frozen(state.detector.backbone, state.epoch < settings.freeze_epochs)
+        if network is None or state.epoch == settings.freeze_epochs:  # the trainable parameters change here
+            network = None  # frees the DDP wrapper before the next one is made
             network = distributed.wrap_ddp(state.detector, device)
-        yield from _train(network, state, training, config, device, seed)
+        yield from _train_epoch(network, state, train_batches, config, device, seed)
         started, progress = time.perf_counter(), state.progress
         train_loss = progress.losses[: progress.step].mean().item()
-        target, y_pred = _evaluate(state.kept, held_out, device)
+        target, y_pred = _evaluate(state.eval_model, heldout_batches, device)
         scores = metrics.evaluate(target, y_pred)
+        steps = len(train_batches)
         record = EpochRecord(
             epoch=state.epoch,
-            lr=optim.learning_rate(recipes, state.done - 1, recipes.epochs * len(training), len(training)),
+            lr=optim.compute_learning_rate(settings, state.global_step - 1, settings.epochs * steps, steps),
             train_loss=train_loss,
             heldout_loss=scores["log_loss"],
             heldout_accuracy=scores["accuracy"],
@@ -90,35 +98,36 @@ def fit(
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
         )
-        blind_loss = optim.prior_loss(recipes, training.fakes)
-        unhealthy = health.check_epoch(recipes, state.epoch, train_loss, blind_loss, target, y_pred)
-        _end_epoch(state, record, unhealthy, recipes)
+        prior_loss = optim.compute_prior_loss(settings, train_batches.fake_fraction)
+        warning = health.check_epoch(settings, state.epoch, train_loss, prior_loss, target, y_pred)
+        _end_epoch(state, record, warning, settings)
         yield record
-        if unhealthy is not None:
-            yield unhealthy
+        if warning is not None:
+            yield warning
     if state.best is not None:
-        state.kept.load_state_dict(state.best.weights)
+        state.eval_model.load_state_dict(state.best.weights)
 
 
-def _train(
-    network: nn.Module, state: State, training: Batches, config: Config, device: Device, seed: int
+def _train_epoch(
+    network: nn.Module, state: TrainingState, training: Batches, config: Config, device: Device, seed: int
 ) -> Iterator[Step]:
-    """What is left of an epoch."""
-    criterion, steps, progress = optim.loss(config.train, training.fakes), len(training), state.progress
+    """Trains the remaining steps of an epoch."""
+    criterion, steps, progress = optim.create_loss(config.train, training.fake_fraction), len(training), state.progress
     rows: list[torch.Tensor] = []
     started = time.perf_counter()
-    for batch in training.epoch(state.epoch, progress.step):
+    for batch in training.iterate_epoch(state.epoch, progress.step):
         signals.raise_if_interrupted()
-        torch.manual_seed((seed * 1_000_003 + state.done) * distributed.world_size() + distributed.rank())
-        state.is_whole = False
-        rate = optim.learning_rate(config.train, state.done, config.train.epochs * steps, steps)
+        step_seed = seed * 1_000_003 + state.global_step
+        torch.manual_seed(step_seed * distributed.get_world_size() + distributed.get_rank())
+        state.between_steps = False
+        rate = optim.compute_learning_rate(config.train, state.global_step, config.train.epochs * steps, steps)
         optim.set_learning_rate(state.optimizer, rate)
-        progress.add(step(network, state, batch, criterion, config, device), steps)
-        make_ema_step(state)
+        progress.add(train_step(network, state, batch, criterion, config, device), steps)
+        update_ema(state)
         rows.append(batch.index)
-        state.done += 1
-        progress.images += distributed.total(len(batch.images))
-        state.is_whole = True
+        state.global_step += 1
+        progress.images += distributed.sum_over_ranks(len(batch.images))
+        state.between_steps = True
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
             rows.clear()
@@ -128,33 +137,40 @@ def _train(
         yield Step(state.epoch, progress.step - 1, steps, progress.images)
 
 
-def step(
-    network: nn.Module, state: State, batch: Batch, criterion: optim.Loss, config: Config, device: Device
+def train_step(
+    network: nn.Module, state: TrainingState, batch: Batch, criterion: optim.Loss, config: Config, device: Device
 ) -> torch.Tensor:
-    """One optimiser step of a network, which is the state's, or that together with others; gives the batch's loss."""
-    with record_function(SENDING):
-        images, target = mixing.mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
-    whole_batch = distributed.total(len(images))
-    parts = _parts(len(images), config.train.micro_batches, whole_batch // distributed.world_size())
+    """One optimizer step.
 
-    def gradient() -> torch.Tensor:
+    Args:
+        network: `state.detector`, or its DDP wrapper.
+
+    Returns:
+        The loss of the batch, over all ranks: float32 [].
+    """
+    with record_function(SENDING):
+        images, target = mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
+    batch_size = distributed.sum_over_ranks(len(images))
+    parts = _split_batch(len(images), config.train.micro_batches, batch_size // distributed.get_world_size())
+
+    def compute_gradients() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
-        whole = torch.zeros((), device=images.device)
+        total = torch.zeros((), device=images.device)
         for part in parts:
-            with nullcontext() if part is parts[-1] else distributed.no_sync(network):
-                with record_function(FORWARD), device.autocast(), distributed.whole_batches(device):
+            with nullcontext() if part is parts[-1] else distributed.disable_gradient_sync(network):
+                with record_function(FORWARD), device.autocast(), distributed.sync_batch_norm(device):
                     logits = network(images[part])
                 with record_function(BACKWARD):
-                    loss = criterion(logits, target[part]) * (len(logits) / whole_batch)
-                    # gradients are averaged over all processes
-                    state.scaler.scale(loss * distributed.world_size()).backward()
-            whole = whole + loss.detach()
-        return whole
+                    loss = criterion(logits, target[part]) * (len(logits) / batch_size)
+                    # DDP averages gradients over the ranks, and the loss is a sum over them
+                    state.scaler.scale(loss * distributed.get_world_size()).backward()
+            total = total + loss.detach()
+        return total
 
-    loss = gradient()
+    loss = compute_gradients()
     if config.train.sam_rho:
         with optim.perturb_weights(state.detector, config.train.sam_rho):
-            gradient()
+            compute_gradients()
     with record_function(OPTIMIZER):
         if config.train.clip_grad:
             state.scaler.unscale_(state.optimizer)
@@ -164,41 +180,50 @@ def step(
     return distributed.all_reduce(loss)
 
 
-def make_ema_step(state: State) -> None:
-    """Lets the averaged weights follow a step."""
-    if state.average is not None:
-        with record_function(AVERAGE):
-            state.average.update(state.detector, step=state.done)
+def update_ema(state: TrainingState) -> None:
+    if state.ema is not None:
+        with record_function(EMA):
+            state.ema.update(state.detector, step=state.global_step)
 
 
-def _parts(images: int, count: int, fewest: int) -> list[slice]:
-    """A batch in parts as alike as can be; none of a single image, from which BatchNorm has nothing to estimate.
+def _split_batch(images: int, count: int, fewest: int) -> list[slice]:
+    """Splits a batch into micro-batches whose sizes differ by one at most; BatchNorm needs two images in each.
 
-    As many in every process, the one with the `fewest` images too.
+    Args:
+        images: of this rank's part of the batch.
+        count: micro-batches.
+        fewest: images of the rank with the smallest part, so that all ranks have the same number of micro-batches.
     """
     count = min(count, max(1, fewest // 2))
     ends = [images * number // count for number in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 
-def _end_epoch(state: State, record: EpochRecord, unhealthy: Unhealthy | None, config: TrainConfig) -> None:
+def _end_epoch(state: TrainingState, record: EpochRecord, warning: HealthWarning | None, config: TrainConfig) -> None:
     if config.select == "best" and (state.best is None or record.heldout_auc > state.best.auc):
-        weights = {name: value.clone() for name, value in state.kept.state_dict().items()}
-        state.best = Best(record.heldout_auc, state.epoch, weights)
+        weights = {name: value.clone() for name, value in state.eval_model.state_dict().items()}
+        state.best = BestWeights(record.heldout_auc, state.epoch, weights)
     state.history.append(record)
-    state.symptoms = list(unhealthy.symptoms) if unhealthy is not None else []
-    state.epoch, state.progress = state.epoch + 1, Progress()
+    state.symptoms = list(warning.symptoms) if warning is not None else []
+    state.epoch, state.progress = state.epoch + 1, EpochProgress()
 
 
-def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> None:
-    """Looks at the losses of the last batches, whose rows these are."""
+def _check_finite(state: TrainingState, rows: list[torch.Tensor], training: Batches) -> None:
+    """Refuses a loss that is not finite.
+
+    Args:
+        rows: int64 [B] for each of the last batches, to name their images.
+
+    Raises:
+        TrainingError: names the images of the first such batch.
+    """
     before = state.progress.step - len(rows)
     losses = state.progress.losses[before : state.progress.step]
     bad = ~losses.isfinite()
     if bad.any():
         first = int(bad.nonzero()[0])
         number = before + first + 1
-        names = training.names(distributed.all_gather(rows[first].numpy()).tolist())
+        names = training.list_names(distributed.all_gather(rows[first].numpy()).tolist())
         raise TrainingError(
             f"the loss is {losses[first].item()} in epoch {state.epoch + 1}, step {number}: training has diverged",
             problems=[f"in this step: {name}" for name in names],
@@ -207,12 +232,12 @@ def _check_finite(state: State, rows: list[torch.Tensor], training: Batches) -> 
 
 
 def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and scores of the held-out fold; in training's precision, for it is a look, not what is kept."""
+    """Labels int64 [N] and scores float64 [N] of the held-out fold, in the precision of the training."""
     detector.eval()
     logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)
     targets, start = np.empty(batches.rows, np.int64), 0
     with torch.inference_mode(), device.autocast():
-        for batch in batches:  # into tensors that are there from the start, as `Progress.add` says
+        for batch in batches:  # into tensors that are allocated once, see `EpochProgress.add`
             signals.raise_if_interrupted()
             rows = slice(start, start + len(batch.images))
             logits[rows], targets[rows] = detector(device.send(batch.images)), batch.target.numpy()
@@ -224,3 +249,28 @@ def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.
             hint="lower train.lr, or set train.precision = 'fp32' in config.toml",
         )
     return target, sigmoid(logit)
+
+
+def mix_batch(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mixes images and labels of a batch by Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019).
+
+    With both enabled, torch's random numbers choose one for each batch.
+
+    Args:
+        images: uint8 [B, S, S, 3].
+        target: float32 [B], 0 or 1.
+        config: `mixup` and `cutmix` are the parameters of Beta distributions; 0 disables.
+
+    Returns:
+        uint8 or float32 [B, S, S, 3] in grey levels, and float32 [B] in [0, 1].
+    """
+    transforms = [
+        *([v2.MixUp(alpha=config.mixup, num_classes=2)] if config.mixup else []),
+        *([v2.CutMix(alpha=config.cutmix, num_classes=2)] if config.cutmix else []),
+    ]
+    if not transforms:
+        return images, target
+    transform = transforms[int(torch.randint(len(transforms), ()))]
+    pixels = images.permute(0, 3, 1, 2)
+    mixed, labels = transform(pixels.float() if isinstance(transform, v2.MixUp) else pixels, target.long())
+    return mixed.permute(0, 2, 3, 1), labels[:, 1].float()

@@ -1,9 +1,10 @@
-"""Optimiser, schedule, loss and averaged weights, as a config names them; schedules are functions of the step."""
+"""Optimizers, learning rate schedules, losses, EMA and SAM, by their names in config.toml."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,62 +12,55 @@ from timm.optim import param_groups_layer_decay
 from timm.utils import ModelEmaV3
 from torch import nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ffdi.config.schema import TrainConfig
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.models.weights import head_modules
 
 if TYPE_CHECKING:
     from ffdi.models.weights import Backbone
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from torch.nn.modules.batchnorm import _BatchNorm
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
 FOCUS = 2.0
-"""By which power the focal loss forgets what is right already."""
+"""The exponent gamma of the focal loss."""
 
 
 def check_choices(config: TrainConfig) -> None:
-    """Refuses names that no dictionary below has.
-
-    Raises:
-        ConfigError: names the key, the word, and the nearest known one.
-    """
+    """Raises ConfigError for a name that is not a key of OPTIMIZERS, SCHEDULES or LOSSES."""
     for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES)):
         word = getattr(config, key)
         if word not in known:
             raise ConfigError(
-                f"unknown {key} '{word}': {nearest(word, known)}", hint=f"correct train.{key} in config.toml"
+                f"unknown {key} '{word}': {suggest_nearest(word, known)}", hint=f"correct train.{key} in config.toml"
             )
 
 
-def optimizer(config: TrainConfig, backbone: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser; weight decay spares biases and normalisation, which have one dimension.
+def create_optimizer(config: TrainConfig, backbone: nn.Module) -> torch.optim.Optimizer:
+    """Makes the optimizer; parameters of one dimension (biases, normalization) have no weight decay.
 
-    With `layer_decay`, each layer of the backbone learns at that part of the rate of the layer behind it (BEiT, Bao et
-    al., ICLR 2022); what a group's rate is multiplied by is its `lr_scale`.
+    With `layer_decay` < 1, the learning rate of each layer is that of the next layer times `layer_decay` (BEiT, Bao et
+    al., ICLR 2022). A parameter group's `lr_scale` is its factor of the learning rate.
     """
     groups: list[dict[str, Any]]
     if config.layer_decay < 1:
         groups = param_groups_layer_decay(backbone, config.weight_decay, layer_decay=config.layer_decay)
     else:
-        decayed = [p for p in backbone.parameters() if p.requires_grad and p.ndim > 1]
-        spared = [p for p in backbone.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+        decay = [p for p in backbone.parameters() if p.requires_grad and p.ndim > 1]
+        no_decay = [p for p in backbone.parameters() if p.requires_grad and p.ndim <= 1]
+        groups = [{"params": decay, "weight_decay": config.weight_decay}, {"params": no_decay, "weight_decay": 0.0}]
     return OPTIMIZERS[config.optimizer]([{"lr_scale": 1.0, **group} for group in groups], config.lr)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Gives every group its part of a learning rate."""
+    """Sets the learning rate of each group, scaled by its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
 
 
 def set_frozen(backbone: Backbone, frozen: bool) -> None:
-    """Puts a network in training mode; frozen, only its head learns, and BatchNorm stays as it is."""
+    """Puts a network into training mode; frozen, only its head is trained, and BatchNorm statistics do not change."""
     backbone.train(not frozen)
     for parameter in backbone.parameters():
         parameter.requires_grad_(not frozen)
@@ -76,14 +70,14 @@ def set_frozen(backbone: Backbone, frozen: bool) -> None:
             parameter.requires_grad_(True)
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
-    """The learning rate of a step: a linear warm-up, then the schedule over what remains.
+def compute_learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
+    """The learning rate of a step: a linear warm-up to `lr`, then the schedule over the remaining steps.
 
     Args:
-        config: `lr` is the rate after the warm-up.
-        step: from 0.
-        steps: of the whole training.
-        steps_per_epoch: the unit of `warmup_epochs`.
+        config: has `lr`, `schedule` and `warmup_epochs`.
+        step: from 0, over all epochs.
+        steps: of all epochs.
+        steps_per_epoch: converts `warmup_epochs` to steps.
     """
     warmup = min(round(config.warmup_epochs * steps_per_epoch), steps - 1)
     if step < warmup:
@@ -91,83 +85,83 @@ def learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: i
     return config.lr * SCHEDULES[config.schedule]((step - warmup) / (steps - warmup))
 
 
-def loss(config: TrainConfig, fakes: float) -> Loss:
-    """The loss of a batch: of every image, or of the share of them that is hardest.
+def create_loss(config: TrainConfig, fakes: float) -> Loss:
+    """Makes the loss of a batch: the mean over all images, or over the hardest fraction of them.
 
-    Label smoothing moves targets towards 1/2; class weights give the rarer class as much weight as the other.
+    Label smoothing moves targets towards 1/2; class weights give both classes the same total weight.
 
     Args:
-        config: the recipe.
-        fakes: their share among the images of an epoch.
+        config: has the loss and its options.
+        fakes: the fraction of fakes in an epoch.
     """
     each, smoothing = LOSSES[config.loss], config.label_smoothing
     real_weight, fake_weight = (0.5 / (1 - fakes), 0.5 / fakes) if config.class_weights else (1.0, 1.0)
 
-    def of_batch(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         losses = each(logits, target * (1 - smoothing) + smoothing / 2)
         losses = losses * (real_weight + (fake_weight - real_weight) * target)
         if config.hard_example_fraction < 1:  # Shrivastava et al., online hard example mining (CVPR 2016)
             losses = losses.topk(max(1, round(config.hard_example_fraction * len(losses)))).values
         return losses.mean()
 
-    return of_batch
+    return compute_loss
 
 
-def prior_loss(config: TrainConfig, fakes: float) -> float:
-    """The least loss of a network that gives every image the same logit, where that share of them is fake."""
+def compute_prior_loss(config: TrainConfig, fakes: float) -> float:
+    """The lowest loss of a network that gives each image the same logit, where `fakes` is the fraction of fakes."""
     target = (torch.arange(1000) < round(1000 * fakes)).float()
-    of_batch = loss(config, fakes)
-    return min(of_batch(torch.full_like(target, logit), target).item() for logit in torch.arange(-8, 8.05, 0.05))
+    criterion = create_loss(config, fakes)
+    return min(criterion(torch.full_like(target, logit), target).item() for logit in torch.arange(-8, 8.05, 0.05))
 
 
-def average(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
-    """The exponential moving average of the weights, with the warm-up that short runs need; None at 0."""
+def create_ema(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
+    """The exponential moving average of the weights; None if `ema_decay` is 0. Its warm-up is for short trainings."""
     return ModelEmaV3(network, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
 
 
-def _adam(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
+def _create_adam(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
     return torch.optim.Adam(groups, lr, fused=True)
 
 
-def _adamw(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
+def _create_adamw(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:
     return torch.optim.AdamW(groups, lr, fused=True)
 
 
-def _cosine(progress: float) -> float:
+def _decay_by_cosine(progress: float) -> float:
     """Loshchilov and Hutter, SGDR (2017), without restarts."""
     return 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _step(progress: float) -> float:
-    """A tenth after three fifths, a hundredth after four fifths."""
+def _decay_by_step(progress: float) -> float:
+    """A factor of 0.1 after 60 % of the steps, and of 0.01 after 80 %."""
     return 0.1 ** ((progress >= 0.6) + (progress >= 0.8))
 
 
-def _constant(_progress: float) -> float:
+def _keep_constant(_progress: float) -> float:
     return 1.0
 
 
-def _bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _compute_bce(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
 
 
-def _focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+def _compute_focal(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Lin et al., Focal Loss (ICCV 2017), for soft targets as in Li et al., Generalized Focal Loss (NeurIPS 2020)."""
-    return (target - logits.sigmoid()).abs() ** FOCUS * _bce(logits, target)
+    return (target - logits.sigmoid()).abs() ** FOCUS * _compute_bce(logits, target)
 
 
-OPTIMIZERS = {"adam": _adam, "adamw": _adamw}
-SCHEDULES = {"cosine": _cosine, "step": _step, "constant": _constant}
-LOSSES = {"bce": _bce, "focal": _focal}
+OPTIMIZERS = {"adam": _create_adam, "adamw": _create_adamw}
+SCHEDULES = {"cosine": _decay_by_cosine, "step": _decay_by_step, "constant": _keep_constant}
+LOSSES = {"bce": _compute_bce, "focal": _compute_focal}
 """(logits float32 [B], target float32 [B]) -> loss of each image, float32 [B]."""
 
 
 @contextmanager
 def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
-    """Moves the weights by `rho` along their gradient, for as long as what happens inside takes: sharpness-aware
-    minimisation takes the gradient where the loss nearby is highest (Foret et al., ICLR 2021).
+    """Moves the weights by `rho` along their gradient, for the time of the context.
 
-    BatchNorm does not count what it sees there, for those are not the weights that are kept.
+    SAM, sharpness-aware minimization (Foret et al., ICLR 2021), computes the gradient there, where the loss is highest
+    in the neighbourhood. BatchNorm does not update its running statistics: they belong to the unmoved weights.
     """
     moved = [one for one in network.parameters() if one.grad is not None]
     norm = torch.stack([one.grad.norm() for one in moved]).norm()  # type: ignore[union-attr]

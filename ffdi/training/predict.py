@@ -1,4 +1,4 @@
-"""Logits, or what leads to them, for a table of images."""
+"""Logits and features of a table of images."""
 
 from __future__ import annotations
 
@@ -14,68 +14,75 @@ from ffdi.models.detector import Detector
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
-Advance = Callable[[int], None]
-"""Is called after each batch with the number of its images."""
+ProgressCallback = Callable[[int], None]
+"""Called after each batch with the number of its images."""
 
 
-def ignore(_images: int) -> None:
-    """Shows no progress."""
+def ignore_progress(_images: int) -> None:
+    """The default ProgressCallback."""
 
 
-def features(detector: Detector, batches: Batches, device: Device, advance: Advance = ignore) -> np.ndarray:
-    """What a detector's head would see of each image.
+def extract_features(
+    detector: Detector, batches: Batches, device: Device, advance: ProgressCallback = ignore_progress
+) -> np.ndarray:
+    """The input of a detector's head for each image.
 
     Args:
         detector: on the device.
         batches: in the table's order.
         device: where the detector is.
-        advance: shows progress.
+        advance: called after each batch.
 
     Returns:
-        float32 [N, D], exact fp32.
+        float32 [N, D], computed without TF32.
 
     Raises:
-        DataError: an image cannot be read; it is named.
+        DataError: an image is unreadable.
     """
     detector.eval()
-    found = np.empty((0, 0), np.float32)
-    for rows, batch in _evaluate(batches):
+    result = np.empty((0, 0), np.float32)
+    for rows, batch in _iterate_batches(batches):
         part = detector.embed(device.send(batch.images)).cpu().numpy()
-        if not len(found):
-            found = np.empty((batches.rows, part.shape[1]), np.float32)
-        found[rows] = part
+        if not len(result):
+            result = np.empty((batches.rows, part.shape[1]), np.float32)
+        result[rows] = part
         advance(len(part))
-    return found
+    return result
 
 
-def logits(networks: Sequence[nn.Module], batches: Batches, device: Device, advance: Advance = ignore) -> np.ndarray:
-    """The logits of several networks, each batch decoded once for all of them.
+def predict_logits(
+    networks: Sequence[nn.Module], batches: Batches, device: Device, advance: ProgressCallback = ignore_progress
+) -> np.ndarray:
+    """The logits of several networks; each batch is decoded once.
 
     Args:
         networks: on the device, in evaluation mode; each uint8 [B, S, S, 3] -> logit [B].
         batches: in the table's order.
         device: where the networks are.
-        advance: shows progress.
+        advance: called after each batch.
 
     Returns:
-        float32 [M, N]: one row a network; exact fp32, so that an exported graph gives the same.
+        float32 [M, N]: one row for each network, computed without TF32, as by an exported graph.
 
     Raises:
-        DataError: an image cannot be read; it is named.
+        DataError: an image is unreadable.
     """
-    found = np.empty((len(networks), batches.rows), np.float32)
-    for rows, batch in _evaluate(batches):
+    result = np.empty((len(networks), batches.rows), np.float32)
+    for rows, batch in _iterate_batches(batches):
         images = device.send(batch.images)
-        found[:, rows] = torch.stack([network(images) for network in networks]).float().cpu().numpy()
+        result[:, rows] = torch.stack([network(images) for network in networks]).float().cpu().numpy()
         advance(len(batch.images))
-    return found
+    return result
 
 
-def _evaluate(batches: Batches) -> Iterator[tuple[slice, Batch]]:
-    """Each batch, and where its results belong: in arrays that are there from the start. A small one kept of each batch
-    would lie between the large blocks that networks take and free, which grew by 0.05 MB with each."""
+def _iterate_batches(batches: Batches) -> Iterator[tuple[slice, Batch]]:
+    """Yields each batch with its rows.
+
+    The callers write into arrays that are allocated once: a small array per batch would be allocated between the large
+    blocks that networks allocate and free, and the process would grow by 0.05 MB per batch.
+    """
     start = 0
-    with torch.inference_mode(), devices.exact():
+    with torch.inference_mode(), devices.disable_tf32():
         for batch in batches:
             signals.raise_if_interrupted()
             stop = start + len(batch.images)

@@ -1,4 +1,4 @@
-"""A training between two steps: everything that the next one depends on, and nothing else."""
+"""The state of a training between two steps: all that the next step depends on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What an epoch came to; `val` is the held-out fold, scored with the averaged weights where there are any."""
+    """The metrics of an epoch; `heldout_*` are those of the held-out fold, scored by the EMA weights if there are any.
+
+    Attributes:
+        epoch: from 0.
+    """
 
     epoch: int
     lr: float
@@ -30,7 +34,7 @@ class EpochRecord:
     seconds: float
 
 
-class Best(NamedTuple):
+class BestWeights(NamedTuple):
     """The weights of the epoch with the highest held-out AUC."""
 
     auc: float
@@ -39,11 +43,14 @@ class Best(NamedTuple):
 
 
 @dataclass
-class Progress:
-    """An epoch so far: steps done, their losses, images seen, seconds in steps.
+class EpochProgress:
+    """The steps of the current epoch.
 
     Attributes:
-        losses: float32, on the device; the first `step` of them are known.
+        step: the number of completed steps.
+        losses: float32, on the device; one per step of the epoch, of which the first `step` are set.
+        images: that these steps used.
+        seconds: that these steps took.
     """
 
     step: int = 0
@@ -52,8 +59,11 @@ class Progress:
     seconds: float = 0.0
 
     def add(self, loss: torch.Tensor, steps: int) -> None:
-        """One more of so many steps is done. All losses have their place from the first one on: a tensor kept of each
-        step would lie between the large blocks that steps take and free, which grew by 1 to 2 MB with each."""
+        """Adds a completed step of an epoch with `steps` steps.
+
+        The tensor has all its elements from the first step on: a small tensor per step would be allocated between the
+        large blocks that steps allocate and free, and the process would grow by 1 to 2 MB per step.
+        """
         if len(self.losses) < steps:
             known, self.losses = self.losses[: self.step], loss.new_empty(steps)
             self.losses[: self.step] = known
@@ -62,104 +72,104 @@ class Progress:
 
 
 @dataclass
-class State:
-    """What `fit` changes.
+class TrainingState:
+    """The model, its optimizer, and the progress of the training; `fit` changes it in place.
 
     Attributes:
-        detector: on the device.
-        optimizer, average, scaler: as the recipe has them.
-        done: steps, of all epochs.
-        epoch: which one, from 0; the number of epochs once all are done.
-        progress: of this epoch.
-        history: the epochs before.
-        symptoms: kinds of what was wrong after the last of them.
-        best: where the best epoch is to be kept.
-        is_whole: whether no step is under way.
+        detector: the model that the optimizer changes, on the device.
+        ema: the moving average of its weights; None without `train.ema_decay`.
+        global_step: the number of completed steps, over all epochs.
+        epoch: the current epoch, from 0; the number of epochs at the end.
+        history: a record for each completed epoch.
+        symptoms: of the last completed epoch: keys of `HealthWarning.symptoms`.
+        best: None unless `train.select` is 'best'.
+        between_steps: False while a step changes the state, when no checkpoint may be written.
     """
 
     detector: Detector
     optimizer: torch.optim.Optimizer
-    average: ModelEmaV3 | None
+    ema: ModelEmaV3 | None
     scaler: torch.amp.GradScaler
-    done: int = 0
+    global_step: int = 0
     epoch: int = 0
-    progress: Progress = field(default_factory=Progress)
+    progress: EpochProgress = field(default_factory=EpochProgress)
     history: list[EpochRecord] = field(default_factory=list)
     symptoms: list[str] = field(default_factory=list)
-    best: Best | None = None
-    is_whole: bool = True
+    best: BestWeights | None = None
+    between_steps: bool = True
 
     @classmethod
-    def of(cls, detector: Detector, config: TrainConfig, device: Device) -> State:
-        """A training that has not begun."""
-        optimizer, average = optim.optimizer(config, detector.backbone), optim.average(config, detector)
-        return cls(detector, optimizer, average, device.scaler())
+    def create(cls, detector: Detector, config: TrainConfig, device: Device) -> TrainingState:
+        """The state before the first step."""
+        optimizer, ema = optim.create_optimizer(config, detector.backbone), optim.create_ema(config, detector)
+        return cls(detector, optimizer, ema, device.make_scaler())
 
     @property
-    def kept(self) -> Detector:
-        """The network that is looked at and, at the end, kept: the averaged one where there is one."""
-        return self.detector if self.average is None else self.average.module
+    def eval_model(self) -> Detector:
+        """The model that is evaluated and published: the EMA model if there is one."""
+        return self.detector if self.ema is None else self.ema.module
 
-    def tensors(self) -> Tensors:
+    def state_dict(self) -> Tensors:
         """All tensors by name, on the CPU."""
-        parts = {"detector": self.detector.state_dict(), "optimizer": self._moments()}
+        parts = {"model": self.detector.state_dict(), "optimizer": self._get_optimizer_tensors()}
         parts["progress"] = {"losses": self.progress.losses[: self.progress.step]} if self.progress.step else {}
-        if self.average is not None:
-            parts["average"] = self.average.module.state_dict()
+        if self.ema is not None:
+            parts["ema"] = self.ema.module.state_dict()
         if self.best is not None:
             parts["best"] = self.best.weights
-        named = ((f"{part}/{name}", value) for part, some in parts.items() for name, value in some.items())
+        named = ((f"{part}/{name}", value) for part, tensors in parts.items() for name, value in tensors.items())
         return {name: value.detach().cpu().contiguous() for name, value in named}
 
-    def record(self) -> dict[str, Any]:
-        """All else, as plain JSON."""
+    def metadata(self) -> dict[str, Any]:
+        """All values that are no tensors, as plain JSON."""
         return {
-            "done": self.done,
+            "global_step": self.global_step,
             "epoch": self.epoch,
-            "progress": {**vars(self.progress), "losses": []},  # they are among the tensors
-            "history": [asdict(one) for one in self.history],
+            "progress": {**vars(self.progress), "losses": []},  # `state_dict` has the losses
+            "history": [asdict(record) for record in self.history],
             "symptoms": self.symptoms,
             "best": None if self.best is None else {"auc": self.best.auc, "epoch": self.best.epoch},
             "scaler": self.scaler.state_dict(),
         }
 
-    def restore(self, tensors: Tensors, record: dict[str, Any]) -> None:
-        """Becomes what `tensors` and `record` gave.
+    def load_state_dict(self, tensors: Tensors, metadata: dict[str, Any]) -> None:
+        """Restores the values that `state_dict` and `metadata` returned.
 
         Raises:
-            RuntimeError, KeyError: they are another network's.
+            RuntimeError, KeyError: they are of another model.
         """
         parts: dict[str, Tensors] = {}
         for name, value in tensors.items():
             part, _, rest = name.partition("/")
             parts.setdefault(part, {})[rest] = value
-        self.detector.load_state_dict(parts["detector"])
-        if self.average is not None:
-            self.average.module.load_state_dict(parts["average"])
-        self._restore_moments(parts.get("optimizer", {}))
-        if record["scaler"]:
-            self.scaler.load_state_dict(record["scaler"])
-        self.done, self.epoch, self.symptoms = record["done"], record["epoch"], record["symptoms"]
-        self.history = [EpochRecord(**one) for one in record["history"]]
-        where = next(self.detector.parameters()).device
-        losses = parts.get("progress", {}).get("losses", torch.empty(0)).to(where)
-        self.progress = Progress(**{**record["progress"], "losses": losses})
-        self.best = None if record["best"] is None else Best(**record["best"], weights=parts["best"])
+        self.detector.load_state_dict(parts["model"])
+        if self.ema is not None:
+            self.ema.module.load_state_dict(parts["ema"])
+        self._load_optimizer_tensors(parts.get("optimizer", {}))
+        if metadata["scaler"]:
+            self.scaler.load_state_dict(metadata["scaler"])
+        self.global_step, self.epoch = metadata["global_step"], metadata["epoch"]
+        self.symptoms = metadata["symptoms"]
+        self.history = [EpochRecord(**record) for record in metadata["history"]]
+        device = next(self.detector.parameters()).device
+        losses = parts.get("progress", {}).get("losses", torch.empty(0)).to(device)
+        self.progress = EpochProgress(**{**metadata["progress"], "losses": losses})
+        self.best = None if metadata["best"] is None else BestWeights(**metadata["best"], weights=parts["best"])
 
-    def _parameters(self) -> list[torch.Tensor]:
+    def _list_parameters(self) -> list[torch.Tensor]:
         return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
 
-    def _moments(self) -> Tensors:
-        """What the optimiser remembers of each parameter."""
-        remembered = ((number, self.optimizer.state[one]) for number, one in enumerate(self._parameters()))
-        return {f"{number}/{key}": value for number, some in remembered for key, value in some.items()}
+    def _get_optimizer_tensors(self) -> Tensors:
+        """The optimizer's state of each parameter, named by the parameter's index."""
+        states = ((index, self.optimizer.state[one]) for index, one in enumerate(self._list_parameters()))
+        return {f"{index}/{key}": value for index, state in states for key, value in state.items()}
 
-    def _restore_moments(self, moments: Tensors) -> None:
-        """In the layout of the parameters: a fused step reads both in the order in which they lie in memory."""
-        parameters = self._parameters()
-        for name, value in moments.items():
-            number, _, key = name.partition("/")
-            parameter = parameters[int(number)]
+    def _load_optimizer_tensors(self, tensors: Tensors) -> None:
+        """Uses the parameters' memory layout: a fused step reads parameter and state in memory order."""
+        parameters = self._list_parameters()
+        for name, value in tensors.items():
+            index, _, key = name.partition("/")
+            parameter = parameters[int(index)]
             if value.shape == parameter.shape:
                 value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
             self.optimizer.state[parameter][key] = value.to(parameter.device)

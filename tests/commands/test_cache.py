@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ffdi.experiments import lock
+from ffdi.experiments import experiment
 from tests.conftest import TINY, Invoke
 
 WORDS = ["--experiment", "tiny", "--data"]
@@ -25,7 +25,7 @@ def data(competition: Path, tmp_path: Path) -> Path:
 
 
 def folder(workspace: Path, kind: str) -> Path:
-    """Where the one cache of a kind lies."""
+    """The folder of the only cache of a kind."""
     (found,) = (workspace / "data" / "cache").glob(f"*/{kind}*")
     return found
 
@@ -54,8 +54,8 @@ def test_training_from_the_cache_ends_in_the_same_bytes(
     workspace: Path, data: Path, invoke: Invoke, config: str, kind: str, size: int
 ) -> None:
     (workspace / "experiments" / "tiny" / "config.toml").write_text(config)
-    said, before = trained(workspace, data, invoke)
-    assert "cache: " not in said
+    output, before = trained(workspace, data, invoke)
+    assert "cache: " not in output
     answer = invoke("cache", *WORDS, str(data), "--yes")
     assert (answer.code, answer.err) == (0, "")
     pack = folder(workspace, kind) / "pack"
@@ -65,8 +65,8 @@ def test_training_from_the_cache_ends_in_the_same_bytes(
         f"written: {pack} ({pack.stat().st_size / 1000:.0f} kB)\n"
         f"next: invoke train-folds --experiment tiny --data {data}\n"
     )
-    said, after = trained(workspace, data, invoke)
-    assert f"cache: 116 of 116 images in {pack.parent}\n" in said
+    output, after = trained(workspace, data, invoke)
+    assert f"cache: 116 of 116 images in {pack.parent}\n" in output
     assert set(before) == set(after)
     assert len(before) > 6
     assert [name for name in before if before[name] != after[name]] == []
@@ -81,7 +81,7 @@ def test_pixels_change_what_recipes_work_on(workspace: Path, data: Path, invoke:
     assert results[0] != results[1]
 
 
-def test_what_is_new_or_changed_is_said_and_packed(workspace: Path, data: Path, invoke: Invoke) -> None:
+def test_new_and_changed_images_are_counted_and_packed(workspace: Path, data: Path, invoke: Invoke) -> None:
     assert invoke("cache", *WORDS, str(data)).code == 0
     names = pd.read_csv(data / "trainset_label.txt").img_name
     (data / "trainset" / names[0]).write_bytes((data / "trainset" / names[0]).read_bytes() + b"\0")
@@ -90,25 +90,25 @@ def test_what_is_new_or_changed_is_said_and_packed(workspace: Path, data: Path, 
         file.write("broken.jpg,1\n")
     answer = invoke("train-folds", *WORDS, str(data), "--accept", "unusable")
     place = folder(workspace, "bytes")
-    told = f"cache: 115 of 117 images in {place}; the other 2 are not in it or were changed, see invoke cache\n"
-    assert (answer.code, told in answer.out) == (0, True)
+    line = f"cache: 115 of 117 images in {place}; the other 2 are not in it or were changed, see invoke cache\n"
+    assert (answer.code, line in answer.out) == (0, True)
     answer = invoke("cache", *WORDS, str(data))
     assert answer.out.startswith(f"cache: 117 images under {data}, 2 of them to be packed\n")
     assert "\n1 image cannot be packed: invoke doctor --experiment tiny says why\n" in answer.out
 
 
-def test_fresh_writes_it_anew(workspace: Path, data: Path, invoke: Invoke) -> None:
+def test_restart_writes_the_cache_again(workspace: Path, data: Path, invoke: Invoke) -> None:
     assert invoke("cache", *WORDS, str(data)).code == 0
     pack = folder(workspace, "bytes") / "pack"
     size = pack.stat().st_size
     for path in sorted((data / "trainset").iterdir()):
         path.write_bytes(path.read_bytes() + b"\0")
     answer = invoke("cache", *WORDS, str(data))
-    assert "of it are of images that are gone" not in answer.out
+    assert "of it belong to deleted images" not in answer.out
     for path in sorted((data / "trainset").iterdir()):
         path.write_bytes(path.read_bytes() + b"\0")
     answer = invoke("cache", *WORDS, str(data))
-    assert " kB of it are of images that are gone: --restart writes it anew without them\n" in answer.out
+    assert " kB of it belong to deleted images: --restart removes them\n" in answer.out
     assert invoke("cache", *WORDS, str(data), "--restart").code == 0
     assert pack.stat().st_size == size + 2 * 64
 
@@ -119,11 +119,11 @@ def test_pixels_are_asked_for(workspace: Path, data: Path, invoke: Invoke, monke
     answer = invoke("cache", *WORDS, str(data))
     assert (answer.code, answer.err) == (
         1,
-        "error: the pixels of these images would take up to 435 kB\nnext: pass --yes, if that is what you want\n",
+        "error: the pixels of these images would take up to 435 kB\nnext: pass --yes to write them\n",
     )
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    for said, code in (("", 1), ("n", 1), ("y", 0)):
-        monkeypatch.setattr("builtins.input", lambda _question, said=said: said)
+    for output, code in (("", 1), ("n", 1), ("y", 0)):
+        monkeypatch.setattr("builtins.input", lambda _question, output=output: output)
         answer = invoke("cache", *WORDS, str(data))
         assert answer.code == code
         if code:
@@ -133,7 +133,7 @@ def test_pixels_are_asked_for(workspace: Path, data: Path, invoke: Invoke, monke
     assert (folder(workspace, "pixels") / "pack").stat().st_size == 116 * 3072
 
 
-def test_a_disk_that_is_too_small_is_said_first(
+def test_a_disk_that_is_too_small_is_an_error_first(
     workspace: Path, data: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(data)
@@ -149,7 +149,7 @@ def test_a_disk_that_is_too_small_is_said_first(
 
 def test_two_do_not_pack_at_once(workspace: Path, data: Path, invoke: Invoke) -> None:
     assert invoke("cache", *WORDS, str(data)).code == 0
-    with lock.hold(folder(workspace, "bytes"), "", ""):
+    with experiment.lock_folder(folder(workspace, "bytes"), "", ""):
         answer = invoke("cache", *WORDS, str(data))
     assert answer.code == 1
     assert answer.err.startswith("error: another process (pid ")
@@ -159,11 +159,11 @@ def test_two_do_not_pack_at_once(workspace: Path, data: Path, invoke: Invoke) ->
 def test_crops_cannot_be_kept_in_the_networks_size(workspace: Path, data: Path, invoke: Invoke) -> None:
     config = PIXELS.replace("size = 32", 'size = 32\nresize = "crop"')
     (workspace / "experiments" / "tiny" / "config.toml").write_text(config)
-    for verb in ("cache", "train-folds"):
-        answer = invoke(verb, *WORDS, str(data))
+    for command in ("cache", "train-folds"):
+        answer = invoke(command, *WORDS, str(data))
         assert answer.code == 1
         assert answer.err == (
-            "error: cache.decoded = true and model.resize = 'crop': only whole images can be kept in a "
+            "error: cache.decoded = true and model.resize = 'crop': only whole images can be cached in a "
             "network's size\n"
             "next: set model.resize = 'squash', or cache.decoded = false, in config.toml\n"
         )

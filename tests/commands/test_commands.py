@@ -1,4 +1,4 @@
-"""The whole way, as a person types it: four verbs on a small competition, then again, then wrongly."""
+"""The four main commands on a small competition: from start to end, again, and with errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.conftest import TINY, Invoke
 Snapshot = Callable[[Path], dict[str, bytes]]
 
 
-def test_every_file_of_the_house_is_there(trained: Path) -> None:
+def test_every_file_is_written(trained: Path) -> None:
     folder = trained / "experiments" / "tiny"
     fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json"}
     assert {path.name for path in (folder / "fold_0").iterdir()} == fold
@@ -48,7 +48,7 @@ def test_oof_has_exactly_one_row_for_each_training_image(trained: Path, competit
     assert oof.fold.equals(folds.fold)
 
 
-def test_metrics_can_be_computed_again_from_the_ledger(trained: Path) -> None:
+def test_metrics_can_be_computed_again_from_oof_csv(trained: Path) -> None:
     oof = pd.read_csv(trained / "experiments" / "tiny" / "oof.csv")
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
     fake, real = oof.y_pred[oof.target == 1].to_numpy(), oof.y_pred[oof.target == 0].to_numpy()
@@ -58,7 +58,7 @@ def test_metrics_can_be_computed_again_from_the_ledger(trained: Path) -> None:
     assert set(metrics["folds"]) == {"0", "1"}
 
 
-def test_scoring_anew_gives_the_same_bytes_and_needs_no_images(copy: Path, invoke: Invoke) -> None:
+def test_scoring_again_gives_the_same_bytes_and_needs_no_images(copy: Path, invoke: Invoke) -> None:
     path = copy / "experiments" / "tiny" / "metrics.json"
     before = path.read_bytes()
     path.unlink()
@@ -72,7 +72,7 @@ def test_scoring_anew_gives_the_same_bytes_and_needs_no_images(copy: Path, invok
         assert all(low <= one[name] <= high for name, (low, high) in one["intervals"].items())
 
 
-def test_a_ledger_that_was_changed_is_not_scored(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
+def test_changed_predictions_are_not_scored(copy: Path, invoke: Invoke, snapshot: Snapshot) -> None:
     path = copy / "experiments" / "tiny" / "oof.csv"
     lines = path.read_text().splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n")
@@ -81,16 +81,13 @@ def test_a_ledger_that_was_changed_is_not_scored(copy: Path, invoke: Invoke, sna
     assert answer.code == 1
     assert answer.err == (
         f"error: {path} is damaged: its hash is not the one in metrics.json\n"
-        "next: join it anew from its finished folds: invoke train-folds --experiment tiny\n"
+        "next: merge it again from its finished folds: invoke train-folds --experiment tiny\n"
     )
     assert snapshot(copy) == before
     (path.parent / "metrics.json").unlink()
     answer = invoke("score", "--experiment", "tiny")
-    assert (answer.code, answer.err) == (
-        1,
-        "error: the folds' predictions do not cover the 64 training images once each\n"
-        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n",
-    )
+    assert answer.code == 1
+    assert answer.err.startswith("error: the folds' predictions do not have each of the 64 training images once\n")
 
 
 def test_what_was_never_trained_is_not_scored(workspace: Path, invoke: Invoke, snapshot: Snapshot) -> None:
@@ -117,16 +114,16 @@ def test_the_submission_has_the_listed_images_in_the_lists_order(trained: Path, 
 
 
 def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trained: Path) -> None:
-    said = (trained / "said.txt").read_text()
+    output = (trained / "output.txt").read_text()
     record = json.loads((trained / "exports" / "tiny" / "submission.json").read_text())
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
-    assert "exact score on the val split" in said
-    assert f"│ ensemble          │ {record['scores']['val']['ensemble']['auc']:.4f} │" in said
-    assert f"│ tiny out of fold  │ {metrics['pooled']['auc']:.4f} │" in said
+    assert "exact score on the val split" in output
+    assert f"│ ensemble          │ {record['scores']['val']['ensemble']['auc']:.4f} │" in output
+    assert f"│ tiny out of fold  │ {metrics['pooled']['auc']:.4f} │" in output
 
 
 def test_plain_output_has_no_escape_codes(trained: Path) -> None:
-    assert "\x1b" not in (trained / "said.txt").read_text()
+    assert "\x1b" not in (trained / "output.txt").read_text()
 
 
 def test_training_again_with_two_workers_gives_the_same_bytes(
@@ -166,18 +163,18 @@ def test_finished_folds_are_kept(copy: Path, competition: Path, invoke: Invoke) 
     assert weights.stat().st_mtime_ns == before
 
 
-def test_a_changed_config_is_refused_and_fresh_begins_anew(copy: Path, competition: Path, invoke: Invoke) -> None:
+def test_a_changed_config_is_refused_and_restart_starts_again(copy: Path, competition: Path, invoke: Invoke) -> None:
     folder = copy / "experiments" / "tiny"
     (folder / "config.toml").write_text(TINY.replace("lr = 3e-3", "lr = 1e-3").replace("epochs = 3", "epochs = 1"))
     words = ["train-folds", "--experiment", "tiny", "--data", str(competition)]
     answer = invoke(*words)
     assert (answer.code, answer.err) == (
         1,
-        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        "error: experiment tiny was started with another config or other images; its folds would not match\n"
         "  train.epochs: 3 -> 1\n"
         "  train.lr: 0.003 -> 0.001\n"
-        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
-        f"trained: invoke train-folds --experiment tiny --restart --data {competition}\n",
+        "next: undo the change, copy config.toml to a new folder under experiments/, or discard the trained "
+        f"folds: invoke train-folds --experiment tiny --restart --data {competition}\n",
     )
     without = answer.err.replace(f" --data {competition}", "")
     assert invoke("ensemble-submit", "--experiment", "tiny").err == without
@@ -193,15 +190,15 @@ def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Pat
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
     assert (answer.code, answer.err) == (
         1,
-        "error: experiment tiny was begun differently; its folds would not belong together\n"
+        "error: experiment tiny was started with another config or other images; its folds would not match\n"
         f"  {first.name} other bytes\n"
-        "next: undo the change, copy config.toml to a new folder under experiments/, or throw away what was "
-        f"trained: invoke train-folds --experiment tiny --restart --data {data}\n",
+        "next: undo the change, copy config.toml to a new folder under experiments/, or discard the trained "
+        f"folds: invoke train-folds --experiment tiny --restart --data {data}\n",
     )
     (copy / "experiments" / "tiny" / "images.csv").write_text("img_name\n")
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))
     damaged = f"{copy}/experiments/tiny/images.csv is missing or damaged"
-    assert answer.err.splitlines()[1] == f"  training images or labels, which ones cannot be told: {damaged}"
+    assert answer.err.splitlines()[1] == f"  training images or labels; the changed ones are unknown: {damaged}"
 
 
 def test_damaged_weights_are_refused(copy: Path, invoke: Invoke) -> None:
@@ -265,7 +262,7 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
         1,
         "error: the submission is refused: 1 fault in 20 scores\n"
         "  experiment tiny has the out-of-fold AUC 0.25, below 0.5 beyond chance: its labels are inverted\n"
-        "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
+        "next: nothing was written; set target 1 for fakes in the labels, then train again: "
         "invoke train-folds --restart\n",
     )
     assert snapshot(copy / "exports") == before
@@ -317,13 +314,8 @@ def test_experiments_of_other_folds_are_not_blended(copy: Path, competition: Pat
     words = ["--experiment", "other", "--data", str(competition)]
     assert invoke("train-folds", *words).code == 0
     answer = invoke("ensemble-submit", "--experiment", "tiny", "--experiment", "other")
-    assert (answer.code, answer.err) == (
-        1,
-        "error: tiny and other were not trained on the same images in the same folds; no score of both together could "
-        "be believed\n"
-        "next: train them on the same data with the same [folds] (folds.seed keeps folds where seed differs), or "
-        "submit them apart\n",
-    )
+    assert answer.code == 1
+    assert answer.err.startswith("error: tiny and other were not trained on the same images in the same folds")
     (other / "config.toml").write_text(
         TINY.replace("seed = 3", "seed = 4").replace("epochs = 3", "epochs = 1").replace("k = 2", "k = 2\nseed = 3")
     )
@@ -336,18 +328,15 @@ def test_experiments_of_other_folds_are_not_blended(copy: Path, competition: Pat
     assert sum(row["chosen"] for row in record["nested"]) == 1
 
 
-def test_a_ledger_of_other_weights_is_not_scored(copy: Path, invoke: Invoke) -> None:
+def test_predictions_of_other_weights_are_not_scored(copy: Path, invoke: Invoke) -> None:
     path = copy / "experiments" / "tiny" / "oof.csv"
     content = pd.read_csv(path, dtype=str)
     content.loc[content.fold == "1", "weights"] = "0123456789ab"
     content.to_csv(path, index=False)
-    (path.parent / "metrics.json").unlink()  # it would know that the file is another one
+    (path.parent / "metrics.json").unlink()  # it has the hash of the old file
     answer = invoke("score", "--experiment", "tiny")
-    assert (answer.code, answer.err) == (
-        1,
-        f"error: {path} has predictions of fold 1 by other weights than those in {path.parent}/fold_1\n"
-        "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds\n",
-    )
+    expected = f"error: {path} has predictions of fold 1 with other weights than those in {path.parent}/fold_1\nnext: "
+    assert (answer.code, answer.err.startswith(expected)) == (1, True)
 
 
 def test_a_training_that_leads_nowhere_says_so(workspace: Path, competition: Path, invoke: Invoke) -> None:

@@ -46,9 +46,7 @@ def test_a_sound_data_set_is_described(workspace: Path, competition: Path, invok
     assert report["splits"]["test"]["sizes"] == {"40 x 40": 20}
 
 
-def test_what_is_wrong_is_refused_by_both_verbs_and_accepted_by_its_names(
-    workspace: Path, data: Path, invoke: Invoke
-) -> None:
+def test_faults_are_refused_by_both_commands_and_accepted_by_name(workspace: Path, data: Path, invoke: Invoke) -> None:
     rows = labels(data)
     real, fake = (rows[rows.target == label].img_name.tolist() for label in (0, 1))
     tested = pd.read_csv(data / "testset_nolabel.txt").img_name[0]
@@ -63,11 +61,11 @@ def test_what_is_wrong_is_refused_by_both_verbs_and_accepted_by_its_names(
         f"    {' = '.join(sorted([f'train/{real[0]} (real)', f'train/{fake[0]} (fake)']))}\n"
         "  leaks: 1 picture in more than one split\n"
         f"    train/{real[1]} (real) = test/{tested}\n"
-        "next: mend the data, or accept what you know of by adding --accept unusable,conflicts,leaks; "
-        "docs/data.md says what follows\n"
+        "next: mend the data, or accept known faults by adding --accept unusable,conflicts,leaks; "
+        "docs/data.md describes the consequences\n"
     )
-    for verb in ("doctor", "train-folds"):
-        answer = invoke(verb, *WORDS, str(data))
+    for command in ("doctor", "train-folds"):
+        answer = invoke(command, *WORDS, str(data))
         assert (answer.code, answer.err) == (1, expected)
     assert not (workspace / "experiments" / "tiny" / "folds.csv").exists()
     accept = ["--accept", "unusable,conflicts,leaks"]
@@ -86,15 +84,15 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     rows = labels(data)
     real = rows[rows.target == 0].img_name.tolist()
     for number in range(0, 16, 2):
-        picture = portraits.draw(np.random.default_rng(number), 160)[..., ::-1]
+        picture = portraits.draw_portrait(np.random.default_rng(number), 160)[..., ::-1]
         cv2.imwrite(str(data / "trainset" / real[number]), picture, [cv2.IMWRITE_JPEG_QUALITY, 95])
         plant(data, f"trainset/{real[number]}", f"trainset/{real[number + 1]}", quality=80 if number % 4 else None)
     accept = ["--accept", "shortcuts"]  # the portraits are larger files, and all of them real
     answer = invoke("train-folds", *WORDS, str(data), *accept)
     assert answer.code == 0, answer.err
-    deal = pd.read_csv(workspace / "experiments" / "tiny" / "folds.csv").set_index("img_name")
+    assignment = pd.read_csv(workspace / "experiments" / "tiny" / "folds.csv").set_index("img_name")
     for number in range(0, 16, 2):
-        pair = deal.loc[real[number : number + 2]]
+        pair = assignment.loc[real[number : number + 2]]
         assert pair.fold.nunique() == 1
         assert pair.group.nunique() == 1
     scores = json.loads((workspace / "experiments" / "tiny" / "metrics.json").read_text())
@@ -107,13 +105,13 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     assert (answer.code, answer.err) == (
         1,
         f"error: {path} is damaged: its hash is not the one in resolved.json\n"
-        "next: restore the file, or throw away what was trained: invoke train-folds --experiment tiny --restart "
+        "next: restore the file, or discard the trained folds: invoke train-folds --experiment tiny --restart "
         f"--data {data}\n",
     )
-    (path.parent / "resolved.json").unlink()  # as if somebody had brought folds of their own along
+    (path.parent / "resolved.json").unlink()  # as with folds from another source
     answer = invoke("train-folds", *WORDS, str(data), *accept)
     assert answer.code == 1
-    assert "stands in more than one fold" in answer.err
+    assert "is in more than one fold" in answer.err
 
 
 def test_images_are_decoded_once(
@@ -121,12 +119,14 @@ def test_images_are_decoded_once(
 ) -> None:
     assert invoke("doctor", *WORDS, str(competition)).code == 0
     before = (workspace / "experiments" / "tiny" / "doctor.json").read_bytes()
-    monkeypatch.setattr("ffdi.data.inspection.scan.look", lambda content: pytest.fail(f"{len(content)} bytes again"))
+    monkeypatch.setattr(
+        "ffdi.data.inspection.scan.inspect_image", lambda content: pytest.fail(f"{len(content)} bytes again")
+    )
     assert invoke("doctor", *WORDS, str(competition)).code == 0
     assert (workspace / "experiments" / "tiny" / "doctor.json").read_bytes() == before
 
 
-def test_folds_of_clusters_are_dealt_and_compared_with_random_ones(
+def test_folds_of_clusters_are_assigned_and_compared_with_random_ones(
     workspace: Path, competition: Path, invoke: Invoke
 ) -> None:
     recipe = TINY.replace("epochs = 3", "epochs = 1")

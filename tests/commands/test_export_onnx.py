@@ -17,7 +17,7 @@ import onnx
 import pandas as pd
 import pytest
 
-from ffdi.experiments import lock
+from ffdi.experiments import experiment
 from ffdi.export import equivalence
 from tests.conftest import PROJECT, TINY, Invoke, reseal
 
@@ -27,12 +27,12 @@ BOTH = ("--experiment", "tiny", "--experiment", "other")
 
 def exported(invoke: Invoke, *words: str) -> None:
     """Submission, graph and the graph's scores."""
-    for verb, flags in (
+    for command, flags in (
         ("ensemble-submit", []),
         ("export-onnx", ["--runtimes", "cpu"]),
         ("predict-onnx", ["--device", "cpu"]),
     ):
-        answer = invoke(verb, *words, *flags)
+        answer = invoke(command, *words, *flags)
         assert answer.code == 0, answer.err
 
 
@@ -55,15 +55,15 @@ def test_onnx_gives_the_submissions_scores(trained: Path) -> None:
 
 
 def test_the_bundle_says_what_a_server_needs(trained: Path) -> None:
-    said = bundle(trained / "exports" / "tiny")
-    assert said["input"]["shape"] == ["batch", 32, 32, 3]
-    assert [(one["experiment"], one["fold"], one["weight"]) for one in said["members"]] == [
+    described = bundle(trained / "exports" / "tiny")
+    assert described["input"]["shape"] == ["batch", 32, 32, 3]
+    assert [(one["experiment"], one["fold"], one["weight"]) for one in described["members"]] == [
         ("tiny", 0, 0.5),
         ("tiny", 1, 0.5),
     ]
-    assert (said["precision"], said["soup"]) == ("fp32", False)
+    assert (described["precision"], described["soup"]) == ("fp32", False)
     for name, runs in (("cpu", "CPUExecutionProvider"), ("openvino", "OpenVINO CPU f32")):
-        record = said["runtimes"][name]
+        record = described["runtimes"][name]
         assert (record["provider"], record["limit"]) == (runs, 1e-5)
         assert set(record["largest_difference"]) == {"1", "7", "32", "last, partial"}
         assert max(record["largest_difference"].values()) <= 1e-5
@@ -85,7 +85,7 @@ def test_the_graph_says_what_it_is(trained: Path) -> None:
 
 
 def test_what_really_ran_is_printed_and_written(trained: Path) -> None:
-    assert "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x " in (trained / "said.txt").read_text()
+    assert "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x " in (trained / "output.txt").read_text()
     record = json.loads((trained / "exports" / "tiny" / "onnx_scores.json").read_text())
     assert (record["runtime"], record["provider"], record["rows"]) == ("cpu", "CPUExecutionProvider", 20)
     assert record["model"] == bundle(trained / "exports" / "tiny")["files"]["model.onnx"]
@@ -106,9 +106,9 @@ def test_experiments_of_several_sizes_share_a_graph(copy: Path, competition: Pat
     assert invoke("train-folds", "--experiment", "other", "--data", str(competition)).code == 0
     exported(invoke, *BOTH)
     check_equal(copy / "exports" / "tiny+other")
-    said = bundle(copy / "exports" / "tiny+other")
-    assert said["input"]["shape"] == ["batch", 40, 40, 3]
-    assert said["runtimes"]["cpu"]["gate"]["split"] == "val"  # tiny's images were made smaller another way
+    described = bundle(copy / "exports" / "tiny+other")
+    assert described["input"]["shape"] == ["batch", 40, 40, 3]
+    assert described["runtimes"]["cpu"]["gate"]["split"] == "val"  # tiny's images were made smaller another way
     nodes = [node.name for node in onnx.load(copy / "exports" / "tiny+other" / "model.onnx").graph.node]
     assert "images/MatMul" in nodes
 
@@ -164,8 +164,8 @@ def test_a_method_that_is_asked_for_is_exported_with_its_calibration(copy: Path,
         config.write_text(TINY + f'[ensemble]\nmethod = "{method}"\ncalibration = "isotonic"\n')
     exported(invoke, *BOTH)
     check_equal(copy / "exports" / "tiny+other")
-    said = bundle(copy / "exports" / "tiny+other")
-    assert (said["method"], said["calibration"]["kind"]) == (method, "isotonic")
+    described = bundle(copy / "exports" / "tiny+other")
+    assert (described["method"], described["calibration"]["kind"]) == (method, "isotonic")
 
 
 def test_ranks_are_submitted_and_never_exported(copy: Path, invoke: Invoke) -> None:
@@ -208,9 +208,9 @@ def test_fewer_bits_are_published_with_what_they_are_worth(copy: Path, invoke: I
     answer = invoke("export-onnx", *words, "--precision", precision, "--runtimes", "cpu")
     assert answer.code == 0, answer.err
     folder = copy / "exports" / precision
-    said = bundle(folder)
-    record = said["runtimes"]["cpu"]
-    assert said["precision"] == precision
+    described = bundle(folder)
+    record = described["runtimes"]["cpu"]
+    assert described["precision"] == precision
     assert record["gate"]["auc"]["here"] == pytest.approx(record["gate"]["auc"]["fp32"], abs=0.05)
     assert f"on 32 val images AUC {record['gate']['auc']['fp32']:.4f} -> " in answer.out
     assert record["limit"] >= 2 * record["gate"]["largest_difference"]
@@ -246,7 +246,7 @@ def test_without_validation_labels_the_held_out_images_judge(
     answer = invoke("export-onnx", *words, "--soup")
     assert (answer.code, answer.err) == (
         1,
-        "error: a soup can only be judged by validation images with labels that every fold has scored; there are none "
+        "error: --soup needs validation images with labels and scores of every fold; there are none "
         f"under {data}\nnext: export without --soup\n",
     )
 
@@ -280,7 +280,9 @@ def test_the_selftest_asks_every_runtime(copy: Path, invoke: Invoke) -> None:
     answer = invoke("predict-onnx", "--experiment", "tiny", "--selftest", "--device", "cpu")
     assert answer.code == 1
     assert "cpu: cpu does not give this export's scores on this machine: 15 of 16 golden images differ by" in answer.out
-    assert answer.err == ("error: no runtime that was asked gives this export's scores here\nnext: export again here\n")
+    assert answer.err == (
+        "error: no tested runtime gives this export's scores on this machine\nnext: export again here\n"
+    )
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu")
     assert answer.code == 1
     assert answer.err.startswith("error: cpu does not give this export's scores on this machine: 3 of 4 golden images")
@@ -311,8 +313,8 @@ def test_images_that_cannot_be_used_are_listed_or_given_a_score(
     answer = invoke(*words)
     assert (answer.code, answer.err) == (
         1,
-        "error: 1 of 21 images cannot be used; no result was written, what was scored is kept\n"
-        f"  {images}/a.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)\n"
+        "error: 1 of 21 images cannot be used; no result was written; the scores so far are saved\n"
+        f"  {images}/a.jpg is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)\n"
         f"next: replace these files or take them out of {images}, and run the same command again; or add "
         "--on-error score=0.5\n",
     )
@@ -367,7 +369,7 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
 @pytest.mark.usefixtures("copy")
 def test_two_runs_do_not_write_one_file(tmp_path: Path, invoke: Invoke) -> None:
     output = tmp_path / "scores.csv"
-    with lock.hold(tmp_path / "scores.csv.parts", "", ""):
+    with experiment.lock_folder(tmp_path / "scores.csv.parts", "", ""):
         answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--output", str(output))
     assert (answer.code, answer.err) == (
         1,

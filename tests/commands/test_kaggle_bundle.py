@@ -18,7 +18,7 @@ import timm
 from safetensors.torch import save_file
 
 from ffdi import __version__
-from ffdi.kaggle import offline
+from ffdi.submission import kaggle_bundle
 from tests.conftest import PROJECT, Invoke, run
 
 WHEEL = f"ffdi-{__version__}-py3-none-any.whl"
@@ -40,7 +40,7 @@ def write_wheel(folder: Path, name: str) -> None:
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a wheel of everything that a bundle fetches."""
     folder = tmp_path_factory.mktemp("shelf")
-    for requirement in offline.requirements(PROJECT):
+    for requirement in kaggle_bundle.list_requirements(PROJECT):
         write_wheel(folder, re.split(r"[=<>]", requirement)[0])
     return folder
 
@@ -53,13 +53,14 @@ def bundle(trained: Path, shelf: Path, tmp_path_factory: pytest.TempPathFactory)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PIP_NO_INDEX", "1")
         patched.setenv("PIP_FIND_LINKS", str(shelf))
-        said = run(root, "kaggle-bundle", "--experiment", "tiny", "--wheels")
+        output = run(root, "kaggle-bundle", "--experiment", "tiny", "--wheels")
     folder = root / "exports" / "tiny" / "kaggle"
-    count = len(offline.requirements(PROJECT))
-    assert f"\nfetching wheels for Python 3.12, all but torch, torchvision, timm\n{count} wheels are there\n" in said
-    assert re.search(rf"\nwritten: {folder} \(train.ipynb and infer.ipynb; \d+\.\d MiB\)\n", said)
-    assert said.endswith(
-        f"\nnext: kaggle datasets init -p {folder}; name it in dataset-metadata.json there; "
+    count = len(kaggle_bundle.list_requirements(PROJECT))
+    assert "\ndownloading wheels for Python 3.12, all but torch, torchvision, timm\n" in output
+    assert f"\n{count} wheels downloaded\n" in output
+    assert re.search(rf"\nwritten: {folder} \(train.ipynb and infer.ipynb; \d+\.\d MiB\)\n", output)
+    assert output.endswith(
+        f"\nnext: kaggle datasets init -p {folder}; set its name in dataset-metadata.json there; "
         f"then kaggle datasets create -p {folder} -r zip\n"
     )
     return folder
@@ -136,11 +137,13 @@ def test_starting_weights_come_along(workspace: Path, invoke: Invoke) -> None:
     folder = workspace / "exports" / "tiny" / "kaggle"
     answer = invoke("kaggle-bundle", "--experiment", "tiny")
     assert (answer.code, answer.err) == (0, "")
-    assert "\nwithout a graph to score with: invoke export-onnx --experiment tiny makes one\n" in answer.out
+    assert "\nwithout an exported graph: invoke export-onnx --experiment tiny makes one\n" in answer.out
     assert (folder / "weights" / "test_resnet.safetensors").read_bytes() == (
         workspace / "mine.safetensors"
     ).read_bytes()
-    assert 'weights_file = "weights/test_resnet.safetensors"' in (folder / "experiments/tiny/config.toml").read_text()
+    (weights,) = (folder / "weights").iterdir()
+    assert re.fullmatch(r"test_resnet-[0-9a-f]{8}\.safetensors", weights.name)
+    assert f'weights_file = "weights/{weights.name}"' in (folder / "experiments/tiny/config.toml").read_text()
     assert not (folder / "infer.ipynb").exists()
     (folder / "dataset-metadata.json").write_text("{}")
     answer = invoke("kaggle-bundle", "--experiment", "tiny")
@@ -158,7 +161,7 @@ def test_what_keeps_a_bundle_from_being_made(
     assert answer.code == 1
     assert answer.err.startswith("error: pip download failed (exit code 1)\n  ")
     assert "No matching distribution found for albumentations==2.0.8\n" in answer.err
-    assert answer.err.endswith("next: mend that, and run the same command again; nothing was written\n")
+    assert answer.err.endswith("next: correct that, and run the same command again; nothing was written\n")
     with (folder / "model.onnx").open("ab") as file:
         file.write(b"!")
     answer = invoke("kaggle-bundle", "--experiment", "tiny")
@@ -167,5 +170,5 @@ def test_what_keeps_a_bundle_from_being_made(
         "next: invoke export-onnx --experiment tiny\n"
     )
     assert not (folder / "kaggle").exists()
-    with pytest.raises(Exception, match=r"has no pyproject\.toml: ffdi's wheel cannot be made of it"):
-        offline.build_wheel(tmp_path, tmp_path)
+    with pytest.raises(Exception, match=r"has no pyproject\.toml: the wheel of ffdi cannot be built from it"):
+        kaggle_bundle.build_wheel(tmp_path, tmp_path)

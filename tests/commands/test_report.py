@@ -21,10 +21,10 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("report") / "workspace"
     shutil.copytree(trained, root)
     ended = faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root)
-    assert ended.code == 0, ended.said
+    assert ended.code == 0, ended.output
     path = root / "exports" / "tiny" / "report.html"
-    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", ended.said)
-    assert ended.said.endswith("\nnext: invoke ensemble-submit --experiment tiny\n")
+    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", ended.output)
+    assert ended.output.endswith("\nnext: invoke ensemble-submit --experiment tiny\n")
     return path
 
 
@@ -40,16 +40,16 @@ def names(page: Page) -> list[str]:
 
 
 def test_it_opens_without_a_word_a_scroll_bar_below_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
-    page, said = opened
+    page, output = opened
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert browser.barriers(page) == []
     page.locator("#gallery button").first.click()
     assert browser.barriers(page) == []
-    assert said == []
+    assert output == []
 
 
 def test_images_are_filtered_sorted_and_searched(opened: tuple[Page, list[str]], report: Path) -> None:
-    page, said = opened
+    page, output = opened
     oof = pd.read_csv(report.parents[2] / "experiments" / "tiny" / "oof.csv", index_col="img_name")
     everything = names(page)
     assert page.text_content("#shown") == f"{len(everything)} of {len(everything)} images"
@@ -74,11 +74,11 @@ def test_images_are_filtered_sorted_and_searched(opened: tuple[Page, list[str]],
     page.fill("[name=name]", "no such image")
     assert names(page) == []
     assert page.text_content("#shown") == f"0 of {len(everything)} images"
-    assert said == []
+    assert output == []
 
 
 def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page, list[str]]) -> None:
-    page, said = opened
+    page, output = opened
     first, second = names(page)[:2]
     page.locator("#gallery button").first.focus()
     page.keyboard.press("Enter")
@@ -89,7 +89,7 @@ def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page
     page.fill("#zoom", "8")
     assert picture.bounding_box()["width"] == 8 * 256  # type: ignore[index]
     assert page.eval_on_selector(".pane img", "image => getComputedStyle(image).imageRendering") == "pixelated"
-    assert page.locator(".looks figcaption").all_text_contents() == [
+    assert page.locator(".views figcaption").all_text_contents() == [
         "eyes",
         "mouth",
         "light and shadow",
@@ -105,7 +105,7 @@ def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
     assert page.evaluate("document.activeElement.closest('li').dataset.name") == second
-    assert said == []
+    assert output == []
 
 
 def test_it_needs_nothing_beside_it_and_says_all_there_is(report: Path) -> None:
@@ -114,7 +114,7 @@ def test_it_needs_nothing_beside_it_and_says_all_there_is(report: Path) -> None:
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", content)
     for heading in ("Scores", "Real against fake", "Learning curves", "Agreement", "Kinds of images", "Data", "Origin"):
         assert f"<h2>{heading}</h2>" in content
-    assert "Not looked at: invoke score --experiment tiny --shift --stress, then this report again." in content
+    assert "Not available. Run: invoke score --experiment tiny --shift --stress, then this report again." in content
     assert "tiny/config.toml" in content
     assert len(content) < 20e6
 
@@ -129,8 +129,8 @@ def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> N
     assert "twin<b>" not in content
     assert content.count("twin&lt;b&gt;") > 5
     assert "Experiments, on their out-of-fold logits" in content
-    assert "all together, by mean, nested" in content
-    assert "Not looked at: invoke doctor --experiment tiny, then this report again." in content
+    assert "ensemble, by mean, nested" in content
+    assert "Not available. Run: invoke doctor --experiment tiny, then this report again." in content
 
 
 def test_what_keeps_a_report_from_being_written(copy: Path, workspace: Path, invoke: Invoke) -> None:

@@ -27,7 +27,7 @@ def weights(workspace: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def sweep(workspace: Path, competition: Path, invoke: Invoke) -> Callable[..., str]:
-    """Calls the verb on 'tiny', which has to succeed; what it says."""
+    """Runs the command on 'tiny', which must succeed; returns its output."""
     assert workspace.is_dir()
 
     def call(*words: str) -> str:
@@ -39,7 +39,7 @@ def sweep(workspace: Path, competition: Path, invoke: Invoke) -> Callable[..., s
 
 
 def test_losing_trials_end_early_and_each_trial_is_an_experiment(workspace: Path, sweep: Callable[..., str]) -> None:
-    said = sweep(*GRID)
+    output = sweep(*GRID)
     table = swept(workspace)
     assert set(table.experiment) == {f"tiny-{rate}-recipe_{recipe}" for rate in OF_GRID for recipe in ("none", "light")}
     assert list(table.columns) == ["experiment", "train.lr", "augment.recipe", "auc_after_1", "auc_after_3"]
@@ -48,7 +48,7 @@ def test_losing_trials_end_early_and_each_trial_is_an_experiment(workspace: Path
     last = table[table.auc_after_3.notna()]
     assert last.auc_after_1.min() >= table.auc_after_1.nlargest(3).min()  # who went on was among the best so far
     best = table.loc[table.auc_after_3.idxmax(), "experiment"]
-    assert f"next: invoke train-folds --experiment {best} --data " in said
+    assert f"next: invoke train-folds --experiment {best} --data " in output
     finished = {Path(name).parts[1] for name in weights(workspace)}
     assert finished == set(last.experiment)
 
@@ -70,26 +70,26 @@ def test_a_trial_ends_in_the_bytes_of_a_training_that_was_not_compared(
 def test_the_same_command_trains_nothing_twice(
     workspace: Path, sweep: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = sweep(*GRID)
+    output = sweep(*GRID)
     table, finished = swept(workspace), weights(workspace)
     monkeypatch.setattr("ffdi.training.fold.train", lambda *_: pytest.fail("trains again"))
-    assert sweep(*GRID) == said
+    assert sweep(*GRID) == output
     assert swept(workspace).equals(table)
     assert weights(workspace) == finished
 
 
 def test_a_trial_that_diverges_loses(workspace: Path, sweep: Callable[..., str]) -> None:
-    said = sweep("--set", "train.lr=3e-3,1e30", "--set", "train.clip_grad=0")
-    assert "tiny-lr_1e+30-clip_grad_0: the loss is nan" in said or "not finite" in said
+    output = sweep("--set", "train.lr=3e-3,1e30", "--set", "train.clip_grad=0")
+    assert "tiny-lr_1e+30-clip_grad_0: the loss is nan" in output or "not finite" in output
     table = swept(workspace).set_index("experiment")
     assert table.loc["tiny-lr_1e+30-clip_grad_0", "auc_after_1"] == float("-inf")
     assert table.loc["tiny-lr_0.003-clip_grad_0", "auc_after_3"] > 0
 
 
 def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: Callable[..., str]) -> None:
-    said = sweep("--set", "train.lr=1e30,1e31", "--set", "train.clip_grad=0")
+    output = sweep("--set", "train.lr=1e30,1e31", "--set", "train.clip_grad=0")
     config = workspace / "experiments" / "tiny" / "config.toml"
-    assert said.endswith(f"next: lower train.lr in {config}: every trial has failed\n")
+    assert output.endswith(f"next: lower train.lr in {config}: every trial has failed\n")
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         ),
         (
             ("--set", "train={lr=1}"),
-            "--set train: no key of config.toml that takes one value\nnext: pass --set train.lr=1e-4,3e-4\n",
+            "--set train: not a key of config.toml with one value\nnext: pass --set train.lr=1e-4,3e-4\n",
         ),
         (
             ("--set", "train.lr=1e-4..1e-2", "--set", "train.batch_size=0..4", "--sampler", "tpe"),
@@ -154,15 +154,15 @@ def test_where_folds_hang_on_the_network_another_network_is_refused(
     answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), "--set", "model.size=32,48")
     assert (answer.code, answer.err) == (
         1,
-        "error: tiny has folds.scheme = 'clusters', which deals images by what its network sees in them: another "
-        "model.size is other folds\nnext: correct --set; docs/config.md has every key\n",
+        "error: tiny has folds.scheme = 'clusters', which assigns folds by the features of its network: another "
+        "model.size changes the folds\nnext: correct --set; docs/config.md has every key\n",
     )
 
 
 def test_trials_that_would_be_the_same_are_trained_once(workspace: Path, sweep: Callable[..., str]) -> None:
-    said = sweep("--set", "train.batch_size=7..8", "--sampler", "random", "--trials", "5")
+    output = sweep("--set", "train.batch_size=7..8", "--sampler", "random", "--trials", "5")
     assert len(swept(workspace)) == 2
-    assert said.endswith("5 trials were asked for: the others would have been the same as one of these\n")
+    assert output.endswith("5 trials were requested: the others would repeat one of these\n")
 
 
 def test_the_leaderboard_shows_how_far_trials_came(workspace: Path, sweep: Callable[..., str], invoke: Invoke) -> None:
@@ -184,7 +184,7 @@ def test_the_leaderboard_says_what_is_a_list(workspace: Path, invoke: Invoke) ->
     answer = invoke("leaderboard")
     assert (answer.code, answer.err) == (0, "")
     board = pd.read_csv(workspace / "experiments" / "leaderboard.csv").set_index("experiment")
-    assert dict(board.state) == {"both": "a list of 2", "tiny": "not trained"}
+    assert dict(board.state) == {"both": "a group of 2", "tiny": "not trained"}
 
 
 # --- learning rates --------------------------------------------------------------------------------------------------
@@ -204,14 +204,14 @@ def test_a_learning_rate_is_found_with_a_picture(workspace: Path, competition: P
     low, high = (float(word) for word in falls.split("; ")[0].split(" to one of "))
     assert rate == pytest.approx((low * high) ** 0.5, rel=0.1)
     assert tried.loss[tried.lr.sub(high).abs().idxmin()] < 0.5 * tried.loss[tried.lr.sub(low).abs().idxmin()]
-    assert not (folder / "resolved.json").exists()  # nothing was begun
+    assert not (folder / "resolved.json").exists()  # nothing was started
 
 
 def test_too_few_steps_find_no_rate(workspace: Path, competition: Path, invoke: Invoke) -> None:
     answer = invoke("find-lr", "--experiment", "tiny", "--data", str(competition), "--steps", "0")
     assert (answer.code, answer.err) == (
         1,
-        "error: --steps 0: too few to see where the loss is least\nnext: pass --steps 20 or more\n",
+        "error: --steps 0: too few steps to find the minimum of the loss\nnext: pass --steps 20 or more\n",
     )
     assert not (workspace / "experiments" / "tiny" / "find_lr.csv").exists()
 
@@ -231,7 +231,7 @@ def listed(workspace: Path) -> Path:
     return workspace / "experiments"
 
 
-def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competition: Path, invoke: Invoke) -> None:
+def test_a_group_means_its_members_in_every_command(listed: Path, competition: Path, invoke: Invoke) -> None:
     data = ("--data", str(competition))
     trained = invoke("train-folds", "--experiment", "both", *data)
     assert trained.code == 0, trained.err
@@ -239,8 +239,8 @@ def test_a_list_stands_for_its_experiments_in_every_verb(listed: Path, competiti
     members = {f"{name}-seed_{seed}" for name in ("tiny", "other") for seed in (3, 4)}
     assert {path.parent.parent.name for path in listed.glob("*/fold_1/manifest.json")} == members
     assert (listed / "tiny-seed_4" / "folds.csv").read_bytes() == (listed / "other-seed_3" / "folds.csv").read_bytes()
-    for verb, *flags in (["ensemble-submit"], ["export-onnx"], ["predict-onnx", "--device", "cpu"]):
-        answer = invoke(verb, "--experiment", "both", *data, *flags)
+    for command, *flags in (["ensemble-submit"], ["export-onnx"], ["predict-onnx", "--device", "cpu"]):
+        answer = invoke(command, "--experiment", "both", *data, *flags)
         assert answer.code == 0, answer.err
     export = listed.parent / "exports" / "both"
     submission, scored = (pd.read_csv(export / name) for name in ("submission.csv", "onnx_scores.csv"))
@@ -262,17 +262,17 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
     [
         (
             '[group]\nmembers = ["tiny"]\n[train]\nlr = 1\n',
-            "{path} is a list of experiments; it cannot have train beside [group]\n"
-            "next: set them in the experiments that it lists\n",
+            "{path} is a group of experiments; it cannot have train in addition to [group]\n"
+            "next: set them in the members of the group\n",
         ),
         (
             '[group]\nmembers = ["both"]\n',
-            "{path} lists both, which is a list itself\nnext: put what both lists in its place\n",
+            "{path} has the member both, which is a group itself\nnext: replace both by its members\n",
         ),
         (
             "[group]\nmembers = []\n",
             "{path} has 1 bad key\n  group.members = []: list should have at least 1 item after validation, not 0\n"
-            "next: correct {path}; every key with its default stands in docs/config.md\n",
+            "next: correct {path}; docs/config.md lists every key with its default\n",
         ),
         (
             '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = []\n',
@@ -284,7 +284,7 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
         ),
         (
             "[group.grid]\nseed = [1, 2]\n",
-            "{path}: [group.grid] without blend.experiments\nnext: correct {path}\n",
+            "{path}: [group.grid] without group.members\nnext: correct {path}\n",
         ),
         (
             '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = [1, 2]\n"augment.recipe" = ["light", "no"]\n',
@@ -306,12 +306,12 @@ def test_a_list_that_says_more_is_refused(content: str, error: str, listed: Path
     assert {place.name for place in listed.iterdir()} == {"tiny", "other", "both"}  # no variant is half a list
 
 
-@pytest.mark.parametrize("verb", ["doctor", "score", "find-lr"])
-def test_verbs_of_one_experiment_say_that_a_list_is_several(verb: str, listed: Path, invoke: Invoke) -> None:
-    answer = invoke(verb, "--experiment", "both")
+@pytest.mark.parametrize("command", ["doctor", "score", "find-lr"])
+def test_commands_for_one_experiment_refuse_a_group(command: str, listed: Path, invoke: Invoke) -> None:
+    answer = invoke(command, "--experiment", "both")
     assert (answer.code, answer.err) == (
         1,
-        f"error: {listed}/both/config.toml is a list of experiments: tiny, other\n"
+        f"error: {listed}/both/config.toml is a group of experiments: tiny, other\n"
         "next: name one of them with --experiment\n",
     )
 
@@ -323,6 +323,6 @@ def test_a_variant_that_was_changed_is_refused(listed: Path, competition: Path, 
     answer = invoke("train-folds", "--experiment", "both", "--data", str(competition))
     assert (answer.code, answer.err) == (
         1,
-        f"error: {path} is not what tiny with these keys would be: one of the two was changed\n"
+        f"error: {path} differs from tiny with these keys: one of the two files was changed\n"
         f"next: undo the change, or remove the variant: rm -r {path.parent}\n",
     )

@@ -21,16 +21,16 @@ import pytest
 from playwright.sync_api import Browser, Page, Route
 
 from ffdi.core.errors import ConfigError
-from ffdi.inference import judge
-from ffdi.inference.server import listening
-from ffdi.report import looks
+from ffdi.inference import explain
+from ffdi.inference.server import open_socket
+from ffdi.report import gallery
 from tests import browser
 from tests.conftest import PROJECT, Invoke
 
 
 @pytest.fixture(scope="module")
 def port(trained: Path) -> Iterator[int]:
-    """Where the tiny export is served, by the verb in a process of its own; it is ended with much to be done."""
+    """Where the tiny export is served, by the command in a process of its own; it is stopped while requests wait."""
     command = [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--json"]
     server = subprocess.Popen(
         [*command, "--device", "cpu", "--max-mb", "1"],
@@ -42,25 +42,26 @@ def port(trained: Path) -> Iterator[int]:
     )
     assert server.stdout is not None
     try:
-        told = json.loads(server.stdout.readline())  # while it runs
-        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)", told["url"])
-        assert found, told
+        announced = json.loads(server.stdout.readline())  # while it runs
+        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)", announced["url"])
+        assert found, announced
         yield int(found[1])
-        large, asked = flat(4999, 4999), []
+        large, connections = flat(4999, 4999), []
         for body, length in [*[(large, len(large))] * 8, *[(b"x", 1000)] * 8]:  # images that wait, and uploads
-            asked.append(socket.create_connection(("127.0.0.1", int(found[1]))))
-            asked[-1].sendall(f"POST /look HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode())
-            asked[-1].sendall(body)
+            connections.append(socket.create_connection(("127.0.0.1", int(found[1]))))
+            head = f"POST /look HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n"
+            connections[-1].sendall(head.encode())
+            connections[-1].sendall(body)
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=30)
         assert (server.returncode, err) == (0, "")
         assert json.loads(out)["lines"] == [
             "serve tiny: images of 32 px, squash",
             "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 threads)",
-            f"open {told['url']} in a browser; Ctrl-C ends it",
+            f"open {announced['url']} in a browser; Ctrl-C ends it",
             "ended",
         ]
-        for connection in asked:
+        for connection in connections:
             connection.close()
     finally:
         server.kill()
@@ -89,7 +90,7 @@ def test_scores_are_those_of_predict_onnx(port: int, trained: Path, competition:
         assert float(found["y_pred"]) == pytest.approx(known[name], abs=1e-6)
     status, looked = ask(port, f"/look?img_name={name}", (competition / "testset" / name).read_bytes())
     assert (status, looked["y_pred"], looked["width"], looked["height"]) == (200, found["y_pred"], 40, 40)
-    assert list(looked["looks"]) == list(looks.LOOKS)
+    assert list(looked["looks"]) == list(gallery.VIEWS)
     assert looked["picture"].startswith("data:image/webp;base64,")
 
 
@@ -98,7 +99,7 @@ def test_what_cannot_be_used_is_refused_in_words(port: int, competition: Path) -
     assert ask(port, "/score?img_name=a.jpg") == (400, {"error": "a.jpg is empty"})
     assert ask(port, "/score?img_name=a.gif", b"GIF89a" + bytes(40)) == (
         400,
-        {"error": "a.gif is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"},
+        {"error": "a.gif is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"},
     )
     assert ask(port, "/look?img_name=b.jpg", whole[:900])[0] == 400
     assert ask(port, "/score", bytes(1_000_001)) == (413, {"error": "the image has more than 1 MB, the limit"})
@@ -129,7 +130,7 @@ def test_pages_of_others_may_not_ask(port: int, competition: Path) -> None:
     whole = next((competition / "testset").iterdir()).read_bytes()
     assert ask(port, "/score", whole, Origin="http://evil.example") == (
         403,
-        {"error": "pages of http://evil.example may not ask here"},
+        {"error": "pages of http://evil.example may not use this server"},
     )
     assert ask(port, "/score", whole, Origin=f"http://127.0.0.1:{port}")[0] == 200
     assert ask(port, "/", method="GET", Host="evil.example") == (400, b"Invalid host header")
@@ -145,7 +146,7 @@ def opened(request: pytest.FixtureRequest, chromium: Browser, port: int) -> Iter
 def test_images_are_dropped_and_looked_at(
     opened: tuple[Page, list[str]], competition: Path, trained: Path, tmp_path: Path
 ) -> None:
-    page, said = opened
+    page, output = opened
     known = pd.read_csv(trained / "exports" / "tiny" / "onnx_scores.csv", index_col="img_name").y_pred
     names = list(known.index[:3])
     odd = tmp_path / "no, image.jpg"
@@ -154,13 +155,13 @@ def test_images_are_dropped_and_looked_at(
     assert browser.barriers(page) == []
     page.set_input_files("#files", [first, odd, *others])
     page.wait_for_selector("#picture img")
-    assert page.text_content("#said") == "3 of 4 scored, 1 cannot be used"
+    assert page.text_content("#status") == "3 of 4 scored, 1 cannot be used"
     assert page.text_content("#title") == names[0]
     assert page.text_content("#score") == f"{known[names[0]]:.4f}"
-    assert page.locator("#looks figcaption").all_text_contents() == list(looks.LOOKS)
+    assert page.locator("#looks figcaption").all_text_contents() == list(gallery.VIEWS)
     cells = page.locator("#rows td").all_text_contents()
     assert [cells[0], *cells[2:]] == [f"{known[name]:.4f}" for name in names]
-    assert cells[1] == "no, image.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+    assert cells[1] == "no, image.jpg is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
     page.click(f"text={names[2]}")
     page.wait_for_selector(f"#score:text-is('{known[names[2]]:.4f}')")
     page.uncheck("#warm")
@@ -172,7 +173,7 @@ def test_images_are_dropped_and_looked_at(
     assert (saved - known[names]).abs().max() < 1e-6
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert browser.barriers(page) == []
-    assert [line for line in said if "400 (Bad Request)" not in line] == []  # which the browser says of a refused image
+    assert [line for line in output if "400 (Bad Request)" not in line] == []  # the browser logs a refused image
 
 
 def test_a_page_asks_again_where_the_server_is_busy(
@@ -194,7 +195,7 @@ def test_a_page_asks_again_where_the_server_is_busy(
         page.set_input_files("#files", [image, large])
         page.wait_for_selector("#picture img")
         assert left == []
-        assert page.text_content("#said") == "1 of 2 scored, 1 cannot be used"
+        assert page.text_content("#status") == "1 of 2 scored, 1 cannot be used"
         assert page.locator("#rows td").all_text_contents()[1] == "large.jpg has more than 1 MB, the limit"
         left.extend(range(99))
         page.set_input_files("#files", image)
@@ -215,44 +216,44 @@ def test_heat_lies_where_blurring_changes_the_score() -> None:
         return (1 / (1 + np.exp(-(spread - 40) / 10))).astype(np.float32)
 
     y_pred = float(noisy_corner(pixels[None])[0])
-    found = judge.occlude(noisy_corner, pixels, y_pred, 4)
+    found = explain.occlude(noisy_corner, pixels, y_pred, 4)
     row, column = np.unravel_index(found.heat.argmax(), found.heat.shape)
     assert (row >= 40, column < 24) == (True, True)
     assert found.heat[:24, 40:].max() < 0.01
     assert found.change > 1
     assert (found.heat.min(), found.heat.max()) == (0, 1)
-    other = judge.occlude(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
+    other = explain.occlude(lambda images: 1 - noisy_corner(images), pixels, 1 - y_pred, 49)
     np.testing.assert_allclose(other.heat, found.heat, atol=1e-4)
-    constant = judge.occlude(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
+    constant = explain.occlude(lambda images: np.full(len(images), 0.9, np.float32), pixels, np.float32(0.9), 7)
     assert (constant.heat.max(), constant.change) == (0, 0)
 
 
 def test_parts_of_a_face_are_the_whole_image_once() -> None:
-    found = looks.parts(90, 64)
+    found = gallery.segment_face(90, 64)
     assert list(found) == ["eyes", "mouth", "rest of the face", "background"]
     assert (np.sum(list(found.values()), axis=0) == 1).all()
     heat = np.zeros((90, 64), np.float32)
     heat[found["mouth"]] = 0.5
-    assert judge.share_heat(heat)["mouth"] == (pytest.approx(1), pytest.approx(found["mouth"].mean()))
-    assert cv2.countNonZero(looks.ground(np.full((90, 64, 3), 255, np.uint8))[:, :, 0]) > 0
+    assert explain.share_heat(heat)["mouth"] == (pytest.approx(1), pytest.approx(found["mouth"].mean()))
+    assert cv2.countNonZero(gallery.show_background(np.full((90, 64, 3), 255, np.uint8))[:, :, 0]) > 0
 
 
 def test_what_keeps_it_from_serving(copy: Path, invoke: Invoke) -> None:
-    taken = listening("127.0.0.1", 0)
+    taken = open_socket("127.0.0.1", 0)
     taken.listen()
     port = taken.getsockname()[1]
     answer = invoke("serve", "--experiment", "tiny", "--port", str(port))
     assert (answer.code, answer.err) == (
         1,
-        f"error: --host 127.0.0.1 --port {port} cannot be listened on: Address already in use\n"
+        f"error: --host 127.0.0.1 --port {port} cannot be used: Address already in use\n"
         "next: pass a --host of this machine and a --port that is free; --port 0 finds one\n",
     )
     taken.close()
-    with pytest.raises(ConfigError, match=r"--host no\.such\.host\.invalid --port 1 cannot be listened on"):
-        listening("no.such.host.invalid", 1)
+    with pytest.raises(ConfigError, match=r"--host no\.such\.host\.invalid --port 1 cannot be used"):
+        open_socket("no.such.host.invalid", 1)
     answer = invoke("serve", "--experiment", "tiny", "--port", "70000")
     assert answer.code == 1
-    assert answer.err.startswith("error: --host 127.0.0.1 --port 70000 cannot be listened on: no such port\n")
+    assert answer.err.startswith("error: --host 127.0.0.1 --port 70000 cannot be used: no such port\n")
     (copy / "exports" / "tiny" / "bundle.json").unlink()
     answer = invoke("serve", "--experiment", "tiny")
     assert answer.err.endswith("next: invoke export-onnx --experiment tiny\n")

@@ -17,11 +17,11 @@ STAND_IN = """
 import json, sys
 from pathlib import Path
 here = Path(__file__).parent
-with (here / "heard.jsonl").open("a") as file:
+with (here / "calls.jsonl").open("a") as file:
     file.write(json.dumps(sys.argv[1:]) + chr(10))
 if sys.argv[2] == "submit":
-    print((here / "said.txt").read_text(), end="")
-    print((here / "complained.txt").read_text(), end="", file=sys.stderr)
+    print((here / "output.txt").read_text(), end="")
+    print((here / "errors.txt").read_text(), end="", file=sys.stderr)
     raise SystemExit(int((here / "code.txt").read_text()))
 print((here / "listed.csv").read_text(), end="")
 """
@@ -31,26 +31,26 @@ SUBMIT = ("submit", "--experiment", "tiny", "--competition", "faces")
 
 @pytest.fixture
 def kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a stand-in that says what it is told to say, and writes down what it was asked."""
+    """A folder with a stand-in that prints a given answer, and records its arguments."""
     folder = tmp_path / "kaggle"
     folder.mkdir()
     (folder / "kaggle.py").write_text(STAND_IN)
     (folder / "kaggle").write_text(f'#!/bin/sh\nexec "{sys.executable}" "{folder / "kaggle.py"}" "$@"\n')
     (folder / "kaggle").chmod(0o755)
-    said(folder, "100%|####| 1.2k/1.2k\nSubmission ref: 4711\n3 submissions remaining today.\n")
+    set_answer(folder, "100%|####| 1.2k/1.2k\nSubmission ref: 4711\n3 submissions remaining today.\n")
     (folder / "listed.csv").write_text(f"{LISTED}4710,a.csv,,,S.COMPLETE,0.1,\n4711,a.csv,,,S.COMPLETE,0.98765,\n")
-    monkeypatch.setattr(command, "program", lambda: str(folder / "kaggle"))
+    monkeypatch.setattr(command, "find_program", lambda: str(folder / "kaggle"))
     return folder
 
 
-def said(folder: Path, words: str, complained: str = "", code: int = 0) -> None:
-    """What the stand-in will say to a submission."""
-    for name, text in (("said.txt", words), ("complained.txt", complained), ("code.txt", str(code))):
+def set_answer(folder: Path, words: str, errors: str = "", code: int = 0) -> None:
+    """Sets the stand-in's answer to a submission."""
+    for name, text in (("output.txt", words), ("errors.txt", errors), ("code.txt", str(code))):
         (folder / name).write_text(text)
 
 
-def heard(folder: Path) -> list[list[str]]:
-    return [json.loads(line) for line in (folder / "heard.jsonl").read_text().splitlines()]
+def read_calls(folder: Path) -> list[list[str]]:
+    return [json.loads(line) for line in (folder / "calls.jsonl").read_text().splitlines()]
 
 
 def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke: Invoke) -> None:
@@ -71,7 +71,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         "public score: 0.98765",
     ]
     path = str(exports / "submission.csv")
-    assert heard(kaggle) == [
+    assert read_calls(kaggle) == [
         ["competitions", "submit", "faces", "-f", path, f"--message={message}", "--wait", "300"],
         ["competitions", "submissions", "faces", "--csv", "--quiet"],
     ]
@@ -89,9 +89,9 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
         "  3 submissions remaining today.\n"
         "next: train or combine something else; or pass --allow-duplicate to spend another submission on them\n",
     )
-    assert len(heard(kaggle)) == 2
+    assert len(read_calls(kaggle)) == 2
     assert invoke(*SUBMIT, "--allow-duplicate", "--wait", "0", "--message", "second").code == 0
-    assert heard(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "--message=second"]
+    assert read_calls(kaggle)[2] == ["competitions", "submit", "faces", "-f", path, "--message=second"]
     assert [one["message"] for one in manifests.read_manifest(exports / "submissions.json")["sent"]] == [
         message,
         "second",
@@ -103,12 +103,12 @@ def test_a_dry_run_sends_nothing(copy: Path, kaggle: Path, invoke: Invoke) -> No
     answer = invoke(*SUBMIT, "--dry-run")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("\nnothing was sent: --dry-run\n")
-    assert not (kaggle / "heard.jsonl").exists()
+    assert not (kaggle / "calls.jsonl").exists()
     assert not (copy / "exports" / "tiny" / "submissions.json").exists()
 
 
 def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, invoke: Invoke) -> None:
-    said(kaggle, "", "Could not find competition - please verify\n  Error: 404\n", 1)
+    set_answer(kaggle, "", "Could not find competition - please verify\n  Error: 404\n", 1)
     answer = invoke(*SUBMIT)
     path = copy / "exports" / "tiny" / "submission.csv"
     assert (answer.code, answer.err) == (
@@ -116,9 +116,9 @@ def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, i
         f"error: kaggle did not take {path}\n"
         "  Could not find competition - please verify\n"
         "  Error: 404\n"
-        "next: mend that; kaggle competitions submissions faces shows what has arrived\n",
+        "next: correct that; kaggle competitions submissions faces shows the received submissions\n",
     )
-    said(kaggle, "Submission ref: 4712\n", "Timed out after 300s waiting for submission 4712\n", 1)
+    set_answer(kaggle, "Submission ref: 4712\n", "Timed out after 300s waiting for submission 4712\n", 1)
     answer = invoke(*SUBMIT)
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.endswith("next: kaggle competitions submissions faces\n")  # it arrived, and has no score yet
@@ -129,7 +129,7 @@ def test_what_kaggle_does_not_take_may_be_sent_again(copy: Path, kaggle: Path, i
 
 
 def test_what_kaggle_cannot_score_is_an_error(copy: Path, kaggle: Path, invoke: Invoke) -> None:
-    said(kaggle, "Submission ref: 4711\n", "Submission 4711 failed to score.\n  Error: rows\n", 1)
+    set_answer(kaggle, "Submission ref: 4711\n", "Submission 4711 failed to score.\n  Error: rows\n", 1)
     (kaggle / "listed.csv").write_text(f"{LISTED}4711,a.csv,,,S.ERROR,,\n")
     answer = invoke(*SUBMIT)
     assert answer.code == 1
@@ -137,7 +137,7 @@ def test_what_kaggle_cannot_score_is_an_error(copy: Path, kaggle: Path, invoke: 
     assert "\n  Error: rows\n" in answer.err
 
 
-def test_whoever_is_killed_while_it_is_sent_is_told_so(
+def test_a_process_killed_while_sending_leaves_a_record(
     copy: Path, kaggle: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
@@ -149,14 +149,14 @@ def test_whoever_is_killed_while_it_is_sent_is_told_so(
         assert invoke(*SUBMIT).code == 130
     answer = invoke(*SUBMIT)
     assert answer.code == 1
-    assert "\n  sent; the answer was not heard\n" in answer.err
+    assert "\n  sent; the answer was not received\n" in answer.err
     assert copy.is_dir()
 
 
 def test_the_gate_stands_in_front(copy: Path, kaggle: Path, invoke: Invoke) -> None:
     make = "next: invoke ensemble-submit --experiment tiny\n"
     answer = invoke("submit", "--experiment", "tiny")
-    what = "error: no competition is named\nnext: pass --competition, as in its address on Kaggle\n"
+    what = "error: --competition is missing\nnext: pass --competition NAME, the name in its address on Kaggle\n"
     assert (answer.code, answer.err) == (1, what)
 
     path = copy / "exports" / "tiny" / "submission.csv"
@@ -170,7 +170,7 @@ def test_the_gate_stands_in_front(copy: Path, kaggle: Path, invoke: Invoke) -> N
     answer = invoke(*SUBMIT)
     what = f"error: {path.with_name('submission.json')} does not exist: there is no submission\n"
     assert (answer.code, answer.err) == (1, what + make)
-    assert not (kaggle / "heard.jsonl").exists()
+    assert not (kaggle / "calls.jsonl").exists()
 
 
 def test_other_networks_than_those_it_is_of(copy: Path, kaggle: Path, competition: Path, invoke: Invoke) -> None:
@@ -180,11 +180,10 @@ def test_other_networks_than_those_it_is_of(copy: Path, kaggle: Path, competitio
     answer = invoke(*SUBMIT)
     assert (answer.code, answer.err) == (
         1,
-        f"error: {copy / 'exports' / 'tiny' / 'submission.csv'} is of other networks than those that are there now: "
-        "they were trained anew\n"
+        f"error: {copy / 'exports' / 'tiny' / 'submission.csv'} was made with networks that were trained again since\n"
         "next: invoke ensemble-submit --experiment tiny\n",
     )
-    assert not (kaggle / "heard.jsonl").exists()
+    assert not (kaggle / "calls.jsonl").exists()
 
 
 def test_the_true_command_line_without_an_account(
@@ -198,14 +197,18 @@ def test_the_true_command_line_without_an_account(
     path = copy / "exports" / "tiny" / "submission.csv"
     assert answer.code == 1
     assert answer.err.startswith(f"error: kaggle did not take {path}\n  Authentication required")
-    assert answer.err.endswith("next: mend that; kaggle competitions submissions faces shows what has arrived\n")
+    assert answer.err.endswith(
+        "next: correct that; kaggle competitions submissions faces shows the received submissions\n"
+    )
 
 
 def test_there_may_be_no_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError) as caught:
-        command.program()
-    assert str(caught.value) == ("there is no command kaggle\nnext: pip install -e '.[kaggle]', then kaggle auth login")
+        command.find_program()
+    assert str(caught.value) == (
+        "the command kaggle is not installed\nnext: pip install -e '.[kaggle]', then kaggle auth login"
+    )
     (tmp_path / "kaggle").write_text("")
-    assert command.program() == str(tmp_path / "kaggle")
+    assert command.find_program() == str(tmp_path / "kaggle")

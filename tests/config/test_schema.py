@@ -1,4 +1,4 @@
-"""Experiments as config.toml says them."""
+"""The schema of config.toml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ffdi.commands.shared import planning
-from ffdi.config import schema, variants
+from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core.errors import ConfigError
 
@@ -19,10 +19,10 @@ SHIPPED = sorted(PROJECT.glob("experiments/*/config.toml"))
 
 
 def load(tmp_path: Path, content: str) -> Config:
-    """The config that `content` says."""
+    """The config of this content."""
     path = tmp_path / "config.toml"
     path.write_text(content)
-    return schema.load(path)
+    return schema.load_experiment(path)
 
 
 def test_an_empty_config_is_all_defaults(tmp_path: Path) -> None:
@@ -36,26 +36,26 @@ def test_a_config_never_changes() -> None:
 
 def test_seed_zero_is_a_seed(tmp_path: Path) -> None:
     assert load(tmp_path, "seed = 0").seed == 0
-    assert Config(seed=1).identity() != Config(seed=0).identity()
+    assert Config(seed=1).build_identity() != Config(seed=0).build_identity()
 
 
-def test_where_the_data_lie_is_no_part_of_the_identity(tmp_path: Path) -> None:
+def test_data_paths_are_not_in_the_identity(tmp_path: Path) -> None:
     here = load(tmp_path, '[data]\nroot = "here"\n[data.test]\nfolder = "t"\n[ensemble]\nmethod = "logit_mean"')
-    assert here.identity() == Config().identity()
-    assert load(tmp_path, '[data]\ntarget_column = "label"').identity() != Config().identity()
+    assert here.build_identity() == Config().build_identity()
+    assert load(tmp_path, '[data]\ntarget_column = "label"').build_identity() != Config().build_identity()
 
 
-def test_a_weights_file_counts_by_its_content(tmp_path: Path) -> None:
+def test_a_weights_file_is_identified_by_its_content(tmp_path: Path) -> None:
     one = load(tmp_path, '[model]\nweights_file = "a.pth"')
     two = load(tmp_path, '[model]\nweights_file = "b.pth"')
-    assert one.identity("hash") == two.identity("hash")
-    assert one.identity("hash") != one.identity("other")
+    assert one.build_identity("hash") == two.build_identity("hash")
+    assert one.build_identity("hash") != one.build_identity("other")
 
 
 def test_differences_name_the_key_with_both_values() -> None:
-    old, new = Config().identity(), Config(seed=1, train={"lr": 0.5}).identity()
-    assert schema.differences(old, new) == ["seed: 0 -> 1", "train.lr: 0.001 -> 0.5"]
-    assert schema.differences(old, old) == []
+    old, new = Config().build_identity(), Config(seed=1, train={"lr": 0.5}).build_identity()
+    assert schema.list_differences(old, new) == ["seed: 0 -> 1", "train.lr: 0.001 -> 0.5"]
+    assert schema.list_differences(old, old) == []
 
 
 def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
@@ -64,19 +64,19 @@ def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     assert str(caught.value) == (
         f"{path} has 1 bad key\n  unknown key 'data.train.foldr': did you mean 'folder'?\n"
-        f"next: correct {path}; every key with its default stands in docs/config.md"
+        f"next: correct {path}; docs/config.md lists every key with its default"
     )
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
-def test_a_shipped_experiment_is_valid_and_opens_with_what_to_expect(path: Path) -> None:
-    settings = schema.read(path)
+def test_a_shipped_experiment_is_valid_and_opens_with_a_comment(path: Path) -> None:
+    settings = schema.load_config(path)
     planning.check_settings(settings)
     for name in settings.group.members:
         base = PROJECT / "experiments" / name / "config.toml"
-        schema.load(base)
-        for keys in variants.combinations(settings.group.grid):
-            variants.text(name, base.read_text(), keys)
+        schema.load_experiment(base)
+        for keys in schema.expand_grid(settings.group.grid):
+            schema.format_variant(name, base.read_text(), keys)
     opening = path.read_text().split("\n\n")[0]
     words = re.findall(r"^# (\w+)  ", opening, re.MULTILINE)
     assert words == ["purpose", "command", "machine", "minutes", "expect"]

@@ -30,6 +30,11 @@ COMMANDS = {"train-folds", "doctor", "predict-onnx"}
         ("invoke train-folds --data other", "invoke train-folds --data other"),
         ("invoke predict-onnx --images FOLDER", "invoke predict-onnx --images FOLDER"),
         ("invoke leaderboard", "invoke leaderboard"),
+        (
+            "invoke doctor --experiment base,lr=0.1, then",
+            "invoke doctor --experiment base,lr=0.1 --data 'my data', then",
+        ),
+        ("invoke doctor --experiment a:b: it", "invoke doctor --experiment a:b --data 'my data': it"),
         ("set model.size in config.toml", "set model.size in config.toml"),
     ],
 )

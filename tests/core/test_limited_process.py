@@ -37,7 +37,7 @@ def main(what: str, *words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "bounds", "said"),
+    ("what", "bounds", "fault"),
     [
         ("nothing", WIDE, ""),
         ("refuse", WIDE, "is ?[31mred"),
@@ -47,13 +47,13 @@ def main(what: str, *words: str) -> None:
         ("spin", Bounds(1, 2**30, "to be read"), "took more than 1 s to be read"),
     ],
 )
-def test_a_child_ends_within_its_bounds_and_says_why(what: str, bounds: Bounds, said: str) -> None:
-    assert limited_process.run_limited("tests.core.test_limited_process", [what], bounds) == said
+def test_a_child_ends_within_its_limits_with_a_reason(what: str, bounds: Bounds, fault: str) -> None:
+    assert limited_process.run_limited("tests.core.test_limited_process", [what], bounds) == fault
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there are no such pipes")
 @pytest.mark.parametrize("signal", ["KILL", "TERM", "INT"])
-def test_a_child_leaves_with_its_parent(signal: str, tmp_path: Path) -> None:
+def test_a_child_ends_with_its_parent(signal: str, tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     code = f"""
 import signal
@@ -64,4 +64,4 @@ run_limited("tests.core.test_limited_process", ["wait", {str(pipe)!r}], Bounds(6
     with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as parent, pipe.open() as child:
         assert child.readline() == "here\n"
         subprocess.run(["kill", f"-{signal}", str(parent.pid)], check=True)
-        assert child.read() == ""  # the end: nobody is left who could write
+        assert child.read() == ""  # the end: no process can write

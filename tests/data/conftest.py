@@ -26,12 +26,12 @@ def findings(tmp_path: Path) -> Iterator[ScanStore]:
     store.close()
 
 
-def survey_of(table: Table, findings: ScanStore) -> ScanResult:
-    """What a look at all images of a table finds."""
-    survey = ScanResult(table)
+def scan_table(table: Table, findings: ScanStore) -> ScanResult:
+    """Scans all images of a table."""
+    result = ScanResult(table)
     for seen in scan.scan_images(table, findings, 2):
-        survey.record(seen)
-    return survey
+        result.record(seen)
+    return result
 
 
 @pytest.fixture

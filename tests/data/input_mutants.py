@@ -243,7 +243,7 @@ def read_labels(one: Mutant, folder: Path) -> list[tuple[str, ...]]:
     path, problems = folder / "train_label.txt", list[str]()
     path.write_bytes(one.content)
     groups = "group" if "groups" in one.base else None
-    found = table.labelled("train", folder / FOLDER, path, DataConfig(group_column=groups), problems)
+    found = table.read_labels("train", folder / FOLDER, path, DataConfig(group_column=groups), problems)
     if problems:
         raise DataError("bad rows", problems=problems)
     columns = [found.img_name, found.target, found.group]
@@ -342,7 +342,7 @@ def pictures() -> dict[str, bytes]:
 def read_picture(one: Mutant) -> np.ndarray:
     """What ffdi takes an image for; every one of its ways to read it must agree."""
     pixels = decode.decode(one.content, one.base)
-    grey = decode.grey(one.content, one.base)
+    grey = decode.decode_grey(one.content, one.base)
     assert grey.shape == pixels.shape[:2], "the doctor and the training do not see the same picture"
     return pixels
 
@@ -452,7 +452,7 @@ def read_config(one: Mutant, folder: Path) -> Config:
     """What ffdi takes a config for."""
     path = folder / "config.toml"
     path.write_bytes(one.content)
-    return schema.load(path)
+    return schema.load_experiment(path)
 
 
 def meant_by_config(one: Mutant) -> dict[tuple[str, ...], Any] | None:

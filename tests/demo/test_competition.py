@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place = place.parent
     with FileLock(place / "demo.lock"):
         if not competition.is_made(place / "demo"):
-            competition.make(place / "demo")
+            competition.write_competition(place / "demo")
     return place / "demo"
 
 
@@ -134,7 +134,7 @@ def test_brightness_and_saturation_do_not_tell_the_label(made: Path, splits: tup
     assert _measured(made, saturation, *splits) < 0.58
 
 
-def test_the_manifest_tells_what_was_made(made: Path) -> None:
+def test_the_manifest_describes_the_competition(made: Path) -> None:
     manifest = manifests.read_manifest(made / "manifest.json")
     assert (manifest["version"], manifest["seed"]) == (competition.VERSION, 0)
     assert manifest["images"] == sum(competition.COUNTS.values()) == len(_families(made))
@@ -150,7 +150,7 @@ def test_is_made_asks_for_version_and_seed(made: Path, monkeypatch: pytest.Monke
 
 
 def _digest(folder: Path, seed: int) -> str:
-    competition.make(folder, seed)
+    competition.write_competition(folder, seed)
     return str(manifests.read_manifest(folder / "manifest.json")["digest"])
 
 
@@ -181,25 +181,25 @@ def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_an_interrupted_make_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = competition._write
+    write = competition._write_split
 
     def failing(root: Path, split: str, samples: list[competition.Sample]) -> None:
         if split == "test":
             raise KeyboardInterrupt
         write(root, split, samples)
 
-    monkeypatch.setattr(competition, "_write", failing)
+    monkeypatch.setattr(competition, "_write_split", failing)
     with pytest.raises(KeyboardInterrupt):
-        competition.make(tmp_path / "competition")
+        competition.write_competition(tmp_path / "competition")
     assert list(tmp_path.iterdir()) == []
     assert not competition.is_made(tmp_path / "competition")
 
 
 @pytest.mark.usefixtures("small")
-def test_making_again_replaces_what_stood_there(tmp_path: Path) -> None:
+def test_making_again_replaces_the_old_folder(tmp_path: Path) -> None:
     folder = tmp_path / "competition"
     folder.mkdir()
     (folder / "left-over").write_text("x")
-    competition.make(folder)
+    competition.write_competition(folder)
     assert competition.is_made(folder)
     assert not (folder / "left-over").exists()

@@ -1,4 +1,4 @@
-"""A training as a terminal runs it, and what it must end in."""
+"""Runs trainings in processes, and compares their results."""
 
 from __future__ import annotations
 
@@ -16,20 +16,22 @@ from ray.cluster_utils import Cluster
 from tests import faults
 from tests.conftest import PROJECT, TINY
 
-CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_every = 0.2")
+CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_seconds = 0.2")
 LIMIT = 120.0
 """Seconds after which a training counts as hanging."""
 
 
-class Forked:
-    """A verb in a process and a session of its own, as `subprocess.Popen` has it, but forked from one that has imported
-    all libraries: a terminal's takes seconds for that."""
+class ForkedCommand:
+    """A command in its own process and session, with the interface of `subprocess.Popen`.
+
+    It is forked from a process that has imported all libraries, which takes seconds in a new process.
+    """
 
     def __init__(self, words: Sequence[str], root: Path) -> None:
-        (out, said), (err, complaint) = (os.pipe() for _ in range(2))
-        given = [Connection(one, readable=False) for one in (said, complaint)]
+        (out, output), (err, errors) = (os.pipe() for _ in range(2))
+        given = [Connection(one, readable=False) for one in (output, errors)]
         self.server = faults.serve()
-        self._process = faults.CONTEXT.Process(target=_forked, args=(words, root, *given))
+        self._process = faults.CONTEXT.Process(target=_run_command, args=(words, root, *given))
         self._process.start()
         for one in given:
             one.close()
@@ -44,34 +46,34 @@ class Forked:
         return self._process.exitcode
 
     def communicate(self, timeout: float = LIMIT) -> tuple[str, str]:
-        """All that it says after what was read already, which is not much."""
+        """The rest of stdout, and stderr."""
         self._process.join(timeout)
         if self.returncode is None:
             self._process.kill()
         with self.stdout, self._stderr:
-            said = self.stdout.read(), self._stderr.read()
-        assert self.returncode is not None, said
-        return said
+            output = self.stdout.read(), self._stderr.read()
+        assert self.returncode is not None, output
+        return output
 
 
-def _forked(words: Sequence[str], root: Path, said: Connection, complaint: Connection) -> None:
+def _run_command(words: Sequence[str], root: Path, output: Connection, errors: Connection) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    faults.call(words, root, said.fileno(), complaint.fileno())
+    faults.call(words, root, output.fileno(), errors.fileno())
 
 
-Begun = subprocess.Popen[str] | Forked
+Command = subprocess.Popen[str] | ForkedCommand
 
 
-def begin(root: Path, data: Path, *more: str) -> Forked:
-    """train-folds in a workspace, in a process of its own."""
-    return Forked(_prepared(root, data, more), root)
+def start(root: Path, data: Path, *more: str) -> ForkedCommand:
+    """Starts train-folds in a forked process."""
+    return ForkedCommand(_prepare(root, data, more), root)
 
 
-def typed(root: Path, data: Path, *more: str) -> subprocess.Popen[str]:
-    """The same as a terminal runs it, from the start."""
+def start_in_terminal(root: Path, data: Path, *more: str) -> subprocess.Popen[str]:
+    """Starts train-folds in a new Python process, as from a terminal."""
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "invoke", *_prepared(root, data, more)],
+        [sys.executable, "-u", "-m", "invoke", *_prepare(root, data, more)],
         cwd=PROJECT,
         env={**os.environ, "FFDI_ROOT": str(root)},
         stdout=subprocess.PIPE,
@@ -82,8 +84,8 @@ def typed(root: Path, data: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-def _prepared(root: Path, data: Path, more: Sequence[str]) -> list[str]:
-    """The words of train-folds, for an experiment that is there."""
+def _prepare(root: Path, data: Path, more: Sequence[str]) -> list[str]:
+    """Writes an experiment, and returns the arguments of train-folds."""
     folder = root / "experiments" / "tiny"
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "config.toml").is_file():
@@ -91,64 +93,64 @@ def _prepared(root: Path, data: Path, more: Sequence[str]) -> list[str]:
     return ["train-folds", "--experiment", "tiny", "--data", str(data), *more]
 
 
-def until_both_train(process: Begun) -> list[int]:
-    """Reads on until both folds have ended an epoch; gives the processes that train them, in their order."""
+def wait_for_both_folds(process: Command) -> list[int]:
+    """Reads stdout until both folds have wait_for_end an epoch; returns the processes that train them, in order."""
     assert process.stdout is not None
-    told = set()
+    seen = set()
     for line in process.stdout:
-        told.add(line[:6])
-        if {"fold 0", "fold 1"} <= told:
+        seen.add(line[:6])
+        if {"fold 0", "fold 1"} <= seen:
             break
-    return trainers(process)
+    return list_trainers(process)
 
 
-def trainers(process: Begun) -> list[int]:
-    """The processes that train for a verb, in their order."""
-    return [pid for pid in begun_by(server(process)) if pid != process.pid]
+def list_trainers(process: Command) -> list[int]:
+    """The processes that train for a command, in order."""
+    return [pid for pid in list_children(find_fork_server(process)) if pid != process.pid]
 
 
-def server(process: Begun) -> int:
-    """The process that those are forked from."""
-    if isinstance(process, Forked):
+def find_fork_server(process: Command) -> int:
+    """The fork server."""
+    if isinstance(process, ForkedCommand):
         return process.server
-    return next(pid for pid in begun_by(process.pid) if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
+    return next(pid for pid in list_children(process.pid) if "forkserver" in Path(f"/proc/{pid}/cmdline").read_text())
 
 
-def begun_by(pid: int) -> list[int]:
-    """The processes that any thread of a process has begun."""
+def list_children(pid: int) -> list[int]:
+    """The child processes of all threads of a process."""
     found = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     return [int(word) for words in found for word in words.split()]
 
 
-def lives(pid: int) -> bool:
-    """Whether a process runs: one that nobody has waited for does not."""
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def ended(process: Begun) -> tuple[int, str]:
-    _, said = process.communicate(timeout=LIMIT)
-    return process.returncode, said
+def wait_for_end(process: Command) -> tuple[int, str]:
+    _, output = process.communicate(timeout=LIMIT)
+    return process.returncode, output
 
 
-def folds(root: Path) -> dict[str, object]:
-    """All that a training leaves, but what is written about the machine and the time."""
+def read_results(root: Path) -> dict[str, object]:
+    """The results of a training, without the records of the machine and the time."""
     return {name: content for name, content in faults.lasting(root).items() if name.startswith("experiments")}
 
 
 @pytest.fixture(scope="session")
-def unbroken(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What folds that are trained one after the other, in the verb's own process, end in."""
-    root = tmp_path_factory.mktemp("unbroken")
-    assert ended(begin(root, competition, "--jobs", "1"))[0] == 0
-    return folds(root)
+def uninterrupted(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The results of folds that are trained one after the other in one process, without interruption."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    assert wait_for_end(start(root, competition, "--jobs", "1"))[0] == 0
+    return read_results(root)
 
 
 @pytest.fixture(scope="session")
 def head() -> Iterator[Cluster]:
-    """A cluster of one machine that has room for nothing, which soon sees that another one is dead."""
+    """A cluster of one machine without CPUs for tasks, which detects the loss of a machine within seconds."""
     health = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500}
     found = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, "_system_config": health}
@@ -159,7 +161,7 @@ def head() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(head: Cluster) -> Iterator[Cluster]:
-    """The same; tests add machines, which are gone afterwards."""
+    """`head`; machines that a test adds are removed after it."""
     yield head
     for machine in list(head.worker_nodes):
         head.remove_node(machine)

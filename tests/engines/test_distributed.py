@@ -1,4 +1,4 @@
-"""Folds whose batches several processes share: the losses of one process, and the manners of one."""
+"""Folds that are trained by two ranks: the same losses, signals and errors as one process."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.conftest import Invoke
-from tests.engines.conftest import CONFIG, Begun, begin, ended, folds, trainers, typed
+from tests.engines.conftest import CONFIG, Command, list_trainers, read_results, start, start_in_terminal, wait_for_end
 
-FP32 = 'precision = "fp32"\nepochs = 2\nbatch_size = 7\ncheckpoint_every = 0.2'
-"""7: the ranks' parts are not alike."""
-PLAIN = CONFIG.replace("epochs = 24\ncheckpoint_every = 0.2\nbatch_size = 8", FP32)
+FP32 = 'precision = "fp32"\nepochs = 2\nbatch_size = 7\ncheckpoint_seconds = 0.2'
+"""A batch size of 7 gives the ranks parts of different sizes."""
+PLAIN = CONFIG.replace("epochs = 24\ncheckpoint_seconds = 0.2\nbatch_size = 8", FP32)
 SHORT = CONFIG.replace("epochs = 24", "epochs = 6")
 ALL_AT_ONCE = PLAIN.replace(
     FP32, f"{FP32}\nfreeze_epochs = 1\nsam_rho = 0.05\nmicro_batches = 2\nlayer_decay = 0.9"
 ).replace("test_resnet", "test_vit")
-"""A network that normalises each image alone, for parts of a batch are not the same in two processes as in one."""
+"""With a network without BatchNorm, because the micro-batches of two ranks differ from those of one process."""
 TWO = ["--jobs", "1", "--gpus-per-fold", "2"]
 
 
@@ -36,15 +36,15 @@ def history(root: Path) -> pd.DataFrame:
     return pd.concat([pd.read_csv(folder / f"fold_{fold}" / "history.csv") for fold in (0, 1)])
 
 
-@pytest.mark.parametrize("config", [PLAIN, ALL_AT_ONCE], ids=["batch norm", "frozen, sharp, in parts"])
-def test_two_processes_learn_what_one_learns(config: str, competition: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("config", [PLAIN, ALL_AT_ONCE], ids=["batch norm", "frozen, SAM, micro-batches"])
+def test_two_ranks_have_the_losses_of_one_process(config: str, competition: Path, tmp_path: Path) -> None:
     assert config.count(FP32) == 1
     one, two = place(tmp_path / "one", config), place(tmp_path / "two", config)
-    assert ended(begin(one, competition, "--jobs", "1")) == (0, "")
-    training = begin(two, competition, *TWO)
-    said, complaint = training.communicate(timeout=120)
-    assert (training.returncode, complaint) == (0, "")
-    assert "\n1 fold at once: on cpu, each of their 2 ranks with 1 thread\n" in said
+    assert wait_for_end(start(one, competition, "--jobs", "1")) == (0, "")
+    training = start(two, competition, *TWO)
+    output, errors = training.communicate(timeout=120)
+    assert (training.returncode, errors) == (0, "")
+    assert "\n1 fold at once: on cpu, each of their 2 ranks with 1 thread\n" in output
     for columns, apart in (
         (["epoch", "lr", "train_loss"], 1e-4),
         (["heldout_loss", "heldout_accuracy", "heldout_auc"], 1e-3),
@@ -56,55 +56,59 @@ def test_two_processes_learn_what_one_learns(config: str, competition: Path, tmp
 
 
 @pytest.fixture(scope="module")
-def whole(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What two processes end in to which nothing happens."""
+def uninterrupted_ranks(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """The results of two ranks without interruption."""
     root = place(tmp_path_factory.mktemp("whole"), SHORT)
-    assert ended(begin(root, competition, *TWO))[0] == 0
-    return folds(root)
+    assert wait_for_end(start(root, competition, *TWO))[0] == 0
+    return read_results(root)
 
 
-def test_two_processes_to_which_everything_happens_end_in_the_same_bytes(
-    whole: dict[str, object], competition: Path, tmp_path: Path
+def test_two_interrupted_and_killed_ranks_end_in_the_same_bytes(
+    uninterrupted_ranks: dict[str, object], competition: Path, tmp_path: Path
 ) -> None:
     broken = place(tmp_path, SHORT)
-    training = typed(broken, competition, *TWO)
+    training = start_in_terminal(broken, competition, *TWO)
     ranks(training)
     os.killpg(training.pid, signal.SIGINT)
-    assert ended(training) == (130, "stopped (Ctrl-C): nothing finished is lost; the same command does the rest\n")
+    assert wait_for_end(training) == (
+        130,
+        "stopped (Ctrl-C): nothing finished is lost; the same command does the rest\n",
+    )
     assert list((broken / "experiments" / "tiny" / "fold_0").glob("checkpoint-*.json"))
 
-    training = begin(broken, competition, *TWO)
+    training = start(broken, competition, *TWO)
     os.kill(ranks(training)[1], signal.SIGKILL)
-    assert ended(training) == (
+    assert wait_for_end(training) == (
         1,
         "error: the process that trained fold 0 was killed (exit status -9)\n"
-        "next: the same command goes on from its last checkpoint; if memory was short, pass a smaller --jobs\n",
+        "next: run the same command again: it resumes from the last checkpoint; if memory ran out, pass a smaller "
+        "--jobs\n",
     )
-    assert ended(begin(broken, competition, *TWO)) == (0, "")
-    assert folds(broken) == whole
+    assert wait_for_end(start(broken, competition, *TWO)) == (0, "")
+    assert read_results(broken) == uninterrupted_ranks
 
 
-def ranks(training: Begun) -> list[int]:
-    """The processes that train fold 0, once it has ended an epoch."""
+def ranks(training: Command) -> list[int]:
+    """The processes that train fold 0, after its first epoch."""
     assert training.stdout is not None
     next(line for line in training.stdout if line.startswith("fold 0  epoch"))
-    return trainers(training)
+    return list_trainers(training)
 
 
-def test_what_one_of_two_raises_is_said_as_ever(competition: Path, tmp_path: Path) -> None:
+def test_an_error_of_a_rank_is_reported(competition: Path, tmp_path: Path) -> None:
     place(tmp_path, PLAIN.replace("lr = 3e-3", "lr = 1e30"))
-    code, said = ended(begin(tmp_path, competition, *TWO))
-    assert (code, "Traceback" in said) == (1, False)
-    assert ": training has diverged\n" in said
-    assert said.splitlines()[-1].startswith("next: lower train.lr")
+    code, output = wait_for_end(start(tmp_path, competition, *TWO))
+    assert (code, "Traceback" in output) == (1, False)
+    assert ": training has diverged\n" in output
+    assert output.splitlines()[-1].startswith("next: lower train.lr")
 
 
-def test_ranks_without_work_are_refused(competition: Path, workspace: Path, invoke: Invoke) -> None:
+def test_too_many_ranks_are_refused(competition: Path, workspace: Path, invoke: Invoke) -> None:
     train = ["train-folds", "--experiment", "tiny", "--data", str(competition)]
     answer = invoke(*train, "--gpus-per-fold", "9")
     assert (answer.code, answer.err) == (
         1,
-        "error: --gpus-per-fold 9: a batch of 8 has not an image for each\n"
+        "error: --gpus-per-fold 9: a batch of 8 has fewer images than that\n"
         "next: set a larger train.batch_size in config.toml, or pass fewer --gpus-per-fold\n",
     )
     path = workspace / "experiments" / "tiny" / "config.toml"
@@ -112,7 +116,7 @@ def test_ranks_without_work_are_refused(competition: Path, workspace: Path, invo
     answer = invoke(*train, "--gpus-per-fold", "700", "--restart")
     assert (answer.code, answer.err) == (
         1,
-        "error: --gpus-per-fold 700: 32 images to be scored, which is not one for each\n"
+        "error: --gpus-per-fold 700: a fold or the validation split has only 32 images to score\n"
         "next: pass fewer --gpus-per-fold\n",
     )
     for wrong in ("0", "two"):
@@ -123,12 +127,15 @@ def test_ranks_without_work_are_refused(competition: Path, workspace: Path, invo
         )
 
 
-def test_a_task_of_a_cluster_can_have_ranks(
-    whole: dict[str, object], cluster: Cluster, competition: Path, tmp_path: Path
+def test_a_ray_task_can_have_two_ranks(
+    uninterrupted_ranks: dict[str, object], cluster: Cluster, competition: Path, tmp_path: Path
 ) -> None:
     cluster.add_node(num_cpus=2)
     words = [*TWO, "--folds", "0", "--engine", "ray", "--address", cluster.address]
-    assert ended(begin(place(tmp_path, SHORT), competition, *words)) == (0, "")
-    first, expected = ({name: one for name, one in of.items() if "/fold_0/" in name} for of in (folds(tmp_path), whole))
+    assert wait_for_end(start(place(tmp_path, SHORT), competition, *words)) == (0, "")
+    first, expected = (
+        {name: one for name, one in results.items() if "/fold_0/" in name}
+        for results in (read_results(tmp_path), uninterrupted_ranks)
+    )
     assert len(expected) == 5
     assert first == expected

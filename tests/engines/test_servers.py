@@ -1,4 +1,4 @@
-"""Images scored on the machines of a cluster, which are processes here: the bytes of one machine."""
+"""Images that are scored on a Ray cluster have the same scores as on one machine."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
-from ffdi.inference import shards
-from ffdi.inference.shards import Shards
+from ffdi.inference import predict
+from ffdi.inference.predict import Shards
 from tests.conftest import Invoke
-from tests.engines.conftest import begun_by, lives
+from tests.engines.conftest import is_alive, list_children
 
 IMAGES, ROWS = 120, 4
 
@@ -21,7 +21,7 @@ IMAGES, ROWS = 120, 4
 @pytest.fixture
 def images(competition: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of many images, in many shards."""
-    monkeypatch.setattr(shards, "ROWS", ROWS)
+    monkeypatch.setattr(predict, "ROWS", ROWS)
     folder = tmp_path / "images"
     folder.mkdir()
     files = sorted((competition / "testset").iterdir())
@@ -39,7 +39,7 @@ def on_ray(cluster: Cluster) -> list[str]:
 
 
 @pytest.mark.usefixtures("copy")
-def test_machines_that_score_and_die_give_the_bytes_of_one(
+def test_a_lost_machine_does_not_change_the_scores(
     cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here, there = tmp_path / "here.csv", tmp_path / "there.csv"
@@ -63,7 +63,7 @@ def test_machines_that_score_and_die_give_the_bytes_of_one(
 
 
 @pytest.mark.usefixtures("copy")
-def test_a_cluster_without_such_a_device_is_refused(
+def test_a_cluster_without_the_device_is_refused(
     cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke
 ) -> None:
     cluster.add_node(num_cpus=0)
@@ -71,13 +71,13 @@ def test_a_cluster_without_such_a_device_is_refused(
         answer = invoke(*words(images, tmp_path / "none.csv", "--device", device, *on_ray(cluster)))
         assert (answer.code, answer.err) == (
             1,
-            f"error: --device {device}: Ray's 2 machines with 0 CPU and 0 GPU have none\n"
+            f"error: --device {device}: the cluster has no such device: 2 machines with 0 CPU and 0 GPU\n"
             "next: pass --device cpu, or add machines\n",
         )
 
 
 @pytest.mark.usefixtures("copy")
-def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
+def test_the_loss_of_the_last_machine_is_an_error_and_scores_are_retained(
     cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "scores.csv"
@@ -88,18 +88,20 @@ def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
         publish(self, rows, parts)
         published.append(rows)
         if rows.start == 2 * ROWS:
-            servers = begun_by(machine.all_processes["raylet"][0].process.pid)
+            servers = list_children(machine.all_processes["raylet"][0].process.pid)
             assert servers
             cluster.remove_node(machine, allow_graceful=False)
             until = time.monotonic() + 30
-            while any(map(lives, servers)) and time.monotonic() < until:  # for a moment, and would score on
+            while any(map(is_alive, servers)) and time.monotonic() < until:  # for a moment, and would score on
                 time.sleep(0.05)
 
     monkeypatch.setattr(Shards, "_publish", publish_and_kill)
     answer = invoke(*words(images, output, "--device", "cpu", *on_ray(cluster)))
     assert answer.code == 1
-    lost = r"error: every machine that scored was lost; the last one: Actor(Died|Unavailable)Error: .+\n"
-    assert re.fullmatch(lost + "next: the same command goes on from what is scored\n", answer.err)
+    lost = r"error: all machines that scored were lost; the last one: Actor(Died|Unavailable)Error: .+\n"
+    assert re.fullmatch(
+        lost + "next: run the same command again: it continues with the images that are not scored yet\n", answer.err
+    )
     assert not output.exists()
     monkeypatch.setattr(Shards, "_publish", publish)
     answer = invoke(*words(images, output, "--device", "cpu"))
@@ -108,16 +110,14 @@ def test_the_last_machine_that_dies_is_told_and_what_is_scored_stays(
 
 
 @pytest.mark.usefixtures("copy")
-def test_what_a_machine_raises_is_said_with_its_name(
-    cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke
-) -> None:
+def test_an_error_of_a_machine_has_its_name(cluster: Cluster, images: Path, tmp_path: Path, invoke: Invoke) -> None:
     cluster.add_node(num_cpus=1)
     (images / "007.jpg").unlink()
     (images / "007.jpg").write_bytes(b"no image")
     answer = invoke(*words(images, tmp_path / "scores.csv", "--device", "cpu", *on_ray(cluster)))
     assert answer.code == 1
     assert answer.err.startswith(
-        "error: 1 of 120 images cannot be used; no result was written, what was scored is kept"
+        "error: 1 of 120 images cannot be used; no result was written; the scores so far are saved"
     )
     assert "007.jpg" in answer.err
 

@@ -1,4 +1,4 @@
-"""Trials that are trained at once, here or on a cluster: each one scores what it scores alone."""
+"""Concurrent trials, in processes or on Ray, have the same scores as one after the other."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def swept(root: Path, data: Path, *words: str) -> pd.DataFrame:
     folder = root / "experiments" / "tiny"
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(TINY)
-    ended = faults.run(["sweep", "--experiment", "tiny", "--data", str(data), *SEARCH, *words], root)
-    assert ended.code == 0, ended.said
-    assert "tiny-lr_1e+30-clip_grad_0: the " in ended.said
+    result = faults.run(["sweep", "--experiment", "tiny", "--data", str(data), *SEARCH, *words], root)
+    assert result.code == 0, result.output
+    assert "tiny-lr_1e+30-clip_grad_0: the " in result.output
     return pd.read_csv(folder / "sweep.csv", index_col="experiment").sort_index()
 
 
@@ -30,7 +30,7 @@ def one_by_one(competition: Path, tmp_path_factory: pytest.TempPathFactory) -> p
 
 
 @pytest.mark.parametrize("words", [["--jobs", "2"], ["--jobs", "2", "--engine", "ray"]], ids=["processes", "ray"])
-def test_trials_at_once_score_as_they_do_one_by_one(
+def test_concurrent_trials_have_the_same_scores(
     words: list[str], one_by_one: pd.DataFrame, competition: Path, tmp_path: Path
 ) -> None:
     at_once = swept(tmp_path / "root", competition, *words)

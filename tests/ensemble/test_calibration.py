@@ -55,7 +55,7 @@ def test_it_never_lowers_the_auc(kind: str, scores: np.ndarray, seed: int, other
 
 @pytest.mark.parametrize("temperature", [0.05, 0.3, 1.0, 4.0, 20.0])
 @given(scores=arrays.arrays(np.int64, 40, elements=st.integers(0, 2**24)))
-def test_no_temperature_ties_what_float32_tells_apart(temperature: float, scores: np.ndarray) -> None:
+def test_a_temperature_keeps_float32_scores_distinct(temperature: float, scores: np.ndarray) -> None:
     y_pred = (scores / 2**24).astype(np.float32)
     calibrated = Calibration("temperature", temperature).apply(y_pred)
     assert np.unique(calibrated, return_inverse=True)[1].tolist() == np.unique(y_pred, return_inverse=True)[1].tolist()
@@ -64,7 +64,7 @@ def test_no_temperature_ties_what_float32_tells_apart(temperature: float, scores
 @pytest.mark.parametrize("kind", calibration.KINDS)
 @given(scores=SINGLES, seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=100, deadline=None)
-def test_the_log_loss_of_its_own_sample_does_not_rise(kind: str, scores: np.ndarray, seed: int) -> None:
+def test_the_log_loss_of_the_fitted_images_does_not_increase(kind: str, scores: np.ndarray, seed: int) -> None:
     target = np.random.default_rng(seed).integers(0, 2, len(scores))
     before = log_loss(target, scores)
     assert log_loss(target, calibration.fit_calibration(kind, scores, target).apply(scores)) <= before + 1e-9
@@ -72,7 +72,7 @@ def test_the_log_loss_of_its_own_sample_does_not_rise(kind: str, scores: np.ndar
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
 @pytest.mark.parametrize("temperature", [0.4, 3.0])
-def test_scores_that_are_too_sure_or_too_shy_get_a_lower_log_loss(kind: str, temperature: float) -> None:
+def test_over_and_underconfident_scores_get_a_lower_log_loss(kind: str, temperature: float) -> None:
     y_pred, target = drawn(temperature)
     truth = drawn(1.0)[0]
     fitted = calibration.fit_calibration(kind, y_pred, target)
@@ -99,7 +99,7 @@ def test_no_other_temperature_has_a_lower_log_loss() -> None:
 
 
 @pytest.mark.parametrize("kind", ["temperature", "isotonic"])
-def test_scores_that_tell_all_or_nothing_apart_are_calibrated_too(kind: str) -> None:
+def test_perfect_and_random_scores_are_calibrated_too(kind: str) -> None:
     target = np.arange(100) % 2
     for y_pred in (0.4 + 0.2 * target, np.full(100, 0.7), 1.0 * target, 1.0 - target):
         calibrated = calibration.fit_calibration(kind, y_pred, target).apply(y_pred)
@@ -110,30 +110,30 @@ def test_scores_that_tell_all_or_nothing_apart_are_calibrated_too(kind: str) -> 
 
 @given(SINGLES, st.integers(0, 2**32 - 1))
 @settings(max_examples=100, deadline=None)
-def test_isotonic_is_few_relu_pieces_none_steep(scores: np.ndarray, seed: int) -> None:
+def test_isotonic_has_few_pieces_of_limited_slope(scores: np.ndarray, seed: int) -> None:
     target = np.random.default_rng(seed).integers(0, 2, len(scores))
     fitted = calibration.fit_calibration("isotonic", scores, target)
-    base, x, slope = fitted.pieces()
+    base, x, slope = fitted.list_pieces()
     assert len(x) <= calibration.BINS + 1
-    assert slope.cumsum().min() >= calibration.BLEND["isotonic"] - 1e-12
-    assert slope.cumsum().max() <= 1 / calibration.GAP
+    assert slope.cumsum().min() >= calibration.IDENTITY_FRACTION["isotonic"] - 1e-12
+    assert slope.cumsum().max() <= 1 / calibration.MIN_GAP
     grid = np.linspace(0, 1, 201)
     assert base + np.maximum(grid[:, None] - x, 0) @ slope == pytest.approx(fitted.apply(grid), abs=1e-9)
 
 
 @pytest.mark.parametrize("kind", calibration.KINDS)
-def test_a_description_is_json_and_leads_back(kind: str) -> None:
+def test_a_description_is_json_and_is_read_back(kind: str) -> None:
     fitted = calibration.fit_calibration(kind, *drawn(2.0))
     assert calibration.read_calibration(json.loads(json.dumps(fitted.describe()))) == fitted
 
 
-def test_a_description_says_what_there_is() -> None:
+def test_a_description_has_the_parameters() -> None:
     assert Calibration("none").describe() == {"kind": "none"}
     assert Calibration("temperature", 2.0).describe() == {"kind": "temperature", "temperature": 2.0}
     assert Calibration("isotonic").describe() == {"kind": "isotonic", "x": [0.0, 1.0], "y": [0.0, 1.0]}
 
 
-def test_none_gives_the_same_bits() -> None:
+def test_none_keeps_the_bits() -> None:
     y_pred = drawn(1.0)[0]
     assert Calibration("none").apply(y_pred).tobytes() == y_pred.tobytes()
 
@@ -144,16 +144,16 @@ def test_a_temperature_divides_the_logit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "said"),
+    ("record", "error"),
     [
         ({"kind": "platt"}, "unknown calibration 'platt': known: none, temperature, isotonic"),
         ({}, "unknown calibration 'None': did you mean 'none'?"),
     ],
 )
-def test_an_unknown_kind_is_refused(record: dict[str, object], said: str) -> None:
+def test_an_unknown_kind_is_refused(record: dict[str, object], error: str) -> None:
     with pytest.raises(ConfigError) as caught:
         calibration.read_calibration(record)
-    assert caught.value.what == said
+    assert caught.value.what == error
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_an_unknown_kind_is_refused(record: dict[str, object], said: str) -> Non
         {"x": [], "y": []},
     ],
 )
-def test_a_description_of_no_rising_map_is_refused(rest: dict[str, object]) -> None:
+def test_a_map_that_does_not_increase_is_refused(rest: dict[str, object]) -> None:
     with pytest.raises(ConfigError) as caught:
         calibration.read_calibration({"kind": "isotonic", **rest})
     assert caught.value.what.endswith("is no calibration")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from ffdi.ensemble import stacking
+from ffdi.ensemble import combine
 from ffdi.ensemble.combine import OofMatrix
 
 
-def panel(weights: list[float], bias: float, images: int, offset: float = 0.0, seed: int = 0) -> OofMatrix:
+def make_matrix(weights: list[float], bias: float, images: int, offset: float = 0.0, seed: int = 0) -> OofMatrix:
     """Labels drawn by the probability that the weights give; then each fold's logits are offset."""
     rng = np.random.default_rng(seed)
     logits, fold = rng.normal(scale=2, size=(len(weights), images)), np.arange(images) % 4
@@ -18,7 +18,7 @@ def panel(weights: list[float], bias: float, images: int, offset: float = 0.0, s
 
 @pytest.mark.parametrize("offset", [0.0, 3.0])
 def test_known_weights_are_recovered_whatever_the_folds_offsets(offset: float) -> None:
-    found = stacking.fit_stacking(panel([0.8, 0.3, 0.0], 0.4, 60_000, offset), [0, 1, 2, 3])
+    found = combine.fit_stacking(make_matrix([0.8, 0.3, 0.0], 0.4, 60_000, offset), [0, 1, 2, 3])
     assert found.weights == pytest.approx([0.8, 0.3, 0.0], abs=0.03)
     if not offset:
         assert found.bias == pytest.approx(0.4, abs=0.03)
@@ -26,8 +26,8 @@ def test_known_weights_are_recovered_whatever_the_folds_offsets(offset: float) -
 
 @pytest.mark.parametrize("seed", range(6))
 def test_it_is_the_best_of_all_weights_that_are_not_negative(seed: int) -> None:
-    case = panel([0.5, -0.4, 0.2, -0.1], 0.0, 800, 1.0, seed)
-    found = stacking.fit_stacking(case, [0, 1, 2, 3])
+    case = make_matrix([0.5, -0.4, 0.2, -0.1], 0.0, 800, 1.0, seed)
+    found = combine.fit_stacking(case, [0, 1, 2, 3])
     spread = case.logits.std(axis=1)
     columns = np.concatenate([case.logits / spread[:, None], np.eye(4)[case.fold].T])
 
@@ -40,26 +40,26 @@ def test_it_is_the_best_of_all_weights_that_are_not_negative(seed: int) -> None:
 
 
 def test_a_good_member_among_noise_is_found() -> None:
-    weights = stacking.fit_stacking(panel([0.0, 0.0, 1.5, 0.0], 0.0, 4000), [0, 1, 2, 3]).weights
+    weights = combine.fit_stacking(make_matrix([0.0, 0.0, 1.5, 0.0], 0.0, 4000), [0, 1, 2, 3]).weights
     assert weights[2] > 10 * np.delete(weights, 2).max()
 
 
-def test_few_images_leave_every_experiment_the_same() -> None:
-    case = panel([2.0, 0.0], 0.0, 110)
+def test_few_images_give_equal_weights() -> None:
+    case = make_matrix([2.0, 0.0], 0.0, 110)
     rare = np.bincount(case.target).min()
-    assert rare < stacking.ENOUGH * 6
-    assert stacking.fit_stacking(case, [0, 1, 2, 3]).weights.tolist() == [0.5, 0.5]
+    assert rare < combine.MIN_IMAGES * 6
+    assert combine.fit_stacking(case, [0, 1, 2, 3]).weights.tolist() == [0.5, 0.5]
 
 
-def test_members_that_are_all_wrong_leave_every_experiment_the_same() -> None:
-    found = stacking.fit_stacking(panel([-1.0, -0.5], 0.0, 2000), [0, 1, 2, 3])
+def test_inverted_members_give_equal_weights() -> None:
+    found = combine.fit_stacking(make_matrix([-1.0, -0.5], 0.0, 2000), [0, 1, 2, 3])
     assert (found.weights.tolist(), found.bias) == ([0.5, 0.5], 0.0)
 
 
-def test_a_perfect_and_a_constant_member_give_finite_weights() -> None:
+def test_a_perfect_and_a_constant_member_have_finite_weights() -> None:
     target, fold = np.arange(400) % 2, np.arange(400) // 2 % 4
     logits = np.stack([200.0 * target - 100, np.full(400, 7.0), np.random.default_rng(0).normal(size=400)])
-    found = stacking.fit_stacking(OofMatrix(logits, target, fold), [0, 1, 2, 3])
+    found = combine.fit_stacking(OofMatrix(logits, target, fold), [0, 1, 2, 3])
     assert np.isfinite(found.weights).all()
     assert np.isfinite(found.bias)
     y_pred = found.combine(logits, [1, 1, 1])
@@ -67,8 +67,8 @@ def test_a_perfect_and_a_constant_member_give_finite_weights() -> None:
 
 
 def test_copies_share_their_weight() -> None:
-    case = panel([0.8, 0.3], 0.0, 2000)
-    once = stacking.fit_stacking(case, [0, 1, 2, 3]).weights
-    twice = stacking.fit_stacking(OofMatrix(case.logits[[0, 0, 1]], case.target, case.fold), [0, 1, 2, 3]).weights
+    case = make_matrix([0.8, 0.3], 0.0, 2000)
+    once = combine.fit_stacking(case, [0, 1, 2, 3]).weights
+    twice = combine.fit_stacking(OofMatrix(case.logits[[0, 0, 1]], case.target, case.fold), [0, 1, 2, 3]).weights
     assert twice[0] == pytest.approx(twice[1])
     assert twice[0] + twice[1] == pytest.approx(once[0], rel=0.01)

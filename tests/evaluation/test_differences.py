@@ -33,7 +33,7 @@ def by_pairs(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
 def test_it_is_paired_delong_of_all_pairs(seed: int, folds: int, levels: float) -> None:
     y_pred, target, fold = simulated(np.random.default_rng(seed), 30 * folds, folds)
     y_pred = np.round(y_pred * levels) / levels  # few levels make ties
-    found = differences.against_first(y_pred, target, fold, None, 0.95)
+    found = differences.compare_with_first(y_pred, target, fold, None, 0.95)
     gaps, variances = [], []
     for number in range(folds):
         rows = fold == number
@@ -56,26 +56,26 @@ def _freedom(variances: list[tuple[float, int]]) -> float:
     return sum(v for v, _ in each) ** 2 / sum(v**2 / (v**2 / squares - 1) for v, squares in each if v)
 
 
-def test_offsets_between_folds_do_not_count() -> None:
+def test_offsets_between_folds_do_not_matter() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(0), 300)
     shifted = 1 / (1 + np.exp(-(np.log(y_pred) - np.log1p(-y_pred) + 3.0 * fold)))
-    found = differences.against_first(shifted, target, fold, None, 0.95)[1]
-    same = differences.against_first(y_pred, target, fold, None, 0.95)[1]
+    found = differences.compare_with_first(shifted, target, fold, None, 0.95)[1]
+    same = differences.compare_with_first(y_pred, target, fold, None, 0.95)[1]
     assert (found[:2], found.interval) == (pytest.approx(same[:2], abs=1e-12), pytest.approx(same.interval, abs=1e-12))
 
 
 def test_the_auc_of_one_fold_is_the_auc() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(1), 100, folds=1)
-    found = differences.against_first(y_pred, target, fold, None, 0.95)
+    found = differences.compare_with_first(y_pred, target, fold, None, 0.95)
     assert [one.auc for one in found] == pytest.approx(
         [metrics.auc(count_scores(target, row)) for row in y_pred], abs=1e-12
     )
 
 
-def test_groups_of_one_image_give_what_images_give() -> None:
+def test_groups_of_one_image_equal_images() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(2), 900)
     single = np.arange(900).astype(str)
-    grouped, alone = (differences.against_first(y_pred, target, fold, one, 0.95)[1] for one in (single, None))
+    grouped, alone = (differences.compare_with_first(y_pred, target, fold, one, 0.95)[1] for one in (single, None))
     assert grouped.difference == alone.difference
     assert grouped.interval == pytest.approx(alone.interval, rel=0.02)
 
@@ -84,42 +84,42 @@ def test_copies_in_a_group_make_an_interval_no_narrower() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(3), 300)
     single = np.arange(300).astype(str)
     copied = [np.repeat(part, 4, axis=-1) for part in (y_pred, target, fold, single)]
-    once = differences.against_first(y_pred, target, fold, single, 0.95)[1]
-    again = differences.against_first(*copied, 0.95)[1]
+    once = differences.compare_with_first(y_pred, target, fold, single, 0.95)[1]
+    again = differences.compare_with_first(*copied, 0.95)[1]
     assert again.interval == pytest.approx(once.interval, abs=1e-12)
 
 
-def test_folds_that_are_alike_are_independent() -> None:
+def test_identical_folds_count_as_independent() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(6), 120, folds=1)
-    alone = differences.against_first(y_pred, target, fold, None, 0.95)[1]
+    alone = differences.compare_with_first(y_pred, target, fold, None, 0.95)[1]
     four = [np.tile(part, 4) for part in (y_pred, target)]
-    together = differences.against_first(*four, np.repeat(np.arange(4), 120), None, 0.95)[1]
+    together = differences.compare_with_first(*four, np.repeat(np.arange(4), 120), None, 0.95)[1]
     assert alone.interval is not None
     assert together.interval is not None
     assert np.ptp(together.interval) == pytest.approx(np.ptp(alone.interval) / 2, rel=0.05)
 
 
 @pytest.mark.parametrize("grouped", [False, True])
-def test_few_images_in_a_fold_promise_nothing(grouped: bool) -> None:
+def test_few_images_in_a_fold_have_no_interval(grouped: bool) -> None:
     target = np.arange(57) % 2  # 28 fakes; the third fold has 9 of them
     fold = np.repeat([0, 1, 2], 19)
     y_pred = np.stack([1.0 - target, 1.0 * target])
-    found = differences.against_first(y_pred, target, fold, np.arange(57).astype(str) if grouped else None, 0.95)
+    found = differences.compare_with_first(y_pred, target, fold, np.arange(57).astype(str) if grouped else None, 0.95)
     assert found == [(0, 0, (0, 0)), (1, 1, None)]
 
 
-def test_scores_that_rank_nearly_alike_cannot_be_told_apart() -> None:
+def test_nearly_equal_rankings_have_no_interval() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(7), 600, folds=1)
     y_pred[1] = y_pred[0]
-    assert differences.against_first(y_pred, target, fold, None, 0.95)[1][1:] == (0, None)
+    assert differences.compare_with_first(y_pred, target, fold, None, 0.95)[1][1:] == (0, None)
     order = np.argsort(y_pred[0])
     first = np.flatnonzero(np.diff(target[order]))[0]
     y_pred[1, order[[first, first + 1]]] = y_pred[0, order[[first + 1, first]]]
-    assert differences.against_first(y_pred, target, fold, None, 0.95)[1].interval is None
+    assert differences.compare_with_first(y_pred, target, fold, None, 0.95)[1].interval is None
 
 
 def test_a_wider_level_gives_a_wider_interval() -> None:
     case = simulated(np.random.default_rng(5), 300)
-    widths = [np.ptp(differences.against_first(*case, None, level)[1].interval) for level in (0.9, 0.95, 0.99)]
+    widths = [np.ptp(differences.compare_with_first(*case, None, level)[1].interval) for level in (0.9, 0.95, 0.99)]
     assert widths == sorted(widths)
     assert widths[2] / widths[0] == pytest.approx(2.575829 / 1.644854, rel=0.01)

@@ -42,7 +42,7 @@ def ranked(real: int, fake: int, passed_over: int) -> Case:
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
-def test_auc_is_the_share_of_pairs_in_order(case: Case) -> None:
+def test_auc_is_the_fraction_of_ordered_pairs(case: Case) -> None:
     assert math.isclose(float(metrics.auc(count_scores(*case))), auc_of_all_pairs(*case), abs_tol=1e-12)
 
 
@@ -88,7 +88,7 @@ def any_cases(draw: st.DrawFn) -> Case:
 
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(cases(), any_cases()))
-def test_every_metric_is_scikit_learns_or_brute_forces(case: Case) -> None:
+def test_metrics_equal_scikit_learn_or_brute_force(case: Case) -> None:
     expected = {
         "auc": sklearn.roc_auc_score(*case),
         "accuracy": sklearn.accuracy_score(case[0], case[1] > 0.5),
@@ -107,7 +107,7 @@ def test_every_metric_is_scikit_learns_or_brute_forces(case: Case) -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(any_cases(), st.integers(0, 2**32 - 1))
-def test_a_resample_scores_as_its_images_written_out(case: Case, seed: int) -> None:
+def test_a_resample_equals_its_repeated_images(case: Case, seed: int) -> None:
     target, y_pred = case
     weight = np.random.default_rng(seed).integers(1, 4, len(target))
     whole = count_scores(target, y_pred)
@@ -165,7 +165,7 @@ def test_log_loss_of_a_certain_mistake_is_finite(kind: type) -> None:
     )
 
 
-def test_log_loss_knows_both_classes_where_one_is_missing() -> None:
+def test_log_loss_of_one_class_is_valid() -> None:
     assert metrics.log_loss(count_scores(np.array([1, 1]), np.array([0.5, 0.5]))) == pytest.approx(math.log(2))
 
 
@@ -189,4 +189,4 @@ def test_evaluate_counts_both_classes_and_has_every_metric() -> None:
 
 def test_the_mean_is_taken_metric_by_metric() -> None:
     scores = [{name: value + place for place, name in enumerate(metrics.METRICS)} for value in (1.0, 2.0, 6.0)]
-    assert metrics.mean(scores) == {name: 3.0 + place for place, name in enumerate(metrics.METRICS)}
+    assert metrics.average_scores(scores) == {name: 3.0 + place for place, name in enumerate(metrics.METRICS)}

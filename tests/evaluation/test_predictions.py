@@ -40,7 +40,7 @@ def test_the_file_has_exactly_one_row_an_image() -> None:
 
 @settings(max_examples=100, deadline=None)
 @given(logit=arrays.arrays(np.float32, st.integers(1, 40), elements=st.floats(width=32, allow_nan=False)))
-def test_float32_logits_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathFactory, logit: np.ndarray) -> None:
+def test_float32_logits_are_restored_exactly(tmp_path_factory: pytest.TempPathFactory, logit: np.ndarray) -> None:
     path = tmp_path_factory.getbasetemp() / "round_trip.csv"
     written = part([f"{index}.jpg" for index in range(len(logit))], [0] * len(logit), logit.tolist())
     path.write_bytes(written.to_csv().encode())
@@ -51,7 +51,7 @@ def test_float32_logits_come_back_bit_for_bit(tmp_path_factory: pytest.TempPathF
 
 
 @pytest.mark.parametrize("name", ["NA", "nan", "null", "1e5", "007", "a,b.jpg", 'a"b.jpg', "图 é.png", " a.jpg "])
-def test_any_name_comes_back(tmp_path: Path, name: str) -> None:
+def test_any_name_is_restored(tmp_path: Path, name: str) -> None:
     path = tmp_path / "oof.csv"
     path.write_bytes(part([name, "other.jpg"], [0, 1]).to_csv().encode())
     back = predictions.read_predictions(path)
@@ -69,7 +69,7 @@ def test_any_name_comes_back(tmp_path: Path, name: str) -> None:
         (HEADER + "a.jpg,0,0,,0.5,x\n", "could not convert string to float: ''"),
     ],
 )
-def test_what_is_no_ledger_is_refused(tmp_path: Path, content: str, reason: str) -> None:
+def test_other_files_are_refused(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "oof.csv"
     path.write_text(content)
     assert refusal(path) == f"{path} is no ledger of out-of-fold predictions: {reason}\n{ANEW}"
@@ -85,7 +85,7 @@ def test_damaged_rows_are_refused(tmp_path: Path, row: bytes) -> None:
     assert refusal(path).startswith(f"{path} is no ledger of out-of-fold predictions: ")
 
 
-def test_a_missing_ledger_is_refused(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "oof.csv"
     expected = f"{path} is no ledger of out-of-fold predictions: [Errno 2] No such file or directory: '{path}'\n{ANEW}"
     assert refusal(path) == expected
@@ -94,7 +94,7 @@ def test_a_missing_ledger_is_refused(tmp_path: Path) -> None:
 # --- all folds together --------------------------------------------------------------------------------------------
 
 
-def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
+def test_folds_are_merged_by_name_in_the_given_order() -> None:
     parts = [part(["d", "aa"], [0, 0], [4.0, 1.0]), part(["ccc", "b"], [1, 1], [3.0, 2.0])]
     merged = predictions.merge_predictions(
         parts, np.array(["aa", "b", "ccc", "d"]), np.array([0, 1, 1, 0]), np.array([0, 1, 1, 1])
@@ -110,21 +110,21 @@ def test_folds_are_merged_by_name_in_the_order_asked_for() -> None:
     [["a", "b"], ["a", "b", "x"], ["a", "b", "c", "x"], ["a", "b", "b"], ["a", "b", "c", "c"]],
     ids=["missing", "foreign", "one more", "twice for another", "twice"],
 )
-def test_images_that_are_not_there_once_each_are_refused(names: list[str]) -> None:
+def test_missing_and_duplicate_images_are_refused(names: list[str]) -> None:
     parts = [part(names[:1], [0]), part(names[1:], [1] * (len(names) - 1))]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == f"the folds' predictions do not cover the 3 training images once each\n{ANEW}"
 
 
-def test_a_prediction_by_a_fold_that_trained_on_the_image_is_refused() -> None:
+def test_a_prediction_by_a_network_trained_on_the_image_is_refused() -> None:
     parts = [part(["a", "b"], [0, 0]), part(["c"], [1])]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
     assert str(caught.value) == f"an image's prediction comes from a fold that trained on it\n{ANEW}"
 
 
-def test_a_label_that_is_not_the_folds_files_is_refused() -> None:
+def test_a_label_that_differs_from_folds_csv_is_refused() -> None:
     parts = [part(["a"], [0]), part(["b", "c"], [1, 1])]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 0, 1]))

@@ -8,10 +8,10 @@ from ffdi.evaluation import metrics, scorecard
 from ffdi.evaluation.predictions import OofPredictions
 
 
-def test_a_glance_says_what_the_whole_score_says_of_the_auc() -> None:
+def test_score_without_intervals_has_the_same_auc_interval() -> None:
     target = np.arange(60) % 2
     y_pred = np.random.default_rng(5).uniform(0.2 * target, 0.8 + 0.2 * target)
-    whole, glance = scorecard.score(target, y_pred), scorecard.score_without_intervals(target, y_pred)
+    whole, glance = scorecard.score_predictions(target, y_pred), scorecard.score_without_intervals(target, y_pred)
     assert glance["intervals"] == {"auc": whole["intervals"]["auc"]}
     apart = {"intervals": None, "no_interval": None}
     assert {**glance, **apart} == {**whole, **apart}
@@ -44,7 +44,7 @@ def test_the_gap_compares_each_network_with_itself() -> None:
     assert scores["mean"]["auc"] == pytest.approx(np.mean(on_val), abs=1e-12)
 
 
-def test_the_gaps_interval_holds_the_truth_as_often_as_it_says() -> None:
+def test_the_gaps_interval_has_its_coverage() -> None:
     held = 0
     for trial in range(60):  # both sets are as hard: the true gap is 0
         oof = together([asked(1000 * trial + fold, 200, fold, 1.5) for fold in (0, 1)])
@@ -54,9 +54,9 @@ def test_the_gaps_interval_holds_the_truth_as_often_as_it_says() -> None:
     assert held >= 52  # of 60 at 95 %, fewer than 52 come by chance in 1 of 250
 
 
-def test_a_gap_of_few_images_has_no_interval_and_says_why() -> None:
+def test_a_gap_of_few_images_has_a_reason_instead_of_an_interval() -> None:
     oof = together([asked(fold, 40, fold, 2.0) for fold in (0, 1)])
-    gap = scorecard.gap(oof, None, [asked(9, 18, fold, 1.0) for fold in (0, 1)])
+    gap = scorecard.measure_val_gap(oof, None, [asked(9, 18, fold, 1.0) for fold in (0, 1)])
     assert gap["intervals"] == {}
     assert gap["no_interval"] == {"auc": "there are fewer than 10 real and fake images"}
 

@@ -27,16 +27,16 @@ LOAD = Load(100, 1, 1)
 
 
 def networks(sizes: tuple[int, ...] = (32, 32), tta: str = "none", size: int = 32) -> dict[str, torch.nn.Module]:
-    """Small networks whose BatchNorm has seen data, asked through images of `size`."""
+    """Small networks whose BatchNorm has seen data, for images of `size`."""
     made = {}
     for seed, own in enumerate(sizes):
         torch.manual_seed(seed)
         config = Config.model_validate({"model": {"backbone": "test_resnet", "size": own}, "predict": {"tta": tta}})
-        network = detector.build(ModelConfig(backbone="test_resnet", size=own), None)
+        network = detector.build_detector(ModelConfig(backbone="test_resnet", size=own), None)
         torch.nn.init.normal_(network.backbone.get_classifier().weight)
         for _ in range(3):
             network.train()(torch.from_numpy(images(16, seed)))
-        made[f"small.fold_{seed}"] = detector.for_inference(network.eval(), config, size)
+        made[f"small.fold_{seed}"] = detector.prepare_for_inference(network.eval(), config, size)
     return made
 
 
@@ -47,25 +47,27 @@ def images(count: int, seed: int = 0, size: int = 32) -> np.ndarray:
 
 def written(graph: export.Graph, path: Path, size: int = 32, **words: str) -> Path:
     """The graph as a file, with words in it."""
-    export.save(export.to_onnx(graph, size), path, {"ffdi": "1.2.3", **words})
+    export.save_graph(export.convert_to_onnx(graph, size), path, {"ffdi": "1.2.3", **words})
     return path
 
 
 def single() -> export.Graph:
     """A graph with one network."""
-    return export.Graph(networks((32,)), np.ones(1), combine.equal("mean", 1), Calibration("none")).eval()
+    return export.Graph(
+        networks((32,)), np.ones(1), combine.make_equal_combination("mean", 1), Calibration("none")
+    ).eval()
 
 
 @cache
 def exported(sizes: tuple[int, ...] = (32,)) -> onnx.ModelProto:
     """The mean of networks of these sizes; exporting takes seconds, so it is done once, and not to be changed."""
-    members, equal = networks(sizes), combine.equal("mean", len(sizes))
-    return export.to_onnx(export.Graph(members, equal.weights, equal, Calibration("none")).eval(), 32)
+    members, equal = networks(sizes), combine.make_equal_combination("mean", len(sizes))
+    return export.convert_to_onnx(export.Graph(members, equal.weights, equal, Calibration("none")).eval(), 32)
 
 
 COMBINATIONS = {
-    "mean": combine.equal("mean", 2),
-    "logit_mean": combine.equal("logit_mean", 2),
+    "mean": combine.make_equal_combination("mean", 2),
+    "logit_mean": combine.make_equal_combination("logit_mean", 2),
     "greedy": Combination("greedy", np.array([0.75, 0.25])),
     "stacking": Combination("stacking", np.array([0.75, 1.5]), bias=-0.4),
 }
@@ -87,7 +89,7 @@ def test_the_graph_the_network_and_numpy_agree_at_any_batch_size(
     method: str, tta: str, calibration: str, tmp_path: Path
 ) -> None:
     members, combination, calibrated = networks(tta=tta), COMBINATIONS[method], CALIBRATIONS[calibration]
-    graph = export.Graph(members, combination.spread([1, 1]), combination, calibrated).eval()
+    graph = export.Graph(members, combination.spread_weights([1, 1]), combination, calibrated).eval()
     path = written(graph, tmp_path / "model.onnx")
     served = [select.RUNTIMES[name].open(path, 0, LOAD) for name in ("cpu", "openvino")]
     for count in (1, 2, 5, 33):
@@ -105,10 +107,12 @@ def test_the_graph_the_network_and_numpy_agree_at_any_batch_size(
 
 def test_a_smaller_member_sees_the_images_shrunk_by_area(tmp_path: Path) -> None:
     members = networks((48, 32), size=48)
-    graph = export.Graph(members, np.array([0.5, 0.5]), combine.equal("mean", 2), Calibration("none")).eval()
+    graph = export.Graph(
+        members, np.array([0.5, 0.5]), combine.make_equal_combination("mean", 2), Calibration("none")
+    ).eval()
     served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx", 48), 0, LOAD)
     smooth = np.stack([cv2.GaussianBlur(one, (0, 0), 2) for one in images(6, size=48)])
-    small = np.stack([ResizePolicy(32).frame(one) for one in smooth])
+    small = np.stack([ResizePolicy(32).apply(one) for one in smooth])
     first, second = members.values()
     with torch.inference_mode():
         alone = second.network(torch.from_numpy(small)).numpy()  # what it would say of the images in its own size
@@ -122,11 +126,11 @@ def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
         model={"backbone": "test_resnet", "pretrained": False, "size": 32, "resize": "crop"}, predict={"tta": "none"}
     )
     torch.manual_seed(1)
-    network = detector.build(config.model, None).eval()
+    network = detector.build_detector(config.model, None).eval()
     large = np.random.default_rng(0).integers(0, 256, (3, 47, 47, 3), np.uint8)
-    middle = np.stack([ResizePolicy(32, "crop").frame(one) for one in large])
+    middle = np.stack([ResizePolicy(32, "crop").apply(one) for one in large])
     with torch.inference_mode():
-        through = detector.for_inference(network, config, 47)(torch.from_numpy(large))
+        through = detector.prepare_for_inference(network, config, 47)(torch.from_numpy(large))
         assert torch.equal(through, network(torch.from_numpy(middle)))
 
 
@@ -135,18 +139,20 @@ def test_views_and_residuals_are_in_the_graph(tta: str, residual: str, tmp_path:
     model = {"backbone": "test_resnet", "pretrained": False, "size": 32, "noise_residual": residual}
     config = Config(model=model, predict={"tta": tta})
     torch.manual_seed(1)
-    network = detector.for_inference(detector.build(config.model, None).eval(), config, 32)
-    graph = export.Graph({"a.fold_0": network}, np.ones(1), combine.equal("mean", 1), Calibration("none")).eval()
+    network = detector.prepare_for_inference(detector.build_detector(config.model, None).eval(), config, 32)
+    graph = export.Graph(
+        {"a.fold_0": network}, np.ones(1), combine.make_equal_combination("mean", 1), Calibration("none")
+    ).eval()
     served = select.RUNTIMES["cpu"].open(written(graph, tmp_path / "model.onnx"), 0, LOAD)
-    asked = images(5)
-    assert np.abs(served.run(asked) - graph.score(asked)).max() < 1e-5
+    pixels = images(5)
+    assert np.abs(served.run(pixels) - graph.score(pixels)).max() < 1e-5
     prepares = [one.name for one in onnx.load(tmp_path / "model.onnx").graph.node if one.name.startswith("images/")]
     convolved = [name for name in prepares if name.startswith("images/Conv")]
     assert bool(convolved) == (residual != "none")
 
 
-def test_the_file_is_one_and_carries_its_words(tmp_path: Path) -> None:
-    export.save(exported(), tmp_path / "model.onnx", {"ffdi": "1.2.3"})
+def test_the_graph_is_one_file_with_metadata(tmp_path: Path) -> None:
+    export.save_graph(exported(), tmp_path / "model.onnx", {"ffdi": "1.2.3"})
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     model = onnx.load(tmp_path / "model.onnx")
     onnx.checker.check_model(model, full_check=True)
@@ -156,9 +162,9 @@ def test_the_file_is_one_and_carries_its_words(tmp_path: Path) -> None:
     assert not model.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value")
 
 
-def test_every_node_is_named_after_its_layer_and_nothing_of_this_machine_is_inside(tmp_path: Path) -> None:
+def test_every_node_is_named_after_its_layer_without_paths(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    export.save(exported((32, 32)), path, {"ffdi": "1.2.3"})
+    export.save_graph(exported((32, 32)), path, {"ffdi": "1.2.3"})
     nodes = [node.name for node in onnx.load(path).graph.node]
     assert len(set(nodes)) == len(nodes)
     assert {name.partition("/")[0] for name in nodes} == {"images", "small.fold_0", "small.fold_1", "y_pred"}
@@ -168,16 +174,16 @@ def test_every_node_is_named_after_its_layer_and_nothing_of_this_machine_is_insi
         assert word.encode() not in content
 
 
-def test_a_graph_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_graph_is_refused(tmp_path: Path) -> None:
     model = onnx.ModelProto.FromString(exported().SerializeToString())
     model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT64  # only the full check sees it
     onnx.checker.check_model(model)
     with pytest.raises(onnx.shape_inference.InferenceError):
-        export.save(model, tmp_path / "model.onnx", {})
+        export.save_graph(model, tmp_path / "model.onnx", {})
 
 
-def test_the_members_logits_can_be_asked_for(tmp_path: Path) -> None:
-    export.save(exported((32, 32)), tmp_path / "logits.onnx", {}, output="logits")
+def test_the_logits_of_members_are_an_output(tmp_path: Path) -> None:
+    export.save_graph(exported((32, 32)), tmp_path / "logits.onnx", {}, output="logits")
     batch = images(7)
     with torch.inference_mode():
         expected = np.stack([member(torch.from_numpy(batch)).numpy() for member in networks().values()], 1)
@@ -188,7 +194,7 @@ def test_the_members_logits_can_be_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["cpu", "openvino"])
-def test_a_file_that_is_no_graph_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_graph_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(DeviceError) as caught:
         select.RUNTIMES[name].open(tmp_path / "model.onnx", 0, LOAD)

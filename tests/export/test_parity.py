@@ -25,14 +25,14 @@ def graph(run: Callable[[np.ndarray], np.ndarray]) -> OpenGraph:
 
 
 def test_an_equal_graph_passes() -> None:
-    asked = []
+    batches = []
 
     def near(batch: np.ndarray) -> np.ndarray:
-        asked.append(len(batch))
+        batches.append(len(batch))
         return reference(batch) + np.float32(5e-6)
 
     differences = equivalence.measure_parity(graph(near), REAL, reference(REAL))
-    assert asked == [1, 7, 32, 6]
+    assert batches == [1, 7, 32, 6]
     assert list(differences) == ["1", "7", "32", "last, partial"]
     assert all(value == pytest.approx(5e-6, rel=2e-2) for value in differences.values())
     equivalence.check_parity("cpu", differences)
@@ -61,6 +61,6 @@ def test_a_graph_that_mixes_up_images_is_refused() -> None:
         )
 
 
-def test_a_graph_that_gives_no_number_is_refused() -> None:
+def test_a_graph_that_gives_nan_is_refused() -> None:
     with pytest.raises(ParityError):
         equivalence.check_parity("cpu", {"1": 0.0, "7": float("nan"), "32": 0.0})

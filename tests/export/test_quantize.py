@@ -22,19 +22,21 @@ from tests.export.test_onnx import images, networks
 def model() -> onnx.ModelProto:
     """Two networks, one of which shrinks its images, calibrated."""
     calibration = Calibration("temperature", temperature=1.7)
-    graph = export.Graph(networks((40, 32), size=40), np.array([0.5, 0.5]), combine.equal("mean", 2), calibration)
-    return export.to_onnx(graph.eval(), 40)
+    graph = export.Graph(
+        networks((40, 32), size=40), np.array([0.5, 0.5]), combine.make_equal_combination("mean", 2), calibration
+    )
+    return export.convert_to_onnx(graph.eval(), 40)
 
 
 def converted(name: str, model: onnx.ModelProto, folder: Path) -> Path:
     """The graph in a precision, as a file."""
     path = folder / f"{name}.onnx"
-    export.save(quantize.convert(name, model, lambda: images(32, size=40)), path, {})
+    export.save_graph(quantize.convert(name, model, lambda: images(32, size=40)), path, {})
     return path
 
 
 def has_vnni() -> bool:
-    """Whether this CPU adds products of 8 bits in 32; assumed where nobody says what it has."""
+    """Whether this CPU adds products of 8 bits in 32; assumed if unknown."""
     known = Path("/proc/cpuinfo")
     return not known.is_file() or "vnni" in known.read_text()
 
@@ -43,7 +45,7 @@ def has_vnni() -> bool:
     ("name", "apart", "smaller"), [("fp16", 0.01, 1.7), ("int8", 0.2, 2.5), ("int8+fp32", 0.15, 2.5)]
 )
 @pytest.mark.parametrize("runtime", ["cpu", "openvino"])
-def test_fewer_bits_give_nearly_the_same_scores_in_a_smaller_file(
+def test_lower_precision_gives_similar_scores_in_a_smaller_file(
     name: str, apart: float, smaller: float, runtime: str, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
     whole, less = (converted(one, model, tmp_path) for one in ("fp32", name))
@@ -72,16 +74,16 @@ def test_images_are_prepared_and_logits_combined_in_fp32(name: str, model: onnx.
     assert few & inside
 
 
-def test_int8_looks_at_training_images_and_the_others_at_none(model: onnx.ModelProto) -> None:
-    asked = []
+def test_only_int8_reads_training_images(model: onnx.ModelProto) -> None:
+    calls = []
 
     def training() -> np.ndarray:
-        asked.append(True)
+        calls.append(True)
         return images(16, size=40)
 
     for name in ("fp32", "fp16", "int8"):
         quantize.convert(name, model, training)
-        assert len(asked) == (name == "int8")
+        assert len(calls) == (name == "int8")
 
 
 def test_an_unknown_precision_is_refused() -> None:
@@ -92,7 +94,7 @@ def test_an_unknown_precision_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("name", "of_the_image"), [("int8", "INT8"), ("int8+fp32", "FLOAT")])
-def test_the_delicate_convolutions_are_in_int8_or_left_as_they_are(
+def test_sensitive_convolutions_are_in_int8_or_fp32(
     name: str, of_the_image: str, model: onnx.ModelProto, tmp_path: Path
 ) -> None:
     graph = onnx.load(converted(name, model, tmp_path)).graph

@@ -1,4 +1,4 @@
-"""predict.py beside an exported graph: one file for a stranger who has numpy, OpenCV and ONNX Runtime."""
+"""predict.py of an export: one script that needs only numpy, OpenCV and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALONE = ("numpy", "opencv-python-headless", "onnxruntime-gpu", "onnxruntime", "f
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packages with nothing else in it."""
-    place = tmp_path_factory.mktemp("packages")
+    folder = tmp_path_factory.mktemp("packages")
     for name in ALONE:
         try:
             files = importlib.metadata.distribution(name).files or []
@@ -32,9 +32,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
             continue  # one of the two ONNX Runtimes is there
         for top in {file.parts[0] for file in files if ".." not in file.parts}:
             source = Path(np.__file__).parent.parent / top
-            if source.is_dir() and not (place / top).exists():
-                shutil.copytree(source, place / top, copy_function=_linked)
-    return place
+            if source.is_dir() and not (folder / top).exists():
+                shutil.copytree(source, folder / top, copy_function=_linked)
+    return folder
 
 
 def _linked(source: str, target: str) -> None:
@@ -48,7 +48,7 @@ def _linked(source: str, target: str) -> None:
 @pytest.fixture
 def export(tmp_path: Path) -> Path:
     """An export's folder with its graph and predict.py, and two images."""
-    onnx.save(exported(), tmp_path / "model.onnx", {"framing": "squash"})
+    onnx.save_graph(exported(), tmp_path / "model.onnx", {"framing": "squash"})
     shutil.copyfile(standalone.__file__, tmp_path / "predict.py")
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "large.jpg"), rng.integers(0, 256, (70, 50, 3), np.uint8))
@@ -69,8 +69,8 @@ def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.parametrize("resize", RESIZES)
-def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: Path) -> None:
-    onnx.save(exported(), export / "model.onnx", {"framing": resize})
+def test_the_script_gives_the_scores_of_the_graph(resize: str, export: Path, machine: Path) -> None:
+    onnx.save_graph(exported(), export / "model.onnx", {"framing": resize})
     done = run(export, machine, "large.jpg", "small.png", "strip.png")
     assert (done.returncode, done.stderr) == (0, "")
     batch = np.stack([ResizePolicy(32, resize).load(export / name) for name in ("large.jpg", "small.png", "strip.png")])
@@ -80,7 +80,7 @@ def test_a_stranger_gets_the_graphs_scores(resize: str, export: Path, machine: P
     assert np.abs(np.array(y_pred, np.float32) - expected).max() < 1e-5
 
 
-def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(export: Path, machine: Path) -> None:
+def test_bad_images_are_named_and_the_others_scored(export: Path, machine: Path) -> None:
     (export / "empty.jpg").write_bytes(b"")
     (export / "text.jpg").write_bytes(b"no image")
     done = run(export, machine, "empty.jpg", "text.jpg", "nowhere.jpg", "small.png")
@@ -93,13 +93,13 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(export: Path, mac
     ]
 
 
-def test_without_an_image_it_says_how_it_is_used(export: Path, machine: Path) -> None:
+def test_without_an_image_the_script_prints_its_usage(export: Path, machine: Path) -> None:
     done = run(export, machine)
     assert done.returncode == 1
     assert "python predict.py IMAGE [IMAGE ...]" in done.stderr
 
 
-def test_the_strangers_machine_has_nothing_else(machine: Path) -> None:
+def test_the_script_needs_only_three_packages(machine: Path) -> None:
     start = f"import sys; sys.path.insert(0, {str(machine)!r}); "
     for name in ("ffdi", "torch", "PIL", "pandas", "onnx"):
         done = subprocess.run([sys.executable, "-I", "-S", "-c", f"{start}import {name}"], capture_output=True)

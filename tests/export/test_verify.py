@@ -14,13 +14,12 @@ import pytest
 from ffdi.core.errors import ConfigError, DataError, DeviceError, ParityError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.export import verify
-from ffdi.export.equivalence import EquivalenceCheck
-from ffdi.export.verify import Candidate, VerifiedRuntime
+from ffdi.export import equivalence
+from ffdi.export.equivalence import Candidate, EquivalenceCheck, RuntimeVerifier
 from ffdi.inference import select
 from ffdi.inference.backend import Load, OpenGraph, Runtime
 
-GRAPH = Candidate("fp32", Path("model.onnx"), Path("judged.onnx"))
+GRAPH = Candidate("fp32", Path("model.onnx"), Path("compared.onnx"))
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (60, 8, 8, 3), np.uint8)
 
@@ -34,7 +33,7 @@ TARGET = (scores(PIXELS) + RNG.normal(0, 0.05, 60) > np.median(scores(PIXELS))).
 
 
 def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "") -> Runtime:
-    """A runtime whose scores are off by so much, or opens nothing."""
+    """A runtime with this error in its scores, or that opens no graph."""
 
     def run(images: np.ndarray) -> np.ndarray:
         return scores(images) + np.float32(off) + np.random.default_rng(1).normal(0, noise, len(images))
@@ -48,20 +47,18 @@ def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> VerifiedRuntime:
+def trial(tmp_path: Path) -> RuntimeVerifier:
     """Sixty images, on which fp32 is nearly always right."""
     for number, pixels in enumerate(PIXELS):
         cv2.imwrite(str(tmp_path / f"{number:02d}.png"), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
     names = np.array([f"{number:02d}.png" for number in range(60)])
     table = Table("val", tmp_path, names, TARGET, None, tmp_path)
-    jury = EquivalenceCheck(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
+    check = EquivalenceCheck(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
     real = PIXELS[:9]
-    return VerifiedRuntime(ResizePolicy(8), True, real, scores(real), jury, 2)
+    return RuntimeVerifier(ResizePolicy(8), True, real, scores(real), check, 2)
 
 
-def test_runtimes_are_proven_and_those_that_fail_may_not_serve(
-    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_runtimes_have_no_limit(trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     there = {
         "cpu": runtime(exact=True, off=1e-6),
         "wrong": runtime(exact=True, off=0.01),
@@ -70,7 +67,7 @@ def test_runtimes_are_proven_and_those_that_fail_may_not_serve(
         "broken": runtime(exact=True, fails="its library is from another world"),
     }
     monkeypatch.setattr(select, "RUNTIMES", there)
-    records = verify.verify_all(trial, GRAPH, list(there))
+    records = equivalence.verify_all(trial, GRAPH, list(there))
     assert records["cpu"]["limit"] == 1e-5
     assert records["cpu"]["provider"] == "runs model.onnx"
     assert "gate" not in records["cpu"]
@@ -83,21 +80,21 @@ def test_runtimes_are_proven_and_those_that_fail_may_not_serve(
     assert records["broken"]["refused"] == "its library is from another world"
 
 
-def test_nothing_is_published_that_the_plain_runtime_cannot_serve(
-    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
+def test_a_graph_that_fails_on_the_plain_runtime_is_refused(
+    trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True, off=0.01)})
     with pytest.raises(ParityError):
-        verify.verify_all(trial, GRAPH, ["cpu"])
+        equivalence.verify_all(trial, GRAPH, ["cpu"])
 
 
-def test_a_judge_that_cannot_be_read_stops_everything(trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
-    (trial.jury.table.folder / "07.png").write_bytes(b"")
+def test_an_unreadable_check_image_is_an_error(trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    (trial.equivalence.table.folder / "07.png").write_bytes(b"")
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True), "rough": runtime(exact=False)})
     with pytest.raises(DataError) as caught:
-        verify.verify_all(trial, GRAPH, ["cpu", "rough"])
+        equivalence.verify_all(trial, GRAPH, ["cpu", "rough"])
     assert str(caught.value) == (
-        f"images that a graph is judged by cannot be used\n  {trial.jury.table.folder}/07.png is empty"
+        f"images of the equivalence check cannot be used\n  {trial.equivalence.table.folder}/07.png is empty"
     )
 
 
@@ -113,7 +110,7 @@ def candidates(*kinds: str) -> tuple[list[Callable[[], Candidate]], list[str]]:
 
 
 def noisy_in(*kinds: str, noise: float = 0.3) -> Runtime:
-    """A runtime whose scores are worth nothing for graphs of some kinds."""
+    """A runtime with random scores for graphs of some kinds."""
     good, bad = runtime(exact=False, noise=0.001), runtime(exact=False, noise=noise)
     return replace(good, open=lambda model, *rest: (bad if model.stem in kinds else good).open(model, *rest))
 
@@ -127,30 +124,28 @@ def noisy_in(*kinds: str, noise: float = 0.3) -> Runtime:
         (noisy_in(), noisy_in("int8", "int8+fp32"), "int8+fp32"),
     ],
 )
-def test_the_first_graph_that_every_runtime_may_serve_is_kept_and_at_last_the_most_careful(
-    cpu: Runtime, other: Runtime, kept: str, trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
+def test_the_first_graph_that_passes_everywhere_is_chosen_else_the_last(
+    cpu: Runtime, other: Runtime, kept: str, trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": cpu, "other": other})
     attempts, made = candidates("int8", "int8+fp32")
-    chosen, records = verify.verify_first(replace(trial, exact=False), attempts, ["cpu", "other"])
+    chosen, records = equivalence.verify_first(replace(trial, exact=False), attempts, ["cpu", "other"])
     assert chosen.kind == made[-1] == kept
     assert records["cpu"]["provider"] == f"runs {kept}.onnx"
 
 
-def test_a_graph_that_is_worth_too_little_in_every_kind_is_refused(
-    trial: VerifiedRuntime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_graph_that_fails_in_every_kind_is_refused(trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(select, "RUNTIMES", {"cpu": noisy_in("int8", "int8+fp32")})
     attempts, made = candidates("int8", "int8+fp32")
     with pytest.raises(ParityError, match="loses too much against fp32"):
-        verify.verify_first(replace(trial, exact=False), attempts, ["cpu"])
+        equivalence.verify_first(replace(trial, exact=False), attempts, ["cpu"])
     assert made == ["int8", "int8+fp32"]
 
 
-def test_what_is_proven_is_what_is_asked_for_and_always_the_plain_one() -> None:
-    assert verify.find_runtimes("openvino") == ["cpu", "openvino"]
-    assert verify.find_runtimes("openvino, cpu") == ["cpu", "openvino"]
-    assert verify.find_runtimes(None)[0] == "cpu"
-    assert "openvino" in verify.find_runtimes(None)
+def test_requested_runtimes_and_the_plain_one_are_checked() -> None:
+    assert equivalence.choose_runtimes("openvino") == ["cpu", "openvino"]
+    assert equivalence.choose_runtimes("openvino, cpu") == ["cpu", "openvino"]
+    assert equivalence.choose_runtimes(None)[0] == "cpu"
+    assert "openvino" in equivalence.choose_runtimes(None)
     with pytest.raises(ConfigError):
-        verify.find_runtimes("cpu,gpu")
+        equivalence.choose_runtimes("cpu,gpu")

@@ -21,11 +21,11 @@ def written(root: Path) -> tuple[Path, np.ndarray]:
     for name in ("b.png", "a.JPG", "c.bmp"):
         cv2.imwrite(str(folder / name), rng.integers(0, 256, (8, 8, 3), np.uint8))
     y_pred = np.array([1 / 3, 0.1, 0.9], np.float32)
-    bundle.write_golden(root / "golden" / "golden.csv", table.in_folder(folder), y_pred)
+    bundle.write_golden(root / "golden" / "golden.csv", table.list_folder(folder), y_pred)
     return root / "golden" / "golden.csv", y_pred
 
 
-def test_files_travel_as_they_are_and_scores_come_back_bit_for_bit(tmp_path: Path) -> None:
+def test_golden_files_and_scores_are_read_back_unchanged(tmp_path: Path) -> None:
     path, y_pred = written(tmp_path)
     assert sorted(one.name for one in path.parent.iterdir()) == ["00.jpg", "01.png", "02.bmp", "golden.csv"]
     assert (path.parent / "00.jpg").read_bytes() == (tmp_path / "images" / "a.JPG").read_bytes()
@@ -39,13 +39,13 @@ def test_files_travel_as_they_are_and_scores_come_back_bit_for_bit(tmp_path: Pat
     assert bundle.read_golden(path, ResizePolicy(4), 2).names == ["00.jpg", "01.png"]
 
 
-def test_scores_within_the_limit_pass_and_others_are_named(tmp_path: Path) -> None:
+def test_scores_within_the_limit_pass_and_others_are_listed(tmp_path: Path) -> None:
     path, y_pred = written(tmp_path)
     found = bundle.read_golden(path, ResizePolicy(4), 16)
     off = np.array([0, 0.002, 0], np.float32)
-    assert found.check(lambda _: y_pred + off, 0.003, "fast") == pytest.approx(0.002, rel=1e-3)
+    assert found.check_scores(lambda _: y_pred + off, 0.003, "fast") == pytest.approx(0.002, rel=1e-3)
     with pytest.raises(ParityError) as caught:
-        found.check(lambda _: y_pred + off, 0.001, "fast")
+        found.check_scores(lambda _: y_pred + off, 0.001, "fast")
     assert str(caught.value) == (
         "fast does not give this export's scores on this machine: 1 of 3 golden images differ by more than 0.001\n"
         "  01.png: 0.102000 instead of 0.100000\n"
@@ -53,7 +53,7 @@ def test_scores_within_the_limit_pass_and_others_are_named(tmp_path: Path) -> No
     )
 
 
-def test_a_score_that_is_no_number_does_not_pass(tmp_path: Path) -> None:
+def test_nan_does_not_pass(tmp_path: Path) -> None:
     path, y_pred = written(tmp_path)
     with pytest.raises(ParityError):
-        bundle.read_golden(path, ResizePolicy(4), 16).check(lambda _: y_pred * np.nan, 1.0, "fast")
+        bundle.read_golden(path, ResizePolicy(4), 16).check_scores(lambda _: y_pred * np.nan, 1.0, "fast")

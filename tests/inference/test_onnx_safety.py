@@ -18,7 +18,7 @@ SIZE = 32
 
 
 def graph(*nodes: onnx.NodeProto, **weights: object) -> bytes:
-    """A graph whose nodes give `y_pred`."""
+    """A graph with nodes that compute `y_pred`."""
     images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", SIZE, SIZE, 3])
     y_pred = helper.make_tensor_value_info("y_pred", TensorProto.FLOAT, ["batch"])
     tensors = [numpy_helper.from_array(np.array(value), name) for name, value in weights.items()]
@@ -74,7 +74,7 @@ def crowded(count: int = 3_000_000) -> bytes:
 
 
 @pytest.mark.parametrize("make", [folded, for_three, crowded])
-def test_what_swells_ends_within_its_bounds(
+def test_a_graph_that_needs_too_much_memory_is_stopped(
     make: Callable[[], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(onnx_safety, "MEMORY", 128 * 2**20)
@@ -84,7 +84,7 @@ def test_what_swells_ends_within_its_bounds(
         onnx_safety.check_graph(path, SIZE)
 
 
-def test_what_does_not_come_to_its_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_graph_that_needs_too_much_time_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onnx_safety, "SECONDS", 3.0)
     path = tmp_path / "model.onnx"
     path.write_bytes(endless())
@@ -103,25 +103,25 @@ def test_a_graph_gives_one_score_for_each_image(tmp_path: Path) -> None:
         onnx_safety.main(str(path), str(2 * SIZE))
 
 
-def test_a_file_beyond_all_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limited_process, "run_limited", lambda *_: pytest.fail("it was read"))
     path = tmp_path / "model.onnx"
     with path.open("wb") as file:
-        file.truncate(onnx_safety.LARGEST)
+        file.truncate(onnx_safety.MAX_BYTES)
     with pytest.raises(ExperimentError, match="has 2147483648 bytes; the limit is 2147483648"):
         onnx_safety.check_graph(path, SIZE)
 
 
 @pytest.mark.parametrize("folds", [1, 5])
-def test_bounds_leave_room_for_large_networks(folds: int) -> None:
+def test_limits_allow_large_networks(folds: int) -> None:
     file, views = folds * 4 * 88_600_000, 10  # ConvNeXt-Base at 384 px
-    found = onnx_safety.bounds(file, 384)
+    found = onnx_safety.compute_bounds(file, 384)
     assert found.seconds > 2 * 10 * folds * views * 45e9 / 10e9  # at 10 billion multiplications a second
     assert found.memory > 3 * file + 4 * 384**2 * 1300 * views
-    assert found.seconds <= onnx_safety.SECONDS + onnx_safety.SLOWEST
-    assert onnx_safety.bounds(file, 2048).memory < 18 * 2**30
+    assert found.seconds <= onnx_safety.SECONDS + onnx_safety.MAX_SECONDS
+    assert onnx_safety.compute_bounds(file, 2048).memory < 18 * 2**30
 
 
-def test_bounds_of_a_small_file_are_small() -> None:
-    found = onnx_safety.bounds(10_000, 384)
+def test_limits_of_a_small_file_are_small() -> None:
+    found = onnx_safety.compute_bounds(10_000, 384)
     assert (round(found.seconds), found.memory < 3.5 * 2**30) == (60, True)

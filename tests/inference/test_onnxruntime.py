@@ -18,7 +18,7 @@ MANY = Load(1000, 4, 1)
 
 
 class Value:
-    """Stands for a buffer on a device."""
+    """Fake of a buffer on a device."""
 
     def __init__(self, shape: list[int], kind: type, device: str, index: int) -> None:
         self.place, self.content = (device, index), np.zeros(shape, kind)
@@ -32,14 +32,14 @@ class Value:
 
 
 class Argument:
-    """Stands for what a session says of an input or output."""
+    """Fake of a session's input or output."""
 
     def __init__(self, name: str, shape: list[Any]) -> None:
         self.name, self.shape = name, shape
 
 
 class Binding:
-    """Stands for an IO binding."""
+    """Fake of an IO binding."""
 
     def bind_ortvalue_input(self, name: str, value: Value) -> None:
         assert name == "images"
@@ -51,10 +51,10 @@ class Binding:
 
 
 class Session:
-    """Stands for an InferenceSession; `works` decides whether the device starts."""
+    """Fake of an InferenceSession; `works` decides whether the device starts."""
 
     works = True
-    asked: list[Any] = []  # noqa: RUF012 (reset by each session)
+    providers: list[Any] = []  # noqa: RUF012 (reset by each session)
     threads = 0
     runs = 0
 
@@ -62,10 +62,10 @@ class Session:
         self, _model: str, options: onnxruntime.SessionOptions, providers: list[Any], disabled_optimizers: list[str]
     ) -> None:
         assert (options.log_severity_level, disabled_optimizers) == (4, ["WeightBiasQuantization"])
-        Session.asked, Session.threads = providers, options.intra_op_num_threads
+        Session.providers, Session.threads = providers, options.intra_op_num_threads
 
     def get_providers(self) -> list[str]:
-        names = [one if isinstance(one, str) else one[0] for one in Session.asked]
+        names = [one if isinstance(one, str) else one[0] for one in Session.providers]
         return names if Session.works else ["CPUExecutionProvider"]
 
     def get_inputs(self) -> list[Argument]:
@@ -89,7 +89,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [ort.TENSORRT, ort.CUDA, ort.CPU])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", Value)
-    monkeypatch.setattr(ort, "_devices", lambda: 2)
+    monkeypatch.setattr(ort, "_count_devices", lambda: 2)
     monkeypatch.setattr(Session, "works", True)
     monkeypatch.setattr(Session, "runs", 0)
     return monkeypatch
@@ -116,16 +116,16 @@ PROVIDERS = {
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_device_is_asked_with_its_options(name: str) -> None:
+def test_a_device_is_opened_with_its_options(name: str) -> None:
     runtime = ort.RUNTIMES[name]
     assert runtime.missing(1) == ""
     graph = runtime.open(MODEL, 1, MANY)
-    assert Session.asked == PROVIDERS[name]
+    assert Session.providers == PROVIDERS[name]
     assert (graph.runtime, graph.provider, graph.batch, graph.streams) == (name, PROVIDERS[name][0][0], 64, 1)
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_device_is_fed_through_buffers_of_one_size() -> None:
+def test_a_device_has_buffers_of_one_size() -> None:
     graph = ort.RUNTIMES["cuda"].open(MODEL, 0, MANY)
     images = np.random.default_rng(0).integers(0, 256, (150, 2, 2, 3), np.uint8)
     assert np.array_equal(graph.run(images), images.mean((1, 2, 3)).astype(np.float32))
@@ -135,14 +135,14 @@ def test_a_device_is_fed_through_buffers_of_one_size() -> None:
 @pytest.mark.usefixtures("machine")
 def test_a_cpu_has_a_thread_for_each_call_or_all_for_one() -> None:
     graph = ort.RUNTIMES["cpu"].open(MODEL, 0, MANY)
-    assert (Session.asked, Session.threads, graph.streams) == ([ort.CPU], 1, 4)
+    assert (Session.providers, Session.threads, graph.streams) == ([ort.CPU], 1, 4)
     graph = ort.RUNTIMES["cpu"].open(MODEL, 0, Load(1, 1, 4))
     assert (Session.threads, graph.streams, graph.batch) == (4, 1, 1)
 
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("name", PROVIDERS)
-def test_a_silent_fall_back_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_fallback_is_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Session, "works", False)
     with pytest.raises(DeviceError) as caught:
         ort.RUNTIMES[name].open(MODEL, 1, MANY)
@@ -152,10 +152,10 @@ def test_a_silent_fall_back_is_an_error(name: str, monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_what_is_missing_is_said(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(ort, "_devices", lambda: 1)
+def test_a_missing_device_has_a_reason(machine: pytest.MonkeyPatch) -> None:
+    machine.setattr(ort, "_count_devices", lambda: 1)
     assert ort.RUNTIMES["cuda"].missing(1) == "there is no device 1, only 1"
-    machine.setattr(ort, "_devices", lambda: 0)
+    machine.setattr(ort, "_count_devices", lambda: 0)
     assert ort.RUNTIMES["cuda"].missing(0) == "there is no device"
     machine.setattr(onnxruntime, "get_available_providers", lambda: [ort.CPU])
     assert ort.RUNTIMES["cuda"].missing(0) == "this onnxruntime was built without it"

@@ -17,7 +17,7 @@ from ffdi.inference.backend import OpenGraph
 
 
 class Brightness:
-    """Stands for a graph: the mean of each image is its score. Notes batches, and calls side by side."""
+    """A fake graph: the score of an image is its mean. Records batches and parallel calls."""
 
     def __init__(self, streams: int = 1) -> None:
         self.batches: list[int] = []
@@ -46,15 +46,27 @@ def folder(root: Path, count: int) -> Path:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 70])
 def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
     brightness = Brightness(streams=2)
-    images = table.in_folder(folder(tmp_path, count))
+    images = table.list_folder(folder(tmp_path, count))
     parts = list(predict.score_batches(images, [range(count)], ResizePolicy(8), brightness.graph, 3))
     assert [row for part in parts for row in part.rows] == list(range(count))
     assert np.allclose(np.concatenate([part.y_pred for part in parts]) * 255, np.arange(count))
     assert sorted(brightness.batches, reverse=True) == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
 
 
-def test_no_batch_reaches_over_the_end_of_a_range(tmp_path: Path) -> None:
-    images = table.in_folder(folder(tmp_path, 30))
+def test_a_score_of_nan_is_a_fault(tmp_path: Path) -> None:
+    def run(images: np.ndarray) -> np.ndarray:
+        found = images.mean((1, 2, 3)).astype(np.float32)
+        return np.where(found == 3, np.float32(np.nan), found)
+
+    images = table.list_folder(folder(tmp_path, 5))
+    graph = OpenGraph("cpu", "fake", "", 8, 1, run)
+    (part,) = predict.score_batches(images, [range(5)], ResizePolicy(8), graph, 1)
+    assert part.faults == ["003.png: the graph returns NaN"]
+    assert np.isnan(part.y_pred).tolist() == [False, False, False, True, False]
+
+
+def test_every_batch_is_inside_one_range(tmp_path: Path) -> None:
+    images = table.list_folder(folder(tmp_path, 30))
     parts = list(
         predict.score_batches(images, iter([range(3, 12), range(20, 30)]), ResizePolicy(8), Brightness().graph, 2)
     )
@@ -62,32 +74,34 @@ def test_no_batch_reaches_over_the_end_of_a_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("streams", [1, 3])
-def test_no_more_threads_run_the_graph_than_it_takes(streams: int, tmp_path: Path) -> None:
+def test_threads_in_the_graph_are_limited_to_its_streams(streams: int, tmp_path: Path) -> None:
     brightness = Brightness(streams)
     list(
-        predict.score_batches(table.in_folder(folder(tmp_path, 70)), [range(70)], ResizePolicy(8), brightness.graph, 4)
+        predict.score_batches(
+            table.list_folder(folder(tmp_path, 70)), [range(70)], ResizePolicy(8), brightness.graph, 4
+        )
     )
     assert 1 <= brightness.most <= streams
 
 
-def test_what_waits_is_bounded_by_the_threads_not_by_the_images(tmp_path: Path) -> None:
-    images = table.in_folder(folder(tmp_path, 250))
+def test_pending_batches_are_limited_by_the_threads(tmp_path: Path) -> None:
+    images = table.list_folder(folder(tmp_path, 250))
     brightness = Brightness()
-    asked = []
+    started = []
 
     def ranges() -> list[range]:
         for start in range(0, 250, 8):
-            asked.append(start)
+            started.append(start)
             yield range(start, min(start + 8, 250))
 
     parts = predict.score_batches(images, ranges(), ResizePolicy(8), brightness.graph, 2)
     next(parts)
-    assert len(asked) <= 6
+    assert len(started) <= 6
     parts.close()
 
 
 def test_images_that_cannot_be_used_have_no_score_and_are_named(tmp_path: Path) -> None:
-    images = table.in_folder(folder(tmp_path, 20))
+    images = table.list_folder(folder(tmp_path, 20))
     for number in (3, *range(8, 16)):
         (tmp_path / f"{number:03d}.png").write_bytes(b"")
     parts = list(predict.score_batches(images, [range(20)], ResizePolicy(8), Brightness().graph, 2))

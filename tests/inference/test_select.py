@@ -1,4 +1,4 @@
-"""Which runtime serves: the one that was asked for, or the fastest that gives the golden scores."""
+"""The choice of the runtime: the requested one, or the fastest correct one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.inference import select
 from ffdi.inference.backend import Load, OpenGraph, Runtime
 from ffdi.inference.bundle import Golden
-from ffdi.inference.select import Proof
+from ffdi.inference.select import GoldenProof
 
 MODEL, LOAD = Path("model.onnx"), Load(1000, 2, 1)
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 2, 2, 3), np.uint8)
@@ -23,14 +23,14 @@ def scores(images: np.ndarray) -> np.ndarray:
     return (images.mean((1, 2, 3)) / 255).astype(np.float32)
 
 
-PROOF = Proof(
+PROOF = GoldenProof(
     Golden([f"{number:02d}.jpg" for number in range(4)], IMAGES, scores(IMAGES)),
     {"cpu": 1e-5, "rough": 0.1, "refused": None},
 )
 
 
 def runtime(name: str, *, exact: bool, off: float = 0.0, seconds: float = 0.0, missing: str = "") -> Runtime:
-    """A runtime whose scores are off by so much, and take so long."""
+    """A runtime with this error in its scores, and this delay."""
 
     def run(images: np.ndarray) -> np.ndarray:
         time.sleep(seconds)
@@ -60,21 +60,23 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Runtime]:
 
 
 @pytest.mark.usefixtures("machine")
-def test_auto_takes_the_fastest_that_gives_the_golden_scores() -> None:
+def test_auto_chooses_the_fastest_correct_runtime() -> None:
     graph = select.open_graph(MODEL, "auto", LOAD, PROOF)
     assert (graph.runtime, graph.provider) == ("rough", "rough number 0")
-    said = graph.why.split("; ")[1].split(", ")
-    assert said[0].startswith("wrong refused: wrong does not give this export's scores on this machine: 4 of 4 golden")
-    assert [words.split()[0] for words in said[1:]] == ["cpu", "rough", "numbered"]
+    results = graph.why.split("; ")[1].split(", ")
+    assert results[0].startswith(
+        "wrong refused: wrong does not give this export's scores on this machine: 4 of 4 golden"
+    )
+    assert [words.split()[0] for words in results[1:]] == ["cpu", "rough", "numbered"]
 
 
-def test_auto_says_nothing_of_a_race_that_one_alone_runs(machine: dict[str, Runtime]) -> None:
+def test_auto_prints_no_comparison_of_one_runtime(machine: dict[str, Runtime]) -> None:
     for name in ("wrong", "rough", "numbered"):
         del machine[name]
     assert select.open_graph(MODEL, "auto", LOAD, PROOF).why == "why cpu"
 
 
-def test_auto_names_every_runtime_where_none_will_do(machine: dict[str, Runtime]) -> None:
+def test_auto_lists_all_runtimes_if_none_is_correct(machine: dict[str, Runtime]) -> None:
     for name in ("cpu", "rough", "numbered"):
         del machine[name]
     with pytest.raises(DeviceError) as caught:
@@ -88,59 +90,57 @@ def test_auto_names_every_runtime_where_none_will_do(machine: dict[str, Runtime]
 
 
 @pytest.mark.usefixtures("machine")
-def test_the_one_that_is_asked_for_is_taken_with_its_number() -> None:
+def test_the_requested_device_is_opened_with_its_number() -> None:
     assert select.open_graph(MODEL, "numbered:3", LOAD, PROOF).provider == "numbered number 3"
     assert select.open_graph(MODEL, "unoffered", LOAD, PROOF).provider == "unoffered number 0"
 
 
 REFUSALS = {
     "absent": "--device absent: it does not run here: it was not bought",
-    "refused": "--device refused: the export has not shown that this graph keeps its scores there; export again where "
-    "it runs",
-    "unknown": "--device unknown: the export has not shown that this graph keeps its scores there; export again where "
-    "it runs",
+    "refused": "--device refused: the export has not checked this graph on it; export again on a machine where it runs",
+    "unknown": "--device unknown: the export has not checked this graph on it; export again on a machine where it runs",
 }
 
 
 @pytest.mark.usefixtures("machine")
 @pytest.mark.parametrize("name", REFUSALS)
-def test_what_cannot_serve_is_refused(name: str) -> None:
+def test_an_unusable_runtime_is_refused(name: str) -> None:
     with pytest.raises(DeviceError) as caught:
         select.open_graph(MODEL, name, LOAD, PROOF)
     assert str(caught.value) == f"{REFUSALS[name]}\nnext: pass --device auto or --device cpu"
 
 
 @pytest.mark.usefixtures("machine")
-@pytest.mark.parametrize("asked", ["gpu", "cpu:0", "numbered:x", "numbered:"])
-def test_an_unknown_device_is_refused(asked: str) -> None:
+@pytest.mark.parametrize("device", ["gpu", "cpu:0", "numbered:x", "numbered:"])
+def test_an_unknown_device_is_refused(device: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        select.open_graph(MODEL, asked, LOAD, PROOF)
+        select.open_graph(MODEL, device, LOAD, PROOF)
     assert str(caught.value) == (
-        f"unknown device '{asked}': known: auto, absent, wrong, refused, unknown, unoffered, cpu, rough, numbered:N\n"
+        f"unknown device '{device}': known: auto, absent, wrong, refused, unknown, unoffered, cpu, rough, numbered:N\n"
         "next: pass --device auto"
     )
 
 
 @pytest.mark.usefixtures("machine")
-def test_an_examination_says_what_every_runtime_shows() -> None:
-    verdicts = {one.runtime: one for one in select.examine_graph(MODEL, "auto", 2, PROOF)}
+def test_the_selftest_checks_every_runtime() -> None:
+    verdicts = {one.runtime: one for one in select.measure_runtimes(MODEL, "auto", 2, PROOF)}
     assert verdicts["absent"].fault == "it does not run here: it was not bought"
     assert verdicts["wrong"].fault.startswith("wrong does not give this export's scores on this machine: 4 of 4")
     assert (verdicts["cpu"].provider, verdicts["cpu"].difference, verdicts["cpu"].fault) == ("cpu number 0", 0, "")
     assert verdicts["rough"].difference == pytest.approx(0.05, rel=1e-3)
-    assert [one.runtime for one in select.examine_graph(MODEL, "numbered:1", 2, PROOF)] == ["numbered"]
+    assert [one.runtime for one in select.measure_runtimes(MODEL, "numbered:1", 2, PROOF)] == ["numbered"]
 
 
 @pytest.mark.usefixtures("machine")
-def test_a_run_goes_on_with_the_runtime_it_was_begun_with() -> None:
-    assert select.reopen_graph("auto", None) == "auto"
-    assert select.reopen_graph("auto", "rough") == "rough"
-    assert select.reopen_graph("cpu", "rough") == "cpu"
-    assert select.reopen_graph("auto", "absent") == "auto"
-    assert select.reopen_graph("auto", "of another version") == "auto"
+def test_a_resumed_run_has_the_same_runtime() -> None:
+    assert select.choose_device("auto", None) == "auto"
+    assert select.choose_device("auto", "rough") == "rough"
+    assert select.choose_device("cpu", "rough") == "cpu"
+    assert select.choose_device("auto", "absent") == "auto"
+    assert select.choose_device("auto", "of another version") == "auto"
 
 
-def test_the_real_runtimes_are_offered_but_for_those_that_take_minutes_to_open() -> None:
+def test_slow_runtimes_have_to_be_requested() -> None:
     assert [name for name, one in select.RUNTIMES.items() if not one.offered] == ["tensorrt"]
     assert [name for name, one in select.RUNTIMES.items() if one.exact] == ["cuda", "cpu", "openvino"]
     assert select.PLAIN in select.RUNTIMES

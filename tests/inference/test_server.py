@@ -17,7 +17,7 @@ LIMIT = 1000
 
 
 class Upload:
-    """What a client sends, part by part; afterwards it says nothing, or goes away."""
+    """The request body of a client in parts; then it waits or disconnects."""
 
     def __init__(self, *parts: bytes, more: bool = False, goes: bool = False, **headers: str) -> None:
         self._messages: list[dict[str, Any]] = [
@@ -38,7 +38,7 @@ class Upload:
 def read(upload: Upload, most: int = 8 * LIMIT) -> bytes:
     """The body that arrives."""
     content = bytearray()
-    asyncio.run(server._read(upload.request, "a.jpg", LIMIT, Bodies(most), content))
+    asyncio.run(server._read_body(upload.request, "a.jpg", LIMIT, Bodies(most), content))
     return bytes(content)
 
 
@@ -50,27 +50,27 @@ def refused(act: Callable[[], object]) -> tuple[int, str, str | None]:
     return response.status_code, str(caught.value), response.headers.get("retry-after")
 
 
-def test_a_body_is_read_as_it_comes() -> None:
+def test_a_body_is_read_in_parts() -> None:
     assert read(Upload(b"abc", b"", b"def")) == b"abcdef"
     with pytest.raises(ClientDisconnect):
         read(Upload(b"abc", more=True, goes=True))
 
 
-def test_a_body_that_is_too_large_is_not_read_to_its_end() -> None:
-    said = (413, "a.jpg has more than 0.001 MB, the limit", None)
-    assert refused(lambda: read(Upload(b"x" * 600, b"x" * 600, more=True))) == said
-    assert refused(lambda: read(Upload(content_length="1001"))) == said
+def test_a_body_that_is_too_large_is_not_read_completely() -> None:
+    refusal = (413, "a.jpg has more than 0.001 MB, the limit", None)
+    assert refused(lambda: read(Upload(b"x" * 600, b"x" * 600, more=True))) == refusal
+    assert refused(lambda: read(Upload(content_length="1001"))) == refusal
 
 
-def test_a_body_that_comes_too_slowly_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "FIRST", 0.05)
-    said = (408, "a.jpg comes too slowly: 3 bytes so far; try again", None)
-    assert refused(lambda: read(Upload(b"abc", more=True))) == said
+def test_a_slow_body_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    refusal = (408, "a.jpg comes too slowly: 3 bytes so far; try again", None)
+    assert refused(lambda: read(Upload(b"abc", more=True))) == refusal
 
 
-def test_bodies_of_all_clients_together_are_bounded() -> None:
-    said = (503, "the server has too many images at a time; try again", "2")
-    assert refused(lambda: read(Upload(b"x" * 600), most=599)) == said
+def test_the_bodies_of_all_clients_are_limited() -> None:
+    refusal = (503, "the server has too many images in memory; try again", "2")
+    assert refused(lambda: read(Upload(b"x" * 600), most=599)) == refusal
     bodies = Bodies(10)
     bodies.hold(10)
     with pytest.raises(Refused):
@@ -79,20 +79,20 @@ def test_bodies_of_all_clients_together_are_bounded() -> None:
     bodies.hold(4)
 
 
-def test_who_waits_too_long_is_told_to_come_again_and_nothing_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE", 0.0)
+def test_a_job_that_waits_too_long_is_refused_and_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "QUEUE_SECONDS", 0.0)
     done = list[str]()
 
-    async def asked() -> None:
+    async def send_request() -> None:
         worker, ended = Worker(8), asyncio.Event()
         loop = asyncio.get_running_loop()
         before = worker.submit(lambda _check: asyncio.run_coroutine_threadsafe(ended.wait(), loop).result(30))
         try:
-            await server._done(worker, lambda _check: {"done": done.append("late")}, Upload().request)
+            await server._wait_for_result(worker, lambda _check: {"done": done.append("late")}, Upload().request)
         finally:
             ended.set()
             await asyncio.wrap_future(before.result)
 
-    said = (503, "the server is busy: the image's turn has not come; try again", "2")
-    assert refused(lambda: asyncio.run(asked())) == said
+    refusal = (503, "the server is busy: the image has waited too long; try again", "2")
+    assert refused(lambda: asyncio.run(send_request())) == refusal
     assert done == []

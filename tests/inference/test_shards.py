@@ -1,4 +1,4 @@
-"""Scores in pieces: a run that was killed goes on, and the CSV is the same."""
+"""Shards: a killed run resumes, and its CSV is the same."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from ffdi.data.labels.table import Table
-from ffdi.inference import shards
-from ffdi.inference.predict import Part
-from ffdi.inference.shards import Shards
+from ffdi.inference import predict
+from ffdi.inference.predict import Part, Shards
 
 Y_PRED = np.linspace(0, 1, 10, dtype=np.float32)
 
@@ -20,7 +19,7 @@ Y_PRED = np.linspace(0, 1, 10, dtype=np.float32)
 @pytest.fixture
 def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """Ten files; a shard has four."""
-    monkeypatch.setattr(shards, "ROWS", 4)
+    monkeypatch.setattr(predict, "ROWS", 4)
     names = [f"{number}.jpg" for number in range(10)]
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
@@ -53,7 +52,7 @@ def run(output: Path, images: Table, scorer: Scorer, key: str = "graph cpu", sub
     return pieces
 
 
-def test_the_shards_become_one_csv_and_are_gone(images: Table, tmp_path: Path) -> None:
+def test_the_shards_are_merged_into_one_csv_and_removed(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     pieces = run(output, images, Scorer())
     assert pieces.join(output).tobytes() == Y_PRED.tobytes()
@@ -63,7 +62,7 @@ def test_the_shards_become_one_csv_and_are_gone(images: Table, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("killed", "left"), [([1], 10), ([3, 1], 6), ([2, 0, 2], 2)])
-def test_a_run_that_was_killed_goes_on_behind_what_was_published(
+def test_a_killed_run_resumes_after_the_published_shards(
     killed: list[int], left: int, images: Table, tmp_path: Path
 ) -> None:
     whole, output = tmp_path / "whole.csv", tmp_path / "scores.csv"
@@ -77,7 +76,7 @@ def test_a_run_that_was_killed_goes_on_behind_what_was_published(
     assert last.scored == list(range(10 - left, 10))
 
 
-def test_what_was_scored_with_something_else_is_not_taken(images: Table, tmp_path: Path) -> None:
+def test_shards_of_other_images_or_graphs_are_not_used(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     run(output, images, Scorer())
     for change in ("key", "substitute", "image", "touched"):
@@ -94,7 +93,7 @@ def test_what_was_scored_with_something_else_is_not_taken(images: Table, tmp_pat
         assert scorer.scored == (list(range(10)) if change in ("key", "substitute") else [8, 9])
 
 
-def test_a_shard_with_an_image_that_cannot_be_used_waits_for_it(images: Table, tmp_path: Path) -> None:
+def test_a_shard_with_a_bad_image_is_not_published(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     run(output, images, Scorer(broken=(5,)))
     (tmp_path / "5.jpg").write_bytes(b"mended")
@@ -103,14 +102,14 @@ def test_a_shard_with_an_image_that_cannot_be_used_waits_for_it(images: Table, t
     assert scorer.scored == [4, 5, 6, 7]
 
 
-def test_a_substitute_stands_for_an_image_that_cannot_be_used(images: Table, tmp_path: Path) -> None:
+def test_a_bad_image_gets_the_substitute(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     y_pred = run(output, images, Scorer(broken=(5,)), substitute=0.5).join(output)
     assert y_pred[5] == 0.5
     assert np.delete(y_pred, 5).tobytes() == np.delete(Y_PRED, 5).tobytes()
 
 
-def test_a_run_that_goes_on_still_names_the_images_that_were_given_a_substitute(images: Table, tmp_path: Path) -> None:
+def test_a_resumed_run_lists_all_images_with_a_substitute(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     run(output, images, Scorer(broken=(5,)), substitute=0.5)
     again = Shards(output, images, "graph cpu", 0.5)
@@ -122,13 +121,13 @@ def test_a_run_that_goes_on_still_names_the_images_that_were_given_a_substitute(
     assert again.join(output)[5] == 0.5
 
 
-def test_the_runtime_of_a_run_that_was_begun_is_known(images: Table, tmp_path: Path) -> None:
+def test_the_runtime_of_an_unfinished_run_is_known(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
-    assert shards.begin_shards(output) is None
+    assert predict.read_started_runtime(output) is None
     pieces = Shards(output, images, "graph openvino")
-    pieces.begin("openvino")
-    assert shards.begin_shards(output) == "openvino"
+    pieces.start("openvino")
+    assert predict.read_started_runtime(output) == "openvino"
     list(pieces.score(Scorer()))
     pieces.join(output)
     pieces.remove()
-    assert shards.begin_shards(output) is None
+    assert predict.read_started_runtime(output) is None

@@ -1,4 +1,4 @@
-"""Work is done one piece at a time, in order, and what nobody waits for is dropped."""
+"""Jobs run one at a time, in order; unneeded jobs are dropped."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ffdi.inference.worker import Cancelled, Check, Full, Worker
 
 
 class Gate:
-    """Work that says when it is begun, and goes on when it may."""
+    """A job that signals its start, and waits for permission to continue."""
 
     def __init__(self) -> None:
-        self.begun, self.opened = threading.Event(), threading.Event()
+        self.started, self.opened = threading.Event(), threading.Event()
 
     def __call__(self, check: Check) -> str:
-        self.begun.set()
+        self.started.set()
         assert self.opened.wait(30)
         check()
         return "done"
 
 
-def test_pieces_are_done_in_order_and_faults_reach_whoever_waits() -> None:
+def test_jobs_run_in_order_and_errors_reach_the_caller() -> None:
     worker, done = Worker(8), list[int]()
     gate = Gate()
     first = worker.submit(gate)
@@ -38,10 +38,10 @@ def test_pieces_are_done_in_order_and_faults_reach_whoever_waits() -> None:
     assert all(one.result.done() for one in others)
 
 
-def test_no_more_may_wait_than_that() -> None:
+def test_waiting_jobs_are_limited() -> None:
     worker, gate = Worker(1), Gate()
     worker.submit(gate)
-    assert gate.begun.wait(30)
+    assert gate.started.wait(30)
     waiting = worker.submit(lambda _check: "later")
     assert worker.is_full
     with pytest.raises(Full):
@@ -50,10 +50,10 @@ def test_no_more_may_wait_than_that() -> None:
     assert waiting.result.result(30) == "later"
 
 
-def test_what_nobody_waits_for_is_not_begun_and_what_is_begun_stops_at_its_next_check() -> None:
+def test_dropped_jobs_do_not_start_or_stop_at_their_next_check() -> None:
     worker, gate, done = Worker(8), Gate(), list[str]()
     running = worker.submit(gate)
-    assert gate.begun.wait(30)
+    assert gate.started.wait(30)
     waiting = worker.submit(lambda _check: done.append("waiting"))
     last = worker.submit(lambda _check: done.append("last"))
     worker.drop(waiting)
@@ -65,10 +65,10 @@ def test_what_nobody_waits_for_is_not_begun_and_what_is_begun_stops_at_its_next_
     assert (waiting.result.cancelled(), done) == (True, ["last"])
 
 
-def test_at_the_end_everything_is_dropped() -> None:
+def test_at_the_end_all_jobs_are_dropped() -> None:
     worker, gate, done = Worker(8), Gate(), list[str]()
     running = worker.submit(gate)
-    assert gate.begun.wait(30)
+    assert gate.started.wait(30)
     waiting = worker.submit(lambda _check: done.append("waiting"))
     worker.end()
     gate.opened.set()
@@ -80,13 +80,13 @@ def test_at_the_end_everything_is_dropped() -> None:
         worker.submit(lambda _check: "never")
 
 
-def test_a_process_ends_however_long_a_library_is_busy() -> None:
+def test_a_process_ends_even_in_a_long_library_call() -> None:
     code = """
 import time
 from ffdi.inference.worker import Worker
 worker = Worker(1)
-begun = worker.submit(lambda _check: time.sleep(3600))
-while not begun.result.running():
+started = worker.submit(lambda _check: time.sleep(3600))
+while not started.result.running():
     pass
 worker.end()
 worker.leave()

@@ -23,7 +23,7 @@ def images(count: int = 3, size: int = 32) -> torch.Tensor:
 
 
 def test_uint8_images_go_in_and_one_logit_comes_out() -> None:
-    logits = detectors.build(TINY, None).eval()(images())
+    logits = detectors.build_detector(TINY, None).eval()(images())
     assert (logits.shape, logits.dtype) == ((3,), torch.float32)
 
 
@@ -46,8 +46,8 @@ def test_one_logit_equals_a_two_class_softmax() -> None:
     assert torch.allclose(cross_entropy, functional.binary_cross_entropy_with_logits(one, target.double()))
 
 
-def test_flip_tta_is_the_mean_of_both_views_and_forgets_the_side() -> None:
-    detector = detectors.build(TINY, None).eval()
+def test_flip_tta_is_the_mean_of_both_views_and_symmetric() -> None:
+    detector = detectors.build_detector(TINY, None).eval()
     scorer = Scorer(detector, "hflip")
     with torch.inference_mode():
         mean = (detector(images()) + detector(images().flip(2))) / 2
@@ -57,9 +57,9 @@ def test_flip_tta_is_the_mean_of_both_views_and_forgets_the_side() -> None:
 
 
 def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
-    detector = detectors.build(TINY, None).eval()
-    detectors.save(detector, tmp_path / "weights.safetensors")
-    again = detectors.load(TINY, tmp_path / "weights.safetensors")
+    detector = detectors.build_detector(TINY, None).eval()
+    detectors.save_detector(detector, tmp_path / "weights.safetensors")
+    again = detectors.load_detector(TINY, tmp_path / "weights.safetensors")
     with torch.inference_mode():
         assert torch.equal(detector(images()), again(images()))
     assert not again.training
@@ -67,9 +67,9 @@ def test_weights_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_trained_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "fold_0" / "weights.safetensors"
-    detectors.save(detectors.build(TINY, None), path)
+    detectors.save_detector(detectors.build_detector(TINY, None), path)
     with pytest.raises(ExperimentError) as caught:
-        detectors.load(TINY.model_copy(update={"backbone": "test_vit"}), path)
+        detectors.load_detector(TINY.model_copy(update={"backbone": "test_vit"}), path)
     assert caught.value.what.startswith(f"{path} does not hold weights of test_vit: ")
 
 
@@ -77,13 +77,13 @@ def test_trained_weights_of_another_backbone_are_refused(tmp_path: Path) -> None
 def test_every_network_begins_near_probability_one_half(backbone: str) -> None:
     config = ModelConfig(backbone=backbone, size=160)
     torch.manual_seed(0)
-    probability = detectors.build(config, None).eval()(images(4, 160)).sigmoid()
+    probability = detectors.build_detector(config, None).eval()(images(4, 160)).sigmoid()
     assert ((probability - 0.5).abs() < 0.1).all()
 
 
 @pytest.mark.parametrize(("tta", "views"), [("hflip", 2), ("crops", 5), ("hflip+crops", 10)])
 def test_a_score_is_the_mean_over_its_views(tta: str, views: int) -> None:
-    detector = detectors.build(TINY, None).eval()
+    detector = detectors.build_detector(TINY, None).eval()
     with torch.inference_mode():
         seen = detectors.VIEWS[tta](images())
         assert len(seen) == views
@@ -102,9 +102,9 @@ def test_crops_are_the_corners_enlarged() -> None:
 
 
 def test_a_size_that_a_network_does_not_take_is_refused() -> None:
-    detectors.check_size(detectors.build(TINY, None), "model.size", 96)
+    detectors.check_size(detectors.build_detector(TINY, None), "model.size", 96)
     with pytest.raises(ConfigError) as caught:
-        detectors.check_size(detectors.build(ModelConfig(backbone="test_vit"), None), "augment.crop_size", 100)
+        detectors.check_size(detectors.build_detector(ModelConfig(backbone="test_vit"), None), "augment.crop_size", 100)
     assert str(caught.value) == (
         "augment.crop_size = 100: the backbone does not take images of that size: Input height (100) should be "
         "divisible by patch size (16).\nnext: correct augment.crop_size in config.toml"
@@ -112,10 +112,10 @@ def test_a_size_that_a_network_does_not_take_is_refused() -> None:
 
 
 def test_a_batch_that_batchnorm_cannot_normalise_is_refused() -> None:
-    detectors.check_batch(detectors.build(TINY, None), 2, 32)
-    detectors.check_batch(detectors.build(TINY, None), 1, 64)
+    detectors.check_batch(detectors.build_detector(TINY, None), 2, 32)
+    detectors.check_batch(detectors.build_detector(TINY, None), 1, 64)
     with pytest.raises(ConfigError) as caught:
-        detectors.check_batch(detectors.build(TINY, None), 1, 32)
+        detectors.check_batch(detectors.build_detector(TINY, None), 1, 32)
     assert str(caught.value) == (
         "train.batch_size = 1: the backbone does not train on that: Expected more than 1 value per channel when "
         "training, got input size torch.Size([1, 96, 1, 1])\nnext: set a larger train.batch_size in config.toml"

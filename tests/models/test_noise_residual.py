@@ -21,13 +21,13 @@ def ramp(size: int = 24) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_even_changes_leave_nothing(name: str) -> None:
-    inner = noise_residual.build(name)(ramp())[..., 3:-3, 3:-3]
+    inner = noise_residual.build_residual(name)(ramp())[..., 3:-3, 3:-3]
     assert inner.abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_grain_is_kept_and_edges_are_clipped(name: str) -> None:
-    residual = noise_residual.build(name)
+    residual = noise_residual.build_residual(name)
     grain = residual(ramp() + torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(0)))
     assert grain.shape == (1, 3, 24, 24)
     assert 0.05 < grain.std() < 1
@@ -38,7 +38,7 @@ def test_grain_is_kept_and_edges_are_clipped(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_mixed_precision_does_not_touch_the_difference_of_bright_pixels(name: str) -> None:
-    residual, bright = noise_residual.build(name), 240 + ramp(8) / 40
+    residual, bright = noise_residual.build_residual(name), 240 + ramp(8) / 40
     exact = residual(bright)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(residual(bright), exact)
@@ -48,8 +48,8 @@ def test_mixed_precision_does_not_touch_the_difference_of_bright_pixels(name: st
 def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
     config = ModelConfig(backbone="test_resnet", pretrained=False, size=32, noise_residual=name)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
-    detector = detectors.build(config, None).eval()
-    assert detector._prepared(images).shape == (2, 6, 32, 32)
+    detector = detectors.build_detector(config, None).eval()
+    assert detector._normalize(images).shape == (2, 6, 32, 32)
     assert detector(images).shape == (2,)
     assert not [key for key in detector.state_dict() if "kernels" in key]
 

@@ -11,7 +11,7 @@ import torch
 from ffdi.models import weights
 
 
-def test_what_was_saved_comes_back_and_may_be_read_like_any_file(tmp_path: Path) -> None:
+def test_saved_tensors_are_loaded_and_readable_by_others(tmp_path: Path) -> None:
     path, plain = tmp_path / "a.safetensors", tmp_path / "plain"
     weights.save_tensors({"a": torch.arange(3)}, path)
     plain.touch()
@@ -19,7 +19,7 @@ def test_what_was_saved_comes_back_and_may_be_read_like_any_file(tmp_path: Path)
     assert path.stat().st_mode == plain.stat().st_mode
 
 
-def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unwritable_folder_is_an_os_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
@@ -28,7 +28,7 @@ def test_a_place_that_cannot_be_written_is_an_os_error(tmp_path: Path, monkeypat
         weights.save_tensors({}, tmp_path / "a.safetensors")
 
 
-def test_any_other_error_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_error_is_raised_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise safetensors.SafetensorError("invalid header")
 

@@ -29,7 +29,7 @@ def test_a_weights_file_gives_the_backbone_its_start(ending: str, tmp_path: Path
         safetensors.torch.save_file(donor.state_dict(), path)
     config = TINY.model_copy(update={"weights_file": path.name})
     assert weights.find_weights(config, tmp_path) == path
-    detector = detectors.build(config, path)
+    detector = detectors.build_detector(config, path)
     ours, theirs = detector.backbone.state_dict(), donor.state_dict()
     shared = [name for name in ours if not name.startswith("fc.")]
     assert len(shared) > 20
@@ -44,7 +44,7 @@ def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> 
     path = tmp_path / "weights.pth"
     torch.save({"weight": Attack()}, path)
     with pytest.raises(ConfigError) as caught:
-        detectors.build(TINY, path)
+        detectors.build_detector(TINY, path)
     assert caught.value.what.startswith(f"{path} cannot be read as weights: ")
     assert not (tmp_path / "attacked").exists()
 
@@ -53,7 +53,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save(timm.create_model("test_vit").state_dict(), path)
     with pytest.raises(ConfigError) as caught:
-        detectors.build(TINY, path)
+        detectors.build_detector(TINY, path)
     assert str(caught.value) == (
         f"{path} does not hold weights of test_resnet: conv1.0.weight and 14 more are not in it\n"
         "next: correct model.weights_file or model.backbone in config.toml"
@@ -61,15 +61,15 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
 
 
 def test_weights_in_the_hubs_cache_need_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *what: asked.append(what) or str(tmp_path / "cached"))
-    monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("the hub was asked"))
+    requests = []
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *what: requests.append(what) or str(tmp_path / "cached"))
+    monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("the hub was contacted"))
     config = ModelConfig(backbone="resnet18")
     assert weights.find_weights(config, tmp_path) == tmp_path / "cached"
-    assert asked == [("timm/resnet18.a1_in1k", "model.safetensors")]
+    assert requests == [("timm/resnet18.a1_in1k", "model.safetensors")]
 
 
-def test_weights_are_fetched_where_the_hub_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_are_downloaded_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Session:
         def head(self, url: str, timeout: float) -> None:
             assert (url, timeout) == (hub.constants.ENDPOINT, 5)

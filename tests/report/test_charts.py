@@ -24,15 +24,15 @@ def drawn(images: int = 500) -> list[str]:
     """All kinds of charts."""
     both = {"one": scored(images), "A & B <i> $x$ $y$": scored(images)}
     return [
-        *charts.curves({"fold 0": HISTORY, "fold 1": HISTORY}),
-        *charts.roc(both),
-        charts.precision_recall(both),
-        charts.calibration(both),
-        charts.histogram("one, out of fold", *scored(images)),
+        *charts.draw_curves({"fold 0": HISTORY, "fold 1": HISTORY}),
+        *charts.draw_roc(both),
+        charts.draw_precision_recall(both),
+        charts.draw_calibration(both),
+        charts.draw_histogram("one, out of fold", *scored(images)),
     ]
 
 
-def test_a_chart_is_an_element_that_says_what_it_is_and_takes_the_pages_colours() -> None:
+def test_a_chart_is_an_svg_with_a_label_in_the_pages_colours() -> None:
     for chart in drawn():
         root = ElementTree.fromstring(chart)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -44,7 +44,9 @@ def test_a_chart_is_an_element_that_says_what_it_is_and_takes_the_pages_colours(
 
 
 def test_names_are_shown_as_they_are() -> None:
-    words = "".join(ElementTree.fromstring(charts.roc({"a": scored(9), "A & B <i> $x$ $y$": scored(9)})[0]).itertext())
+    words = "".join(
+        ElementTree.fromstring(charts.draw_roc({"a": scored(9), "A & B <i> $x$ $y$": scored(9)})[0]).itertext()
+    )
     assert "A & B <i> $x$ $y$" in words
 
 
@@ -61,4 +63,4 @@ def test_a_chart_of_150000_images_is_hardly_larger_than_one_of_500() -> None:
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_perfect_and_a_reversed_score_can_be_drawn(label: int) -> None:
     target = np.repeat([0, 1], 20)
-    assert len(charts.roc({"one": (target, np.where(target == label, 0.9, 0.1))})) == 2
+    assert len(charts.draw_roc({"one": (target, np.where(target == label, 0.9, 0.1))})) == 2

@@ -16,36 +16,36 @@ def decoded(address: str) -> np.ndarray:
     return cv2.imdecode(np.frombuffer(base64.b64decode(content), np.uint8), cv2.IMREAD_UNCHANGED)
 
 
-def test_the_worst_errors_the_nearest_to_a_half_and_the_suspects_are_picked() -> None:
+def test_errors_uncertain_images_and_label_errors_are_picked() -> None:
     target = np.arange(1000) % 2
     y_pred = np.where(target == 1, 0.9, 0.1) + np.linspace(0, 0.05, 1000) * np.where(target == 1, -1, 1)
     y_pred[[10, 11]], y_pred[[20, 21]], y_pred[30] = [0.99, 0.02], [0.501, 0.498], 0.7
-    picked = gallery.pick(target, y_pred)
+    picked = gallery.pick_images(target, y_pred)
     assert list(picked)[:3] == [10, 11, 30]
     assert picked[10] == picked[11] == ["error", "suspect"]
     assert "uncertain" in picked[20]
     assert "uncertain" in picked[21]
-    assert gallery.counts(picked) == {"error": 5, "uncertain": gallery.LISTED, "suspect": 2}
+    assert gallery.count_kinds(picked) == {"error": 5, "uncertain": gallery.MAX_IMAGES, "suspect": 2}
 
 
 def test_a_large_image_is_shrunk_and_a_small_one_is_not() -> None:
     for edge, shown in ((600, 256), (80, 80)):
         pixels = np.full((edge, edge, 3), (200, 40, 10), np.uint8)
-        picture = decoded(gallery.picture(pixels))
+        picture = decoded(gallery.encode_picture(pixels))
         assert picture.shape == (shown, shown, 3)
         assert np.abs(picture[5, 5].astype(int) - (10, 40, 200)).max() < 6
 
 
-def test_heat_is_dense_where_it_is_strong() -> None:
+def test_strong_heat_is_opaque() -> None:
     heat = np.zeros((56, 56), np.float32)
     heat[:, 28:] = 1
-    alpha = decoded(gallery.overlay(heat))[..., 3]
+    alpha = decoded(gallery.encode_overlay(heat))[..., 3]
     assert alpha[:, :26].max() == 0
     assert alpha[:, 30:].min() == 255
 
 
 def test_images_of_pure_noise_stay_within_a_reports_limit() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
-    one = len(gallery.picture(pixels)) + sum(map(len, gallery.looked(pixels).values()))
-    heat = len(gallery.overlay(np.random.default_rng(0).random((56, 56))))
-    assert 3 * gallery.LISTED * (one + heat) < 19e6
+    one = len(gallery.encode_picture(pixels)) + sum(map(len, gallery.render_views(pixels).values()))
+    heat = len(gallery.encode_overlay(np.random.default_rng(0).random((56, 56))))
+    assert 3 * gallery.MAX_IMAGES * (one + heat) < 19e6

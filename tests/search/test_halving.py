@@ -1,4 +1,4 @@
-"""Which trial goes on."""
+"""Successive halving: which trial is trained next."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ffdi.search import halving
 @pytest.mark.parametrize(
     ("epochs", "count", "expected"), [(9, 3, [1, 3, 9]), (10, 3, [2, 4, 10]), (2, 3, [1, 2]), (1, 3, [1]), (5, 1, [5])]
 )
-def test_rungs_end_with_all_epochs(epochs: int, count: int, expected: list[int]) -> None:
+def test_the_last_rung_has_all_epochs(epochs: int, count: int, expected: list[int]) -> None:
     assert halving.list_rungs(epochs, count, 3) == expected
 
 
-def test_a_third_goes_on_the_best_first_and_later_rungs_before_earlier_ones() -> None:
+def test_the_best_third_is_promoted_higher_rungs_first() -> None:
     scores: dict[str, list[float]] = {"a": [0.6], "b": [0.9]}
     assert halving.promote(scores, 3, 3, closed=False) is None
     scores["c"] = [0.7]
@@ -37,18 +37,18 @@ def test_at_the_end_one_trial_reaches_the_last_rung() -> None:
     assert halving.promote(scores, 3, 3, closed=True) is None
 
 
-def test_a_trial_that_has_diverged_never_goes_on() -> None:
+def test_a_diverged_trial_is_not_promoted() -> None:
     scores = {"a": [-math.inf], "b": [-math.inf], "c": [-math.inf]}
     assert halving.promote(scores, 2, 3, closed=True) is None
 
 
-def test_a_trial_that_failed_later_leaves_its_place_to_the_next() -> None:
+def test_a_failed_trial_is_replaced_by_the_next_best() -> None:
     scores = {"a": [0.9, -math.inf], "b": [0.8], "c": [0.7]}
     assert halving.promote(scores, 3, 3, closed=False) == "b"
     assert halving.promote(scores, 3, 3, closed=True) == "b"
 
 
-def test_a_whole_sweep_trains_less_than_every_trial_and_finds_the_best() -> None:
+def test_a_sweep_finds_the_best_trial_with_less_training() -> None:
     """27 trials whose order never changes: 27 + 9 + 3 comparisons and no more, and the best three reach the end."""
     scores: dict[str, list[float]] = {}
     steps = 0

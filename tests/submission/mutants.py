@@ -1,6 +1,6 @@
 """Submissions with one thing wrong: every edit that a hand, a spreadsheet or a bug makes to a file or to its arrays.
 
-The same seed gives the same mutants. `harmless` is the judge: a second reader that shares nothing with the gate.
+The same seed gives the same mutants. `harmless` decides: an independent reader, which shares no code with the gate.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Arrays:
     reference: np.ndarray
 
 
-# --- the judge -----------------------------------------------------------------------------------------------------
+# --- the independent reader ------------------------------------------------------------------------------------------
 
 
 def read(content: str) -> dict[str, float] | None:
@@ -92,7 +92,7 @@ def lawful(one: Arrays) -> bool:
     return matched and ranged and (len(names) == 1 or len({f"{score:.9g}" for score in scores}) > 1)
 
 
-# --- the bases -----------------------------------------------------------------------------------------------------
+# --- the bases -------------------------------------------------------------------------------------------------------
 
 AWKWARD = [
     "a,b.jpg",
@@ -122,10 +122,10 @@ def bases(seed: int = 0) -> list[Base]:
     """Submissions of 1 to 40 images: plain and awkward names, common and extreme scores."""
     rng = np.random.default_rng(seed)
     drawn = {
-        "plain": ([f"img_{place:04}.jpg" for place in range(40)], rng.beta(0.4, 0.4, 40).astype(np.float32)),
+        "plain": ([f"img_{position:04}.jpg" for position in range(40)], rng.beta(0.4, 0.4, 40).astype(np.float32)),
         "awkward names": (AWKWARD, rng.uniform(size=len(AWKWARD))),
         "extreme scores": ([f"{letter}.jpg" for letter in "abcdefghijkl"], np.array(EXTREME)),
-        "folders": ([f"test/{place}/face.png" for place in range(5)], rng.uniform(size=5)),
+        "folders": ([f"test/{position}/face.png" for position in range(5)], rng.uniform(size=5)),
         "two": (["a.jpg", "b.jpg"], np.array([0.125, 0.75])),
         "one": (["only.jpg"], np.array([0.5])),
     }
@@ -137,7 +137,7 @@ def bases(seed: int = 0) -> list[Base]:
     return made
 
 
-# --- edits of the text ---------------------------------------------------------------------------------------------
+# --- edits of the text -----------------------------------------------------------------------------------------------
 
 
 def of_text(seed: int = 0) -> list[Mutant]:
@@ -163,17 +163,17 @@ def _with_fields(column: int, change: Callable[[str], list[str]]) -> Callable[[B
     """An edit of one field at a time, of up to eight rows."""
 
     def edit(base: Base, rng: random.Random) -> Iterator[str]:
-        for place in sorted(rng.sample(range(len(base.names)), min(8, len(base.names)))):
-            for changed in change(base.rows[place][column]):
+        for position in sorted(rng.sample(range(len(base.names)), min(8, len(base.names)))):
+            for changed in change(base.rows[position][column]):
                 rows = base.rows
-                rows[place][column] = changed
+                rows[position][column] = changed
                 yield write([HEADER, *rows])
 
     return edit
 
 
 def _drop(rows: Rows, _: random.Random) -> Iterator[Rows]:
-    return (rows[:place] + rows[place + 1 :] for place in range(len(rows)))
+    return (rows[:position] + rows[position + 1 :] for position in range(len(rows)))
 
 
 def _duplicate(rows: Rows, rng: random.Random) -> Iterator[Rows]:
@@ -215,7 +215,7 @@ def _whole_column(rows: Rows, rng: random.Random) -> Iterator[Rows]:
         *([f"{number:.{digits}f}" for number in numbers] for digits in (0, 1, 4)),
         [f"{100 * number:.9g}" for number in numbers],
         [f"{number:.17g}" for number in numbers],
-        [str(place) for place in range(len(scores))],
+        [str(position) for position in range(len(scores))],
     ]
     return ([[name, score] for name, score in zip(names, column, strict=True)] for column in columns)
 
@@ -234,15 +234,15 @@ def _wider(rows: Rows, _: random.Random) -> Iterator[Rows]:
         lambda row: row[::-1],
     ):
         yield [change(row) for row in rows]
-        for place in (0, len(rows) - 1):
-            yield [change(row) if number == place else row for number, row in enumerate(rows)]
+        for position in (0, len(rows) - 1):
+            yield [change(row) if number == position else row for number, row in enumerate(rows)]
 
 
 def _digits(score: str) -> list[str]:
     changed = []
-    for place, letter in enumerate(score):
+    for position, letter in enumerate(score):
         if letter.isdecimal():
-            changed += [score[:place] + str((int(letter) + step) % 10) + score[place + 1 :] for step in (1, 9)]
+            changed += [score[:position] + str((int(letter) + step) % 10) + score[position + 1 :] for step in (1, 9)]
     return changed
 
 
@@ -405,14 +405,14 @@ def _quotes(base: Base, _: random.Random) -> Iterator[str]:
     yield head + "".join(f'"{name}",{score}\n' for name, score in base.rows)
     yield head + "".join(f'"{name},{score}"\n' for name, score in base.rows)
     for mark in ('"', '""', "'", '"""'):
-        for place in range(0, len(base.content), max(1, len(base.content) // 12)):
-            yield base.content[:place] + mark + base.content[place:]
+        for position in range(0, len(base.content), max(1, len(base.content) // 12)):
+            yield base.content[:position] + mark + base.content[position:]
 
 
 def _lines(base: Base, _: random.Random) -> Iterator[str]:
-    """A line put in or taken out, whatever stands in it."""
+    """A line added or removed, with any content."""
     lines = base.content.splitlines(keepends=True)
-    for place in sorted({1, len(lines) // 2, len(lines) - 1, len(lines)}):
+    for position in sorted({1, len(lines) // 2, len(lines) - 1, len(lines)}):
         for line in (
             "\n",
             " \n",
@@ -427,9 +427,9 @@ def _lines(base: Base, _: random.Random) -> Iterator[str]:
             '"\n',
             '""\n',
         ):
-            yield "".join([*lines[:place], line, *lines[place:]])
-        yield "".join([*lines[: place - 1], *lines[place:]])
-        yield "".join([*lines[: place - 1], lines[place - 1].rstrip("\n"), *lines[place:]])
+            yield "".join([*lines[:position], line, *lines[position:]])
+        yield "".join([*lines[: position - 1], *lines[position:]])
+        yield "".join([*lines[: position - 1], lines[position - 1].rstrip("\n"), *lines[position:]])
 
 
 def _truncations(base: Base, _: random.Random) -> Iterator[str]:
@@ -457,10 +457,10 @@ def _encodings(base: Base, _: random.Random) -> Iterator[str]:
 
 
 def _letters(base: Base, rng: random.Random) -> Iterator[str]:
-    """One character put in, taken out, changed, doubled or changed places with the next, anywhere."""
+    """One character put in, taken out, changed, doubled or swapped with the next, anywhere."""
     text = base.content
-    for place in sorted(rng.sample(range(len(text)), min(60, len(text)))):
-        before, letter, after = text[:place], text[place], text[place + 1 :]
+    for position in sorted(rng.sample(range(len(text)), min(60, len(text)))):
+        before, letter, after = text[:position], text[position], text[position + 1 :]
         new = rng.choice("\0\x01\x07\x08\x1b\x7f\u200b\u202e\u00ad\r\n\t ,;.\"'-0159eEaZé\ud800")
         yield from (before + after, before + letter * 2 + after, before + new + after, before + new + letter + after)
         yield before + after[:1] + letter + after[1:]
@@ -469,9 +469,9 @@ def _letters(base: Base, rng: random.Random) -> Iterator[str]:
 def _bits(base: Base, rng: random.Random) -> Iterator[str]:
     """One bit of the file's bytes turned."""
     data = base.content.encode()
-    for place in sorted(rng.sample(range(len(data)), min(60, len(data)))):
+    for position in sorted(rng.sample(range(len(data)), min(60, len(data)))):
         turned = bytearray(data)
-        turned[place] ^= 1 << rng.randrange(8)
+        turned[position] ^= 1 << rng.randrange(8)
         yield turned.decode(errors="surrogateescape")
 
 
@@ -502,7 +502,7 @@ KINDS: dict[str, Callable[[Base, random.Random], Iterator[str]]] = {
 """What one edit does, by kind."""
 
 
-# --- edits of the arrays -------------------------------------------------------------------------------------------
+# --- edits of the arrays ---------------------------------------------------------------------------------------------
 
 
 def of_arrays(seed: int = 0) -> list[Arrays]:

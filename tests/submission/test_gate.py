@@ -16,14 +16,14 @@ from ffdi.core.errors import SubmissionError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
 from ffdi.evaluation.predictions import sigmoid
-from ffdi.submission import gate, validation
+from ffdi.submission import gate
 from ffdi.submission.gate import Direction, Submission
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 HINT = "next: nothing was written; check the list of test images and the template under the data folder"
 
 
-TEXT_HINT = "next: do not submit this file; write it anew: invoke ensemble-submit"
+TEXT_HINT = "next: do not submit this file; write it again: invoke ensemble-submit"
 PLAIN = "img_name,y_pred\na.jpg,0.25\nb.jpg,0\nc.jpg,1\n"
 
 
@@ -38,7 +38,7 @@ def build(
     """By default nothing is known about the direction."""
     y_pred = np.array(scores)
     direction = Direction(np.zeros(len(y_pred)) if reference is None else reference, oof_auc or {}, oof_high or {})
-    return gate.build(expected, np.array(names, dtype=str), y_pred, direction)
+    return gate.build_submission(expected, np.array(names, dtype=str), y_pred, direction)
 
 
 def refusal(expected: list[str], names: list[str], scores: list[float]) -> str:
@@ -48,19 +48,19 @@ def refusal(expected: list[str], names: list[str], scores: list[float]) -> str:
 
 
 def check(content: str) -> None:
-    validation.check_text(content, NAMES, np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0]))
+    gate.check_submission_text(content, NAMES, np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0]))
 
 
 # --- the gate ------------------------------------------------------------------------------------------------------
 
 
-def test_scores_are_written_in_the_order_that_is_wanted() -> None:
+def test_scores_are_written_in_the_order_of_the_template() -> None:
     assert build(NAMES, ["c.jpg", "a.jpg", "b.jpg"], [1.0, 0.25, 0.0]) == Submission(PLAIN, ())
 
 
 @given(st.lists(st.text("ab,\"' é图", min_size=1), min_size=2, max_size=12, unique=True), st.randoms())
 def test_every_image_gets_its_own_score(wanted: list[str], shuffle: object) -> None:
-    score = {name: place / len(wanted) for place, name in enumerate(wanted)}
+    score = {name: position / len(wanted) for position, name in enumerate(wanted)}
     names = list(wanted)
     shuffle.shuffle(names)  # type: ignore[attr-defined]
     content = build(wanted, names, [score[name] for name in names]).content
@@ -81,10 +81,10 @@ def test_every_image_gets_its_own_score(wanted: list[str], shuffle: object) -> N
         (NAMES, [0.1, 0.2, 1.5], "c.jpg has the score 1.5, outside [0, 1]"),
         (NAMES, [0.1, 0.2, -0.5], "c.jpg has the score -0.5, outside [0, 1]"),
         (NAMES, [0.1, 0.2, float(np.nextafter(1, 2))], "c.jpg has the score 1.0000000000000002, outside [0, 1]"),
-        (NAMES, [0.5, 0.5, 0.5], "every score is 0.5: the network tells nothing apart"),
-        (NAMES, [0.0, 0.0, 0.0], "every score is 0.0: the network tells nothing apart"),
-        (NAMES, [0.25, 0.25 + 1e-12, 0.25], "every score is 0.25: the network tells nothing apart"),
-        (NAMES, [0.0, -0.0, 0.0], "every score is 0.0: the network tells nothing apart"),
+        (NAMES, [0.5, 0.5, 0.5], "every score is 0.5: the network does not separate images"),
+        (NAMES, [0.0, 0.0, 0.0], "every score is 0.0: the network does not separate images"),
+        (NAMES, [0.25, 0.25 + 1e-12, 0.25], "every score is 0.25: the network does not separate images"),
+        (NAMES, [0.0, -0.0, 0.0], "every score is 0.0: the network does not separate images"),
         (NAMES, [0.1, 0.2], "there are 3 names for 2 scores"),
         (NAMES, [[0.1], [0.2], [0.3]], "the scores are float64 [3, 1], not float [N]"),
         (NAMES, ["0.1", "0.2", "0.3"], "the scores are <U3 [3], not float [N]"),
@@ -102,28 +102,28 @@ def test_a_name_that_no_csv_can_hold_is_refused() -> None:
         "the submission is refused: 3 faults in 4 scores\n"
         "  'b\\x00.jpg' has a control character: U+0000\n"
         "  'c\\r.jpg' has a control character: U+000D\n"
-        f"  '\\udce9.jpg' is no UTF-8\n{HINT}"
+        f"  '\\udce9.jpg' is not UTF-8\n{HINT}"
     )
 
 
-def test_names_that_are_no_text_are_refused() -> None:
+def test_names_that_are_not_text_are_refused() -> None:
     names = np.array(["a.jpg", np.nan, 7], dtype=object)
     with pytest.raises(SubmissionError) as caught:
-        gate.build(NAMES, names, np.zeros(3), Direction(np.zeros(3), {}))
+        gate.build_submission(NAMES, names, np.zeros(3), Direction(np.zeros(3), {}))
     assert str(caught.value) == (
-        "the submission is refused: 2 faults in 3 scores\n  nan is no image name\n  7 is no image name\n" + HINT
+        "the submission is refused: 2 faults in 3 scores\n  nan is not an image name\n  7 is not an image name\n" + HINT
     )
     with pytest.raises(SubmissionError) as caught:
-        gate.build(NAMES, np.array([NAMES]), np.zeros(3), Direction(np.zeros(3), {}))
+        gate.build_submission(NAMES, np.array([NAMES]), np.zeros(3), Direction(np.zeros(3), {}))
     assert caught.value.problems == ("the names are <U5 [1, 3], not str [N]",)
 
 
-def test_nothing_is_no_submission() -> None:
+def test_an_empty_submission_is_refused() -> None:
     problem = "no image is wanted: the template is empty"
     assert refusal([], [], []) == f"the submission is refused: 1 fault in 0 scores\n  {problem}\n{HINT}"
 
 
-def test_everything_that_is_wrong_is_listed_at_once() -> None:
+def test_all_faults_are_listed_together() -> None:
     assert refusal([*NAMES, "a.jpg"], ["a.jpg", "a.jpg", "x.jpg", "b.jpg"], [0.1, np.nan, 2.0, 0.1]) == (
         "the submission is refused: 6 faults in 4 scores\n"
         "  a.jpg is wanted 2 times\n"
@@ -139,7 +139,7 @@ def test_a_single_image_cannot_be_constant() -> None:
     assert build(["a.jpg"], ["a.jpg"], [0.5]) == Submission("img_name,y_pred\na.jpg,0.5\n", ())
 
 
-def test_the_ends_of_the_range_are_scores() -> None:
+def test_zero_and_one_are_valid_scores() -> None:
     assert build(NAMES[:2], NAMES[:2], [0.0, 1.0]).content.endswith("a.jpg,0\nb.jpg,1\n")
 
 
@@ -158,41 +158,53 @@ def numbered(count: int) -> list[str]:
     return [f"{index}.jpg" for index in range(count)]
 
 
-def test_scores_that_are_turned_around_are_refused() -> None:
+def test_inverted_scores_are_refused() -> None:
     logits = np.random.default_rng(0).normal(size=27)
     with pytest.raises(SubmissionError) as caught:
         build(numbered(27), numbered(27), 1 - sigmoid(logits), logits)
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 27 scores\n"
         "  the scores are turned around: their rank correlation with the networks' mean logit is -1.000\n"
-        "next: nothing was written; y_pred must rise with the logits: look at what combines them, ensemble.method first"
+        "next: nothing was written; y_pred must rise with the logits: inspect the ensemble, ensemble.method first"
     )
 
 
-@pytest.mark.parametrize("high", [{}, {"bad": 0.5}, {"bad": 0.8}])
-@pytest.mark.parametrize("auc", [0.25, 0.4999999999, np.nan])
-def test_an_experiment_at_chance_is_refused_and_not_called_inverted(auc: float, high: dict[str, float]) -> None:
+CHANCE = "no better than chance: it has learned nothing"
+UNKNOWN = "below 0.5, and too few groups or images for an interval: check that target 1 means fake"
+
+
+@pytest.mark.parametrize(
+    ("auc", "high", "fault"),
+    [
+        *((auc, {"bad": high}, CHANCE) for auc in (0.25, 0.4999999999) for high in (0.5, 0.8)),
+        *((np.nan, high, CHANCE) for high in ({}, {"bad": 0.5})),
+        *((auc, {}, UNKNOWN) for auc in (0.25, 0.4999999999)),
+    ],
+)
+def test_an_experiment_at_chance_is_refused_and_not_called_inverted(
+    auc: float, high: dict[str, float], fault: str
+) -> None:
     with pytest.raises(SubmissionError) as caught:
         build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": auc}, oof_high={"good": 0.6, **high})
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 3 scores\n"
-        f"  experiment bad has the out-of-fold AUC {auc}, no better than chance: it has learned nothing\n"
-        "next: nothing was written; leave it out, or train it until the leaderboard calls it well"
+        f"  experiment bad has the out-of-fold AUC {auc}, {fault}\n"
+        "next: nothing was written; leave it out, or train it until its state in invoke leaderboard is ok"
     )
 
 
-def test_an_experiment_whose_labels_are_inverted_is_refused() -> None:
+def test_an_experiment_with_inverted_labels_is_refused() -> None:
     with pytest.raises(SubmissionError) as caught:
         build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": 0.3}, oof_high={"bad": 0.4999})
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 3 scores\n"
         "  experiment bad has the out-of-fold AUC 0.3, below 0.5 beyond chance: its labels are inverted\n"
-        "next: nothing was written; make target 1 mean fake in the labels, then train anew: "
+        "next: nothing was written; set target 1 for fakes in the labels, then train again: "
         "invoke train-folds --restart"
     )
 
 
-def test_direction_is_judged_beside_names_and_scores() -> None:
+def test_direction_names_and_scores_are_checked_together() -> None:
     logits = np.linspace(-3, 3, 40)
     scores = 1 - sigmoid(logits)
     scores[7] = np.nan
@@ -219,7 +231,7 @@ def test_a_reference_that_does_not_fit_is_refused(reference: np.ndarray, kind: s
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 26])
-def test_few_images_are_too_few_to_judge_the_direction(count: int) -> None:
+def test_few_images_do_not_show_a_direction(count: int) -> None:
     scores = np.linspace(0, 1, count)
     build(numbered(count), numbered(count), scores, -scores)
 
@@ -227,12 +239,12 @@ def test_few_images_are_too_few_to_judge_the_direction(count: int) -> None:
 @pytest.mark.parametrize(
     "reference", [np.zeros(100), np.full(100, np.nan), np.full(100, np.inf), np.eye(100)[0], -np.eye(100)[0]]
 )
-def test_a_reference_that_tells_nothing_refuses_nothing(reference: np.ndarray) -> None:
+def test_a_constant_reference_refuses_no_scores(reference: np.ndarray) -> None:
     build(numbered(100), numbered(100), np.linspace(0, 1, 100), reference)
 
 
 @pytest.mark.parametrize("method", combine.METHODS)
-def test_no_honest_blend_is_refused(method: str) -> None:
+def test_no_correct_ensemble_is_refused(method: str) -> None:
     """Members of any scale, offset and agreement, saturated and rounded too: 2,000 blends of 1 to 400 images."""
     rng = np.random.default_rng(1)
     for _ in range(2000):
@@ -250,28 +262,28 @@ def test_no_honest_blend_is_refused(method: str) -> None:
 def test_rank_correlation_is_spearmans(first: list[int], shuffle: object) -> None:
     second = list(first)
     shuffle.shuffle(second)  # type: ignore[attr-defined]
-    ours = gate.rank_correlation(np.array(first), np.array(second))
+    ours = gate.compute_rank_correlation(np.array(first), np.array(second))
     assert ours == (0 if len(set(first)) == 1 else pytest.approx(spearmanr(first, second).statistic, abs=1e-12))
 
 
 # --- warnings ------------------------------------------------------------------------------------------------------
 
 
-def test_ties_that_the_file_makes_are_told() -> None:
+def test_ties_by_rounding_are_a_warning() -> None:
     scores = [*np.linspace(0, 0.9, 297), 0.99999999912, 0.99999999934, 0.99999999934]
     assert build(numbered(300), numbered(300), scores).warnings == (
         "3 images have scores that differ, but not in the nine digits of the file: ties there",
     )
 
 
-def test_many_equal_scores_are_told() -> None:
+def test_many_equal_scores_are_a_warning() -> None:
     scores = [*np.linspace(0, 0.9, 80), *[1.0] * 20]
     assert build(numbered(100), numbered(100), scores).warnings == (
         "20 of 100 images share their score with another: 3.84% of all pairs are ties, which the AUC counts half",
     )
 
 
-def test_a_few_equal_scores_are_not_worth_a_word() -> None:
+def test_a_few_equal_scores_are_no_warning() -> None:
     scores = [*np.linspace(0, 0.9, 998), 1.0, 1.0]
     assert build(numbered(1000), numbered(1000), scores).warnings == ()
 
@@ -295,7 +307,7 @@ def test_a_few_equal_scores_are_not_worth_a_word() -> None:
         PLAIN.replace("c.jpg,1", "c.jpg,1."),
     ],
 )
-def test_what_is_harmless_in_a_text_is_let_through(content: str) -> None:
+def test_equivalent_texts_are_accepted(content: str) -> None:
     check(content)
 
 
@@ -305,28 +317,28 @@ def test_what_is_harmless_in_a_text_is_let_through(content: str) -> None:
         ("", ["line 1: the header is '', not img_name,y_pred", *(f"{name} is missing" for name in NAMES)]),
         (PLAIN.replace("y_pred", "Y_pred"), ["line 1: the header is img_name,Y_pred, not img_name,y_pred"]),
         (PLAIN.replace("a.jpg,0.25", "a.jpg,0.26"), ["line 2: a.jpg has the score 0.26, not 0.25"]),
-        (PLAIN.replace("0.25", "nan"), ["line 2: a.jpg has the score nan, which is no number"]),
-        (PLAIN.replace("0.25", " 0.25"), ["line 2: a.jpg has the score ' 0.25', which is no number"]),
-        (PLAIN.replace("0.25", ""), ["line 2: a.jpg has the score '', which is no number"]),
+        (PLAIN.replace("0.25", "nan"), ["line 2: a.jpg has the score nan, which is not a number"]),
+        (PLAIN.replace("0.25", " 0.25"), ["line 2: a.jpg has the score ' 0.25', which is not a number"]),
+        (PLAIN.replace("0.25", ""), ["line 2: a.jpg has the score '', which is not a number"]),
         (PLAIN.replace("0.25", "0,25"), ["line 2: a.jpg has 3 fields, not 2"]),
         (PLAIN.replace("a.jpg", "a.jpg "), ["line 2: 'a.jpg ' is not wanted", "a.jpg is missing"]),
-        (PLAIN + "a.jpg,0.25\n", ["line 5: a.jpg stands in line 2 already"]),
+        (PLAIN + "a.jpg,0.25\n", ["line 5: a.jpg is a duplicate of line 2"]),
         (PLAIN.replace("\nb", "\n\nb"), ["line 3: this is blank"]),
         (
             PLAIN.replace("\nb", "\rb"),
             [
-                "line 2: this is no CSV: new-line character seen in unquoted field",
+                "line 2: this is not CSV: new-line character seen in unquoted field",
                 "a.jpg is missing",
                 "b.jpg is missing",
             ],
         ),
         (
             PLAIN.replace("a.jpg", '"a".jpg'),
-            ["line 2: this is no CSV: ',' expected after '\"'", "a.jpg is missing"],
+            ["line 2: this is not CSV: ',' expected after '\"'", "a.jpg is missing"],
         ),
         (
             "img_name,y_pred\nb.jpg,0\na.jpg,0.25\nc.jpg,1\n",
-            ["line 2: b.jpg stands where a.jpg is wanted", "line 3: a.jpg stands where b.jpg is wanted"],
+            ["line 2: b.jpg is in place of a.jpg", "line 3: a.jpg is in place of b.jpg"],
         ),
         (
             "img_name;y_pred\na.jpg,1.5,\n\nb.jpg,1\nx.jpg\n",
@@ -342,7 +354,7 @@ def test_what_is_harmless_in_a_text_is_let_through(content: str) -> None:
         ),
     ],
 )
-def test_a_text_that_says_something_else_is_refused(content: str, problems: list[str]) -> None:
+def test_a_different_text_is_refused(content: str, problems: list[str]) -> None:
     with pytest.raises(SubmissionError) as caught:
         check(content)
     assert str(caught.value) == "\n".join(
@@ -354,14 +366,14 @@ def test_a_text_that_says_something_else_is_refused(content: str, problems: list
     )
 
 
-def test_a_text_is_held_against_scores_that_are_a_submission() -> None:
+def test_a_text_with_bad_scores_is_refused() -> None:
     with pytest.raises(SubmissionError) as caught:
-        validation.check_text(PLAIN, NAMES, np.array(NAMES), np.array([0.25, 0.0, np.nan]))
+        gate.check_submission_text(PLAIN, NAMES, np.array(NAMES), np.array([0.25, 0.0, np.nan]))
     assert str(caught.value) == (f"the submission is refused: 1 fault in 3 scores\n  c.jpg has the score nan\n{HINT}")
 
 
-def test_nothing_leaves_that_was_not_read_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate.score_table, "to_csv", lambda *_: PLAIN.replace("0.25", "0.2"))
+def test_a_wrongly_written_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate.score_table, "format_scores", lambda *_: PLAIN.replace("0.25", "0.2"))
     assert refusal(NAMES, NAMES, [0.25, 0.0, 1.0]) == (
         "the submission's text is refused: 1 faults for 3 images\n"
         f"  line 2: a.jpg has the score 0.2, not 0.25\n{TEXT_HINT}"
@@ -401,25 +413,25 @@ def test_a_template_without_its_header_is_refused(tmp_path: Path, content: bytes
     path.write_bytes(content)
     with pytest.raises(SubmissionError) as caught:
         gate.read_template(path)
-    assert str(caught.value) == f"{path}{reason}\nnext: {gate.OF_TEMPLATE}"
+    assert str(caught.value) == f"{path}{reason}\nnext: {gate.TEMPLATE_HINT}"
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"img_name\n\xe9.jpg\n", "no UTF-8 text"),
+        (b"img_name\n\xe9.jpg\n", "not UTF-8 text"),
         (b"img_name\n" + b"a" * 200_000, "field larger than field limit (131072)"),
     ],
 )
-def test_a_template_that_is_no_csv_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_template_that_is_not_csv_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "prediction.txt"
     path.write_bytes(content)
     with pytest.raises(SubmissionError) as caught:
         gate.read_template(path)
-    assert str(caught.value) == f"{path} line 2: {reason}\nnext: {gate.OF_TEMPLATE}"
+    assert str(caught.value) == f"{path} line 2: {reason}\nnext: {gate.TEMPLATE_HINT}"
 
 
-def test_a_templates_bad_rows_are_refused_all_at_once(tmp_path: Path) -> None:
+def test_all_bad_rows_of_a_template_are_listed(tmp_path: Path) -> None:
     path = tmp_path / "prediction.csv"
     path.write_text("y_pred,img_name\n0,a.jpg\n0\n0,\n0,b\u2028.jpg\n0,=cmd|x\n", encoding="utf-8")
     with pytest.raises(SubmissionError) as caught:
@@ -432,14 +444,14 @@ def test_a_templates_bad_rows_are_refused_all_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_blanks_belong_to_a_templates_name_only_where_an_image_is_called_so(tmp_path: Path) -> None:
+def test_blanks_in_a_template_are_stripped_unless_an_image_has_them(tmp_path: Path) -> None:
     path = tmp_path / "prediction.csv"
     path.write_text("img_name\n a.jpg\n b.jpg\n\u3000c.jpg\n", encoding="utf-8")
     assert gate.read_template(path, [" a.jpg", "b.jpg"]) == [" a.jpg", "b.jpg", "\u3000c.jpg"]
 
 
-def test_a_name_that_differs_in_its_normalisation_alone_is_another_name() -> None:
+def test_a_name_in_another_normalisation_is_another_name() -> None:
     composed, apart = (unicodedata.normalize(form, "é.jpg") for form in ("NFC", "NFD"))
-    said = refusal([composed], [apart], [0.5])
-    twin = "one that looks the same is, in another Unicode normalisation (this one is NFC)"
-    assert f"  {composed} is missing; {twin}\n  {apart} is not wanted\n" in said
+    message = refusal([composed], [apart], [0.5])
+    reason = "a name that looks the same exists, in another Unicode normalisation (this one is NFC)"
+    assert f"  {composed} is missing; {reason}\n  {apart} is not wanted\n" in message

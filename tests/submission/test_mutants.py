@@ -9,7 +9,7 @@ import pytest
 
 from ffdi.core import names
 from ffdi.core.errors import SubmissionError
-from ffdi.submission import gate, validation
+from ffdi.submission import gate
 from ffdi.submission.gate import Direction
 from tests.submission import mutants
 
@@ -31,10 +31,10 @@ def refused(attempt: Callable[[], object]) -> bool:
 
 
 def check(base: mutants.Base, content: str) -> None:
-    validation.check_text(content, base.names, np.array(base.names), base.y_pred)
+    gate.check_submission_text(content, base.names, np.array(base.names), base.y_pred)
 
 
-def test_there_are_more_than_500_mutants_and_always_the_same() -> None:
+def test_there_are_more_than_500_reproducible_mutants() -> None:
     assert len({(one.base.title, one.content) for one in TEXTS}) == len(TEXTS) > 500
     assert len(ARRAYS) > 500
     assert [one.content for one in mutants.of_text()] == [one.content for one in TEXTS]
@@ -42,14 +42,14 @@ def test_there_are_more_than_500_mutants_and_always_the_same() -> None:
 
 
 @pytest.mark.parametrize("base", mutants.bases(), ids=lambda base: base.title)
-def test_what_is_mutated_is_what_the_gate_writes(base: mutants.Base) -> None:
+def test_the_bases_are_submissions_of_the_gate(base: mutants.Base) -> None:
     direction = Direction(base.y_pred, {})
-    assert gate.build(base.names, np.array(base.names), base.y_pred, direction).content == base.content
+    assert gate.build_submission(base.names, np.array(base.names), base.y_pred, direction).content == base.content
     assert mutants.harmless(base.content, base.names, base.y_pred)
 
 
 @pytest.mark.parametrize("kind", mutants.KINDS)
-def test_every_mutant_of_a_text_is_refused_or_says_the_same(kind: str) -> None:
+def test_every_text_mutant_is_refused_or_equivalent(kind: str) -> None:
     for one in TEXTS:
         if one.kind == kind and not refused(lambda one=one: check(one.base, one.content)):
             assert mutants.harmless(one.content, one.base.names, one.base.y_pred), (one.base.title, one.content)
@@ -57,14 +57,14 @@ def test_every_mutant_of_a_text_is_refused_or_says_the_same(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted({one.kind for one in ARRAYS}))
-def test_every_mutant_of_the_arrays_is_refused_or_gives_what_it_was_given(kind: str) -> None:
+def test_every_array_mutant_is_refused_or_correct(kind: str) -> None:
     for one in ARRAYS:
         if one.kind != kind:
             continue
         direction = Direction(one.reference, {"tiny": 0.9})
         built: list[gate.Submission] = []
         attempt = lambda one=one, direction=direction, built=built: built.append(  # noqa: E731
-            gate.build(one.expected, one.img_name, one.y_pred, direction)
+            gate.build_submission(one.expected, one.img_name, one.y_pred, direction)
         )
         if not refused(attempt):
             assert mutants.lawful(one)
@@ -72,11 +72,11 @@ def test_every_mutant_of_the_arrays_is_refused_or_gives_what_it_was_given(kind: 
             assert list(mutants.read(built[0].content) or {}) == one.expected
 
 
-def test_what_may_be_submitted_is_refused_for_its_names_and_direction_only() -> None:
+def test_valid_scores_are_refused_only_for_names_or_direction() -> None:
     reasons = set()
     for one in filter(mutants.lawful, ARRAYS):
         try:
-            gate.build(one.expected, one.img_name, one.y_pred, Direction(one.reference, {}))
+            gate.build_submission(one.expected, one.img_name, one.y_pred, Direction(one.reference, {}))
         except SubmissionError as error:
             fault = names.find_fault(one.expected[-1])
             why = fault if fault and error.problems[0].endswith(fault) else error.problems[0]

@@ -16,7 +16,7 @@ DRAWS = 12
 @pytest.fixture(scope="module")
 def pair() -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    return portraits.draw(rng, 96), portraits.draw(rng, 96)
+    return portraits.draw_portrait(rng, 96), portraits.draw_portrait(rng, 96)
 
 
 def _fakes(family: str, pair: tuple[np.ndarray, np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -31,7 +31,7 @@ def test_the_families_are_those_of_the_field() -> None:
 @pytest.mark.parametrize("size", [64, 96, 131])
 def test_shapes_and_types(family: str, size: int) -> None:
     rng = np.random.default_rng(2)
-    fake, mask = MANIPULATIONS[family](portraits.draw(rng, size), portraits.draw(rng, size), rng)
+    fake, mask = MANIPULATIONS[family](portraits.draw_portrait(rng, size), portraits.draw_portrait(rng, size), rng)
     assert fake.shape == (size, size, 3)
     assert fake.dtype == np.uint8
     assert mask.shape == (size, size)
@@ -39,7 +39,7 @@ def test_shapes_and_types(family: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_mask_tells_what_changed(family: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_mask_covers_all_changes(family: str, pair: tuple[np.ndarray, np.ndarray]) -> None:
     for fake, mask in _fakes(family, pair):
         assert mask.min() >= 0
         assert 0.5 < mask.max() <= 1
@@ -92,7 +92,7 @@ def test_flat_images_do_not_break_them(family: str, level: int) -> None:
 def test_a_swap_shows_the_partner(pair: tuple[np.ndarray, np.ndarray]) -> None:
     """The same random state with two partners gives two faces."""
     real, partner = pair
-    other = portraits.draw(np.random.default_rng(7), 96)
+    other = portraits.draw_portrait(np.random.default_rng(7), 96)
     one, two = (MANIPULATIONS["face_swap"](real, someone, np.random.default_rng(8))[0] for someone in (partner, other))
     assert not np.array_equal(one, two)
 

@@ -14,9 +14,9 @@ from ffdi.data.loading.loader import Batch
 from ffdi.training import loop
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
-from ffdi.training.state import EpochRecord, Progress, State
+from ffdi.training.state import EpochProgress, EpochRecord, TrainingState
 
-CPU = device.choose("cpu", "fp32", 0)
+CPU = device.choose_device("cpu", "fp32", 0)
 
 
 class Linear(nn.Module):
@@ -44,7 +44,7 @@ class Linear(nn.Module):
 class Bright:
     """Bright images are fake."""
 
-    fakes = 0.5
+    fake_fraction = 0.5
 
     def __init__(self, batches: int = 5, target_nan: bool = False) -> None:
         self.batches, self.target_nan = batches, target_nan
@@ -65,18 +65,20 @@ class Bright:
                 target[0] = float("nan")
             yield Batch(levels.view(8, 1, 1, 1).expand(8, 2, 2, 3), target, torch.arange(8))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         self.epochs.append((epoch, start))
         return iter(self)
 
-    def names(self, index: list[int]) -> list[str]:
+    def list_names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]
 
 
-def fitted(recipe: TrainConfig, network: Linear | None = None, training: Bright | None = None) -> tuple[State, list]:
+def fitted(
+    recipe: TrainConfig, network: Linear | None = None, training: Bright | None = None
+) -> tuple[TrainingState, list]:
     """The state at the end, and everything that fit yields."""
     config = Config(train=recipe)
-    state = State.of(network or Linear(), recipe, CPU)  # type: ignore[arg-type]
+    state = TrainingState.create(network or Linear(), recipe, CPU)  # type: ignore[arg-type]
     return state, list(fit(state, training or Bright(), Bright(), config, CPU, seed=0))  # type: ignore[arg-type]
 
 
@@ -85,7 +87,7 @@ def run(config: TrainConfig, training: Bright | None = None) -> list[Step | Epoc
     return fitted(config, training=training)[1]
 
 
-def test_the_loss_falls_and_the_classes_part() -> None:
+def test_the_loss_falls_and_the_classes_separate() -> None:
     records = [event for event in run(TrainConfig(epochs=8, lr=0.3)) if isinstance(event, EpochRecord)]
     assert [record.epoch for record in records] == list(range(8))
     assert records[0].train_loss > records[-1].train_loss
@@ -93,7 +95,7 @@ def test_the_loss_falls_and_the_classes_part() -> None:
     assert records[-1].heldout_accuracy > 0.9
 
 
-def test_every_step_and_every_epoch_is_told() -> None:
+def test_each_step_and_epoch_is_an_event() -> None:
     training = Bright()
     state, events = fitted(TrainConfig(epochs=2, lr=0.1), training=training)
     assert training.epochs == [(0, 0), (1, 0)]
@@ -101,10 +103,10 @@ def test_every_step_and_every_epoch_is_told() -> None:
     assert steps[:5] == [(0, step, 5, 8 * (step + 1)) for step in range(5)]
     assert len(steps) == 10
     assert [event for event in events if isinstance(event, EpochRecord)] == state.history
-    assert (state.epoch, state.done, state.best) == (2, 10, None)
+    assert (state.epoch, state.global_step, state.best) == (2, 10, None)
 
 
-def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
+def test_the_last_epoch_is_used_unless_select_is_best() -> None:
     class Worsening(Linear):
         """Gives its best order in the first epoch: later its sign is turned."""
 
@@ -112,23 +114,23 @@ def test_the_last_epoch_is_kept_unless_the_best_is_asked_for() -> None:
             logits = super().forward(images)
             return logits if self.training or self.layer.weight.item() < 0.2 else -logits
 
-    def kept(select: str) -> State:
+    def kept(select: str) -> TrainingState:
         config = TrainConfig(epochs=6, lr=0.03, select=select, schedule="constant")  # type: ignore[arg-type]
         return fitted(config, Worsening())[0]
 
     assert kept("last").best is None
-    assert kept("last").kept.layer.weight.item() > 0.2  # type: ignore[operator]
+    assert kept("last").eval_model.layer.weight.item() > 0.2  # type: ignore[operator]
     best = kept("best")
     assert best.best is not None
     assert best.best.epoch < 5
-    assert best.kept.layer.weight.item() < 0.2  # type: ignore[operator]
+    assert best.eval_model.layer.weight.item() < 0.2  # type: ignore[operator]
 
 
-def test_the_average_is_what_is_kept() -> None:
+def test_the_ema_model_is_the_eval_model() -> None:
     fast, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema_decay=0))
     slow, _ = fitted(TrainConfig(epochs=3, lr=0.3, schedule="constant", ema_decay=0.99))
-    assert slow.kept is not slow.detector
-    assert 0 < slow.kept.layer.weight.item() < fast.kept.layer.weight.item()  # type: ignore[operator]
+    assert slow.eval_model is not slow.detector
+    assert 0 < slow.eval_model.layer.weight.item() < fast.eval_model.layer.weight.item()  # type: ignore[operator]
 
 
 def test_gradients_are_clipped() -> None:
@@ -145,7 +147,7 @@ def test_gradients_are_clipped() -> None:
 
 
 @pytest.mark.parametrize("micro_batches", [2, 3, 4, 100])
-def test_a_batch_in_parts_is_one_step(micro_batches: int) -> None:
+def test_micro_batches_are_one_step(micro_batches: int) -> None:
     whole, events = fitted(TrainConfig(epochs=3, lr=0.1))
     parts, others = fitted(TrainConfig(epochs=3, lr=0.1, micro_batches=micro_batches))
     for one, other in zip(whole.detector.parameters(), parts.detector.parameters(), strict=True):
@@ -166,23 +168,25 @@ def test_a_batch_in_parts_is_one_step(micro_batches: int) -> None:
         (4, 2, 3, [4]),  # the other process has 3, which are one part
     ],
 )
-def test_parts_are_alike_and_none_has_one_image(images: int, count: int, fewest: int, sizes: list[int]) -> None:
-    assert [part.stop - part.start for part in loop._parts(images, count, fewest)] == sizes
+def test_micro_batches_have_equal_sizes_and_two_images_at_least(
+    images: int, count: int, fewest: int, sizes: list[int]
+) -> None:
+    assert [part.stop - part.start for part in loop._split_batch(images, count, fewest)] == sizes
 
 
-def test_losses_have_their_place_from_the_first_step_on() -> None:
-    progress = Progress()
+def test_losses_are_allocated_once() -> None:
+    progress = EpochProgress()
     progress.add(torch.tensor(0.5), 3)
     place = progress.losses.data_ptr()
     for loss in (0.25, 0.125):
         progress.add(torch.tensor(loss), 3)
     assert (progress.step, progress.losses.tolist(), progress.losses.data_ptr()) == (3, [0.5, 0.25, 0.125], place)
-    resumed = Progress(step=2, losses=torch.tensor([0.5, 0.25]))
+    resumed = EpochProgress(step=2, losses=torch.tensor([0.5, 0.25]))
     resumed.add(torch.tensor(0.125), 3)
     assert (resumed.step, resumed.losses.tolist()) == (3, [0.5, 0.25, 0.125])
 
 
-def test_a_loss_that_is_not_finite_stops_training_and_says_where() -> None:
+def test_an_infinite_loss_is_an_error_with_its_step() -> None:
     with pytest.raises(TrainingError) as caught:
         run(TrainConfig(epochs=2, lr=0.1), Bright(target_nan=True))
     assert str(caught.value) == (

@@ -15,10 +15,10 @@ from ffdi.training import optim
 def rates(schedule: str, warmup_epochs: float = 0, steps: int = 100) -> list[float]:
     """The learning rate of each of 100 steps, ten to an epoch, from 1."""
     config = TrainConfig(lr=1, schedule=schedule, warmup_epochs=warmup_epochs)
-    return [optim.learning_rate(config, step, steps, 10) for step in range(steps)]
+    return [optim.compute_learning_rate(config, step, steps, 10) for step in range(steps)]
 
 
-def test_cosine_falls_from_the_rate_to_almost_nothing() -> None:
+def test_cosine_decays_to_almost_zero() -> None:
     rate = rates("cosine")
     assert rate[0] == 1
     assert rate[50] == pytest.approx(0.5)
@@ -26,37 +26,37 @@ def test_cosine_falls_from_the_rate_to_almost_nothing() -> None:
     assert rate == sorted(rate, reverse=True)
 
 
-def test_step_falls_twice_to_a_tenth() -> None:
+def test_step_decays_twice_by_ten() -> None:
     rate = rates("step")
     assert [rate[59], rate[60], rate[79], rate[80]] == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
-def test_constant_stays() -> None:
+def test_constant_does_not_decay() -> None:
     assert set(rates("constant")) == {1.0}
 
 
-def test_warm_up_rises_in_a_line_and_the_schedule_follows() -> None:
+def test_a_linear_warm_up_precedes_the_schedule() -> None:
     rate = rates("cosine", warmup_epochs=2)
     assert rate[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
     assert rate[20] == 1
     assert rate[60] == pytest.approx(0.5)
 
 
-def test_a_warm_up_longer_than_training_leaves_a_step() -> None:
-    assert optim.learning_rate(TrainConfig(lr=1, warmup_epochs=50), 9, 10, 10) == 1
+def test_a_long_warm_up_leaves_one_step() -> None:
+    assert optim.compute_learning_rate(TrainConfig(lr=1, warmup_epochs=50), 9, 10, 10) == 1
 
 
-def test_label_smoothing_is_the_loss_at_moved_targets() -> None:
+def test_label_smoothing_moves_targets() -> None:
     logits, target = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.0])
-    smooth = optim.loss(TrainConfig(label_smoothing=0.1), 0.5)(logits, target)
+    smooth = optim.create_loss(TrainConfig(label_smoothing=0.1), 0.5)(logits, target)
     moved = nn.functional.binary_cross_entropy_with_logits(logits, torch.tensor([0.95, 0.05]))
     assert torch.allclose(smooth, moved)
 
 
 @pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
-def test_weight_decay_spares_biases_and_normalisation(name: str, kind: type[torch.optim.Optimizer]) -> None:
+def test_biases_and_normalization_have_no_weight_decay(name: str, kind: type[torch.optim.Optimizer]) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
-    optimizer = optim.optimizer(TrainConfig(optimizer=name, weight_decay=0.1), network)
+    optimizer = optim.create_optimizer(TrainConfig(optimizer=name, weight_decay=0.1), network)
     assert type(optimizer) is kind
     decay = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert {name: decay[id(p)] for name, p in network.named_parameters()} == {
@@ -67,10 +67,10 @@ def test_weight_decay_spares_biases_and_normalisation(name: str, kind: type[torc
     }
 
 
-def test_the_average_lies_between_the_start_and_the_weights() -> None:
+def test_ema_is_between_the_start_and_the_weights() -> None:
     network = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(network.weight)
-    average = optim.average(TrainConfig(ema_decay=0.9), network)
+    average = optim.create_ema(TrainConfig(ema_decay=0.9), network)
     assert average is not None
     nn.init.ones_(network.weight)
     seen = []
@@ -81,8 +81,8 @@ def test_the_average_lies_between_the_start_and_the_weights() -> None:
     assert seen[-1] == pytest.approx(1, abs=1e-3)
 
 
-def test_no_average_is_kept_at_zero() -> None:
-    assert optim.average(TrainConfig(ema_decay=0), nn.Linear(1, 1)) is None
+def test_ema_decay_zero_disables_ema() -> None:
+    assert optim.create_ema(TrainConfig(ema_decay=0), nn.Linear(1, 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -109,16 +109,16 @@ TARGET = torch.tensor([1.0, 1.0, 0.0, 0.0])
 
 
 def of_batch(fakes: float = 0.5, target: torch.Tensor = TARGET, **config: object) -> float:
-    return optim.loss(TrainConfig(**config), fakes)(LOGITS, target).item()  # type: ignore[arg-type]
+    return optim.create_loss(TrainConfig(**config), fakes)(LOGITS, target).item()  # type: ignore[arg-type]
 
 
-def test_focal_loss_forgets_what_is_right() -> None:
+def test_focal_loss_ignores_easy_examples() -> None:
     probability = torch.where(TARGET == 1, LOGITS.sigmoid(), 1 - LOGITS.sigmoid())
     expected = (-((1 - probability) ** 2) * probability.log()).mean().item()
     assert of_batch(loss="focal") == pytest.approx(expected, rel=1e-5)
 
 
-def test_class_weights_make_both_classes_count_alike() -> None:
+def test_class_weights_balance_the_classes() -> None:
     """A batch with the shares of the epoch: each class contributes half of a balanced mean."""
     each = nn.functional.binary_cross_entropy_with_logits(LOGITS, torch.tensor([1.0, 1, 1, 0]), reduction="none")
     expected = 0.5 * each[:3].mean() + 0.5 * each[3:].mean()
@@ -127,32 +127,32 @@ def test_class_weights_make_both_classes_count_alike() -> None:
     assert of_batch(0.5, class_weights=True) == pytest.approx(of_batch(), rel=1e-6)
 
 
-def test_the_hardest_share_is_what_counts() -> None:
+def test_only_the_hardest_fraction_counts() -> None:
     each = nn.functional.binary_cross_entropy_with_logits(LOGITS, TARGET, reduction="none")
     assert of_batch(hard_example_fraction=0.5) == pytest.approx(each.sort().values[2:].mean().item(), rel=1e-6)
     assert of_batch(hard_example_fraction=0.01) == pytest.approx(each.max().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("fakes", "smoothing"), [(0.5, 0.0), (0.8, 0.0), (0.8, 0.1), (0.2, 0.3)])
-def test_the_blind_loss_is_the_entropy_of_the_share(fakes: float, smoothing: float) -> None:
+def test_the_prior_loss_is_the_entropy_of_the_fraction(fakes: float, smoothing: float) -> None:
     soft = torch.tensor(fakes * (1 - smoothing) + smoothing / 2, dtype=torch.float64)
     entropy = -(soft * soft.log() + (1 - soft) * (1 - soft).log()).item()
-    assert optim.prior_loss(TrainConfig(label_smoothing=smoothing), fakes) == pytest.approx(entropy, abs=2e-4)
+    assert optim.compute_prior_loss(TrainConfig(label_smoothing=smoothing), fakes) == pytest.approx(entropy, abs=2e-4)
 
 
-def test_the_blind_loss_is_the_recipes_own() -> None:
-    assert optim.prior_loss(TrainConfig(class_weights=True), 0.8) == pytest.approx(0.6931, abs=2e-4)
-    assert optim.prior_loss(TrainConfig(loss="focal"), 0.5) == pytest.approx(0.6931 / 4, abs=2e-4)
-    assert optim.prior_loss(TrainConfig(hard_example_fraction=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
+def test_the_prior_loss_uses_the_configured_loss() -> None:
+    assert optim.compute_prior_loss(TrainConfig(class_weights=True), 0.8) == pytest.approx(0.6931, abs=2e-4)
+    assert optim.compute_prior_loss(TrainConfig(loss="focal"), 0.5) == pytest.approx(0.6931 / 4, abs=2e-4)
+    assert optim.compute_prior_loss(TrainConfig(hard_example_fraction=0.5), 0.5) == pytest.approx(0.6931, abs=2e-4)
 
 
 # --- layers ----------------------------------------------------------------------------------------------------------
 
 
-def test_layers_learn_the_slower_the_further_they_are_from_the_head() -> None:
+def test_learning_rates_decay_from_the_head() -> None:
     config = ModelConfig(backbone="test_resnet", pretrained=False, size=32)
-    backbone = detector.build(config, None).backbone
-    optimizer = optim.optimizer(TrainConfig(layer_decay=0.5, weight_decay=0.1), backbone)
+    backbone = detector.build_detector(config, None).backbone
+    optimizer = optim.create_optimizer(TrainConfig(layer_decay=0.5, weight_decay=0.1), backbone)
     optim.set_learning_rate(optimizer, 0.01)
     rate = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
     rates = [rate[id(parameter)] for parameter in backbone.parameters()]
@@ -165,8 +165,8 @@ def test_layers_learn_the_slower_the_further_they_are_from_the_head() -> None:
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_convnext"])
-def test_a_frozen_backbone_learns_in_its_head_alone(name: str) -> None:
-    backbone = detector.build(ModelConfig(backbone=name, pretrained=False, size=160), None).backbone
+def test_a_frozen_backbone_trains_its_head_only(name: str) -> None:
+    backbone = detector.build_detector(ModelConfig(backbone=name, pretrained=False, size=160), None).backbone
     optim.set_frozen(backbone, True)
     learning = {name for name, one in backbone.named_parameters() if one.requires_grad}
     assert learning

@@ -19,10 +19,10 @@ from ffdi.core.signals import Interrupted
 from ffdi.data.loading.loader import Batch
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import detector
-from ffdi.training.checkpointing import CheckpointManager, Resumed
+from ffdi.training.checkpointing import CheckpointManager, ResumeEvent
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device as devices
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 
 STEPS = 4
 OWNER = {"fold": 0, "identity": "a", "folds": "b"}
@@ -45,19 +45,19 @@ class Faces:
         return STEPS
 
     def __iter__(self) -> Iterator[Batch]:
-        return self.epoch(99)
+        return self.iterate_epoch(99)
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for number in range(start, STEPS):
             target = np.arange(6) % 2
             noise = np.random.default_rng([epoch, number]).integers(0, 200, (6, 32, 32, 3))
             pixels = noise + 40 * target.reshape(-1, 1, 1, 1)
             yield Batch(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float(), torch.arange(6))
 
-    def names(self, index: list[int]) -> list[str]:
+    def list_names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]
 
-    fakes = 0.5
+    fake_fraction = 0.5
 
 
 def trained(epochs: int, **train: object) -> Config:
@@ -67,27 +67,29 @@ def trained(epochs: int, **train: object) -> Config:
 
 def device(precision: str) -> devices.Device:
     """The CPU."""
-    return devices.choose("cpu", precision, 0)
+    return devices.choose_device("cpu", precision, 0)
 
 
-def begun(config: Config, where: devices.Device) -> State:
-    """A training of a small network with dropout that has not begun."""
+def start(config: Config, where: devices.Device) -> TrainingState:
+    """The initial state of a small network with dropout."""
     torch.manual_seed(1)
-    network = detector.build(ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None)
-    return State.of(where.prepare(network), config.train, where)
+    network = detector.build_detector(
+        ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None
+    )
+    return TrainingState.create(where.prepare(network), config.train, where)
 
 
-def events(state: State, config: Config, where: devices.Device) -> Iterator[object]:
+def events(state: TrainingState, config: Config, where: devices.Device) -> Iterator[object]:
     """What fit yields."""
     return fit(state, Faces(), Faces(), config, where, seed=5)  # type: ignore[arg-type]
 
 
-def end(state: State, config: Config, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:
+def end(state: TrainingState, config: Config, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:
     """Trains to the end; gives everything, but for what clocks say."""
     for _ in events(state, config, where):
         pass
-    tensors = {**state.tensors(), **{f"kept/{name}": value for name, value in state.kept.state_dict().items()}}
-    record = state.record()
+    tensors = {**state.state_dict(), **{f"kept/{name}": value for name, value in state.eval_model.state_dict().items()}}
+    record = state.metadata()
     for one in record["history"]:
         del one["seconds"], one["images_per_second"]
     return {name: value.numpy().tobytes() for name, value in tensors.items()}, record
@@ -95,35 +97,35 @@ def end(state: State, config: Config, where: devices.Device) -> tuple[dict[str, 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_training_goes_on_to_the_same_bytes_from_every_step(recipe: str, precision: str, tmp_path: Path) -> None:
+def test_a_training_resumed_at_any_step_ends_in_the_same_bytes(recipe: str, precision: str, tmp_path: Path) -> None:
     parts = RECIPES[recipe]
     config = trained(2, **{"lr": 3e-3, **parts.get("train", {})}).model_copy(
         update={"augment": AugmentConfig(**parts.get("augment", {}))}
     )
     where = device(precision)
-    expected = end(begun(config, where), config, where)
+    expected = end(start(config, where), config, where)
     assert len(expected[1]["history"]) == 2
-    going, cuts = begun(config, where), 0
-    for event in events(going, config, where):
+    running, cuts = start(config, where), 0
+    for event in events(running, config, where):
         if not isinstance(event, Step):
             continue
         path = tmp_path / "state"
-        safetensors.torch.save_file(going.tensors(), path)
-        record = json.loads(json.dumps(going.record()))
+        safetensors.torch.save_file(running.state_dict(), path)
+        record = json.loads(json.dumps(running.metadata()))
         torch.manual_seed(99)  # nothing hangs on what others drew
-        again = begun(config, where)
-        again.restore(safetensors.torch.load_file(path), record)
+        again = start(config, where)
+        again.load_state_dict(safetensors.torch.load_file(path), record)
         assert end(again, config, where) == expected
         cuts += 1
     assert cuts == 2 * STEPS
 
 
-def test_moments_lie_in_memory_as_their_parameters_do() -> None:
+def test_optimizer_tensors_have_the_layout_of_their_parameters() -> None:
     config, where = trained(1), device("fp32")
-    state = begun(config, where)
+    state = start(config, where)
     next(iter(events(state, config, where)))
-    again = begun(config, where)
-    again.restore({name: value.clone() for name, value in state.tensors().items()}, state.record())
+    again = start(config, where)
+    again.load_state_dict({name: value.clone() for name, value in state.state_dict().items()}, state.metadata())
     strides = {
         (tuple(parameter.shape), parameter.stride() == some["exp_avg"].stride())
         for parameter, some in again.optimizer.state.items()
@@ -138,71 +140,71 @@ def checkpoints(tmp_path: Path) -> Checkpoints:
     return Checkpoints(tmp_path / "fold_0", OWNER)
 
 
-def test_a_stop_writes_down_where_the_training_is(checkpoints: Checkpoints) -> None:
+def test_an_interrupt_writes_a_checkpoint(checkpoints: Checkpoints) -> None:
     config, where = trained(2), device("fp32")
-    expected = end(begun(config, where), config, where)
-    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
-    with signals.handle_signals(end=0.0), pytest.raises(Interrupted) as caught, saving.at_the_end(state):
+    expected = end(start(config, where), config, where)
+    state, saving = start(config, where), CheckpointManager(checkpoints, every=0, machine="one")
+    with signals.handle_signals(end=0.0), pytest.raises(Interrupted) as caught, saving.save_on_exit(state):
         list(events(state, config, where))
     assert (str(caught.value), caught.value.code) == ("--max-time is over", 75)
-    again = begun(config, where)
-    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 0, [])
+    again = start(config, where)
+    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == ResumeEvent(0, 0, [])
     assert end(again, config, where) == expected
 
 
 @pytest.mark.parametrize("error", [DataError("a.jpg cannot be read"), OSError("no such disk"), GeneratorExit()])
-def test_an_error_between_two_steps_leaves_a_checkpoint(checkpoints: Checkpoints, error: BaseException) -> None:
+def test_an_error_between_two_steps_writes_a_checkpoint(checkpoints: Checkpoints, error: BaseException) -> None:
     config, where = trained(2), device("fp32")
-    expected = end(begun(config, where), config, where)
-    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
-    with pytest.raises(type(error)), saving.at_the_end(state):
+    expected = end(start(config, where), config, where)
+    state, saving = start(config, where), CheckpointManager(checkpoints, every=0, machine="one")
+    with pytest.raises(type(error)), saving.save_on_exit(state):
         for event in events(state, config, where):
             if isinstance(event, Step) and event.step == 2:
                 raise error
-    again = begun(config, where)
-    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == Resumed(0, 3, [])
+    again = start(config, where)
+    assert CheckpointManager(checkpoints, every=0, machine="one").resume(again) == ResumeEvent(0, 3, [])
     assert end(again, config, where) == expected
 
 
-def test_an_error_within_a_step_leaves_none(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_within_a_step_writes_no_checkpoint(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
     config, where = trained(2), device("fp32")
-    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
+    state, saving = start(config, where), CheckpointManager(checkpoints, every=0, machine="one")
     monkeypatch.setattr(state.optimizer, "step", lambda *_: torch.empty(2**50))
-    with pytest.raises(RuntimeError, match="allocate"), saving.at_the_end(state):
+    with pytest.raises(RuntimeError, match="allocate"), saving.save_on_exit(state):
         list(events(state, config, where))
     assert not checkpoints.folder.exists()
 
 
-def test_a_training_that_has_diverged_leaves_none(checkpoints: Checkpoints) -> None:
+def test_a_diverged_training_writes_no_checkpoint(checkpoints: Checkpoints) -> None:
     config, where = trained(2, lr=1e30, clip_grad=0.0), device("fp32")
-    state, saving = begun(config, where), CheckpointManager(checkpoints, every=0, machine="one")
-    with pytest.raises(TrainingError, match="diverged"), saving.at_the_end(state):
+    state, saving = start(config, where), CheckpointManager(checkpoints, every=0, machine="one")
+    with pytest.raises(TrainingError, match="diverged"), saving.save_on_exit(state):
         list(events(state, config, where))
     assert not checkpoints.folder.exists()
 
 
-def test_an_error_is_not_hidden_by_a_checkpoint_that_cannot_be_written(checkpoints: Checkpoints) -> None:
+def test_a_failed_checkpoint_does_not_hide_the_first_error(checkpoints: Checkpoints) -> None:
     checkpoints.folder.write_text("in its place")
-    state, saving = begun(trained(2), device("fp32")), CheckpointManager(checkpoints, every=0, machine="one")
-    with pytest.raises(DataError, match=r"a\.jpg"), saving.at_the_end(state):
+    state, saving = start(trained(2), device("fp32")), CheckpointManager(checkpoints, every=0, machine="one")
+    with pytest.raises(DataError, match=r"a\.jpg"), saving.save_on_exit(state):
         raise DataError("a.jpg cannot be read")
 
 
-def steps(checkpoints: Checkpoints, count: int) -> State:
+def steps(checkpoints: Checkpoints, count: int) -> TrainingState:
     """Trains so many steps and writes each down."""
     config, where = trained(3), device("fp32")
-    state, going = begun(config, where), None
-    going = events(state, config, where)
+    state, running = start(config, where), None
+    running = events(state, config, where)
     done = 0
     while done < count:
-        if isinstance(next(going), Step):
+        if isinstance(next(running), Step):
             done += 1
-            record = {**state.record(), "machine": "one"}
-            checkpoints.write(done, lambda path: safetensors.torch.save_file(state.tensors(), path), record)
+            record = {**state.metadata(), "machine": "one"}
+            checkpoints.write(done, lambda path: safetensors.torch.save_file(state.state_dict(), path), record)
     return state
 
 
-def test_two_checkpoints_stay(checkpoints: Checkpoints) -> None:
+def test_the_last_two_checkpoints_are_retained(checkpoints: Checkpoints) -> None:
     steps(checkpoints, 4)
     assert sorted(path.name for path in checkpoints.folder.iterdir()) == [
         f"checkpoint-00000000{number}.{ending}" for number in (3, 4) for ending in ("json", "safetensors")
@@ -213,7 +215,7 @@ def test_two_checkpoints_stay(checkpoints: Checkpoints) -> None:
 
 @pytest.mark.parametrize("ending", ["json", "safetensors"])
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone"])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
+def test_a_damaged_checkpoint_is_reported_and_the_previous_one_is_used(
     ending: str, harm: str, checkpoints: Checkpoints
 ) -> None:
     steps(checkpoints, 3)
@@ -224,22 +226,22 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_is_taken(
     if harm == "gone":
         path.unlink()
     config, where = trained(3), device("fp32")
-    again = begun(config, where)
+    again = start(config, where)
     resumed = CheckpointManager(checkpoints, every=0, machine="one").resume(again)
     assert resumed is not None
     assert (resumed.epoch, resumed.step) == (0, 2)
     assert len(resumed.warnings) == (0 if (ending, harm) == ("json", "gone") else 1)
     assert all(str(path) in line for line in resumed.warnings)
-    assert end(again, config, where) == end(begun(config, where), config, where)
+    assert end(again, config, where) == end(start(config, where), config, where)
 
 
-def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoints: Checkpoints) -> None:
+def test_without_an_undamaged_checkpoint_training_starts_again_with_a_warning(checkpoints: Checkpoints) -> None:
     steps(checkpoints, 2)
     for path in checkpoints.folder.glob("*.safetensors"):
         path.write_bytes(b"")
-    again = begun(trained(3), device("fp32"))
+    again = start(trained(3), device("fp32"))
     resumed = CheckpointManager(checkpoints, every=0, machine="one").resume(again)
-    assert resumed == Resumed(
+    assert resumed == ResumeEvent(
         0,
         0,
         [
@@ -250,12 +252,17 @@ def test_where_no_checkpoint_is_whole_training_begins_anew_and_says_so(checkpoin
     )
 
 
-def test_another_machine_is_told(checkpoints: Checkpoints) -> None:
+def test_another_machine_is_reported(checkpoints: Checkpoints) -> None:
     steps(checkpoints, 1)
-    again = begun(trained(3), device("fp32"))
+    again = start(trained(3), device("fp32"))
     resumed = CheckpointManager(checkpoints, every=0, machine="cuda in fp16").resume(again)
-    assert resumed == Resumed(
-        0, 1, ["was begun with one, and goes on with cuda in fp16: the bytes are those of neither"]
+    assert resumed == ResumeEvent(
+        0,
+        1,
+        [
+            "was started with one and resumes with cuda in fp16: the weights will differ "
+            "from those of either in their last bits"
+        ],
     )
 
 
@@ -263,7 +270,9 @@ def test_another_machine_is_told(checkpoints: Checkpoints) -> None:
     ("name", "precision", "threads", "expected"),
     [("cpu", "bf16", 2, "cpu in bf16, 2 threads"), ("cuda:1", "fp16", 8, "cuda in fp16")],
 )
-def test_a_machine_is_what_the_last_bits_depend_on(name: str, precision: str, threads: int, expected: str) -> None:
+def test_device_machine_has_what_the_last_bits_depend_on(
+    name: str, precision: str, threads: int, expected: str
+) -> None:
     assert devices.Device(name, precision, threads, 0, "").machine == expected
 
 
@@ -271,17 +280,19 @@ def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints) -> Non
     steps(checkpoints, 1)
     other = Checkpoints(checkpoints.folder, {**OWNER, "identity": "c"})
     with pytest.raises(ExperimentError) as caught:
-        other.newest(print)
+        other.load_newest(print)
     assert str(caught.value) == (
-        f"{checkpoints.folder}/checkpoint-000000001.json belongs to another run: its config, images or folds are not "
-        f"this experiment's\nnext: remove the fold and train it again: rm -r {checkpoints.folder}"
+        f"{checkpoints.folder}/checkpoint-000000001.json belongs to another training: it has another config, other "
+        f"images or other folds\nnext: remove the fold and train it again: rm -r {checkpoints.folder}"
     )
 
 
-def test_checkpoints_take_a_small_share_of_the_time(checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints_take_a_small_fraction_of_the_time(
+    checkpoints: Checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    state = begun(trained(1), device("fp32"))
+    state = start(trained(1), device("fp32"))
     saving, written = CheckpointManager(checkpoints, every=10, machine="one"), []
 
     def write(*_: object) -> None:

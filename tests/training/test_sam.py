@@ -14,7 +14,7 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(16, 1))
 
 
-def test_weights_are_moved_by_rho_and_come_back_bit_for_bit() -> None:
+def test_weights_are_moved_by_rho_and_restored_exactly() -> None:
     net = network()
     before = [one.detach().clone() for one in net.parameters()]
     net(torch.rand(2, 3, 4, 4)).sum().backward()
@@ -26,7 +26,7 @@ def test_weights_are_moved_by_rho_and_come_back_bit_for_bit() -> None:
     assert all(torch.equal(one, two) for one, two in zip(net.parameters(), before, strict=True))
 
 
-def test_batchnorm_does_not_count_what_it_sees_there() -> None:
+def test_batchnorm_statistics_do_not_change_at_moved_weights() -> None:
     net = network()
     net(torch.rand(2, 3, 4, 4)).sum().backward()
     before = {name: value.clone() for name, value in net.named_buffers()}
@@ -37,7 +37,7 @@ def test_batchnorm_does_not_count_what_it_sees_there() -> None:
     assert int(net[1].num_batches_tracked) == 2  # type: ignore[arg-type]
 
 
-def test_frozen_weights_stay_where_they_are() -> None:
+def test_frozen_weights_are_not_moved() -> None:
     net = network()
     net[0].requires_grad_(False)
     before = net[0].weight.detach().clone()
@@ -46,7 +46,7 @@ def test_frozen_weights_stay_where_they_are() -> None:
         assert torch.equal(net[0].weight, before)
 
 
-def test_weights_come_back_after_a_gradient_that_is_not_finite() -> None:
+def test_weights_are_restored_after_an_infinite_gradient() -> None:
     net = network()
     before = [one.detach().clone() for one in net.parameters()]
     net(torch.rand(2, 3, 4, 4)).sum().backward()

@@ -1,121 +1,125 @@
-"""Where folds are trained: on this machine, or on a cluster's."""
+"""The engine of --engine: trains folds on this machine or on a Ray cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ffdi.commands.shared.options import ClusterOptions, EngineOptions
 from ffdi.core import console
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.core.errors import ConfigError, suggest_nearest
 
 if TYPE_CHECKING:
-    from ffdi.engines.job import Ask, Heard
-    from ffdi.training.fold import Plan
+    from ffdi.engines.job import JobEvent, NextJob
+    from ffdi.training.fold import TrainingPlan
     from ffdi.training.runtime.device import Device
 
-Run = Callable[["Ask"], AbstractContextManager[Iterator["Heard"]]]
-"""Asks for jobs, does them, and gives what happens in them; left, it ends them in good order."""
+TrainJobs = Callable[["NextJob"], AbstractContextManager[Iterator["JobEvent"]]]
+"""Requests jobs, trains them, and gives their events; ends running jobs cleanly when the context is left."""
 
 
-class Engine(NamedTuple):
-    """What a person says about it.
+def check_engine(options: ClusterOptions) -> None:
+    """Checks the flags --engine and --address.
 
-    Attributes:
-        name: a key of ENGINES.
-        address: of the cluster.
-        jobs: folds at once.
-        ranks: processes of each fold, each on a device of its own.
+    Raises:
+        ConfigError: the engine is unknown, or has no address.
     """
-
-    name: str
-    address: str | None
-    jobs: int | None
-    ranks: int
-
-    def check(self) -> None:
-        """Refuses what is not there.
-
-        Raises:
-            ConfigError: names the nearest engine; or what is said does not go together.
-        """
-        if self.name not in ENGINES:
-            raise ConfigError(
-                f"unknown engine '{self.name}': {nearest(self.name, ENGINES)}", hint="pass --engine local"
-            )
-        if self.address is not None and self.name != "ray":
-            raise ConfigError(f"--address {self.address} is a Ray cluster's", hint="pass --engine ray beside it")
-
-    def check_company(self, plan: Plan) -> None:
-        """Refuses more ranks than there is work for.
-
-        Raises:
-            ConfigError: one of them would have no image.
-        """
-        if plan.config.train.batch_size < self.ranks:
-            raise ConfigError(
-                f"--gpus-per-fold {self.ranks}: a batch of {plan.config.train.batch_size} has not an image for each",
-                hint="set a larger train.batch_size in config.toml, or pass fewer --gpus-per-fold",
-            )
-        fewest = min([int(np.bincount(plan.fold_of).min()), *([] if plan.val is None else [len(plan.val)])])
-        if fewest < self.ranks:
-            raise ConfigError(
-                f"--gpus-per-fold {self.ranks}: {_count(fewest, 'image')} to be scored, which is not one for each",
-                hint="pass fewer --gpus-per-fold",
-            )
+    if options.engine not in ENGINES:
+        raise ConfigError(
+            f"unknown engine '{options.engine}': {suggest_nearest(options.engine, ENGINES)}", hint="pass --engine local"
+        )
+    if options.address is not None and options.engine != "ray":
+        raise ConfigError(
+            f"--address {options.address} is the address of a Ray cluster", hint="add --engine ray, or omit --address"
+        )
 
 
-def open_engine(
-    engine: Engine, device: Device, asked: str, workers: int | None, k: int | None
-) -> AbstractContextManager[Run]:
-    """An engine that is ready, and says where folds will run.
+def check_gpus_per_fold(gpus_per_fold: int, plan: TrainingPlan) -> None:
+    """Checks that every process of a fold gets an image of each batch, and an image to score.
+
+    Raises:
+        ConfigError: there are more processes than images.
+    """
+    if plan.config.train.batch_size < gpus_per_fold:
+        raise ConfigError(
+            f"--gpus-per-fold {gpus_per_fold}: a batch of {plan.config.train.batch_size} has fewer images than that",
+            hint="set a larger train.batch_size in config.toml, or pass fewer --gpus-per-fold",
+        )
+    fewest = min([int(np.bincount(plan.fold_of).min()), *([] if plan.val is None else [len(plan.val)])])
+    if fewest < gpus_per_fold:
+        raise ConfigError(
+            f"--gpus-per-fold {gpus_per_fold}: a fold or the validation split has only "
+            f"{_format_count(fewest, 'image')} to score",
+            hint="pass fewer --gpus-per-fold",
+        )
+
+
+def open_engine(options: EngineOptions, device: Device, k: int | None) -> AbstractContextManager[TrainJobs]:
+    """Opens the engine, and prints where folds run.
 
     Args:
-        engine: which.
-        device: that was chosen on this machine.
-        asked: `--device`, as a person has said it.
-        workers: `--workers`.
-        k: folds of an experiment; None where any number is trained.
+        options: the flags.
+        device: the device of this machine that --device chose.
+        k: the number of folds of an experiment; None: any number of folds is trained.
     """
-    return ENGINES[engine.name](engine, device, asked, workers, k)
+    return ENGINES[options.engine](options, device, k)
 
 
 @contextmanager
-def _local(engine: Engine, device: Device, asked: str, _workers: int | None, k: int | None) -> Iterator[Run]:
-    from ffdi.engines import local, process
+def _open_local(options: EngineOptions, device: Device, k: int | None) -> Iterator[TrainJobs]:
+    from ffdi.engines import local
     from ffdi.training.runtime import device as devices
 
-    shared = devices.share(device, asked, k, engine.jobs, engine.ranks)
+    per_fold = options.gpus_per_fold
+    shared = devices.assign_devices(device, options.device, k, options.jobs, per_fold)
     console.say(f"device: {device.why}")
-    if len(shared) > 1 or engine.ranks > 1:
+    if len(shared) > 1 or per_fold > 1:
         names, first = ", ".join(dict.fromkeys(one.name for some in shared for one in some)), shared[0][0]
-        each = f"each of their {engine.ranks} ranks" if engine.ranks > 1 else "each"
-        workers = f" and {_count(first.workers, 'loader worker')}" if first.workers else ""
-        threads = f"{_count(first.threads, 'thread')}{workers}"
-        console.say(f"{_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
-        process.start_process_group()  # it imports while images are looked at
-    yield lambda ask: closing(local.run(ask, shared))
+        each = f"each of their {per_fold} ranks" if per_fold > 1 else "each"
+        workers = f" and {_format_count(first.workers, 'loader worker')}" if first.workers else ""
+        threads = f"{_format_count(first.threads, 'thread')}{workers}"
+        console.say(f"{_format_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
+        local.start_fork_server()  # it imports modules while this process scans images
+    yield lambda next_job: closing(local.train_folds(next_job, shared))
 
 
 @contextmanager
-def _ray(engine: Engine, device: Device, asked: str, workers: int | None, k: int | None) -> Iterator[Run]:
+def _open_ray(options: EngineOptions, device: Device, k: int | None) -> Iterator[TrainJobs]:
     from ffdi.engines import cluster, ray
-    from ffdi.engines.cluster import Request
+    from ffdi.engines.cluster import FoldResources
     from ffdi.training.runtime import device as devices
 
-    with cluster.connect(engine.address):
-        kind = cluster.kind() if asked == "auto" else asked.partition(":")[0]
-        threads = devices.share(device, asked, k, engine.jobs, engine.ranks)[0][0].threads if kind == "cpu" else 0
-        request = Request.of(kind, threads, workers, engine.ranks)
-        request.check()
-        console.say(f"engine: Ray on {cluster.describe_machines()}; each fold has {request}")
-        yield lambda ask: closing(ray.run(ask, request))
+    per_fold = options.gpus_per_fold
+    with cluster.connect(options.address):
+        kind = cluster.detect_device_kind() if options.device == "auto" else options.device.partition(":")[0]
+        threads = 0
+        if kind == "cpu":
+            threads = devices.assign_devices(device, options.device, k, options.jobs, per_fold)[0][0].threads
+        resources = FoldResources.for_kind(kind, threads, options.workers, per_fold)
+        resources.check_available()
+        console.say(f"engine: Ray on {cluster.describe_machines()}; each fold has {resources}")
+        yield lambda next_job: closing(ray.train_folds(next_job, resources))
 
 
-def _count(number: int, noun: str) -> str:
+def describe_warnings(event: object) -> list[str]:
+    """Lines for the terminal about an event of a job, except its progress."""
+    from ffdi.training.checkpointing import MachineLoss, ResumeEvent
+    from ffdi.training.health import HealthWarning
+
+    if isinstance(event, ResumeEvent):
+        return [f"warning: {warning}" for warning in event.warnings]
+    if isinstance(event, MachineLoss):
+        return [f"warning: {event.why}; it is trained on elsewhere"]
+    if isinstance(event, HealthWarning):
+        return [*(f"unhealthy: {symptom}" for symptom in event.symptoms.values()), f"advice: {event.advice}"]
+    return []
+
+
+def _format_count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-ENGINES: dict[str, Callable[..., AbstractContextManager[Run]]] = {"local": _local, "ray": _ray}
+ENGINES: dict[str, Callable[..., AbstractContextManager[TrainJobs]]] = {"local": _open_local, "ray": _open_ray}

@@ -1,55 +1,58 @@
-"""From an experiment's config to what its folds are trained on: every choice is checked before anything is written."""
+"""From an experiment's config to a training plan: every setting is checked before a file is written."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, sources
-from ffdi.config import variants
-from ffdi.config.schema import SMALLEST, Config
-from ffdi.config.variants import Keys
-from ffdi.core import console, files, hashes, provenance
+from ffdi.commands.shared import sources
+from ffdi.commands.shared.options import TrainingOptions
+from ffdi.config import schema
+from ffdi.config.schema import MIN_SIZE, Config, Keys
+from ffdi.core import console, files, machine, manifests, signals
 from ffdi.core.errors import ConfigError
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
-from ffdi.data.splits import image_list
+from ffdi.data.splits import folds, image_list
 from ffdi.ensemble import calibration, combine
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import Identity
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.training.fold import Plan
+    from ffdi.data.loading.loader import Batches
+    from ffdi.training.fold import TrainingPlan
     from ffdi.training.runtime.device import Device
+    from ffdi.training.state import TrainingState
 
 
 LEAST_MIXED = 0.01
-"""Of mixup and cutmix: with less in a Beta distribution a draw is 0 or 1 in floating point."""
+"""The smallest mixup and cutmix: a Beta distribution with a smaller parameter draws 0 or 1 in floating point."""
 
 
-class Flags(NamedTuple):
-    """What a person says beside the experiment: the data's folder, where to run, and faults that are known."""
+class ShortTraining(NamedTuple):
+    """A training of a few steps: its network with the optimizer, and batches of all training images."""
 
-    data: str | None
-    device: str
-    workers: int | None
-    accept: str | None
+    state: TrainingState
+    batches: Batches
+    settings: Config
+    device: Device
 
 
 class PreparedData(NamedTuple):
-    """The images of an experiment, looked at.
+    """The scanned images of an experiment.
 
     Attributes:
-        root: where they lie.
+        root: the data folder.
         train: the usable training images.
-        val: the usable images of a validation split whose labels can judge scores; None where there is none.
-        image_list: of the training images, as `image_list.format_image_list` writes it.
+        val: the usable images of the validation split; None without such a split, or if its labels are of one class.
+        image_list: the list of the training images, as from `image_list.format_image_list`.
     """
 
     root: Path
@@ -59,26 +62,26 @@ class PreparedData(NamedTuple):
 
 
 def check_settings(settings: Config) -> None:
-    """Refuses names that no dictionary knows, and what does not go together.
+    """Checks the values of settings that the schema does not check.
 
     Raises:
-        ConfigError: names the key and the nearest known word.
+        ConfigError: a name is unknown, or two settings contradict each other.
     """
     from ffdi.data.loading import augment, sampler
     from ffdi.models import noise_residual
-    from ffdi.synthetic import fakes
+    from ffdi.synthetic import pseudo_fakes
     from ffdi.training import optim
 
-    augment.recipe(settings.augment.recipe)
+    augment.make_augmentation(settings.augment.recipe)
     optim.check_choices(settings.train)
     sampler.check_sampling(settings.train.sampling)
-    fakes.check_methods(settings.pseudo_fakes.methods)
+    pseudo_fakes.check_methods(settings.pseudo_fakes.methods)
     noise_residual.check_noise_residual(settings.model)
     combine.check_method(settings.ensemble.method)
     calibration.check_calibration(settings.ensemble.calibration)
-    if 0 < settings.augment.crop_size < SMALLEST:
+    if 0 < settings.augment.crop_size < MIN_SIZE:
         raise ConfigError(
-            f"augment.crop_size = {settings.augment.crop_size} is smaller than {SMALLEST}",
+            f"augment.crop_size = {settings.augment.crop_size} is smaller than {MIN_SIZE}",
             hint="set a larger augment.crop_size, or 0 for whole images, in config.toml",
         )
     for key in ("mixup", "cutmix"):
@@ -92,140 +95,182 @@ def check_settings(settings: Config) -> None:
             f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",
             hint="set a smaller augment.crop_size, or 0, in config.toml",
         )
-    sources.packed_framing(settings)
+    sources.choose_packed_policy(settings)
     if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
         raise ConfigError(
             f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
-            f"train.batch_size = {settings.train.batch_size}: a batch needs a real image beside each pseudo-fake",
+            f"train.batch_size = {settings.train.batch_size}: a batch needs a real image for each pseudo-fake",
             hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
         )
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
-    """The settings of an experiment that differs from another one in these keys, after `check_settings`.
+    """The checked settings of a variant of an experiment.
 
     Args:
-        base: the other one.
-        keys: what differs.
-        hint: where a person corrects them.
+        base: the experiment.
+        keys: the changed keys with their values.
+        hint: the hint of an error: the place to correct the keys.
 
     Raises:
-        ConfigError: a key is unknown or does not take its value, or deals other folds.
+        ConfigError: a key is unknown or does not accept its value, or changes the folds.
     """
     try:
-        settings = variants.config(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        settings = schema.build_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
         check_settings(settings)
     except ConfigError as error:
         raise ConfigError(error.what, problems=error.problems, hint=hint) from None
-    if settings.folds.scheme == "clusters" and (of_network := [one for one in keys if one.startswith("model.")]):
+    if settings.folds.scheme == "clusters" and (model_keys := [key for key in keys if key.startswith("model.")]):
         raise ConfigError(
-            f"{base.name} has folds.scheme = 'clusters', which deals images by what its network sees in them: another "
-            f"{of_network[0]} is other folds",
+            f"{base.name} has folds.scheme = 'clusters', which assigns folds by the features of its network: another "
+            f"{model_keys[0]} changes the folds",
             hint=hint,
         )
     return settings
 
 
-def choose_device(workspace: Workspace, settings: Config, flags: Flags) -> tuple[Device, Path | None]:
-    """The device and the starting weights, after `check_settings`.
+def choose_device(workspace: Workspace, settings: Config, options: TrainingOptions) -> tuple[Device, Path | None]:
+    """The device and the file of starting weights, after `check_settings`.
 
     Raises:
-        ConfigError: there are no starting weights, or the network does not take images or batches of that size.
-        DeviceError: the device is not there.
+        ConfigError: there are no starting weights, or the network does not accept the image size or the batch size.
+        DeviceError: the device does not exist.
     """
     from ffdi.models import detector
     from ffdi.models import weights as starting
-    from ffdi.training.runtime import device
+    from ffdi.training.runtime import device as devices
 
     check_settings(settings)
     weights = starting.find_weights(settings.model, workspace.root)
-    network = detector.build(settings.model, weights)
+    network = detector.build_detector(settings.model, weights)
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
     detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
     depthwise = detector.is_depthwise(network)
-    where = device.choose(flags.device, settings.train.precision, flags.workers, depthwise=depthwise)
-    return where, weights
+    device = devices.choose_device(options.device, settings.train.precision, options.workers, depthwise=depthwise)
+    return device, weights
 
 
-def prepare_data(workspace: Workspace, experiment: Experiment, settings: Config, flags: Flags) -> PreparedData:
-    """Finds an experiment's images and looks at those that nobody has looked at before.
+def prepare_data(
+    workspace: Workspace, experiment: Experiment, settings: Config, options: TrainingOptions
+) -> PreparedData:
+    """Finds and scans an experiment's images.
 
     Raises:
-        DataError: there are none, or they have faults that are not accepted.
+        DataError: there are no images, or the data has problems that --accept does not name.
     """
-    accepted = doctor.parse_accept(flags.accept)
-    found = sources.find_dataset(workspace, settings, sources.data_root(workspace, settings, flags.data))
-    console.say(f"data: {sources.counts(found.split('train'))}")
-    if (told := sources.describe_cache(found)) is not None:
-        console.say(told)
-    diagnosis = inspection.inspect(workspace, experiment, found)
-    diagnosis.check(accepted)
-    val = diagnosis.usable("val") if "val" in diagnosis.surveys else None
+    accepted = doctor.parse_accept(options.accept)
+    dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
+    console.say(f"data: {sources.describe_images(dataset.split('train'))}")
+    if (cached := sources.describe_cache(dataset)) is not None:
+        console.say(cached)
+    diagnosis = sources.scan_dataset(workspace, experiment, dataset)
+    diagnosis.refuse_faults(accepted)
+    val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
     return PreparedData(
         diagnosis.root,
-        diagnosis.usable("train"),
-        val if val is not None and val.both_classes else None,
-        image_list.format_image_list(diagnosis.surveys["train"], settings.pseudo_fakes.needs_landmarks),
+        diagnosis.select_usable("train"),
+        val if val is not None and val.has_both_classes else None,
+        image_list.format_image_list(diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks),
     )
 
 
 def prepare_all(
-    workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], flags: Flags
+    workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], options: TrainingOptions
 ) -> list[PreparedData]:
-    """As `prepare_data`, of several experiments; those that have the same images share what was found of them."""
+    """Calls `prepare_data` for several experiments; experiments on the same images share one result."""
     known: dict[object, tuple[Experiment, PreparedData]] = {}
-    found = []
+    prepared = []
     for experiment, settings in experiments:
-        key = settings.data.model_dump_json(), sources.packed_framing(settings), settings.pseudo_fakes.needs_landmarks
+        key = (
+            settings.data.model_dump_json(),
+            sources.choose_packed_policy(settings),
+            settings.pseudo_fakes.needs_landmarks,
+        )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
         else:
-            known[key] = experiment, prepare_data(workspace, experiment, settings, flags)
-        found.append(known[key][1])
-    return found
+            known[key] = experiment, prepare_data(workspace, experiment, settings, options)
+        prepared.append(known[key][1])
+    return prepared
 
 
 def make_plan(
-    experiment: Experiment, settings: Config, material: PreparedData, where: Device, weights: Path | None
-) -> Plan:
-    """Deals the folds, or reads how they were dealt, and records what is about to be trained.
+    experiment: Experiment, settings: Config, data: PreparedData, device: Device, weights: Path | None
+) -> TrainingPlan:
+    """Assigns folds, or reads the assignment, and writes the files that identify the training.
 
     Raises:
-        ExperimentError: the experiment was begun differently.
+        ExperimentError: the experiment was started with other settings or data.
     """
-    from ffdi.data.splits import folds
-    from ffdi.training.fold import Plan
+    from ffdi.training.fold import TrainingPlan
 
-    digest = None if weights is None else hashes.sha256(weights)
-    identity = Identity.of(settings, digest, hashes.hash_text(material.image_list))
-    train = material.train
+    digest = None if weights is None else manifests.hash_file(weights)
+    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list))
+    train = data.train
     assert train.target is not None
     if experiment.resolved_path.is_file():
-        experiment.check(identity, partial(image_list.list_differences, new=material.image_list))
-        experiment.folds_digest()
+        experiment.check_identity(identity, partial(image_list.list_differences, new=data.image_list))
+        experiment.read_folds_digest()
     if experiment.folds_path.is_file():
         fold_of = folds.read_folds(experiment.folds_path, train, settings.folds.k)
     else:
-        whole = train.group if settings.folds.scheme == "stratified" else _clusters(settings, train, weights, where)
-        fold_of = folds.assign_folds(train.target, whole, settings.folds.k, settings.folds_seed)
-        files.write_text(experiment.folds_path, folds.folds_to_csv(train, fold_of))
-    experiment.begin(identity, material.image_list, provenance.record_provenance(material.root, sys.argv))
-    return Plan(settings, identity, train, fold_of, experiment.folds_digest(), weights, material.val)
+        if settings.folds.scheme == "stratified":
+            group = train.group
+        else:
+            group = _cluster_images(settings, train, weights, device)
+        fold_of = folds.assign_folds(train.target, group, settings.folds.k, settings.folds_seed)
+        files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
+    experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
+    return TrainingPlan(settings, identity, train, fold_of, experiment.read_folds_digest(), weights, data.val)
 
 
-def _clusters(settings: Config, train: Table, weights: Path | None, where: Device) -> np.ndarray:
-    """The cluster of each training image in the space of the frozen backbone's features, as groups str [N]."""
-    from ffdi.data.splits import clusters
+def _cluster_images(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
+    """str [N]: the cluster of each training image, by the features of the frozen backbone."""
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
     with console.bar("features of training images", len(train)) as bar:
-        network = where.prepare(detector.build_initialized(settings, weights))
-        features = predict.features(network, fold.reader(train, settings, where), where, bar.advance)
-    found = clusters.cluster_features(features, train.group, clusters.PER_FOLD * settings.folds.k, settings.folds_seed)
+        network = device.prepare(detector.build_initialized(settings, weights))
+        features = predict.extract_features(
+            network, fold.make_eval_batches(train, settings, device), device, bar.advance
+        )
+    cluster = folds.cluster_features(features, train.group, folds.PER_FOLD * settings.folds.k, settings.folds_seed)
     console.say(
-        f"folds of clusters: {len(np.unique(found))} clusters of images that look alike to {settings.model.backbone}"
+        f"folds of clusters: {len(np.unique(cluster))} clusters of images that look alike to {settings.model.backbone}"
     )
-    return found.astype(str)
+    return np.asarray(cluster.astype(str))
+
+
+@contextmanager
+def start_short_training(
+    workspace: Workspace, experiment: Experiment, options: TrainingOptions, purpose: str, steps: int
+) -> Iterator[ShortTraining]:
+    """Starts a training that is not saved; inside, the experiment is locked and errors of the device are explained.
+
+    Args:
+        workspace: the workspace.
+        experiment: the experiment with the config.
+        options: the flags.
+        purpose: the first word of the title.
+        steps: the number of steps, for the title.
+
+    Raises:
+        FFDIError: the training cannot start, as in train-folds.
+        Interrupted: the process received a signal.
+    """
+    from ffdi.data.loading import loader
+    from ffdi.models import detector
+    from ffdi.training.runtime import device as devices
+    from ffdi.training.state import TrainingState
+
+    settings = schema.load_experiment(experiment.config_path)
+    device, weights = choose_device(workspace, settings, options)
+    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
+    console.say(f"device: {device.why}")
+    train = prepare_data(workspace, experiment, settings, options).train
+    state = TrainingState.create(device.prepare(detector.build_initialized(settings, weights)), settings.train, device)
+    batches = loader.make_train_loader(train, settings, fold=0, loader_config=device.loader_config)
+    with experiment.lock(), signals.handle_signals(), devices.explain_oom(settings, device):
+        yield ShortTraining(state, batches, settings, device)

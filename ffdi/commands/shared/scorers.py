@@ -1,4 +1,4 @@
-"""The graph that scores, and where: on this machine, or on a cluster's."""
+"""Opens an exported graph: on this machine, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ffdi.commands.shared.engines import Engine
+from ffdi.commands.shared.options import ClusterOptions
 from ffdi.core import console, files, machine
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.export import ExportFolder
@@ -18,76 +18,71 @@ if TYPE_CHECKING:
 
 
 PROVEN = 4
-"""Golden images on which a runtime is tried before it serves; --selftest asks for all of them."""
+"""Golden images that a runtime scores before it is used; --selftest uses all of them."""
 
 
 def describe_graph(workspace: Workspace, export: ExportFolder) -> dict[str, Any]:
-    """What bundle.json says, once the files are those that it describes; a graph from elsewhere is vetted first."""
+    """Reads bundle.json and checks its files; a graph from another machine is checked in a process of its own."""
     from ffdi.inference import bundle
 
-    described = bundle.read(export)
+    described = bundle.read_bundle(export)
     if not _is_vetted(workspace, export, described):
         from ffdi.inference import onnx_safety
 
         console.say(f"{export.model_path} was not made here: opening it in a process of its own first")
-        onnx_safety.check_graph(export.model_path, bundle.framing(described).size)
-        with suppress(ExperimentError):  # where nothing can be written, it is looked at each time
+        onnx_safety.check_graph(export.model_path, bundle.read_resize_policy(described).size)
+        with suppress(ExperimentError):  # a graph without a record is checked each time
             mark_vetted(workspace, export, described)
     return described
 
 
 def mark_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> None:
-    """Notes that a graph, with images of this size, was made here, or opened within bounds.
+    """Records that a graph was made here, or passed `onnx_safety.check_graph`.
 
     Raises:
-        ExperimentError: it cannot be written.
+        ExperimentError: the record cannot be written.
     """
-    files.write_text(*_mark(workspace, export, described))
+    files.write_text(_vetting_path(workspace, export, described), "")
 
 
 def _is_vetted(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> bool:
-    path, words = _mark(workspace, export, described)
-    try:
-        return path.read_text(encoding="utf-8") == words
-    except (OSError, ValueError):
-        return False
+    return _vetting_path(workspace, export, described).is_file()
 
 
-def _mark(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> tuple[Path, str]:
-    """The file that stands for a graph, and what is in it; earlier versions, which ran nothing, left it empty."""
+def _vetting_path(workspace: Workspace, export: ExportFolder, described: Mapping[str, Any]) -> Path:
     from ffdi.inference import bundle
 
-    path = workspace.vetted_path(described["files"][export.model_path.name])
-    return path, f"made here or opened within bounds, {bundle.framing(described).size} px\n"
+    sha256 = described["files"][export.model_path.name]
+    return workspace.get_vetting_path(sha256, bundle.read_resize_policy(described).size)
 
 
-def open_scorer(engine: Engine, task: Task, device: str) -> AbstractContextManager[Scorer]:
-    """Opens a graph where an engine scores.
+def open_scorer(options: ClusterOptions, task: Task, device: str) -> AbstractContextManager[Scorer]:
+    """Opens a graph with the engine of --engine.
 
     Args:
-        engine: which; it has been checked.
-        task: what is to be scored.
-        device: `--device`, as a person has said it, or as a run that was begun has it.
+        options: the checked flags.
+        task: the graph and the images.
+        device: --device, or the device of the interrupted run that is resumed.
     """
-    return SCORERS[engine.name](engine, task, device)
+    return SCORERS[options.engine](options, task, device)
 
 
 @contextmanager
-def _local(_engine: Engine, task: Task, device: str) -> Iterator[Scorer]:
+def _open_local(_options: ClusterOptions, task: Task, device: str) -> Iterator[Scorer]:
     from ffdi.inference import predict
     from ffdi.inference.backend import Load
 
-    yield predict.open_scorer(task, device, Load.of(len(task.table), machine.cores()))
+    yield predict.open_scorer(task, device, Load.plan(len(task.table), machine.count_cores()))
 
 
 @contextmanager
-def _ray(engine: Engine, task: Task, device: str) -> Iterator[Scorer]:
+def _open_ray(options: ClusterOptions, task: Task, device: str) -> Iterator[Scorer]:
     from ffdi.engines import cluster, servers
 
-    with cluster.connect(engine.address):
+    with cluster.connect(options.address):
         console.say(f"engine: Ray on {cluster.describe_machines()}, which open the graph")
-        yield servers.opened(task, device)
+        yield servers.open_scorer(task, device)
 
 
-SCORERS: dict[str, Callable[..., AbstractContextManager[Scorer]]] = {"local": _local, "ray": _ray}
-"""By the name that --engine knows them by."""
+SCORERS: dict[str, Callable[..., AbstractContextManager[Scorer]]] = {"local": _open_local, "ray": _open_ray}
+"""By the value of --engine."""

@@ -1,4 +1,4 @@
-"""Whether the splits are alike, and for which images an experiment's out-of-fold AUC holds."""
+"""Compares the splits, and the out-of-fold AUC of different kinds of images."""
 
 from __future__ import annotations
 
@@ -8,105 +8,107 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import sources
+from ffdi.commands.shared.options import LoadingOptions
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.data.inspection.doctor import Diagnosis
-from ffdi.data.labels import attributes
-from ffdi.data.labels.table import Table
-from ffdi.data.splits import clusters, folds
-from ffdi.evaluation import domain_shift, predictions, slices
+from ffdi.data.labels import metadata
+from ffdi.data.labels.table import Table, find_rows
+from ffdi.data.splits import folds
+from ffdi.evaluation import error_analysis, predictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 IMAGES = 2000
-"""Images of each split that a classifier is asked to tell apart."""
-TELLING = 10
-"""Images of each split that are named as the least like the other."""
+"""The largest number of images of each split for the classifier."""
+EXAMPLES = 10
+"""Images of each split in shift.json: the least similar to the other split."""
 CLUSTERS = 8
 BANDS = {
     "brightness": ["darkest quarter", "darker", "brighter", "brightest quarter"],
     "size": ["smallest third", "middle", "largest third"],
     "compression": ["fewest bytes a pixel", "middle", "most bytes a pixel"],
 }
-"""Kinds by a quantity, from low to high."""
+"""Kinds of images by a quantity, from low to high."""
 
 
-def run(workspace: Workspace, experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
-    """Compares the splits with each other, and the out-of-fold AUC of images of one kind with that of others."""
-    config, _ = experiment.trained()
-    found = sources.of_experiment(workspace, experiment, data)
-    diagnosis = inspection.inspect(workspace, experiment, found)
-    samples = {name: _sample(diagnosis.usable(name), config.seed) for name in diagnosis.surveys}
-    features = _features(workspace, config, samples, device, workers)
+def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -> None:
+    """Trains a classifier to tell the splits apart, and computes the out-of-fold AUC of each kind of image."""
+    config, _ = experiment.load_training()
+    found = sources.find_experiment_dataset(workspace, experiment, options.data)
+    diagnosis = sources.scan_dataset(workspace, experiment, found)
+    samples = {name: _sample_images(diagnosis.select_usable(name), config.seed) for name in diagnosis.scans}
+    features = _compute_features(workspace, config, samples, options)
     content = {
-        "splits": _splits(samples, features, config.seed),
-        "slices": _slices(experiment, diagnosis, config, samples["train"], features["train"]),
+        "splits": _compare_splits(samples, features, config.seed),
+        "slices": _score_slices(experiment, diagnosis, config, samples["train"], features["train"]),
     }
     manifests.write_manifest(experiment.shift_path, content)
     _show(content)
     console.written(experiment.shift_path)
 
 
-def _sample(table: Table, seed: int) -> Table:
+def _sample_images(table: Table, seed: int) -> Table:
     """At most `IMAGES` rows of a split, drawn by `seed`."""
     rows = np.random.default_rng(seed).permutation(len(table))[:IMAGES]
     return table.take(np.sort(rows))
 
 
-def _features(
-    workspace: Workspace, config: Config, samples: dict[str, Table], device: str, workers: int | None
+def _compute_features(
+    workspace: Workspace, config: Config, samples: dict[str, Table], options: LoadingOptions
 ) -> dict[str, np.ndarray]:
-    """What the frozen backbone sees of each sample: float32 [n, D] by split."""
+    """float32 [n, D] by split: the features of the frozen backbone."""
     from ffdi.models import detector, weights
     from ffdi.training import fold, predict
     from ffdi.training.runtime import device as devices
 
-    where = devices.choose(device, None, workers)
-    console.say(f"device: {where.why}")
-    network = where.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
+    device = devices.choose_device(options.device, None, options.workers)
+    console.say(f"device: {device.why}")
+    network = device.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
     seen = {}
     with console.bar("features", sum(map(len, samples.values()))) as bar:
         for name, table in samples.items():
-            seen[name] = predict.features(network, fold.reader(table, config, where), where, bar.advance)
+            seen[name] = predict.extract_features(
+                network, fold.make_eval_batches(table, config, device), device, bar.advance
+            )
     return seen
 
 
-def _splits(samples: dict[str, Table], features: dict[str, np.ndarray], seed: int) -> list[dict[str, Any]]:
-    """For each two splits: the AUC of a classifier that tells them apart, and the images it tells best."""
+def _compare_splits(samples: dict[str, Table], features: dict[str, np.ndarray], seed: int) -> list[dict[str, Any]]:
+    """For each pair of splits: the AUC of a classifier, and the images that it separates best."""
     found = []
     for one, other in combinations(samples, 2):
-        if min(len(samples[one]), len(samples[other])) < domain_shift.PARTS:
+        if min(len(samples[one]), len(samples[other])) < error_analysis.CV_FOLDS:
             continue
-        verdict = domain_shift.validate_adversarially(features[one], features[other], seed)
+        verdict = error_analysis.validate_adversarially(features[one], features[other], seed)
         telling = {
-            one: samples[one].img_name[np.argsort(verdict.first, kind="stable")[:TELLING]].tolist(),
-            other: samples[other].img_name[np.argsort(-verdict.second, kind="stable")[:TELLING]].tolist(),
+            one: samples[one].img_name[np.argsort(verdict.first, kind="stable")[:EXAMPLES]].tolist(),
+            other: samples[other].img_name[np.argsort(-verdict.second, kind="stable")[:EXAMPLES]].tolist(),
         }
         found.append({"splits": [one, other], "auc": verdict.auc, "interval": verdict.interval, "telling": telling})
     return found
 
 
-def _slices(
+def _score_slices(
     experiment: Experiment, diagnosis: Diagnosis, config: Config, sample: Table, features: np.ndarray
 ) -> dict[str, list[dict[str, Any]]]:
-    """The out-of-fold AUC by every attribute, band and cluster."""
-    deal = folds.read_assignment(experiment.folds_path)
+    """The out-of-fold AUC by attribute, band and cluster."""
+    assignment = folds.read_assignment(experiment.folds_path)
     oof = predictions.merge_predictions(
-        [predictions.read_predictions(experiment.oof_path)], deal.img_name, deal.fold, deal.target
+        [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
     )
-    place = {name: row for row, name in enumerate(deal.img_name.tolist())}
     found = {}
-    for name, (images, value) in _kinds(diagnosis, config, sample, features).items():
-        rows = np.array([place.get(image, -1) for image in images.tolist()])
+    for name, (images, value) in _group_images(diagnosis, config, sample, features).items():
+        rows = find_rows(assignment.img_name, images)
         if (rows < 0).any():
             raise ExperimentError(
-                f"{diagnosis.root} does not hold the images that the experiment was trained on",
+                f"{diagnosis.root} lacks images that the experiment was trained on",
                 hint="pass --data FOLDER with the data that it was trained on",
             )
-        group = None if deal.group is None else deal.group[rows]
-        parts = slices.slice_by(value, oof.target[rows], oof.ranks[rows], group)
+        group = None if assignment.group is None else assignment.group[rows]
+        parts = error_analysis.slice_by(value, oof.target[rows], oof.ranks[rows], group)
         if name in BANDS:
             order = BANDS[name]
             parts.sort(key=lambda part: order.index(part.value))
@@ -114,23 +116,23 @@ def _slices(
     return {name: parts for name, parts in found.items() if parts}
 
 
-def _kinds(
+def _group_images(
     diagnosis: Diagnosis, config: Config, sample: Table, features: np.ndarray
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Image names, and the value that sorts each of them, by what they are sorted by."""
-    survey = diagnosis.surveys["train"]
-    usable, table = survey.usable, diagnosis.usable("train")
-    pixels = survey.width[usable].astype(np.int64) * survey.height[usable]
+    """For each attribute: the names of images, and the value of each."""
+    scan = diagnosis.scans["train"]
+    usable, table = scan.usable, diagnosis.select_usable("train")
+    pixels = scan.width[usable].astype(np.int64) * scan.height[usable]
     quantities = {
-        "brightness": survey.brightness[usable],
+        "brightness": scan.brightness[usable],
         "size": pixels,
-        "compression": survey.size[usable] / pixels,
+        "compression": scan.size[usable] / pixels,
     }
     kinds = {
-        **attributes.read(diagnosis.root, table, config.data),
-        **{name: slices.bands(quantity, BANDS[name]) for name, quantity in quantities.items()},
+        **metadata.read_attributes(diagnosis.root, table, config.data),
+        **{name: error_analysis.assign_bands(quantity, BANDS[name]) for name, quantity in quantities.items()},
     }
-    cluster = clusters.cluster_features(features, None, CLUSTERS, config.seed)
+    cluster = folds.cluster_features(features, None, CLUSTERS, config.seed)
     named = np.array([f"cluster {number}" for number in cluster.tolist()])
     return {**{name: (table.img_name, value) for name, value in kinds.items()}, "looks": (sample.img_name, named)}
 

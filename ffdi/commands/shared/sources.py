@@ -1,20 +1,26 @@
-"""Where a verb's images come from."""
+"""Finds and scans the images of a command."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
-from ffdi.core import console
+from ffdi.core import console, machine, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
-from ffdi.data.images.cache import Store
+from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.inspection import doctor, duplicate_groups
+from ffdi.data.inspection.doctor import Diagnosis
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
+from ffdi.data.inspection.scan import ScanResult, scan_images
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import layout
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.layout import Dataset
@@ -24,14 +30,15 @@ from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.ensemble.group import Ensemble
+    from ffdi.ensemble.ensemble import Ensemble
 
 DEMO = "data/quickstart"
-"""The data root that is made on first use."""
+"""The data.root of the demonstration competition."""
+Result = TypeVar("Result")
 
 
-def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
-    """The folder with the label files; the demonstration competition is made on first use."""
+def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
+    """The folder with the label files; writes the demonstration competition if it does not exist yet."""
     if flag:
         return Path(flag)
     if settings.data.root is None:
@@ -42,102 +49,139 @@ def data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
         root = workspace.demo_folder
         if not competition.is_made(root):
             console.say(f"making the demonstration competition in {root}")
-            competition.make(root)
+            competition.write_competition(root)
         return root
     return workspace.root / settings.data.root
 
 
 def find_dataset(workspace: Workspace, settings: Config, root: Path) -> Dataset:
-    """The data set under a folder, read from its cache where there is one."""
-    return cache.attach(layout.find(root, settings.data), store(workspace, settings, root))
+    """The data set in a folder; its images are read from the cache if they are in it."""
+    return cache.attach(layout.find_dataset(root, settings.data), build_store(workspace, settings, root))
 
 
-def store(workspace: Workspace, settings: Config, root: Path) -> Store:
-    """The cache of a data folder that an experiment reads, there or not."""
-    framing = packed_framing(settings)
-    return Store(workspace.cache_folder(root, cache.kind(framing)), framing)
+def build_store(workspace: Workspace, settings: Config, root: Path) -> ImageStore:
+    """The cache of a data folder for an experiment; the cache may not exist."""
+    resize_policy = choose_packed_policy(settings)
+    return ImageStore(workspace.get_cache_folder(root, cache.get_folder_name(resize_policy)), resize_policy)
 
 
-def packed_framing(settings: Config) -> ResizePolicy | None:
-    """What images are brought to before they are packed, and before recipes work on them; None leaves them alone.
+def choose_packed_policy(settings: Config) -> ResizePolicy | None:
+    """How images are resized before they are packed; None: the image files are packed.
 
     Raises:
-        ConfigError: it cannot be done once for all epochs.
+        ConfigError: the images cannot be resized once for all epochs.
     """
     if not settings.cache.decoded:
         return None
     if settings.model.resize != "squash":
         raise ConfigError(
-            f"cache.decoded = true and model.resize = '{settings.model.resize}': only whole images can be kept in a "
+            f"cache.decoded = true and model.resize = '{settings.model.resize}': only whole images can be cached in a "
             "network's size",
             hint="set model.resize = 'squash', or cache.decoded = false, in config.toml",
         )
-    return ResizePolicy.of(settings.model)
+    return ResizePolicy.from_config(settings.model)
 
 
 def describe_cache(dataset: Dataset) -> str | None:
-    """What a person is told of a data set's cache; None where there is none."""
+    """A line for the terminal about the cached images; None if no image is cached."""
     tables = dataset.splits.values()
-    total, there = sum(map(len, tables)), sum(len(table) - len(cache.missing(table)) for table in tables)
-    stores = {rows.store.folder for table in tables if (rows := cache.rows_of(table)) is not None}
-    if not there:
+    total, cached = sum(map(len, tables)), sum(len(table) - len(cache.list_missing_rows(table)) for table in tables)
+    stores = {rows.store.folder for table in tables if (rows := cache.get_cached_rows(table)) is not None}
+    if not cached:
         return None
-    rest = "" if there == total else f"; the other {total - there} are not in it or were changed, see invoke cache"
-    return f"cache: {there} of {total} images in {', '.join(map(str, stores))}{rest}"
+    rest = "" if cached == total else f"; the other {total - cached} are not in it or were changed, see invoke cache"
+    return f"cache: {cached} of {total} images in {', '.join(map(str, stores))}{rest}"
 
 
-def of_experiment(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
-    """The data set that an experiment was trained on, or the one under --data."""
-    root = Path(flag) if flag else experiment.data_root()
-    return find_dataset(workspace, schema.load(experiment.config_path), root)
+def find_experiment_dataset(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
+    """The data set under --data, else the data set that the experiment was trained on."""
+    root = Path(flag) if flag else experiment.read_data_root()
+    return find_dataset(workspace, schema.load_experiment(experiment.config_path), root)
 
 
-def of_blend(workspace: Workspace, ensemble: Ensemble, flag: str | None) -> Dataset:
-    """The data set that the first experiment was trained on, or the one under --data."""
-    return of_experiment(workspace, ensemble.experiments[0], flag)
+def find_ensemble_dataset(workspace: Workspace, ensemble: Ensemble, flag: str | None) -> Dataset:
+    """The data set under --data, else the data set that the first experiment was trained on."""
+    return find_experiment_dataset(workspace, ensemble.experiments[0], flag)
 
 
-def predicted_split(found: Dataset, asked: str) -> Table:
-    """The test split where there is one, else (phase 1) the validation split."""
-    if asked == "auto":
-        return found.split("test" if "test" in found.splits or "val" not in found.splits else "val")
-    if asked not in layout.SPLITS:
-        raise ConfigError(f"--split {asked}: known: auto, {', '.join(layout.SPLITS)}", hint="pass --split auto")
-    return found.split(asked)
+def choose_split(dataset: Dataset, split: str) -> Table:
+    """The split of --split; auto: the test split if it exists, else the validation split."""
+    if split == "auto":
+        return dataset.split("test" if "test" in dataset.splits or "val" not in dataset.splits else "val")
+    if split not in layout.SPLITS:
+        raise ConfigError(f"--split {split}: known: auto, {', '.join(layout.SPLITS)}", hint="pass --split auto")
+    return dataset.split(split)
 
 
-def locate(train: Table, deal: FoldAssignment, chosen: np.ndarray) -> Table:
-    """The chosen images among the training images.
+def select_images(train: Table, assignment: FoldAssignment, chosen: np.ndarray) -> Table:
+    """The rows of the training images with the names of `chosen` rows of the fold assignment.
 
     Raises:
-        ExperimentError: one is not there any more.
+        ExperimentError: the data lacks an image that the experiment was trained on.
     """
-    place = {name: row for row, name in enumerate(train.img_name.tolist())}
-    names = deal.img_name[chosen].tolist()
-    if missing := [f"{name} is not in it" for name in names if name not in place]:
+    names = assignment.img_name[chosen]
+    rows = train.rows(names)
+    if missing := [f"{name} is not in it" for name in names[rows < 0].tolist()]:
         raise ExperimentError(
             f"{train.source} does not list the images that the experiment was trained on",
             problems=missing,
             hint="pass --data FOLDER with the data that it was trained on",
         )
-    return train.take(np.array([place[name] for name in names]))
+    return train.take(rows)
 
 
-def images(workspace: Workspace, names: Sequence[str], asked: str | None, data: str | None, split: str) -> Table:
-    """The images that a person names, else a split of the first experiment's data set."""
-    if asked is None:
-        return predicted_split(of_experiment(workspace, workspace.experiment(names[0]), data), split)
-    path = Path(asked)
+def find_images(workspace: Workspace, names: Sequence[str], options: PredictOnnxOptions) -> Table:
+    """The images of --images, else a split of the first experiment's data set."""
+    if options.images is None:
+        dataset = find_experiment_dataset(workspace, workspace.get_experiment(names[0]), options.data)
+        return choose_split(dataset, options.split)
+    path = Path(options.images)
     if path.is_dir():
-        return tables.in_folder(path)
+        return tables.list_folder(path)
     if path.is_file():
-        return tables.listed(path)
+        return tables.read_list(path)
     raise DataError(f"--images {path} is neither a folder nor a file", hint="pass a folder of images, or a CSV")
 
 
-def counts(table: Table) -> str:
-    """How many training images there are, in words."""
+def describe_images(table: Table) -> str:
+    """A line for the terminal: the counts of training images."""
     assert table.target is not None
     fake = int(table.target.sum())
     groups = "" if table.group is None else f", {len(np.unique(table.group))} groups"
     return f"{len(table)} training images ({len(table) - fake} real, {fake} fake{groups}) in {table.folder}"
+
+
+def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset) -> Diagnosis:
+    """Scans the images that were not scanned before, compares all images, and writes doctor.json."""
+    findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
+    try:
+        scans = {split: ScanResult(table) for split, table in dataset.splits.items()}
+        with console.bar("scanning images", sum(map(len, dataset.splits.values()))) as bar:
+            for scan in scans.values():
+                for image in scan_images(scan.table, findings, threads):
+                    scan.record(image)
+                    bar.advance()
+        diagnosis = doctor.diagnose(dataset.root, scans, _find_duplicates(list(scans.values()), findings, threads))
+    finally:
+        findings.close()
+    manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
+    return diagnosis
+
+
+def _find_duplicates(scans: list[ScanResult], findings: ScanStore, threads: int) -> DuplicateGroups:
+    if (known := duplicate_groups.load_known(scans, findings)) is not None:
+        return known
+    search = Search(scans, findings, threads)
+    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
+        pairs = _show_progress(search.find_candidates(), bar, "comparing keypoints")
+    with console.bar("comparing pictures", len(pairs)) as bar:
+        return _show_progress(search.compare_candidates(pairs), bar, "comparing pictures")
+
+
+def _show_progress(events: Iterator[int | Result], bar: console.Bar, label: str) -> Result:
+    """The last event of a search, its result; the events before it are counts for the bar."""
+    for event in events:
+        if not isinstance(event, int):
+            return event
+        bar.at(event, label)
+    raise AssertionError("a search ends with its result")

@@ -1,4 +1,4 @@
-"""How an experiment's out-of-fold AUC holds when its images are compressed, blurred, shrunk or noisy."""
+"""Scores out-of-fold images under compression, blur, shrinking and noise."""
 
 from __future__ import annotations
 
@@ -7,77 +7,80 @@ from typing import Any
 import numpy as np
 
 from ffdi.commands.shared import sources
+from ffdi.commands.shared.options import LoadingOptions
 from ffdi.core import console, manifests
-from ffdi.data.images.distort import DISTORTIONS
 from ffdi.data.labels.table import Table
+from ffdi.data.loading.dataset import DISTORTIONS
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
-from ffdi.ensemble.group import Member
+from ffdi.ensemble.ensemble import Member
 from ffdi.evaluation import differences, intervals
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 IMAGES = 2000
-"""Images that are distorted, the same share of every fold and class; each one is scored once for each distortion."""
+"""The largest number of images to distort, the same fraction of every fold and class."""
 
 
-def run(workspace: Workspace, experiment: Experiment, *, data: str | None, device: str, workers: int | None) -> None:
-    """Scores a sample of the training images, each by the network that has not seen it, under every distortion."""
-    config, identity = experiment.trained()
-    folders = experiment.finished_folds(config.folds.k, identity)
-    deal = folds.read_assignment(experiment.folds_path)
-    chosen = sample(deal, config.seed)
-    table = sources.locate(sources.of_experiment(workspace, experiment, data).split("train"), deal, chosen)
-    members = [Member(experiment, config, folder) for folder in folders]
-    logits = _logits(members, table, deal.fold[chosen], device, workers)
-    group = None if deal.group is None else deal.group[chosen]
-    rows = differences.against_first(
-        sigmoid(logits), deal.target[chosen], deal.fold[chosen], group, level=intervals.LEVEL
+def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -> None:
+    """Scores a sample of the training images under every distortion, each with the network that did not train on it."""
+    config, identity = experiment.load_training()
+    folders = experiment.list_finished_folds(config.folds.k, identity)
+    assignment = folds.read_assignment(experiment.folds_path)
+    chosen = sample_images(assignment, config.seed)
+    table = sources.select_images(
+        sources.find_experiment_dataset(workspace, experiment, options.data).split("train"), assignment, chosen
     )
-    content = _content(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
+    members = [Member(experiment, config, folder) for folder in folders]
+    logits = _compute_logits(members, table, assignment.fold[chosen], options)
+    group = None if assignment.group is None else assignment.group[chosen]
+    rows = differences.compare_with_first(
+        sigmoid(logits), assignment.target[chosen], assignment.fold[chosen], group, level=intervals.LEVEL
+    )
+    content = _summarize(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
     manifests.write_manifest(experiment.stress_path, content)
     _show(content)
     console.written(experiment.stress_path)
 
 
-def sample(deal: FoldAssignment, seed: int) -> np.ndarray:
-    """int64 [n <= IMAGES]: rows of the deal, the same share of each fold and class, drawn by `seed`."""
-    share = min(1.0, IMAGES / len(deal.fold))
+def sample_images(assignment: FoldAssignment, seed: int) -> np.ndarray:
+    """int64 [n <= IMAGES]: rows of the assignment, the same fraction of each fold and class, drawn by `seed`."""
+    fraction = min(1.0, IMAGES / len(assignment.fold))
     rng = np.random.default_rng(seed)
     parts = []
-    for number in np.unique(deal.fold):
+    for number in np.unique(assignment.fold):
         for label in (0, 1):
-            rows = np.flatnonzero((deal.fold == number) & (deal.target == label))
-            parts.append(rng.permutation(rows)[: max(1, round(share * len(rows)))])
+            rows = np.flatnonzero((assignment.fold == number) & (assignment.target == label))
+            parts.append(rng.permutation(rows)[: max(1, round(fraction * len(rows)))])
     return np.sort(np.concatenate(parts))
 
 
-def _logits(members: list[Member], table: Table, fold_of: np.ndarray, device: str, workers: int | None) -> np.ndarray:
-    """float32 [1 + distortions, n]: first of the images as they are."""
+def _compute_logits(members: list[Member], table: Table, fold_of: np.ndarray, options: LoadingOptions) -> np.ndarray:
+    """float32 [1 + distortions, n]: first for the undistorted images."""
     from ffdi.models import detector
     from ffdi.training import fold, predict
     from ffdi.training.runtime import device as devices
 
-    where = devices.choose(device, None, workers)
-    console.say(f"device: {where.why}")
-    ways = [None, *DISTORTIONS]
-    logits = np.empty((len(ways), len(table)), np.float32)
+    device = devices.choose_device(options.device, None, options.workers)
+    console.say(f"device: {device.why}")
+    distortions = [None, *DISTORTIONS]
+    logits = np.empty((len(distortions), len(table)), np.float32)
     with console.bar("distorted images", logits.size) as bar:
         for member in members:
             rows = np.flatnonzero(fold_of == member.folder.fold)
-            network = where.prepare(detector.scorer(member, member.config.model.size))
-            for number, way in enumerate(ways):
-                batches = fold.reader(table.take(rows), member.config, where, way)
-                logits[number, rows] = predict.logits([network], batches, where, bar.advance)[0]
+            network = device.prepare(detector.load_scorer(member, member.config.model.size))
+            for number, distortion in enumerate(distortions):
+                batches = fold.make_eval_batches(table.take(rows), member.config, device, distortion)
+                logits[number, rows] = predict.predict_logits([network], batches, device, bar.advance)[0]
     return logits
 
 
-def _content(images: int, rows: dict[str, differences.Difference]) -> dict[str, Any]:
-    clean, *others = rows.values()
+def _summarize(images: int, rows: dict[str, differences.Difference]) -> dict[str, Any]:
+    undistorted, *others = rows.values()
     return {
         "images": images,
-        "auc": clean.auc,
+        "auc": undistorted.auc,
         "mean_auc": float(np.mean([row.auc for row in others])),
         "distortions": {
             name: {"auc": row.auc, "difference": row.difference, "interval": row.interval}
@@ -93,7 +96,7 @@ def _show(content: dict[str, Any]) -> None:
         cells.append((name, row["auc"], f"{row['difference']:+.4f}", console.interval(row["interval"], "+.3f")))
     cells.append(("mean of these", content["mean_auc"], f"{content['mean_auc'] - content['auc']:+.4f}", ""))
     console.table(
-        f"AUC of {content['images']} images, each by the network that has not seen it",
+        f"AUC of {content['images']} images, each with the network that did not train on it",
         ["", "AUC", "difference", "95 %"],
         cells,
     )

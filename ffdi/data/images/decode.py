@@ -1,8 +1,9 @@
-"""From a file's bytes to RGB pixels: the one decode and resize policy of training, scoring and serving."""
+"""Decoding and resizing of images: one policy for training, scoring and serving."""
 
 from __future__ import annotations
 
 import io
+import re
 import stat
 import warnings
 from dataclasses import dataclass
@@ -17,23 +18,22 @@ from ffdi.core.errors import DataError
 
 if TYPE_CHECKING:
     from ffdi.config.schema import ModelConfig
-import re
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
-"""What is decoded. A JPEG may have more pictures behind it (MPO), as cameras write it; the first one counts."""
+"""Accepted formats. Cameras write JPEG files with several pictures (MPO); the first picture is used."""
 MAX_PIXELS = 50_000_000
-"""Width times height beyond which an image is refused before it is decoded (a bomb, or no face crop)."""
-LONGEST = 4
-"""Times the shorter side: what a strip has beyond is cut off before it is enlarged."""
+"""Limit of width times height; a larger image is refused before it is decoded (a decompression bomb)."""
+MAX_ASPECT_RATIO = 4
+"""Limit of the aspect ratio: the ends of a longer strip are cut off before it is enlarged."""
 MAX_BYTES = 200_000_000
-"""Of a file, beyond which it is refused before it is read."""
-DECODE = "EXIF orientation applied, alpha dropped, 16 bit to 8"
-"""The policy in words, as a bundle keeps it, like those of RESIZES: whoever changes one changes every score."""
+"""Limit of a file's size; a larger file is refused before it is read."""
+DECODE_POLICY = "EXIF orientation applied, alpha dropped, 16 bit to 8"
+"""The decode policy in words. Bundles store it, like RESIZES: a change of either changes every score."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself before it is decoded: Pillow's names of format and mode, and its pixels."""
+    """The header of an image file: Pillow's names of format and mode, width and height in pixels."""
 
     format: str
     mode: str
@@ -42,12 +42,12 @@ class Header:
 
 
 class CropBox(NamedTuple):
-    """The part of an image that is looked at; as it stands here, all that a resize policy shows.
+    """A part of an image; by default the whole part that a resize policy uses.
 
     Attributes:
-        zoom: its edge, in parts of what the policy shows.
-        ratio: of its width to its height, in parts of what the policy shows.
-        x, y: where in what is left over it lies, from 0 to 1.
+        zoom: edge, in parts of the policy's part.
+        ratio: aspect ratio, in parts of the policy's.
+        x, y: position, from 0 (left, top) to 1 (right, bottom).
     """
 
     zoom: float = 1.0
@@ -56,48 +56,52 @@ class CropBox(NamedTuple):
     y: float = 0.5
 
 
-WHOLE = CropBox()
+WHOLE_IMAGE = CropBox()
 
 
 class ResizePolicy(NamedTuple):
-    """How an image becomes the square that a network takes: a key of RESIZES, and the square's edge in pixels."""
+    """How an image gets a network's square input size.
+
+    Attributes:
+        size: edge of the square in pixels.
+        resize: a key of RESIZES.
+    """
 
     size: int
     resize: str = "squash"
 
     @classmethod
-    def of(cls, model: ModelConfig) -> ResizePolicy:
-        """How a network takes its own images."""
+    def from_config(cls, model: ModelConfig) -> ResizePolicy:
         return cls(model.size, model.resize)
 
     def load(self, path: Path) -> np.ndarray:
-        """Reads, decodes and frames one image; RGB, uint8 [size, size, 3].
+        """Reads, decodes and resizes one image; RGB, uint8 [size, size, 3].
 
         Raises:
-            DataError: names the file and says why it cannot be used.
+            DataError: the file cannot be used; the message has its path.
         """
-        return self.frame(read(path))
+        return self.apply(read_image(path))
 
-    def frame(self, pixels: np.ndarray, view: CropBox = WHOLE) -> np.ndarray:
-        """Frames the part of an image that a view shows: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
-        return _FRAMES[self.resize](pixels, self.size, view)
+    def apply(self, pixels: np.ndarray, box: CropBox = WHOLE_IMAGE) -> np.ndarray:
+        """Resizes the part of an image in the box: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+        return _RESIZE_FUNCTIONS[self.resize](pixels, self.size, box)
 
 
-def read(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """Reads and decodes one image at its own size; RGB, uint8 [H, W, 3]."""
     return decode(read_bytes(path), str(path))
 
 
 def read_bytes(path: Path) -> bytes:
-    """A file's bytes.
+    """Reads a file.
 
     Raises:
-        DataError: it cannot be read, is no file (but a pipe or a device, which never end), or is too large.
+        DataError: it cannot be read, is too large, or is not a regular file (a pipe or a device may never end).
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise DataError(f"{path} is no file")
+            raise DataError(f"{path} is not a regular file")
         if status.st_size > MAX_BYTES:
             raise DataError(f"{path} has {status.st_size} bytes; the limit is {MAX_BYTES}")
         return path.read_bytes()
@@ -109,46 +113,46 @@ def decode(content: bytes, name: str, most: int = MAX_PIXELS) -> np.ndarray:
     """Decodes an encoded image.
 
     EXIF orientation is applied; grey and palette images become RGB; alpha is dropped; CMYK is converted;
-    16 bit becomes 8. A truncated file is refused: `cv2.imdecode` refuses it, where `cv2.imread` fills it up.
+    16 bit becomes 8. A truncated file is refused: `cv2.imdecode` refuses it, `cv2.imread` would fill it up.
 
     Args:
         content: the file's bytes.
-        name: what an error calls the image.
-        most: width times height beyond which it is refused.
+        name: the image's name in errors.
+        most: limit of width times height.
 
     Returns:
         RGB, uint8 [H, W, 3].
 
     Raises:
-        DataError: empty, no image, a format that is not decoded, too large, truncated or damaged.
+        DataError: empty, not an image, another format, too large, truncated or damaged.
     """
-    header(content, name, most)
-    return pixels(content, name)
+    read_header(content, name, most)
+    return decode_rgb(content, name)
 
 
-def pixels(content: bytes, name: str) -> np.ndarray:
-    """Decodes what has passed `header`; RGB, uint8 [H, W, 3].
+def decode_rgb(content: bytes, name: str) -> np.ndarray:
+    """Decodes an image whose header `read_header` has accepted; RGB, uint8 [H, W, 3].
 
     Raises:
         DataError: truncated or damaged.
     """
-    return _decoded(content, name, cv2.IMREAD_COLOR_RGB)
+    return _decode_with(content, name, cv2.IMREAD_COLOR_RGB)
 
 
-def grey(content: bytes, name: str) -> np.ndarray:
-    """The greys alone of what has passed `header`, for a third less time; uint8 [H, W].
+def decode_grey(content: bytes, name: str) -> np.ndarray:
+    """Decodes to grey, in a third less time than `decode_rgb`; uint8 [H, W].
 
-    What `pixels` refuses is refused, and nothing else: the whole file is read by the same decoder.
+    Refuses exactly the files that `decode_rgb` refuses: the same decoder reads the whole file.
 
     Raises:
         DataError: truncated or damaged.
     """
-    return _decoded(content, name, cv2.IMREAD_GRAYSCALE)
+    return _decode_with(content, name, cv2.IMREAD_GRAYSCALE)
 
 
-def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines beside ours
-    if content.startswith(b"RIFF"):  # where a WebP is damaged, libwebp would read on behind its end
+def _decode_with(content: bytes, name: str, flag: int) -> np.ndarray:
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines between ours
+    if content.startswith(b"RIFF"):  # libwebp would read on behind the end of a damaged WebP
         content = content[: 8 + int.from_bytes(content[4:8], "little")]
     try:
         decoded = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
@@ -159,60 +163,59 @@ def _decoded(content: bytes, name: str, flag: int) -> np.ndarray:
     return decoded
 
 
-def _squash(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
+def _squash(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
-    return _scaled(_cut(pixels, height, width, view), size, size)
+    return _scale(_cut(pixels, height, width, box), size, size)
 
 
-def _crop(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
+def _crop(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
     if (missing := size / min(height, width)) > 1:
-        longest = LONGEST * min(height, width)
-        pixels = _cut(pixels, longest, longest, CropBox(x=view.x, y=view.y))
+        longest = MAX_ASPECT_RATIO * min(height, width)
+        pixels = _cut(pixels, longest, longest, CropBox(x=box.x, y=box.y))
         height, width = pixels.shape[:2]
-        pixels = _scaled(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
-    return _scaled(_cut(pixels, size, size, view), size, size)
+        pixels = _scale(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
+    return _scale(_cut(pixels, size, size, box), size, size)
 
 
-def _pad(pixels: np.ndarray, size: int, view: CropBox) -> np.ndarray:
+def _pad(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
     height, width = pixels.shape[:2]
-    part = _cut(pixels, height, width, view)
+    part = _cut(pixels, height, width, box)
     height, width = part.shape[:2]
     scale = size / max(height, width)
-    scaled = _scaled(part, max(1, round(height * scale)), max(1, round(width * scale)))
+    scaled = _scale(part, max(1, round(height * scale)), max(1, round(width * scale)))
     padded = np.zeros((size, size, 3), np.uint8)
     top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
     padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
     return padded
 
 
-def _cut(pixels: np.ndarray, height: int, width: int, view: CropBox) -> np.ndarray:
-    """The part that a view shows, where the whole would be `height` x `width`."""
-    rows = min(max(1, round(height * view.zoom / view.ratio**0.5)), pixels.shape[0])
-    columns = min(max(1, round(width * view.zoom * view.ratio**0.5)), pixels.shape[1])
-    top, left = round(view.y * (pixels.shape[0] - rows)), round(view.x * (pixels.shape[1] - columns))
+def _cut(pixels: np.ndarray, height: int, width: int, box: CropBox) -> np.ndarray:
+    """The part in the box, if the whole were `height` x `width`."""
+    rows = min(max(1, round(height * box.zoom / box.ratio**0.5)), pixels.shape[0])
+    columns = min(max(1, round(width * box.zoom * box.ratio**0.5)), pixels.shape[1])
+    top, left = round(box.y * (pixels.shape[0] - rows)), round(box.x * (pixels.shape[1] - columns))
     return pixels[top : top + rows, left : left + columns]
 
 
-def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """By area when shrinking (no aliasing), else cubic."""
+def _scale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes by area when shrinking (no aliasing), else by cubic interpolation."""
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
 
-def crop_box(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
-    """A square part of an image as it is, from its left to its right end as x and y go from 0 to 1; uint8
-    [S, S, 3] -> uint8 [edge, edge, 3]."""
+def cut_window(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
+    """Cuts out a square at position (x, y), each from 0 to 1: uint8 [S, S, 3] -> uint8 [edge, edge, 3]."""
     return np.ascontiguousarray(_cut(pixels, edge, edge, CropBox(x=x, y=y)))
 
 
-def area(large: int, small: int) -> np.ndarray:
-    """What 'squash' does along one axis when it shrinks: each pixel becomes the mean of the area it covers.
+def make_area_matrix(large: int, small: int) -> np.ndarray:
+    """The matrix of 'squash' along one axis when shrinking: each new pixel is the mean of its area.
 
     Returns:
-        float32 [small, large], each row of sum 1.
+        float32 [small, large]; each row has the sum 1.
     """
     edges = np.arange(small + 1) * large / small
     pixels = np.arange(large)
@@ -220,19 +223,20 @@ def area(large: int, small: int) -> np.ndarray:
     return (np.maximum(covered, 0) * small / large).astype(np.float32)
 
 
-def header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
-    """Reads a file's header, and refuses what is not to be decoded.
+def read_header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
+    """Reads a file's header.
 
     Raises:
-        DataError: empty, no image, a format that is not decoded, or too large.
+        DataError: empty, not an image, another format, or too large.
     """
     if not content:
         raise DataError(f"{name} is empty")
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # of bombs and bad tags; our limits follow; threads share it
+    # Pillow warns about bombs and bad tags, and our own limits follow; threads share the filters: no context manager
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
-        raise DataError(f"{name} is no image that ffdi reads ({', '.join(FORMATS)})") from None
+        raise DataError(f"{name} is not an image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise DataError(f"{name} has more than {most} pixels, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
@@ -245,8 +249,8 @@ def header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
     return Header(str(image.format), image.mode, width, height)
 
 
-def enlarging(small: int, large: int) -> np.ndarray:
-    """What cubic interpolation does along one axis; float32 [large, small]."""
+def make_cubic_matrix(small: int, large: int) -> np.ndarray:
+    """The matrix of cubic interpolation along one axis: float32 [large, small]."""
     return cv2.resize(np.eye(small, dtype=np.float32), (small, large), interpolation=cv2.INTER_CUBIC)
 
 
@@ -256,26 +260,26 @@ RESIZES = {
     "pad": "as wide or as high as the square, by area when shrinking, cubic when growing; black beside it",
 }
 """How an image gets a network's size."""
-_FRAMES = {"squash": _squash, "crop": _crop, "pad": _pad}
+_RESIZE_FUNCTIONS = {"squash": _squash, "crop": _crop, "pad": _pad}
 
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")
-"""Of a JPEG: what begins a segment; zeros and restarts stand inside the coded pixels."""
+"""A JPEG marker that starts a segment; zeros and restart markers occur inside the coded pixels."""
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FOREIGN = frozenset({_START, *range(0x02, 0xC0), *range(0xF0, 0xFE)})
-"""A second start, and what no picture has: reserved ones, and those of extensions."""
+"""Markers that a single picture does not have: a second start, reserved markers and extensions."""
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF}) | _PROGRESSIVE
 
 
 def is_one_picture(content: bytes) -> bool:
-    """Whether a JPEG has one frame, and of each of its components one scan unless it is progressive (ITU-T T.81, B.2).
+    """Whether a JPEG has one frame and, unless it is progressive, one scan for each component (ITU-T T.81, B.2).
 
-    Where there is more, decoders disagree on what to take. What lies behind the end of the image, as cameras put more
-    pictures there, does not count.
+    With more frames or scans, decoders disagree about the picture. Data behind the end of the image does not count:
+    cameras write further pictures there.
 
     Args:
-        content: the file's bytes, which begin as a JPEG does.
+        content: the file's bytes, with the first bytes of a JPEG.
     """
     at, left, progressive = 2, None, False
     while found := _MARKER.search(content, at):

@@ -1,4 +1,4 @@
-"""What a data set suffers from, before an hour is spent on it."""
+"""The diagnosis of a data set before a training: unusable images, duplicates, labels that file properties predict."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, DataError, nearest
-from ffdi.data.inspection import duplicate_groups, shortcuts
+from ffdi.core.errors import ConfigError, DataError, suggest_nearest
+from ffdi.data.inspection import duplicate_groups
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Picture
 from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
+from ffdi.evaluation import intervals, metrics
 
 FAULTS = {
     "unusable": "images that cannot be read or decoded; accepted, they are left out",
     "conflicts": "one picture with both labels; accepted, its copies stay in one fold",
     "leaks": "one picture in several splits; accepted, the other splits' scores are too good",
-    "shortcuts": "files whose size, format or dimensions tell their label; accepted, scores may be of that",
+    "shortcuts": "files whose size, format or dimensions predict their label; accepted, scores may be due to that",
 }
-"""What would spoil a run, and what accepting it means."""
+"""Kinds of faults that make scores wrong, and the consequence of accepting each."""
 SHOWN = 20
-"""Images or pictures named for one fault where there are more."""
+"""Most images or pictures that a message names for one fault."""
 LARGE, LARGEST = 100, 0.05
-"""A scene of more images than LARGE, and than this share of all, is said to be looked at: a chain of wrong pairs may
-have joined it."""
+"""A scene is suspicious with more images than LARGE and than this share of all: a chain of wrong pairs may have joined
+it."""
 COMMON = 8
-"""Sizes counted one by one; the rest are added up."""
+"""Most frequent image sizes that are listed; the others are summed up."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Fault:
     what: str
     where: list[str]
 
-    def lines(self) -> list[str]:
-        """As an error shows it."""
+    def format_lines(self) -> list[str]:
+        """The lines of an error message."""
         more = len(self.where) - SHOWN
         rest = [f"  ... and {more} more"] if more > 0 else []
         return [f"{self.kind}: {self.what}", *(f"  {line}" for line in self.where[:SHOWN]), *rest]
@@ -49,108 +50,116 @@ class Fault:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found in all splits together.
+    """The diagnosis of all splits together.
 
     Attributes:
         root: the data folder.
-        surveys: by split, in the order of `twins`.
-        facts: by split, `shortcuts.measure` where the labels allow it.
-        faults: what would spoil a run.
+        scans: by split, in the order of `duplicates`.
+        duplicates: of the images of all splits, one split after the other.
+        shortcuts: `measure_shortcuts` of each split that has usable images of both classes.
+        faults: one for each kind that was found.
     """
 
     root: Path
-    surveys: dict[str, ScanResult]
-    twins: DuplicateGroups
-    facts: dict[str, dict[str, dict[str, Any]]]
+    scans: dict[str, ScanResult]
+    duplicates: DuplicateGroups
+    shortcuts: dict[str, dict[str, dict[str, Any]]]
     faults: list[Fault]
 
-    def check(self, accepted: Sequence[str]) -> None:
-        """Refuses what would spoil a run, except the kinds of `FAULTS` that a person has accepted.
+    def refuse_faults(self, accepted: Sequence[str]) -> None:
+        """Refuses the data if it has faults of other kinds than the accepted ones.
 
         Raises:
-            DataError: names every fault that is not accepted, with its images.
+            DataError: has every fault that is not accepted, with its images.
         """
         open_faults = [fault for fault in self.faults if fault.kind not in accepted]
         if open_faults:
             kinds = ",".join(fault.kind for fault in self.faults)
             raise DataError(
                 f"the data would spoil a run: {', '.join(fault.kind for fault in open_faults)}",
-                problems=[line for fault in open_faults for line in fault.lines()],
-                hint=f"mend the data, or accept what you know of by adding --accept {kinds}; "
-                "docs/data.md says what follows",
+                problems=[line for fault in open_faults for line in fault.format_lines()],
+                hint=f"mend the data, or accept known faults by adding --accept {kinds}; "
+                "docs/data.md describes the consequences",
             )
 
-    def usable(self, split: str) -> Table:
-        """The images of a split that can be used; those of one scene, or of one given group, share a group.
+    def select_usable(self, split: str) -> Table:
+        """The usable images of a split; images of one scene, or of one group of the data set, share a group.
 
-        `group` is None where every image stands for itself.
+        `group` is None if no two images share a group.
         """
-        survey = self.surveys[split]
-        return replace(survey.table, group=self._group(split)).take(np.flatnonzero(survey.usable))
+        scan = self.scans[split]
+        return replace(scan.table, group=self._merge_groups(split)).take(np.flatnonzero(scan.usable))
 
-    def cluster(self, split: str) -> np.ndarray:
-        """int64 [N]: the picture that each image of a split shows."""
-        return self._of(split, self.twins.cluster)
-
-    def _of(self, split: str, values: np.ndarray) -> np.ndarray:
-        """The part of `values`, one for each image of all splits, that belongs to one split."""
+    def _select_split(self, values: np.ndarray, split: str) -> np.ndarray:
+        """The values of one split, from an array over the images of all splits."""
         start = 0
-        for name, survey in self.surveys.items():
+        for name, scan in self.scans.items():
             if name == split:
-                return values[start : start + len(survey.table)]
-            start += len(survey.table)
+                return values[start : start + len(scan.table)]
+            start += len(scan.table)
         raise KeyError(split)
 
-    def _group(self, split: str) -> np.ndarray | None:
-        table, scene = self.surveys[split].table, self._of(split, self.twins.scene)
-        if table.group is None and len(np.unique(scene)) == len(scene):
-            return None
-        return duplicate_groups.merge_groups(table.img_name if table.group is None else table.group, scene)
-
-    def scenes(self) -> dict[str, Any]:
-        """How many scenes several pictures show, how many images do, and the largest share of all that show one."""
-        pictures_of = Counter(
-            scene for scene, _ in set(zip(self.twins.scene.tolist(), self.twins.cluster.tolist(), strict=True))
+    def _merge_groups(self, split: str) -> np.ndarray | None:
+        table, scene = self.scans[split].table, self._select_split(self.duplicates.scene, split)
+        if table.group is None:
+            return None if len(np.unique(scene)) == len(scene) else duplicate_groups.merge_groups(table.img_name, scene)
+        # A suspicious scene may be a chain of wrong pairs: the groups of the data decide then, and can be corrected.
+        cluster = self._select_split(self.duplicates.cluster, split)
+        sizes = Counter(self.duplicates.scene.tolist())
+        trusted = np.array([sizes[one] <= self._largest_trusted for one in scene.tolist()], dtype=bool)
+        return duplicate_groups.merge_groups(
+            table.group, np.where(trusted, scene, len(self.duplicates.scene) + cluster)
         )
-        images_of = Counter(self.twins.scene.tolist())
+
+    @property
+    def _largest_trusted(self) -> float:
+        return max(LARGE, LARGEST * len(self.duplicates.scene))
+
+    def count_scenes(self) -> dict[str, Any]:
+        """Counts the scenes with several pictures and their images, and measures the largest scene."""
+        pictures_of = Counter(
+            scene
+            for scene, _ in set(zip(self.duplicates.scene.tolist(), self.duplicates.cluster.tolist(), strict=True))
+        )
+        images_of = Counter(self.duplicates.scene.tolist())
         shared = [images_of[scene] for scene, pictures in pictures_of.items() if pictures > 1]
         largest = max(shared, default=0)
         return {
             "scenes": len(shared),
             "images": sum(shared),
             "largest": largest,
-            "suspicious": largest > max(LARGE, LARGEST * len(self.twins.scene)),
+            "suspicious": largest > self._largest_trusted,
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The content of doctor.json."""
-        found = list(duplicate_groups.list_repeated(self.surveys, self.twins))
+        """The content of `doctor.json`."""
+        found = list(duplicate_groups.list_duplicates(self.scans, self.duplicates))
         return {
             "data_root": str(self.root.resolve()),
-            "splits": {name: describe(survey) for name, survey in self.surveys.items()},
-            "unusable": [line for survey in self.surveys.values() for line in survey.problems()],
+            "splits": {name: describe_split(scan) for name, scan in self.scans.items()},
+            "unusable": [line for scan in self.scans.values() for line in scan.list_problems()],
             "duplicates": {
                 "exact": sum(picture.kind == "exact" for picture in found),
                 "near": sum(picture.kind == "near" for picture in found),
                 "images": sum(len(picture.images) for picture in found),
-                "pictures": [{"kind": picture.kind, "images": picture.names()} for picture in found],
+                "pictures": [{"kind": picture.kind, "images": picture.list_names()} for picture in found],
             },
-            "scenes": self.scenes(),
-            "shortcuts": self.facts,
+            "scenes": self.count_scenes(),
+            "shortcuts": self.shortcuts,
             "faults": [{"kind": fault.kind, "what": fault.what, "where": fault.where} for fault in self.faults],
         }
 
 
-def diagnose(root: Path, surveys: dict[str, ScanResult], twins: DuplicateGroups) -> Diagnosis:
-    """What the splits suffer from, by themselves and together."""
-    facts = {name: shortcuts.measure(survey) for name, survey in surveys.items() if _both_classes(survey)}
-    shown = list(duplicate_groups.list_repeated(surveys, twins))
-    found = [_unusable(surveys), _conflicts(shown), _leaks(shown), _shortcuts(facts)]
-    return Diagnosis(root, surveys, twins, facts, [fault for fault in found if fault.where])
+def diagnose(root: Path, scans: dict[str, ScanResult], duplicates: DuplicateGroups) -> Diagnosis:
+    """Finds the faults of each split and of all splits together."""
+    facts = {name: measure_shortcuts(scan) for name, scan in scans.items() if _has_both_classes(scan)}
+    shown = list(duplicate_groups.list_duplicates(scans, duplicates))
+    found = [_find_unusable(scans), _find_conflicts(shown), _find_leaks(shown), _find_shortcuts(facts)]
+    return Diagnosis(root, scans, duplicates, facts, [fault for fault in found if fault.where])
 
 
 def parse_accept(words: str | None) -> list[str]:
-    """The kinds of faults in a list such as 'leaks,conflicts'.
+    """Parses a list of kinds of faults such as 'leaks,conflicts'.
 
     Raises:
         ConfigError: there is no such kind.
@@ -158,64 +167,116 @@ def parse_accept(words: str | None) -> list[str]:
     kinds = [word.strip() for word in words.split(",")] if words else []
     for kind in kinds:
         if kind not in FAULTS:
-            raise ConfigError(f"--accept {words}: '{kind}' is no fault; {nearest(kind, FAULTS)}")
+            raise ConfigError(f"--accept {words}: '{kind}' is not a kind of fault; {suggest_nearest(kind, FAULTS)}")
     return kinds
 
 
-def describe(survey: ScanResult) -> dict[str, Any]:
-    """How many images of which kinds a split has."""
-    usable, target = survey.usable, survey.table.target
-    sizes = [f"{width} x {height}" for width, height in zip(survey.width[usable], survey.height[usable], strict=True)]
+def describe_split(scan: ScanResult) -> dict[str, Any]:
+    """Counts the images of a split by class, format, mode and size."""
+    usable, target = scan.usable, scan.table.target
+    sizes = [f"{width} x {height}" for width, height in zip(scan.width[usable], scan.height[usable], strict=True)]
     return {
-        "images": len(survey.table),
+        "images": len(scan.table),
         "real": None if target is None else int((target == 0).sum()),
         "fake": None if target is None else int((target == 1).sum()),
-        "groups": None if survey.table.group is None else len(np.unique(survey.table.group)),
-        "unusable": len(survey.faults),
-        "formats": dict(Counter(survey.format[usable].tolist()).most_common()),
-        "modes": dict(Counter(survey.mode[usable].tolist()).most_common()),
-        "sizes": _most_common(Counter(sizes)),
+        "groups": None if scan.table.group is None else len(np.unique(scan.table.group)),
+        "unusable": len(scan.faults),
+        "formats": dict(Counter(scan.format[usable].tolist()).most_common()),
+        "modes": dict(Counter(scan.mode[usable].tolist()).most_common()),
+        "sizes": _count_sizes(Counter(sizes)),
     }
 
 
-def _unusable(surveys: dict[str, ScanResult]) -> Fault:
-    counts = [
-        f"{len(survey.faults)} of {len(survey.table)} {name} images"
-        for name, survey in surveys.items()
-        if survey.faults
-    ]
-    lines = [line for survey in surveys.values() for line in survey.problems()]
+def _find_unusable(scans: dict[str, ScanResult]) -> Fault:
+    counts = [f"{len(scan.faults)} of {len(scan.table)} {name} images" for name, scan in scans.items() if scan.faults]
+    lines = [line for scan in scans.values() for line in scan.list_problems()]
     return Fault("unusable", f"{' and '.join(counts)} cannot be used", lines)
 
 
-def _conflicts(shown: list[Picture]) -> Fault:
-    found = [picture.line() for picture in shown if len(picture.labels) > 1]
-    return Fault("conflicts", f"{_count(found, 'picture')} with both labels", found)
+def _find_conflicts(shown: list[Picture]) -> Fault:
+    found = [picture.format_line() for picture in shown if len(picture.labels) > 1]
+    return Fault("conflicts", f"{_format_count(found, 'picture')} with both labels", found)
 
 
-def _leaks(shown: list[Picture]) -> Fault:
-    found = [picture.line() for picture in shown if len(picture.splits) > 1]
-    return Fault("leaks", f"{_count(found, 'picture')} in more than one split", found)
+def _find_leaks(shown: list[Picture]) -> Fault:
+    found = [picture.format_line() for picture in shown if len(picture.splits) > 1]
+    return Fault("leaks", f"{_format_count(found, 'picture')} in more than one split", found)
 
 
-def _shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
+def _find_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
     found = [
-        f"{fact} of the {split} files: AUC {area['auc']:.3f} ({area['interval'][0]:.3f} to {area['interval'][1]:.3f})"
+        f"{fact} of the {split} files: AUC {area['auc']:.3f} ({_format_interval(area['interval'])})"
         for split, areas in facts.items()
         for fact, area in areas.items()
-        if shortcuts.leaks(area)
+        if is_shortcut(area)
     ]
-    return Fault("shortcuts", "the files tell their labels without their pixels", found)
+    return Fault("shortcuts", "the files' properties predict the labels without their pixels", found)
 
 
-def _both_classes(survey: ScanResult) -> bool:
-    return survey.table.take(np.flatnonzero(survey.usable)).both_classes
+def _format_interval(interval: list[float] | None) -> str:
+    return "too few groups for an interval" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
-def _count(found: list[str], noun: str) -> str:
+def _has_both_classes(scan: ScanResult) -> bool:
+    return scan.table.take(np.flatnonzero(scan.usable)).has_both_classes
+
+
+def _format_count(found: list[str], noun: str) -> str:
     return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
 
 
-def _most_common(counter: Counter[str]) -> dict[str, int]:
+def _count_sizes(counter: Counter[str]) -> dict[str, int]:
     rest = sum(counter.values()) - sum(count for _, count in counter.most_common(COMMON))
     return {**dict(counter.most_common(COMMON)), **({"others": rest} if rest else {})}
+
+
+LEAK = 0.75
+"""A property is a shortcut if the interval of its AUC is above this; natural differences of sources stay below. Where
+groups are too few for an interval, the interval of independent images decides."""
+
+
+def measure_shortcuts(scan: ScanResult) -> dict[str, dict[str, Any]]:
+    """The AUC of each file property as a score, in the better of both directions, with its 95 % interval or None.
+
+    A property that is the same for all images is left out. For the format and the mode, the score is the share of fakes
+    among the images with the same value.
+
+    Args:
+        scan: of a table with usable images of both classes.
+    """
+    assert scan.table.target is not None
+    table = scan.table.take(np.flatnonzero(scan.usable))
+    facts = {name: values[scan.usable] for name, values in _list_properties(scan).items()}
+    return {name: _measure_auc(table, values) for name, values in facts.items() if len(np.unique(values)) > 1}
+
+
+def is_shortcut(area: dict[str, Any]) -> bool:
+    """Whether a result of `measure_shortcuts` is a fault."""
+    return bool(area["shortcut"])
+
+
+def _list_properties(scan: ScanResult) -> dict[str, np.ndarray]:
+    target = np.asarray(scan.table.target)
+    return {
+        "bytes": scan.size,
+        "width": scan.width,
+        "height": scan.height,
+        "width / height": scan.width / np.maximum(scan.height, 1),
+        "format": _compute_fake_share(scan.format, target),
+        "mode": _compute_fake_share(scan.mode, target),
+    }
+
+
+def _compute_fake_share(word: np.ndarray, target: np.ndarray) -> np.ndarray:
+    _, place = np.unique(word, return_inverse=True)
+    return (np.bincount(place, target) / np.bincount(place))[place]
+
+
+def _measure_auc(table: Table, value: np.ndarray) -> dict[str, Any]:
+    assert table.target is not None
+    auc = float(metrics.auc(metrics.count_scores(table.target, value)))
+    if auc < 0.5:
+        auc, value = 1 - auc, -value
+    ends = intervals.compute_auc_interval(table.target, value, table.group)
+    judged = ends or intervals.compute_auc_interval(table.target, value, None)
+    return {"auc": auc, "interval": ends and list(ends), "shortcut": bool(judged and judged[0] > LEAK)}

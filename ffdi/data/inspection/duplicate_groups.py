@@ -1,4 +1,8 @@
-"""Which images of a data set show the same picture, whatever their split, label, name or encoding."""
+"""Groups of duplicates: the images of a data set that show the same picture, in any split and with any label or name.
+
+`near_duplicates` finds candidate pairs by keypoints, `likeness` compares the pixels of each pair, and this module joins
+the confirmed pairs to groups. The scan store has the results of earlier comparisons.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,21 @@ from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.inspection.scan_store import ScanStore
 
 COPIES = ("exact", "near")
-"""Pairs that show one picture; those of kind 'scene' only belong into one fold."""
+"""Kinds of pairs that show one picture; a pair of kind 'scene' only has to be in one fold."""
 AT_ONCE = 256
-"""Pairs that are compared between two looks at what belongs together already."""
+"""Pairs that are compared before the groups are updated: pairs inside of one group are skipped."""
+NAMED = 4
+"""Images of one picture that a message names."""
 
 
 @dataclass(frozen=True)
 class DuplicateGroups:
-    """The images of several tables, one after the other, by the picture they show.
+    """The images of several tables, one table after the other, grouped by the picture that they show.
 
     Attributes:
-        cluster: int64 [N]: images of one number show the same picture.
-        near: numbers of clusters that hold more than equal pixels: another crop, size, colour or compression.
-        scene: int64 [N]: images of one number show one scene, a picture's copies among them; whatever is joined by a
-            chain of such pairs has one number.
+        cluster: int64 [N]: images with the same number show the same picture.
+        near: numbers of clusters whose images differ: another crop, size, colour or compression.
+        scene: int64 [N]: images with the same number show the same scene, or are joined by a chain of such pairs.
     """
 
     cluster: np.ndarray
@@ -39,112 +44,127 @@ class DuplicateGroups:
     scene: np.ndarray
 
 
-def recall(surveys: Sequence[ScanResult], findings: ScanStore) -> DuplicateGroups | None:
-    """The twins among the images of some surveys, where just these have been searched before."""
-    known = findings.twins(_digest(surveys))
+def load_known(scans: Sequence[ScanResult], scan_store: ScanStore) -> DuplicateGroups | None:
+    """The result of an earlier search in exactly these images; None if there was none."""
+    known = scan_store.get_duplicates(_compute_digest(scans))
     if known is None:
         return None
     cluster, near, scene = (np.frombuffer(part, np.int64) for part in known)
     return DuplicateGroups(cluster, frozenset(near.tolist()), scene)
 
 
-def _digest(surveys: Sequence[ScanResult]) -> bytes:
-    """Of the files' contents, in their order; one that cannot be used counts as that."""
+def _compute_digest(scans: Sequence[ScanResult]) -> bytes:
+    """A hash of all files' hashes, in order, and of which images can be used."""
     digest = sha256()
-    for survey in surveys:
-        digest.update(survey.sha256.tobytes() + survey.usable.tobytes())
+    for scan in scans:
+        digest.update(scan.sha256.tobytes() + scan.usable.tobytes())
     return digest.digest()
 
 
 @dataclass
 class Search:
-    """Looks for twins among the images of some surveys: first by keypoints, then by a close look at each pair."""
+    """A search for duplicates: first candidate pairs by keypoints, then a comparison of each pair's pixels.
 
-    surveys: Sequence[ScanResult]
-    findings: ScanStore
+    Files with the same bytes count as one file.
+    """
+
+    scans: Sequence[ScanResult]
+    scan_store: ScanStore
     threads: int
 
     def __post_init__(self) -> None:
-        hashes = np.concatenate([survey.sha256 for survey in self.surveys])
-        usable = np.flatnonzero(np.concatenate([survey.usable for survey in self.surveys]))
+        hashes = np.concatenate([scan.sha256 for scan in self.scans])
+        usable = np.flatnonzero(np.concatenate([scan.usable for scan in self.scans]))
         _, first, file = np.unique(hashes[usable], axis=0, return_index=True, return_inverse=True)
         self._usable, self._first, self._file = usable, usable[first], file.ravel()
         self._sha256 = hashes[self._first]
 
     @property
     def files(self) -> int:
-        """How many different files there are."""
+        """Number of different files."""
         return len(self._first)
 
     @property
     def steps(self) -> int:
-        """How many steps `candidates` takes at most."""
-        return near_duplicates.steps(self.files)
+        """Largest number of steps of `find_candidates`."""
+        return near_duplicates.count_steps(self.files)
 
-    def candidates(self) -> Iterator[int | np.ndarray]:
-        """Compares keypoints: yields how many steps are done after each, and the pairs int64 [P, 2] last."""
-        prints = np.concatenate([survey.fingerprint for survey in self.surveys])[self._first]
-        points = np.concatenate([survey.all_keypoints() for survey in self.surveys])[self._first]
+    def find_candidates(self) -> Iterator[int | np.ndarray]:
+        """Compares keypoints.
+
+        Yields:
+            The number of finished steps after each step; at last the candidate pairs, int64 [P, 2].
+        """
+        prints = np.concatenate([scan.fingerprint for scan in self.scans])[self._first]
+        points = np.concatenate([scan.load_keypoints() for scan in self.scans])[self._first]
         pairs = [np.empty((0, 2), np.int64)]
-        for found in near_duplicates.candidates(prints, points, self.threads):
+        for found in near_duplicates.find_candidates(prints, points, self.threads):
             pairs.append(found)
             yield len(pairs) - 1
         yield np.concatenate(pairs)
 
-    def twins(self, pairs: np.ndarray) -> Iterator[int | DuplicateGroups]:
-        """Compares pairs of images: yields how many are done after each helping, and the twins last."""
+    def compare_candidates(self, pairs: np.ndarray) -> Iterator[int | DuplicateGroups]:
+        """Compares the pixels of candidate pairs.
+
+        Yields:
+            The number of finished pairs from time to time; at last the groups.
+        """
         found: list[tuple[int, int, str]] = []
         root = np.arange(self.files)
         with ThreadPoolExecutor(self.threads) as pool:
             for start in range(0, len(pairs), AT_ONCE):
-                helping = pairs[start : start + AT_ONCE]
-                apart = helping[root[helping[:, 0]] != root[helping[:, 1]]].tolist()
-                looked = [(*pair, kind) for pair, kind in zip(apart, pool.map(self._kind, apart), strict=True)]
-                self.findings.keep_pairs((self._hash(one), self._hash(two), kind) for one, two, kind in looked)
-                found += [pair for pair in looked if pair[2]]
-                root = self._joined(found, COPIES)
-                yield start + len(helping)
-        twins = self._twins(found)
-        near = np.array(sorted(twins.near), np.int64)
-        self.findings.keep_twins(_digest(self.surveys), twins.cluster.tobytes(), near.tobytes(), twins.scene.tobytes())
-        yield twins
+                part = pairs[start : start + AT_ONCE]
+                separate = part[root[part[:, 0]] != root[part[:, 1]]].tolist()
+                kinds = pool.map(self._compare, separate)
+                compared = [(*pair, kind) for pair, kind in zip(separate, kinds, strict=True)]
+                self.scan_store.save_pairs(
+                    (self._get_hash(one), self._get_hash(two), kind) for one, two, kind in compared
+                )
+                found += [pair for pair in compared if pair[2]]
+                root = self._join(found, COPIES)
+                yield start + len(part)
+        groups = self._make_groups(found)
+        near = np.array(sorted(groups.near), np.int64)
+        self.scan_store.save_duplicates(
+            _compute_digest(self.scans), groups.cluster.tobytes(), near.tobytes(), groups.scene.tobytes()
+        )
+        yield groups
 
-    def _kind(self, pair: list[int]) -> str:
+    def _compare(self, pair: list[int]) -> str:
         """'exact', 'near', 'scene', or '' for two files."""
-        known = self.findings.pair(self._hash(pair[0]), self._hash(pair[1]))
-        return likeness.compare(*(decode.read(self._path(file)) for file in pair)) or "" if known is None else known
+        known = self.scan_store.get_pair(self._get_hash(pair[0]), self._get_hash(pair[1]))
+        if known is not None:
+            return known
+        return likeness.compare(*(decode.read_image(self._get_path(file)) for file in pair)) or ""
 
-    def _hash(self, file: int) -> bytes:
+    def _get_hash(self, file: int) -> bytes:
         return self._sha256[file].tobytes()
 
-    def _path(self, file: int) -> Path:
+    def _get_path(self, file: int) -> Path:
         row = int(self._first[file])
-        for survey in self.surveys:
-            if row < len(survey.table):
-                return survey.table.path(row)
-            row -= len(survey.table)
+        for scan in self.scans:
+            if row < len(scan.table):
+                return scan.table.path(row)
+            row -= len(scan.table)
         raise IndexError(file)
 
-    def _joined(self, found: list[tuple[int, int, str]], kinds: tuple[str, ...]) -> np.ndarray:
-        """int64 [files]: the clusters that pairs of these kinds make."""
+    def _join(self, found: list[tuple[int, int, str]], kinds: tuple[str, ...]) -> np.ndarray:
+        """int64 [files]: the clusters of the pairs of these kinds."""
         pairs = [pair[:2] for pair in found if pair[2] in kinds]
-        return near_duplicates.clusters(self.files, np.array(pairs, np.int64))
+        return near_duplicates.cluster_pairs(self.files, np.array(pairs, np.int64))
 
-    def _twins(self, found: list[tuple[int, int, str]]) -> DuplicateGroups:
-        root = self._joined(found, COPIES)
+    def _make_groups(self, found: list[tuple[int, int, str]]) -> DuplicateGroups:
+        root = self._join(found, COPIES)
         near = frozenset(int(root[one]) for one, _, kind in found if kind == "near")
-        return DuplicateGroups(self._spread(root), near, self._spread(self._joined(found, (*COPIES, "scene"))))
+        scene = self._join(found, (*COPIES, "scene"))
+        return DuplicateGroups(self._expand_to_images(root), near, self._expand_to_images(scene))
 
-    def _spread(self, root: np.ndarray) -> np.ndarray:
-        """int64 [N]: a number of each file given to all images that have it."""
-        total = sum(len(survey.table) for survey in self.surveys)
-        spread = np.arange(self.files, self.files + total)  # what cannot be used is like nothing else
-        spread[self._usable] = root[self._file]
-        return spread
-
-
-NAMED = 4
-"""Images of one picture that a line names."""
+    def _expand_to_images(self, root: np.ndarray) -> np.ndarray:
+        """int64 [N]: the number of each image's file; images that cannot be used have numbers of their own."""
+        total = sum(len(scan.table) for scan in self.scans)
+        expanded = np.arange(self.files, self.files + total)
+        expanded[self._usable] = root[self._file]
+        return expanded
 
 
 @dataclass(frozen=True)
@@ -152,7 +172,7 @@ class Picture:
     """A picture that several images show.
 
     Attributes:
-        kind: 'exact' where all pixels are equal, else 'near'.
+        kind: 'exact' if all pixels are equal, else 'near'.
         images: (split, img_name, target or None) of each.
     """
 
@@ -161,43 +181,50 @@ class Picture:
 
     @property
     def splits(self) -> set[str]:
-        """The splits that it stands in."""
         return {split for split, _, _ in self.images}
 
     @property
     def labels(self) -> set[int]:
-        """The labels that it has."""
         return {target for _, _, target in self.images if target is not None}
 
-    def names(self) -> list[str]:
+    def list_names(self) -> list[str]:
         """'split/img_name (label)' of each image."""
         word = {0: " (real)", 1: " (fake)", None: ""}
         return [f"{split}/{name}{word[target]}" for split, name, target in self.images]
 
-    def line(self) -> str:
-        """As an error shows it."""
-        names = self.names()
+    def format_line(self) -> str:
+        """A line for an error message."""
+        names = self.list_names()
         more = f" = ... {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"{' = '.join(names[:NAMED])}{more}" + (", nearly" if self.kind == "near" else "")
 
 
-def list_repeated(surveys: dict[str, ScanResult], twins: DuplicateGroups) -> Iterator[Picture]:
+def list_duplicates(scans: dict[str, ScanResult], groups: DuplicateGroups) -> Iterator[Picture]:
     """Every picture that more than one image shows, in the order of the tables."""
-    _, place, count = np.unique(twins.cluster, return_inverse=True, return_counts=True)
+    _, place, count = np.unique(groups.cluster, return_inverse=True, return_counts=True)
     members: dict[int, list[tuple[str, str, int | None]]] = {}
     start = 0
-    for split, survey in surveys.items():
-        table = survey.table
+    for split, scan in scans.items():
+        table = scan.table
         for row in np.flatnonzero(count[place[start : start + len(table)]] > 1).tolist():
             target = None if table.target is None else int(table.target[row])
-            members.setdefault(int(twins.cluster[start + row]), []).append((split, str(table.img_name[row]), target))
+            image = (split, str(table.img_name[row]), target)
+            members.setdefault(int(groups.cluster[start + row]), []).append(image)
         start += len(table)
-    for cluster, found in members.items():
-        yield Picture("near" if cluster in twins.near else "exact", found)
+    for cluster, images in members.items():
+        yield Picture("near" if cluster in groups.near else "exact", images)
 
 
 def merge_groups(group: np.ndarray, cluster: np.ndarray) -> np.ndarray:
-    """Groups str [N] made coarser until no cluster (int [N]) stands in two of them; named by their first group."""
+    """Joins groups until no cluster is in two groups.
+
+    Args:
+        group: str [N].
+        cluster: int [N].
+
+    Returns:
+        str [N]; a joined group has the name of its first group.
+    """
     name, left = np.unique(group, return_inverse=True)
     _, right = np.unique(cluster, return_inverse=True)
     size = len(name) + int(right.max(initial=0)) + 1

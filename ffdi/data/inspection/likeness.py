@@ -1,11 +1,14 @@
-"""How alike two decoded images are: everywhere, in large parts, or not at all.
+"""The comparison of two decoded images: one picture, one scene, or different pictures.
 
-A fake made from a real frame is that frame but for a face, a mouth or a pair of eyes, so nothing averaged over the
-picture can tell it from a copy. The two are laid over each other first: an affine map through the keypoints that they
-have in common (RANSAC), refined by the Gauss-Newton steps of Lucas and Kanade (An Iterative Image Registration
-Technique, 1981) on greys whose local mean and contrast are taken out. Then brightness and contrast of each channel are
-made alike, or, where nearly the whole picture has other tones, a tone curve and a colour map of the whole picture. Then
-each block is measured against the detail that stands in it: compression and resampling err where there is detail.
+A fake that is made from a real frame differs only in a face, a mouth or a pair of eyes: no mean over the whole picture
+separates it from a copy. Therefore the images are compared block by block:
+
+1. Alignment: an affine map through the common keypoints (RANSAC), refined by Gauss-Newton steps (Lucas and Kanade, An
+   Iterative Image Registration Technique, 1981) on greys with normalised local mean and contrast.
+2. Tones: brightness and contrast of each channel are fitted. If most of the picture still differs, a tone curve and a
+   colour map of the whole picture are fitted instead.
+3. Blocks: the difference of each block is divided by the block's detail, because compression and resampling change
+   detailed blocks most. The block with the largest difference decides.
 """
 
 from __future__ import annotations
@@ -16,68 +19,67 @@ from typing import Literal, NamedTuple
 import cv2
 import numpy as np
 
-from ffdi.data.images import keypoints
+from ffdi.data.images import descriptors
 
 EDGE = 128
-"""Both images are compared at this width and height."""
+"""Width and height of both images in the comparison."""
 STEPS = ((64, 5), (EDGE, 3))
-"""Edge lengths and the most steps at each."""
+"""Edge lengths of the alignment, each with the largest number of steps."""
 FITS, FEWEST = 0.06, 4
-"""Distance, in half edges, up to which keypoints agree with an affine map, and how many have to."""
+"""Largest distance, in half edges, of a keypoint that agrees with an affine map; least number of such keypoints."""
 LEAST_SEEN = 0.2
-"""Share of the picture that an affine map has to leave in view."""
+"""Least share of the picture that both images have in common under an affine map."""
 BORDER = 0.04
-"""What the steps leave out on every side: a crop has nothing there."""
+"""Border that the steps ignore on every side: a crop has no content there."""
 MARGIN = 6 / EDGE
-"""What is not compared at the edge of the moved image, in half edges: nothing is known beyond it."""
+"""Border of the moved image, in half edges, that is not compared: beyond it there is no content."""
 BLUR = 1.0
-"""Standard deviation in pixels: takes out most of what JPEG and resampling add."""
+"""Standard deviation in pixels; removes most artefacts of JPEG and resampling."""
 OWN_BLUR = 1.25
-"""The least in pixels of the smaller image, where that has fewer than EDGE."""
+"""Least standard deviation in pixels of the smaller image, if its edge is below EDGE."""
 BLOCK = 8
 """Edge of a block; an eye is two of them wide in an aligned face."""
 GRAIN = 8.0
-"""Grey levels that count as detail in a block without any, where the picture has contrast enough."""
+"""Least detail of a block in grey levels, in a picture with enough contrast."""
 CONTRAST = 0.4
-"""The same in parts of the picture's own contrast: a dark scene differs in few levels."""
+"""The same in parts of the picture's contrast: a dark scene has few grey levels."""
 FLAT = 2.0
-"""A picture with less grain than that has nothing by which two could be told apart."""
+"""A picture with less contrast than this cannot be distinguished from others."""
 CLIPPED = (1, 250)
-"""A channel down or up to there may have been cut off by a change of brightness: nothing is said about the place."""
+"""A channel at or beyond these values may be clipped by a change of brightness: such pixels are ignored."""
 SOUND = 0.3
-"""Share of the picture that must not be cut off for the rest to be left out."""
+"""Least share of pixels that are not clipped; below it, clipped pixels are compared too."""
 COLOURFUL = 0.6
-"""Weight of a difference in colour, of which JPEG loses more than of grey."""
+"""Weight of a difference in colour: JPEG changes colour more than grey."""
 KNOTS = (0, 0.1, 0.3, 0.5, 0.7, 0.9, 1)
-"""Quantiles of the greys between which a tone curve is straight."""
+"""Quantiles of the greys; a tone curve is linear between them."""
 ROUNDS = 3
-"""Fits of tones and colours, each without what fitted badly before."""
+"""Number of fits of tones and colours; each gives less weight to pixels that did not fit before."""
 EVERYWHERE = 0.25
-"""Share of the blocks that brightness and contrast must leave unexplained before a colour map is tried: other tones
-show everywhere, an edit does not."""
+"""Share of different blocks above which a colour map is fitted: other tones change all blocks, an edit only some."""
 LIMIT = 0.27
-"""A block that differs by a larger part of its detail belongs to another picture."""
+"""Limit of a block's difference in parts of its detail, for two copies of one picture."""
 RECOLOURED = 0.35
-"""The same where a colour map was tried, which explains gamma and hue less exactly than brightness and contrast."""
+"""The same after a colour map, which fits gamma and hue less exactly than brightness and contrast."""
 OVERLAP = 0.5
-"""Share of each image that the other one has to show for both to be one picture."""
+"""Least share of each image that the other image shows too, for two copies of one picture."""
 LOOSE, SHARED = 0.4, 0.5
-"""Two images show one scene if blocks of at least SHARED of either agree to LOOSE."""
+"""Two images show one scene if at least the share SHARED of either image has differences below LOOSE."""
 DETAILED = 0.05
-"""Share of the blocks that must have detail: a wall or a black frame proves nothing."""
+"""Least share of blocks with detail: equal walls or black frames are no evidence."""
 
 GREY = np.array([0.299, 0.587, 0.114], np.float32)
 Likeness = Literal["exact", "near", "scene"]
 
 
 class Agreement(NamedTuple):
-    """How two images agree after they were laid over each other.
+    """The agreement of two aligned images.
 
     Attributes:
-        worst: how far the block that agrees least disagrees, in parts of its detail; inf where it cannot be said.
-        limit: up to where `worst` may go for both to be one picture.
-        overlap: share of either image, the smaller one, that the other one shows.
-        shared: share of either image, the smaller one, whose blocks agree.
+        worst: the largest difference of a block, in parts of its detail; inf if it is unknown.
+        limit: limit of `worst` for two copies of one picture.
+        overlap: share of an image that the other image shows too; the smaller one of both shares.
+        shared: share of an image whose blocks agree; the smaller one of both shares.
     """
 
     worst: float
@@ -86,54 +88,56 @@ class Agreement(NamedTuple):
     shared: float
 
 
-NOTHING = Agreement(np.inf, LIMIT, 0.0, 0.0)
+NO_AGREEMENT = Agreement(np.inf, LIMIT, 0.0, 0.0)
 
 
 def compare(first: np.ndarray, second: np.ndarray) -> Likeness | None:
-    """How alike two images are; the order of the two does not matter.
+    """Compares two images; their order does not matter.
 
     Args:
         first: RGB, uint8 [H, W, 3].
         second: RGB, uint8 [H', W', 3].
 
     Returns:
-        'exact' where all pixels are equal; 'near' where one is the other after a crop, a small turn, mirroring, another
-        size, JPEG compression, other tones or colours, bars, or several of them; 'scene' where half of both agrees and
-        the rest does not: a logo, a real frame and the fake made from it, neighbouring frames; None for different
-        pictures.
+        'exact' if all pixels are equal; 'near' for one picture after a crop, a small rotation, mirroring, resizing,
+        JPEG compression, changes of tone or colour, bars, or several of these; 'scene' if half of both agrees and the
+        rest differs: a logo, a real frame and a fake made from it, neighbouring frames; None for different pictures.
     """
     if first.shape == second.shape and np.array_equal(first, second):
         return "exact"
-    found = agreement(first, second)
+    found = measure_agreement(first, second)
     if found.worst <= found.limit and found.overlap >= OVERLAP:
         return "near"
     return "scene" if found.shared >= SHARED else None
 
 
-def agreement(first: np.ndarray, second: np.ndarray) -> Agreement:
-    """How two images agree; the order of the two does not matter."""
+def measure_agreement(first: np.ndarray, second: np.ndarray) -> Agreement:
+    """Measures the agreement of two images; their order does not matter."""
     wide, narrow = sorted((first, second), key=lambda one: (one.size, one.shape, one.tobytes()), reverse=True)
-    moved, fixed = _small(wide), _small(narrow)
-    place = _aligned(moved.pixels @ GREY, fixed.pixels @ GREY, _start(moved.keypoints, fixed.keypoints))
-    inside = _covered(place, EDGE, MARGIN)
-    weight = ((_warped(moved.sound, place) > 0.98) & (fixed.sound > 0.98) & inside).astype(np.float32)
-    if weight.mean() < SOUND:  # then a tone curve has to explain what was cut off
+    moved, fixed = _shrink(wide), _shrink(narrow)
+    place = _align(moved.pixels @ GREY, fixed.pixels @ GREY, _fit_to_keypoints(moved.keypoints, fixed.keypoints))
+    inside = _mark_overlap(place, EDGE, MARGIN)
+    weight = ((_warp(moved.sound, place) > 0.98) & (fixed.sound > 0.98) & inside).astype(np.float32)
+    if weight.mean() < SOUND:  # the colour map then has to fit the clipped pixels too
         weight = inside.astype(np.float32)
     if not weight.any():
-        return NOTHING
+        return NO_AGREEMENT
     blur = max(BLUR, OWN_BLUR * EDGE / min(moved.edge, fixed.edge))
-    one, other = (cv2.GaussianBlur(image, (0, 0), blur) for image in (_warped(moved.pixels, place), fixed.pixels))
-    blocks = _differences(one, other, weight)
+    one, other = (cv2.GaussianBlur(image, (0, 0), blur) for image in (_warp(moved.pixels, place), fixed.pixels))
+    blocks = _measure_blocks(one, other, weight)
     if blocks is None:
-        return NOTHING
+        return NO_AGREEMENT
     limit = RECOLOURED if blocks.recoloured else LIMIT
     overlap = min(1.0, float(inside.mean()) / (1 - MARGIN) ** 2) * min(1.0, abs(float(np.linalg.det(place[:, :2]))))
-    return Agreement(float(blocks.different.max()), limit, overlap, overlap * _agreeing(blocks))
+    return Agreement(float(blocks.different.max()), limit, overlap, overlap * _measure_agreeing_share(blocks))
 
 
-def _agreeing(blocks: _Blocks) -> float:
-    """Share of the blocks that agree; where other tones were tried, more narrowly, and of those with detail as well: a
-    tone curve makes any two walls alike."""
+def _measure_agreeing_share(blocks: _Blocks) -> float:
+    """The share of the agreeing blocks.
+
+    After a colour map the limit is lower, and the share of the blocks with detail counts if it is smaller: a tone
+    curve makes any two walls equal.
+    """
     agreeing = blocks.different <= (LIMIT if blocks.recoloured else LOOSE)
     if (agreeing & blocks.detailed).sum() < DETAILED * len(agreeing):
         return 0.0
@@ -141,12 +145,12 @@ def _agreeing(blocks: _Blocks) -> float:
 
 
 @dataclass(frozen=True)
-class _Small:
-    """An image without bars at the size of comparison.
+class _SmallImage:
+    """An image without bars, at the size of the comparison.
 
     Attributes:
         pixels: float32 [EDGE, EDGE, 3].
-        sound: float32 [EDGE, EDGE], how much of each pixel is not cut off.
+        sound: float32 [EDGE, EDGE], the share of each pixel that is not clipped.
         keypoints: uint64 [40].
         edge: its shorter side in pixels.
     """
@@ -157,24 +161,24 @@ class _Small:
     edge: int
 
 
-def _small(pixels: np.ndarray) -> _Small:
+def _shrink(pixels: np.ndarray) -> _SmallImage:
     grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    points = keypoints.compute_keypoints(grey)
-    pixels = np.ascontiguousarray(pixels[keypoints.trim_bars(grey)])
+    points = descriptors.compute_keypoints(grey)
+    pixels = np.ascontiguousarray(pixels[descriptors.trim_bars(grey)])
     cut: np.ndarray = cv2.threshold(pixels, CLIPPED[1] - 1, 255, cv2.THRESH_BINARY)[1]
     cut |= cv2.threshold(pixels, CLIPPED[0], 255, cv2.THRESH_BINARY_INV)[1]
-    sound = 1 - _resized(cut, EDGE).max(2) / np.float32(255)
-    return _Small(_resized(pixels, EDGE).astype(np.float32), sound, points, min(pixels.shape[:2]))
+    sound = 1 - _resize(cut, EDGE).max(2) / np.float32(255)
+    return _SmallImage(_resize(pixels, EDGE).astype(np.float32), sound, points, min(pixels.shape[:2]))
 
 
-def _resized(pixels: np.ndarray, edge: int) -> np.ndarray:
+def _resize(pixels: np.ndarray, edge: int) -> np.ndarray:
     shrinks = min(pixels.shape[:2]) >= edge
     return cv2.resize(pixels, (edge, edge), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
-def _start(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
-    """The affine map that most keypoints agree with, from places in `fixed` to places in `moved`: float64 [2, 3]."""
-    there, here = keypoints.match(moved, fixed)
+def _fit_to_keypoints(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+    """The affine map with the most agreeing keypoints, from `fixed` to `moved`: float64 [2, 3]."""
+    there, here = descriptors.match_keypoints(moved, fixed)
     if len(here) >= FEWEST:
         place, agree = cv2.estimateAffine2D(here, there, ransacReprojThreshold=FITS, maxIters=500)
         if place is not None and agree.sum() >= FEWEST:
@@ -182,49 +186,49 @@ def _start(moved: np.ndarray, fixed: np.ndarray) -> np.ndarray:
     return np.eye(2, 3)
 
 
-def _aligned(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> np.ndarray:
-    """`place` made exact: float64 [2, 3] (see `_warped`)."""
+def _align(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> np.ndarray:
+    """Refines an affine map: float64 [2, 3] (see `_warp`)."""
     for edge, steps in STEPS:
         one, other = (
-            keypoints.normalize_contrast(cv2.GaussianBlur(_resized(image, edge), (0, 0), BLUR))
+            descriptors.normalize_contrast(cv2.GaussianBlur(_resize(image, edge), (0, 0), BLUR))
             for image in (moved, fixed)
         )
-        place = min((place, np.eye(2, 3)), key=lambda way: _apart(one, other, way))
+        place = min((place, np.eye(2, 3)), key=lambda way: _measure_distance(one, other, way))
         for _ in range(steps):
-            step = _step(_warped(one, place), other, _covered(place, edge, BORDER))
+            step = _compute_step(_warp(one, place), other, _mark_overlap(place, edge, BORDER))
             place = place @ np.vstack([np.eye(2, 3) + step, [0, 0, 1]])
             if np.abs(step).max() < 0.1 / edge:
                 break
     return place
 
 
-def _apart(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> float:
-    """How far both differ where both are: in few keypoints that agree by chance there may be a wrong map."""
-    inside = _covered(place, len(moved), BORDER)
-    return float(np.median(np.abs(fixed - _warped(moved, place))[inside])) if inside.mean() > LEAST_SEEN else np.inf
+def _measure_distance(moved: np.ndarray, fixed: np.ndarray, place: np.ndarray) -> float:
+    """The median difference of the common part; it reveals a wrong map from few keypoints that agree by chance."""
+    inside = _mark_overlap(place, len(moved), BORDER)
+    return float(np.median(np.abs(fixed - _warp(moved, place))[inside])) if inside.mean() > LEAST_SEEN else np.inf
 
 
-def _step(moved: np.ndarray, fixed: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """One Gauss-Newton step of an affine map, float64 [2, 3]; what differs most, a logo, counts little."""
+def _compute_step(moved: np.ndarray, fixed: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """One Gauss-Newton step of an affine map, float64 [2, 3]; large differences, as of a logo, get little weight."""
     edge = len(moved)
     rest = fixed - moved
     scale = 1.5 * float(np.median(np.abs(rest[::2, ::2]))) + 1e-3
     weight = inside / (1 + (rest / scale) ** 2)
     across, down = (cv2.Sobel(moved + fixed, cv2.CV_32F, dx, 1 - dx, ksize=1, scale=edge / 8) for dx in (1, 0))
-    x, y = _axis(edge), _axis(edge)[:, None]
+    x, y = _make_axis(edge), _make_axis(edge)[:, None]
     columns = np.stack([across * x, across * y, across, down * x, down * y, down]).reshape(6, -1)
     weighted = columns * weight.ravel()
     square = (weighted @ columns.T).astype(np.float64)
-    square += np.diag(1e-6 * np.diag(square) + 1e-3)  # an image without detail has no one answer
+    square += np.diag(1e-6 * np.diag(square) + 1e-3)  # without detail the solution would not be unique
     return np.linalg.solve(square, weighted @ rest.ravel()).reshape(2, 3)
 
 
-def _axis(edge: int) -> np.ndarray:
+def _make_axis(edge: int) -> np.ndarray:
     """Pixel centres in half edges: float32 [edge] from -1 to 1."""
     return ((np.arange(edge, dtype=np.float32) + 0.5) * 2 / edge) - 1
 
 
-def _warped(image: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _warp(image: np.ndarray, place: np.ndarray) -> np.ndarray:
     """Samples `image` at place @ (x, y, 1), where x and y run from -1 to 1."""
     edge = len(image)
     middle = (edge - 1) / 2
@@ -234,75 +238,75 @@ def _warped(image: np.ndarray, place: np.ndarray) -> np.ndarray:
     return cv2.warpAffine(image, matrix, (edge, edge), flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
-def _covered(place: np.ndarray, edge: int, margin: float) -> np.ndarray:
-    """Which pixels lie inside both images and not within `margin` half edges of the edge: bool [edge, edge]."""
-    x, y = _axis(edge), _axis(edge)[:, None]
+def _mark_overlap(place: np.ndarray, edge: int, margin: float) -> np.ndarray:
+    """The pixels inside of both images, without a border of `margin` half edges: bool [edge, edge]."""
+    x, y = _make_axis(edge), _make_axis(edge)[:, None]
     across, down = (np.abs(row[0] * x + row[1] * y + row[2]) < 1 - margin for row in place)
     return across & down
 
 
 class _Blocks(NamedTuple):
-    """Blocks that both images show: how much they differ in parts of their detail, and which have any, [B] each."""
+    """Blocks in both images: their differences in parts of their detail, and whether they have any, [B] each."""
 
     different: np.ndarray
     detailed: np.ndarray
     recoloured: bool
 
 
-def _colour(image: np.ndarray) -> float:
-    """How much colour there is to predict another image from."""
+def _measure_colour(image: np.ndarray) -> float:
+    """The amount of colour: the standard deviation of the difference from grey."""
     return float((image - (image @ GREY)[..., None]).std())
 
 
-def _differences(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> _Blocks | None:
-    """How much each block differs; None where there is too little detail to say so."""
-    poorer, richer = sorted((one, other), key=_colour)
-    blocks = _judged(_brightened(richer, poorer, weight), poorer, weight, recoloured=False)
+def _measure_blocks(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> _Blocks | None:
+    """The difference of each block; None if there is too little detail."""
+    poorer, richer = sorted((one, other), key=_measure_colour)
+    blocks = _compare_blocks(_fit_brightness(richer, poorer, weight), poorer, weight, recoloured=False)
     if blocks is None or (blocks.different > LIMIT).mean() <= EVERYWHERE:
         return blocks
-    # grey cannot be made colour again, nor what is cut off whole: the way on which less is left counts
+    # neither colour from grey nor clipped pixels can be restored: the better one of both directions counts
     ways = ((richer, poorer), (poorer, richer))
-    found = [_judged(_recoloured(*way, weight), way[1], weight, recoloured=True) for way in ways]
+    found = [_compare_blocks(_fit_colours(*way, weight), way[1], weight, recoloured=True) for way in ways]
     return min((way for way in found if way), key=lambda way: float(way.different.mean()), default=None)
 
 
-def _judged(fitted: np.ndarray, fixed: np.ndarray, weight: np.ndarray, *, recoloured: bool) -> _Blocks | None:
+def _compare_blocks(fitted: np.ndarray, fixed: np.ndarray, weight: np.ndarray, *, recoloured: bool) -> _Blocks | None:
     light = fixed @ GREY
     grain = min(GRAIN, CONTRAST * float(light[weight > 0].std()))
-    detail = np.maximum(_mean(light**2, weight) - _mean(light, weight) ** 2, 0)
-    judged = _blocks(weight) > 0.5
-    detailed = detail[judged] > (grain / 2) ** 2
-    if grain < FLAT or not judged.any() or detailed.mean() < DETAILED:
+    detail = np.maximum(_average_weighted(light**2, weight) - _average_weighted(light, weight) ** 2, 0)
+    compared = _average_blocks(weight) > 0.5
+    detailed = detail[compared] > (grain / 2) ** 2
+    if grain < FLAT or not compared.any() or detailed.mean() < DETAILED:
         return None
-    different = np.sqrt(_energy(fitted - fixed, weight) / (detail + grain**2))[judged]
+    different = np.sqrt(_measure_energy(fitted - fixed, weight) / (detail + grain**2))[compared]
     return _Blocks(different, detailed, recoloured)
 
 
-def _brightened(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`moved` with the brightness and contrast of `fixed`, channel by channel."""
+def _fit_brightness(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Fits brightness and contrast of `moved` to `fixed`, channel by channel."""
     one = np.ones_like(moved[..., 0])
-    bands = [_fitted(np.stack([moved[..., band], one], 2), fixed[..., [band]], weight) for band in range(3)]
+    bands = [_fit(np.stack([moved[..., band], one], 2), fixed[..., [band]], weight) for band in range(3)]
     return np.concatenate(bands, 2)
 
 
-def _recoloured(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """`moved` with the colours of `fixed`, by tone curves and a colour map of the whole picture."""
+def _fit_colours(moved: np.ndarray, fixed: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Fits the colours of `moved` to `fixed`, by tone curves and a colour map of the whole picture."""
     colours = moved / 255
-    curves = [_curve(colours[..., band]) for band in range(3)]
+    curves = [_make_curve_basis(colours[..., band]) for band in range(3)]
     light = colours @ GREY
     red, blue = colours[..., 0] - light, colours[..., 2] - light
     mixed = np.stack([red * light, blue * light, red * red, blue * blue, red * blue], 2)
-    return _fitted(np.concatenate([*curves, mixed], 2), fixed, weight)
+    return _fit(np.concatenate([*curves, mixed], 2), fixed, weight)
 
 
-def _curve(band: np.ndarray) -> np.ndarray:
-    """Columns whose sums are all curves that are straight between the knots: float32 [EDGE, EDGE, 7]."""
+def _make_curve_basis(band: np.ndarray) -> np.ndarray:
+    """A basis of all curves that are linear between the knots: float32 [EDGE, EDGE, 7]."""
     knots = np.quantile(band[::2, ::2], KNOTS) + np.arange(len(KNOTS)) * 1e-4
     return np.stack([np.interp(band, knots, hat).astype(np.float32) for hat in np.eye(len(KNOTS))], 2)
 
 
-def _fitted(columns: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """What columns [EDGE, EDGE, C] say of `wanted` [EDGE, EDGE, T]; pixels that fit badly count little."""
+def _fit(columns: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Robust least squares: `columns` [EDGE, EDGE, C] fitted to `wanted` [EDGE, EDGE, T]."""
     some = np.s_[::2, ::2]
     matrix, target, seen = (
         columns[some].reshape(-1, columns.shape[2]),
@@ -321,23 +325,23 @@ def _fitted(columns: np.ndarray, wanted: np.ndarray, weight: np.ndarray) -> np.n
     return np.clip(columns @ answer, 0, 255)
 
 
-def _energy(rest: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean square of each block's difference in grey, and of the mean difference in colour of it and its neighbours."""
+def _measure_energy(rest: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mean squared difference of each block in grey, plus the squared mean difference in colour with its neighbours."""
     grey = rest @ GREY
-    seen = np.maximum(_around(_blocks(weight)), 1e-6)
-    colour = [_around(_blocks((rest[..., band] - grey) * weight)) / seen for band in (0, 2)]
-    return _mean(grey**2, weight) + COLOURFUL**2 * (colour[0] ** 2 + colour[1] ** 2)
+    seen = np.maximum(_average_neighbours(_average_blocks(weight)), 1e-6)
+    colour = [_average_neighbours(_average_blocks((rest[..., band] - grey) * weight)) / seen for band in (0, 2)]
+    return _average_weighted(grey**2, weight) + COLOURFUL**2 * (colour[0] ** 2 + colour[1] ** 2)
 
 
-def _around(blocks: np.ndarray) -> np.ndarray:
+def _average_neighbours(blocks: np.ndarray) -> np.ndarray:
     return cv2.blur(blocks, (3, 3))
 
 
-def _blocks(values: np.ndarray) -> np.ndarray:
+def _average_blocks(values: np.ndarray) -> np.ndarray:
     """Means of blocks: float32 [EDGE / BLOCK, EDGE / BLOCK]."""
     count = EDGE // BLOCK
     return values.reshape(count, BLOCK, count, BLOCK).mean((1, 3))
 
 
-def _mean(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return _blocks(values * weight) / np.maximum(_blocks(weight), 1e-6)
+def _average_weighted(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return _average_blocks(values * weight) / np.maximum(_average_blocks(weight), 1e-6)

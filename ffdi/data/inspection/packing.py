@@ -1,4 +1,4 @@
-"""Fills a cache: every file is read once, looked at, and packed."""
+"""Fills an image cache: every file is read, scanned and packed once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ffdi.core import files, links
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
-from ffdi.data.images.cache import Store
+from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.inspection import scan
 from ffdi.data.inspection.scan import ScannedImage
@@ -23,25 +23,25 @@ from ffdi.data.inspection.scan_store import ImageInfo, ScanStore
 from ffdi.data.labels.table import Table
 
 AT_ONCE = 256
-"""Images that wait in memory."""
-FLUSHED = 4096
-"""Images that may have to be packed again after a kill."""
+"""Images in memory at a time."""
+FLUSH_EVERY = 4096
+"""Images between two flushes: so many may have to be packed again after a kill."""
 
 
-class Writer:
-    """Adds images to a store; one process at a time."""
+class CacheWriter:
+    """Adds images to a store. Only one process may write at a time."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ImageStore) -> None:
         self._store = store
         self._new: list[bytes] = []
         self._place: dict[bytes, tuple[int, int, int]] = {}
         end = 0
-        for record in store.records[store.whole(np.arange(len(store.records)))]:
+        for record in store.records[store.verify_records(np.arange(len(store.records)))]:
             place = int(record["offset"]), int(record["length"]), int(record["checksum"])
             self._place[record["sha256"].tobytes()] = place
             end = max(end, place[0] + place[1])
-        self._pack = _opened(store.pack_path, end)
-        self._index = _opened(store.index_path, len(store.records) * cache.RECORD.itemsize)
+        self._pack = _open_at(store.pack_path, end)
+        self._index = _open_at(store.index_path, len(store.records) * cache.RECORD.itemsize)
         self._end = end
 
     def __enter__(self) -> Self:
@@ -52,11 +52,11 @@ class Writer:
         self._index.close()
 
     def has(self, sha256: bytes) -> bool:
-        """Whether a file of that hash is in the pack, whatever its name."""
+        """Whether a file with that hash is packed, under any name."""
         return sha256 in self._place
 
-    def add(self, key: np.ndarray, sha256: bytes, size: int, finding: ImageInfo, packed: bytes) -> None:
-        """Packs what a file came to; of files of the same bytes the first."""
+    def add(self, key: np.ndarray, sha256: bytes, size: int, info: ImageInfo, packed: bytes) -> None:
+        """Adds a file's record, and its image unless a file with the same bytes is packed."""
         if sha256 not in self._place:
             with files.explain_write_errors(self._store.pack_path):
                 self._pack.write(packed)
@@ -71,25 +71,25 @@ class Writer:
             "length": length,
             "checksum": checksum,
             "size": size,
-            "format": finding.format.encode(),
-            "mode": finding.mode.encode(),
-            "width": finding.width,
-            "height": finding.height,
-            "fingerprint": np.frombuffer(finding.fingerprint, np.uint8),
-            "keypoints": np.frombuffer(finding.keypoints, np.uint64),
+            "format": info.format.encode(),
+            "mode": info.mode.encode(),
+            "width": info.width,
+            "height": info.height,
+            "fingerprint": np.frombuffer(info.fingerprint, np.uint8),
+            "keypoints": np.frombuffer(info.keypoints, np.uint64),
         }
         for name, value in values.items():
             record[name] = value
-        record["seal"] = zlib.crc32(record.tobytes()[: cache.SEALED])
+        record["record_checksum"] = zlib.crc32(record.tobytes()[: cache.CHECKED_BYTES])
         self._new.append(record.tobytes())
 
     @property
     def waiting(self) -> int:
-        """Images that are not on the disk yet."""
+        """Records that are not on the disk yet."""
         return len(self._new)
 
     def flush(self) -> None:
-        """Puts on the disk what was added: the images first, then their records."""
+        """Writes what was added to the disk: first the images, then their records."""
         for file, path, content in (
             (self._pack, self._store.pack_path, b""),
             (self._index, self._store.index_path, b"".join(self._new)),
@@ -101,70 +101,70 @@ class Writer:
         self._new.clear()
 
 
-class _Parcel(NamedTuple):
-    """A file's state before it was read, what it came to, and what is packed of it."""
+class _PackedImage(NamedTuple):
+    """A file's key before it was read, its scan result, and the bytes to pack."""
 
     key: np.ndarray
-    look: ScannedImage
+    image: ScannedImage
     packed: bytes
 
 
-def fill(store: Store, tables: Sequence[Table], findings: ScanStore, threads: int) -> Iterator[int]:
-    """Packs the images of tables that are not packed; those that cannot be used are left out.
+def fill_cache(store: ImageStore, tables: Sequence[Table], scan_store: ScanStore, threads: int) -> Iterator[int]:
+    """Packs the images of tables that are not packed yet; images that cannot be used are skipped.
 
     Args:
-        store: one process at a time; whoever reads on opens it anew.
-        tables: attached to it.
-        findings: are asked, and get what is new.
-        threads: that read and decode.
+        store: written by one process at a time; readers have to open it again afterwards.
+        tables: attached to the store.
+        scan_store: has old scan results and gets the new ones.
+        threads: images that are read and decoded at a time.
 
     Yields:
-        How many more are done.
+        How many more images are done.
 
     Raises:
-        ExperimentError: the disk is full, or the place cannot be written.
+        ExperimentError: the disk is full, or the folder cannot be written.
     """
-    with Writer(store) as writer, ThreadPoolExecutor(threads) as pool:
+    with CacheWriter(store) as writer, ThreadPoolExecutor(threads) as pool:
         for table in tables:
-            rows = cache.missing(table)
+            rows = cache.list_missing_rows(table)
             for start in range(0, len(rows), AT_ONCE):
                 part = rows[start : start + AT_ONCE].tolist()
-                parcels = pool.map(partial(_parcel, table, findings, store.framing, writer), part)
-                _pack([parcel for parcel in parcels if parcel is not None], findings, writer)
+                images = pool.map(partial(_load_image, table, scan_store, store.resize_policy, writer), part)
+                _write_images([image for image in images if image is not None], scan_store, writer)
                 yield len(part)
         writer.flush()
 
 
-def _pack(parcels: list[_Parcel], findings: ScanStore, writer: Writer) -> None:
-    findings.keep_images((look.sha256, look.finding) for _, look, _ in parcels if look.fresh)
-    for key, look, packed in parcels:
-        writer.add(key, look.sha256, look.size, look.finding, packed)
-    if writer.waiting >= FLUSHED:
+def _write_images(images: list[_PackedImage], scan_store: ScanStore, writer: CacheWriter) -> None:
+    scan_store.save_images((image.sha256, image.info) for _, image, _ in images if image.fresh)
+    for key, image, packed in images:
+        writer.add(key, image.sha256, image.size, image.info, packed)
+    if writer.waiting >= FLUSH_EVERY:
         writer.flush()
 
 
-def _parcel(
-    table: Table, findings: ScanStore, framing: ResizePolicy | None, writer: Writer, row: int
-) -> _Parcel | None:
-    """None where the image cannot be used."""
+def _load_image(
+    table: Table, scan_store: ScanStore, resize_policy: ResizePolicy | None, writer: CacheWriter, row: int
+) -> _PackedImage | None:
+    """None if the image cannot be used."""
     path = table.path(row)
     try:
-        key = cache.key(table, row)  # before the file is read: one that changes in between is another one then
+        key = cache.compute_key(table, row)  # before the file is read: a file that changes meanwhile has another key
         content = decode.read_bytes(path)
-        look = scan.scan_image(row, content, findings)
-        if key is None or look.finding.fault:
+        image = scan.scan_image(row, content, scan_store)
+        if key is None or image.info.fault:
             return None
-        if writer.has(look.sha256):
-            return _Parcel(key, look, b"")
-        if framing is None:
-            return _Parcel(key, look, content)
-        return _Parcel(key, look, framing.frame(decode.pixels(content, str(path))).tobytes())
+        if writer.has(image.sha256):
+            return _PackedImage(key, image, b"")
+        if resize_policy is None:
+            return _PackedImage(key, image, content)
+        return _PackedImage(key, image, resize_policy.apply(decode.decode_rgb(content, str(path))).tobytes())
     except DataError:
         return None
 
 
-def _opened(path: Path, end: int) -> BinaryIO:
-    """A file to go on with behind `end`; what a killed writer left there is cut off."""
+def _open_at(path: Path, end: int) -> BinaryIO:
+    """Opens a file for writing at `end`; removes what a killed writer has left behind `end`."""
     with files.explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | links.NOFOLLOW, 0o666)

@@ -1,4 +1,4 @@
-"""One look at every image of a table: what they are, column by column."""
+"""The scan of a data set: reads and decodes every image once and collects its properties by column."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ import numpy as np
 
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
-from ffdi.data.images.cache import Cached, rows_of
-from ffdi.data.images.fingerprint import BYTES
-from ffdi.data.images.keypoints import COUNT
+from ffdi.data.images.cache import CachedRows, get_cached_rows
+from ffdi.data.images.descriptors import COUNT, FINGERPRINT_BYTES
 from ffdi.data.inspection.scan_store import ImageInfo, ScanStore, inspect_image
 from ffdi.data.labels.table import Table
 
 AT_ONCE = 2048
-"""Images whose findings wait for the store."""
-HANDFUL = 16
-"""Images that a thread takes at a time: handing them over one by one costs a twelfth of decoding them."""
+"""Images whose results are saved together."""
+TASK = 16
+"""Images of one task of a thread: single images would cost a twelfth more time."""
 
 
 class ScannedImage(NamedTuple):
-    """What one file came to; `fresh` where its bytes had to be decoded for it."""
+    """The scan result of one file.
+
+    Attributes:
+        row: its row in the table.
+        sha256: hash of its bytes.
+        size: in bytes.
+        info: what the image is.
+        fresh: whether the image was decoded now; False if the store had the result.
+    """
 
     row: int
     sha256: bytes
     size: int
-    finding: ImageInfo
+    info: ImageInfo
     fresh: bool
 
 
 @dataclass
 class ScanResult:
-    """What was found in the images of a table, in its order; at first in those that are packed already.
+    """The properties of a table's images, in its order. It starts with the images that the cache has.
 
     Attributes:
         table: the images.
-        sha256: uint8 [N, 32], of the files' bytes.
-        size: int64 [N], bytes of the file.
+        sha256: uint8 [N, 32], hashes of the files' bytes.
+        size: int64 [N], size of each file in bytes.
         format, mode: str [N], Pillow's names.
         width, height: int32 [N], pixels.
         fingerprint: uint8 [N, `BYTES`].
-        keypoints: uint64 [N, `COUNT`], of images that are not packed.
-        faults: why an image cannot be used, by its row.
+        keypoints: uint64 [N, `COUNT`], only of images that the cache does not have.
+        faults: why an image cannot be used, by row.
     """
 
     table: Table
@@ -67,35 +74,35 @@ class ScanResult:
         self.size = np.zeros(count, np.int64)
         self.format, self.mode = np.zeros(count, "U8"), np.zeros(count, "U8")
         self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
-        self.fingerprint = np.zeros((count, BYTES), np.uint8)
+        self.fingerprint = np.zeros((count, FINGERPRINT_BYTES), np.uint8)
         self.keypoints = np.zeros((count, COUNT), np.uint64)
-        if (cached := rows_of(self.table)) is not None:
-            self._recall(cached)
+        if (cached := get_cached_rows(self.table)) is not None:
+            self._copy_cached(cached)
 
-    def _recall(self, cached: Cached) -> None:
+    def _copy_cached(self, cached: CachedRows) -> None:
         rows = np.flatnonzero(cached.number >= 0)
         for name in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
-            getattr(self, name)[rows] = cached.seen(name, rows)
+            getattr(self, name)[rows] = cached.get_field(name, rows)
 
-    def record(self, seen: ScannedImage) -> None:
-        """Writes down what was found in one image."""
-        row, found = seen.row, seen.finding
-        if found.fault:
-            self.faults[row] = found.fault
+    def record(self, image: ScannedImage) -> None:
+        """Adds the result of one image."""
+        row, info = image.row, image.info
+        if info.fault:
+            self.faults[row] = info.fault
         else:
-            self.fingerprint[row] = np.frombuffer(found.fingerprint, np.uint8)
-            self.keypoints[row] = np.frombuffer(found.keypoints, np.uint64)
-        self.sha256[row] = np.frombuffer(seen.sha256, np.uint8)
-        self.size[row] = seen.size
-        self.format[row], self.mode[row] = found.format, found.mode
-        self.width[row], self.height[row] = found.width, found.height
+            self.fingerprint[row] = np.frombuffer(info.fingerprint, np.uint8)
+            self.keypoints[row] = np.frombuffer(info.keypoints, np.uint64)
+        self.sha256[row] = np.frombuffer(image.sha256, np.uint8)
+        self.size[row] = image.size
+        self.format[row], self.mode[row] = info.format, info.mode
+        self.width[row], self.height[row] = info.width, info.height
 
-    def all_keypoints(self) -> np.ndarray:
-        """uint64 [N, `COUNT`]; those of packed images are read for it, as only a search for copies needs them."""
-        if (cached := rows_of(self.table)) is None:
+    def load_keypoints(self) -> np.ndarray:
+        """uint64 [N, `COUNT`], of all images; reads those of the cache, which only the search for duplicates needs."""
+        if (cached := get_cached_rows(self.table)) is None:
             return self.keypoints
         whole, rows = self.keypoints.copy(), np.flatnonzero(cached.number >= 0)
-        whole[rows] = cached.seen("keypoints", rows)
+        whole[rows] = cached.get_field("keypoints", rows)
         return whole
 
     @property
@@ -110,44 +117,50 @@ class ScanResult:
         usable[list(self.faults)] = False
         return usable
 
-    def problems(self) -> list[str]:
+    def list_problems(self) -> list[str]:
         """A line for each image that cannot be used."""
         return [f"{self.table.path(row)} {fault}" for row, fault in sorted(self.faults.items())]
 
 
-def scan_images(table: Table, findings: ScanStore, threads: int) -> Iterator[ScannedImage]:
-    """Reads every image that is not packed, `threads` at a time, and decodes those whose bytes are new."""
-    unpacked = cache.missing(table)
+def scan_images(table: Table, scan_store: ScanStore, threads: int) -> Iterator[ScannedImage]:
+    """Reads every image that the cache does not have; decodes the images whose bytes are not in the store.
+
+    Args:
+        table: the images.
+        scan_store: has old results and gets the new ones.
+        threads: images that are read and decoded at a time.
+    """
+    rows = cache.list_missing_rows(table)
     with ThreadPoolExecutor(threads) as pool:
-        kept = pool.submit(findings.keep_images, ())
-        for start in range(0, len(unpacked), AT_ONCE):  # bounded: map() would queue all of them at once
-            part = unpacked[start : start + AT_ONCE].tolist()
-            handfuls = [part[first : first + HANDFUL] for first in range(0, len(part), HANDFUL)]
+        saving = pool.submit(scan_store.save_images, ())
+        for start in range(0, len(rows), AT_ONCE):  # bounded: map() would queue all of them at once
+            part = rows[start : start + AT_ONCE].tolist()
+            tasks = [part[first : first + TASK] for first in range(0, len(part), TASK)]
             fresh = []
-            for seen in chain.from_iterable(pool.map(lambda rows: _looks(table, findings, rows), handfuls)):
-                if seen.fresh:
-                    fresh.append((seen.sha256, seen.finding))
-                yield seen
-            kept.result()
-            kept = pool.submit(findings.keep_images, fresh)  # beside the next looks
-        kept.result()
+            for image in chain.from_iterable(pool.map(lambda task: _scan_rows(table, scan_store, task), tasks)):
+                if image.fresh:
+                    fresh.append((image.sha256, image.info))
+                yield image
+            saving.result()
+            saving = pool.submit(scan_store.save_images, fresh)  # while the next images are decoded
+        saving.result()
 
 
-def _looks(table: Table, findings: ScanStore, rows: list[int]) -> list[ScannedImage]:
-    return [_look(table, findings, row) for row in rows]
+def _scan_rows(table: Table, scan_store: ScanStore, rows: list[int]) -> list[ScannedImage]:
+    return [_scan_row(table, scan_store, row) for row in rows]
 
 
-def _look(table: Table, findings: ScanStore, row: int) -> ScannedImage:
+def _scan_row(table: Table, scan_store: ScanStore, row: int) -> ScannedImage:
     path = table.path(row)
     try:
         content = decode.read_bytes(path)
     except DataError as error:
         return ScannedImage(row, bytes(32), 0, ImageInfo(fault=error.what.removeprefix(f"{path} ")), fresh=False)
-    return scan_image(row, content, findings)
+    return scan_image(row, content, scan_store)
 
 
-def scan_image(row: int, content: bytes, findings: ScanStore) -> ScannedImage:
-    """What a file of these bytes comes to; it is decoded where that is not known."""
+def scan_image(row: int, content: bytes, scan_store: ScanStore) -> ScannedImage:
+    """The result for a file's bytes: from the store, or decoded now."""
     sha256 = hashlib.sha256(content).digest()
-    known = findings.image(sha256)
+    known = scan_store.get_image(sha256)
     return ScannedImage(row, sha256, len(content), known or inspect_image(content), fresh=known is None)

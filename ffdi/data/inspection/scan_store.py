@@ -1,4 +1,4 @@
-"""What a look at an image's bytes found, remembered by their hash: the same bytes are never decoded twice."""
+"""A store of scan results by the hash of an image's bytes: the same bytes are never decoded twice."""
 
 from __future__ import annotations
 
@@ -13,32 +13,33 @@ from typing import Any, NamedTuple
 
 from ffdi.core import links
 from ffdi.core.errors import DataError, ExperimentError
-from ffdi.data.images import decode, fingerprint, keypoints
+from ffdi.data.images import decode, descriptors
 
-BESIDE = ("-journal", "-wal", "-shm")
-"""Endings of the files that SQLite writes beside its own."""
-VERSION = 4
-"""Of what a finding holds and how it is found; a store of another version is begun anew."""
-LAYOUT = (
+SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
+"""Endings of SQLite's temporary files."""
+VERSION = 5
+"""Version of the scan and of the tables; a store of another version is emptied and made again."""
+SCHEMA = (
     "DROP TABLE IF EXISTS image",
     "DROP TABLE IF EXISTS pair",
     "DROP TABLE IF EXISTS twins",
+    "DROP TABLE IF EXISTS duplicates",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
-    "fingerprint BLOB, keypoints BLOB, seal BLOB) WITHOUT ROWID",
-    "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, seal BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
-    "CREATE TABLE twins (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, scene BLOB, seal BLOB)",
+    "fingerprint BLOB, keypoints BLOB, checksum BLOB) WITHOUT ROWID",
+    "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, checksum BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
+    "CREATE TABLE duplicates (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, scene BLOB, checksum BLOB)",
 )
 
 
 class ImageInfo(NamedTuple):
-    """What one image is.
+    """The scan result of one image.
 
     Attributes:
-        fault: why it cannot be used, to be read after its name; '' where it can, and only then the rest is set.
+        fault: why it cannot be used, without its name; '' if it can be used. Only then the other fields are set.
         format, mode: Pillow's names ('JPEG', 'RGB').
-        width, height: in pixels, as the header has them.
-        fingerprint: `fingerprint.compute_fingerprint` of the decoded greys.
-        keypoints: `keypoints.compute_keypoints` of them.
+        width, height: in pixels, from the header.
+        fingerprint: `descriptors.compute_fingerprint` of the grey image.
+        keypoints: `descriptors.compute_keypoints` of the grey image.
     """
 
     fault: str = ""
@@ -51,75 +52,75 @@ class ImageInfo(NamedTuple):
 
 
 def inspect_image(content: bytes) -> ImageInfo:
-    """Decodes all of an image's bytes once and keeps what later questions need."""
+    """Decodes an image once and computes all that later steps need."""
     try:
-        header = decode.header(content, "")
-        grey = decode.grey(content, "")
+        header = decode.read_header(content, "")
+        grey = decode.decode_grey(content, "")
     except DataError as error:
         return ImageInfo(fault=error.what.strip())
-    print_, points = fingerprint.compute_fingerprint(grey).tobytes(), keypoints.compute_keypoints(grey).tobytes()
-    return ImageInfo("", header.format, header.mode, header.width, header.height, print_, points)
+    fingerprint = descriptors.compute_fingerprint(grey).tobytes()
+    keypoints = descriptors.compute_keypoints(grey).tobytes()
+    return ImageInfo("", header.format, header.mode, header.width, header.height, fingerprint, keypoints)
 
 
 class ScanStore:
-    """A store of findings in one file; any number of threads and processes may use it."""
+    """A SQLite file; any number of threads and processes may use it."""
 
     def __init__(self, path: Path) -> None:
-        """Opens the store, or begins it.
+        """Opens or creates the store.
 
         Raises:
-            ExperimentError: the place cannot be written, or the file is no such store, or it or what SQLite writes
-                beside it is a link.
+            ExperimentError: the folder cannot be written, the file is not such a store, or it or one of SQLite's
+                temporary files is a link.
         """
-        for ending in ("", *BESIDE):
-            links.below(path.parent, f"{path.name}{ending}")
+        for ending in ("", *SQLITE_SUFFIXES):
+            links.join(path.parent, f"{path.name}{ending}")
         self._path, self._lock = path, Lock()
         self._hashes: set[bytes] | None = None
-        with self._explained():
+        with self._explain_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._store = sqlite3.connect(path, timeout=60, check_same_thread=False)
             if self._version() != VERSION:
-                self._begin()
+                self._create_tables()
 
     def close(self) -> None:
-        """Closes the file."""
         self._store.close()
 
-    def image(self, sha256: bytes) -> ImageInfo | None:
-        """What was found in the bytes of that hash; None where nobody had looked when the store was opened."""
-        if sha256 not in self._known():  # a new image must not wait for the file
+    def get_image(self, sha256: bytes) -> ImageInfo | None:
+        """The scan result of the bytes with that hash; None if there was none when the store was opened."""
+        if sha256 not in self._load_hashes():  # a new image must not wait for the file
             return None
-        row = self._one("SELECT * FROM image WHERE sha256 = ?", (sha256,))
+        row = self._select_row("SELECT * FROM image WHERE sha256 = ?", (sha256,))
         return ImageInfo(*row[1:]) if row else None
 
-    def keep_images(self, found: Iterable[tuple[bytes, ImageInfo]]) -> None:
-        """Keeps what was found in the bytes of each hash."""
-        rows = [(sha256, *finding) for sha256, finding in found]
+    def save_images(self, images: Iterable[tuple[bytes, ImageInfo]]) -> None:
+        """Saves scan results, each with the hash of its bytes."""
+        rows = [(sha256, *info) for sha256, info in images]
         self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._known().update(row[0] for row in rows)
+        self._load_hashes().update(row[0] for row in rows)
 
-    def pair(self, first: bytes, second: bytes) -> str | None:
-        """How alike two images are: 'exact', 'near', 'scene' or ''; None where nobody has compared them."""
-        row = self._one("SELECT * FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
+    def get_pair(self, first: bytes, second: bytes) -> str | None:
+        """The result of a comparison: 'exact', 'near', 'scene' or ''; None if the two were never compared."""
+        row = self._select_row("SELECT * FROM pair WHERE first = ? AND second = ?", tuple(sorted((first, second))))
         return row[2] if row else None
 
-    def keep_pairs(self, found: Iterable[tuple[bytes, bytes, str]]) -> None:
-        """Keeps how alike the images of two hashes are."""
-        rows = [(*sorted((first, second)), kind) for first, second, kind in found]
+    def save_pairs(self, pairs: Iterable[tuple[bytes, bytes, str]]) -> None:
+        """Saves results of comparisons: two hashes and the kind."""
+        rows = [(*sorted((first, second)), kind) for first, second, kind in pairs]
         self._insert("INSERT OR REPLACE INTO pair VALUES (?, ?, ?, ?)", rows)
 
-    def twins(self, images: bytes) -> tuple[bytes, bytes, bytes] | None:
-        """What `keep_twins` was given for images of that digest; None where nobody has compared just these."""
-        row = self._one("SELECT * FROM twins WHERE images = ?", (images,))
+    def get_duplicates(self, images: bytes) -> tuple[bytes, bytes, bytes] | None:
+        """The arguments of `save_duplicates` for these images; None if just these were never searched."""
+        row = self._select_row("SELECT * FROM duplicates WHERE images = ?", (images,))
         return (row[1], row[2], row[3]) if row else None
 
-    def keep_twins(self, images: bytes, cluster: bytes, near: bytes, scene: bytes) -> None:
-        """Keeps which of many images show the same picture, nearly the same, and the same scene."""
-        self._insert("INSERT OR REPLACE INTO twins VALUES (?, ?, ?, ?, ?)", [(images, cluster, near, scene)])
+    def save_duplicates(self, images: bytes, cluster: bytes, near: bytes, scene: bytes) -> None:
+        """Saves the result of a search: the digest of all images, and the arrays of `DuplicateGroups`."""
+        self._insert("INSERT OR REPLACE INTO duplicates VALUES (?, ?, ?, ?, ?)", [(images, cluster, near, scene)])
 
-    def _known(self) -> set[bytes]:
-        """Hashes of the images that had been looked at; read when the first one is asked for."""
-        with self._explained(), self._lock:
+    def _load_hashes(self) -> set[bytes]:
+        """Hashes of the scanned images; loaded at the first request."""
+        with self._explain_errors(), self._lock:
             if self._hashes is None:
                 self._hashes = {sha256 for (sha256,) in self._store.execute("SELECT sha256 FROM image")}
             return self._hashes
@@ -127,37 +128,37 @@ class ScanStore:
     def _version(self) -> int:
         return self._store.execute("PRAGMA user_version").fetchone()[0]
 
-    def _begin(self) -> None:
+    def _create_tables(self) -> None:
         with self._store:
             self._store.execute("BEGIN IMMEDIATE")
-            if self._version() != VERSION:  # else another process has begun it in the meantime
-                for command in LAYOUT:
+            if self._version() != VERSION:  # another process may have created them in the meantime
+                for command in SCHEMA:
                     self._store.execute(command)
                 self._store.execute(f"PRAGMA user_version = {VERSION}")
 
-    def _one(self, question: str, values: tuple[bytes, ...]) -> tuple[Any, ...] | None:
-        """The row without its seal; None where there is none, or one that was not written so."""
-        with self._explained(), self._lock:
-            *row, seal = self._store.execute(question, values).fetchone() or (None,)
-        return tuple(row) if row and seal == _seal(row) else None
+    def _select_row(self, query: str, values: tuple[bytes, ...]) -> tuple[Any, ...] | None:
+        """The row without its checksum; None if there is no row, or if its checksum is wrong."""
+        with self._explain_errors(), self._lock:
+            *row, checksum = self._store.execute(query, values).fetchone() or (None,)
+        return tuple(row) if row and checksum == _compute_checksum(row) else None
 
     def _insert(self, command: str, rows: Sequence[tuple[Any, ...]]) -> None:
         if rows:
-            with self._explained(), self._lock, self._store:
-                self._store.executemany(command, [(*row, _seal(row)) for row in rows])
+            with self._explain_errors(), self._lock, self._store:
+                self._store.executemany(command, [(*row, _compute_checksum(row)) for row in rows])
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_errors(self) -> Iterator[None]:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             raise ExperimentError(
-                f"{self._path}, the store of what was found in images, cannot be used: {error}",
-                hint="free the disk; if the file is damaged, remove it, for it can be made again: "
+                f"{self._path}, the store of scan results, cannot be used: {error}",
+                hint="free some disk space; if the file is damaged, remove it, it will be made again: "
                 f"rm {shlex.quote(str(self._path))}",
             ) from None
 
 
-def _seal(row: Sequence[Any]) -> bytes:
-    """Eight bytes that a row has beside it: a disk that changes a bit must not change a verdict."""
+def _compute_checksum(row: Sequence[Any]) -> bytes:
+    """Eight bytes: a bit that the disk has changed must not change a result."""
     return hashlib.blake2b(repr(tuple(row)).encode(), digest_size=8).digest()

@@ -1,4 +1,4 @@
-"""Finds a competition's files in all their variants and reads its splits."""
+"""Finds the files of a competition, in all known layouts, and reads its splits."""
 
 from __future__ import annotations
 
@@ -13,16 +13,27 @@ import numpy as np
 from ffdi.config.schema import DataConfig, SplitFiles
 from ffdi.core import names
 from ffdi.core.errors import DataError
-from ffdi.data.labels import columns, landmarks
-from ffdi.data.labels.table import CLASSES, MEND, Table, class_folders, in_folder, labelled
+from ffdi.data.labels import metadata
+from ffdi.data.labels.table import (
+    CLASSES,
+    MEND,
+    Table,
+    list_class_folders,
+    list_folder,
+    match_image,
+    read_columns,
+    read_labels,
+)
+from ffdi.data.labels.table import (
+    SPLITS as SPLITS,
+)
 
-SPLITS = ("train", "val", "test")
 FOLDERS = {
     "train": ("trainset", "train"),
     "val": ("valset", "val", "valid", "validation"),
     "test": ("testset*", "test", "testset1_seen"),
 }
-"""Where each split's images are looked for; a star stands for any ending."""
+"""Names of each split's image folder; the star matches any ending."""
 ENDINGS = (".txt", ".csv", ".txt.csv")
 TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv")
 GROUPS_FILE = "groups.csv"
@@ -31,7 +42,7 @@ LANDMARKS_FILE = "landmarks.csv"
 
 @dataclass(frozen=True)
 class Dataset:
-    """A competition's splits, those that were found, and its submission template."""
+    """The splits of a competition that were found, and its submission template."""
 
     root: Path
     splits: dict[str, Table]
@@ -41,23 +52,23 @@ class Dataset:
         """The table of a split.
 
         Raises:
-            DataError: this data set has none of that name.
+            DataError: this data set does not have the split.
         """
         if name in self.splits:
             return self.splits[name]
         raise DataError(
-            f"no {name} images under {self.root}: looked for {_searched(name)}",
+            f"no {name} images under {self.root}: looked for {_describe_searched(name)}",
             hint="pass --data FOLDER with the folder that holds the label files, "
             f"or name the files with data.{name}.folder and data.{name}.labels in config.toml",
         )
 
 
-def find(root: Path, config: DataConfig) -> Dataset:
+def find_dataset(root: Path, config: DataConfig) -> Dataset:
     """Finds and reads every split under `root`, or under its `phase1/` and `phase2/`.
 
     Raises:
-        DataError: no such folder, no train, val or test split at all, ambiguous files, or bad rows: all the
-            bad rows of all files at once.
+        DataError: the folder does not exist, there is no split, several files match, or rows are bad; the message has
+            the bad rows of all files.
     """
     if not root.is_dir():
         raise DataError(f"the data folder {root} does not exist", hint="pass --data FOLDER")
@@ -65,25 +76,25 @@ def find(root: Path, config: DataConfig) -> Dataset:
     splits = {}
     for name in SPLITS:
         found: list[str] = []
-        with _uncollected():
+        with _pause_garbage_collection():
             table = _read_split(name, root, config, found)
         problems += found
         if table is not None:
             splits[name] = table
     if "train" in splits:
-        splits["train"] = _with_groups(splits["train"], root, config, problems)
-        splits["train"] = _with_landmarks(splits["train"], root, config, problems)
+        splits["train"] = _add_groups(splits["train"], root, config, problems)
+        splits["train"] = _add_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
-    dataset = Dataset(root, splits, _template(root, config))
+    dataset = Dataset(root, splits, _find_template(root, config))
     if not splits:
         dataset.split("train")
     return dataset
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Leaves garbage alone: looking through half a million rows for cycles takes a third of the time."""
+def _pause_garbage_collection() -> Iterator[None]:
+    """Stops the garbage collector, which takes a third of the time with half a million rows."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -95,42 +106,42 @@ def _uncollected() -> Iterator[None]:
 
 def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) -> Table | None:
     files: SplitFiles = getattr(config, name)
-    place = _place(name, root, files)
+    place = _find_place(name, root, files)
     if place is None:
         return None
-    labels = _labels(name, place, files)
-    folder = _folder(name, place, labels, files)
+    labels = _find_label_file(name, place, files)
+    folder = _find_folder(name, place, labels, files)
     if labels is not None:
-        return labelled(name, folder, labels, config, problems)
+        return read_labels(name, folder, labels, config, problems)
     if any(child.name.lower() in CLASSES and child.is_dir() for child in folder.iterdir()):
-        return class_folders(name, folder)
+        return list_class_folders(name, folder)
     if name == "train":
         raise DataError(
-            f"{folder} has images but no labels: looked for {_searched(name)} beside it and for class "
+            f"{folder} has images but no labels: looked for {_describe_searched(name)} next to it and for class "
             f"folders {', '.join(CLASSES)} in it",
             hint="name the label file with data.train.labels in config.toml",
         )
-    return in_folder(folder, name)
+    return list_folder(folder, name)
 
 
-def _place(name: str, root: Path, files: SplitFiles) -> Path | None:
-    """Which of root, root/phase1 and root/phase2 holds the split."""
+def _find_place(name: str, root: Path, files: SplitFiles) -> Path | None:
+    """The folder of the split: root, root/phase1 or root/phase2; None if there is no such split."""
     if files.folder is not None or files.labels is not None:
         return root
     for place in (root, root / "phase1", root / "phase2"):
-        if place.is_dir() and (_folders(name, place) or _label_files(name, place)):
+        if place.is_dir() and (_list_folders(name, place) or _list_label_files(name, place)):
             return place
     return None
 
 
-def _folders(name: str, place: Path) -> list[Path]:
+def _list_folders(name: str, place: Path) -> list[Path]:
     matches = {path for pattern in FOLDERS[name] for path in place.glob(pattern) if path.is_dir()}
     return sorted(matches)
 
 
-def _label_files(name: str, place: Path) -> list[Path]:
-    """Label files of a split, those with labels first."""
-    stems = [name, *(folder.name for folder in _folders(name, place)), *FOLDERS[name]]
+def _list_label_files(name: str, place: Path) -> list[Path]:
+    """The label files of a split; lists without labels only if there is no file with labels."""
+    stems = [name, *(folder.name for folder in _list_folders(name, place)), *FOLDERS[name]]
     for suffix in ("_label", "_nolabel", ""):
         candidates = {place / f"{stem}{suffix}{ending}" for stem in stems for ending in ENDINGS}
         found = sorted(path for path in candidates if path.is_file())
@@ -139,28 +150,28 @@ def _label_files(name: str, place: Path) -> list[Path]:
     return []
 
 
-def _labels(name: str, place: Path, files: SplitFiles) -> Path | None:
+def _find_label_file(name: str, place: Path, files: SplitFiles) -> Path | None:
     if files.labels is not None:
         path = place / files.labels
         if not path.is_file():
             raise DataError(f"data.{name}.labels names {path}, which does not exist")
         return path
-    if files.folder is not None and not _label_files(name, place):
+    if files.folder is not None and not _list_label_files(name, place):
         return None
-    return _only(_label_files(name, place), f"label files of the {name} split", f"data.{name}.labels")
+    return _choose_only(_list_label_files(name, place), f"label files of the {name} split", f"data.{name}.labels")
 
 
-def _folder(name: str, place: Path, labels: Path | None, files: SplitFiles) -> Path:
+def _find_folder(name: str, place: Path, labels: Path | None, files: SplitFiles) -> Path:
     if files.folder is not None:
         path = place / files.folder
         if not path.is_dir():
             raise DataError(f"data.{name}.folder names {path}, which does not exist")
         return path
-    found = _folders(name, place)
+    found = _list_folders(name, place)
     if labels is not None:
         stem = labels.name.split(".")[0].removesuffix("_label").removesuffix("_nolabel")
         found = [path for path in found if path.name == stem] or found
-    folder = _only(found, f"folders of {name} images", f"data.{name}.folder")
+    folder = _choose_only(found, f"folders of {name} images", f"data.{name}.folder")
     if folder is None:
         raise DataError(
             f"{labels} lists {name} images, but their folder is missing: looked for "
@@ -170,14 +181,14 @@ def _folder(name: str, place: Path, labels: Path | None, files: SplitFiles) -> P
     return folder
 
 
-def _only(found: list[Path], what: str, key: str) -> Path | None:
+def _choose_only(found: list[Path], what: str, key: str) -> Path | None:
     if len(found) <= 1:
         return found[0] if found else None
     names = ", ".join(path.name for path in found)
-    raise DataError(f"several {what} in {found[0].parent}: {names}", hint=f"say which with {key} in config.toml")
+    raise DataError(f"several {what} in {found[0].parent}: {names}", hint=f"choose one with {key} in config.toml")
 
 
-def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
+def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
     """Joins the groups file by image name, where there is one."""
     named = config.groups_file is not None
     path = root / (config.groups_file or GROUPS_FILE)
@@ -189,8 +200,8 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
         return train
     wanted = (config.image_column, config.group_column or "group")
     images, group = set(train.img_name.tolist()), dict[str, str]()
-    for line, (field, name) in columns.read(path, config, wanted, problems):
-        image = columns.image(field, images)
+    for line, (field, name) in read_columns(path, config, wanted, problems):
+        image = match_image(field, images)
         if fault := names.find_fault(name):
             problems.append(f"{path.name} line {line}: the group {names.quote(name)} {fault}")
         elif group.setdefault(image, name) != name:
@@ -198,19 +209,19 @@ def _with_groups(train: Table, root: Path, config: DataConfig, problems: list[st
                 f"{path.name} line {line}: {names.quote(image)} is in group {names.quote(group[image])} already"
             )
     missing = [image for image in train.img_name.tolist() if not group.get(image)]
-    known = names.normalize_all(group if missing else ())
+    known = names.normalize_names(group if missing else ())
     problems += [
-        f"{path.name}: no group for {names.quote(image)} of {train.source.name}{names.twin(image, known)}"
+        f"{path.name}: no group for {names.quote(image)} of {train.source.name}{names.describe_lookalike(image, known)}"
         for image in missing
     ]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))
 
 
-def _with_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
-    """Joins the landmarks by image name, where there are any."""
+def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
+    """Adds the landmarks by image name, if there is a landmark file."""
     path = root / (config.landmarks_file or LANDMARKS_FILE)
     if path.is_file():
-        return replace(train, landmarks=landmarks.read(path, train.img_name, config, problems))
+        return replace(train, landmarks=metadata.read_landmarks(path, train.img_name, config, problems))
     if config.landmarks_file is not None:
         raise DataError(
             f"data.landmarks_file names {path}, which does not exist",
@@ -219,7 +230,7 @@ def _with_landmarks(train: Table, root: Path, config: DataConfig, problems: list
     return train
 
 
-def _template(root: Path, config: DataConfig) -> Path | None:
+def _find_template(root: Path, config: DataConfig) -> Path | None:
     if config.template is not None:
         path = root / config.template
         if not path.is_file():
@@ -229,6 +240,6 @@ def _template(root: Path, config: DataConfig) -> Path | None:
     return next((place / name for place in places for name in TEMPLATES if (place / name).is_file()), None)
 
 
-def _searched(name: str) -> str:
+def _describe_searched(name: str) -> str:
     folders = [f"{pattern}/" for pattern in FOLDERS[name]]
     return f"{', '.join(folders)} with {name}_label.txt, {FOLDERS[name][0].rstrip('*')}_label.txt (or .csv)"

@@ -1,111 +1,168 @@
-"""One sample: from a row of a table to the pixels that a network is shown."""
+"""Samples: from a row of a table to the pixels of a network's input; fixed distortions for stress tests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import cv2
 import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode, distort
+from ffdi.data.images import cache, decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
 from ffdi.data.loading.sampler import SampleKey
-from ffdi.synthetic import fakes
+from ffdi.synthetic import pseudo_fakes
 
-FORGED = 2
-"""Follows a key where a fake is made; the recipe's own draws have the key alone."""
+PSEUDO_FAKE = 2
+"""Appended to a key for the random stream of a pseudo-fake; the augmentation's stream has the key alone."""
 
 SPREAD = 0.5
-"""How far from the middle windows may lie where fakes are made, whose faces are there; elsewhere anywhere."""
+"""Largest distance of a training crop from the middle, in parts of the possible one, when pseudo-fakes are made: they
+change faces, and faces are in the middle. Without pseudo-fakes a crop may be anywhere."""
 Sample = tuple[np.ndarray, float, int]
-"""uint8 [S, S, 3] RGB, the label (NaN where there is none), the row."""
+"""uint8 [S, S, 3] RGB, the label (NaN without labels), the row."""
 
 
 class EvalDataset:
-    """The images of a table as they are, or distorted before they are given the network's size."""
+    """The images of a table without augmentation, optionally distorted before they are resized."""
 
-    def __init__(self, table: Table, framing: ResizePolicy, distortion: str | None = None) -> None:
-        self.table, self._framing, self._distortion = table, framing, distortion
+    def __init__(self, table: Table, resize_policy: ResizePolicy, distortion: str | None = None) -> None:
+        self.table, self._resize_policy, self._distortion = table, resize_policy, distortion
 
     def __getitem__(self, row: int) -> Sample | DataError:
-        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
+        """A sample or its error: an error that a worker raises would arrive as a traceback."""
         target = float("nan") if self.table.target is None else float(self.table.target[row])
         try:
-            return self._shown(row), target, row
+            return self._load(row), target, row
         except DataError as error:
             return error
 
-    def _shown(self, row: int) -> np.ndarray:
+    def _load(self, row: int) -> np.ndarray:
         if self._distortion is None:
-            return cache.read_framed(self.table, row, self._framing)
-        return self._framing.frame(distort.apply(self._distortion, cache.read_pixels(self.table, row), seed=row))
+            return cache.read_resized(self.table, row, self._resize_policy)
+        pixels = cache.read_pixels(self.table, row)
+        return self._resize_policy.apply(distort_image(self._distortion, pixels, seed=row))
 
 
-class Forge:
-    """Makes fakes of some kinds, keys of `fakes.KINDS`, from the real images of a table with labels."""
+class PseudoFakeMaker:
+    """Makes fakes from the real images of a table, by some `pseudo_fakes.METHODS`."""
 
-    def __init__(self, table: Table, kinds: Sequence[str], given: Callable[[int], np.ndarray]) -> None:
+    def __init__(self, table: Table, methods: Sequence[str], load: Callable[[int], np.ndarray]) -> None:
         assert table.target is not None
-        self._table, self._kinds, self._given = table, kinds, given
+        self._table, self._methods, self._load = table, methods, load
         self._real = np.flatnonzero(table.target == 0)
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """A fake made from the image that is the key's row, uint8 [H, W, 3]; `key` alone decides how."""
-        rng, row = np.random.default_rng((*key, FORGED)), key[-1]
+        """A fake, uint8 [H, W, 3], from the image of the key's row; the same key gives the same fake."""
+        rng, row = np.random.default_rng((*key, PSEUDO_FAKE)), key[-1]
         partner = int(self._real[rng.integers(len(self._real))])
-        other = image if self._kinds == ["self_blend"] else self._given(partner)
-        return fakes.make_fake(self._kinds, image, other, rng, self._points(row))
+        other = image if self._methods == ["self_blend"] else self._load(partner)
+        return pseudo_fakes.make_fake(self._methods, image, other, rng, self._get_landmarks(row))
 
-    def _points(self, row: int) -> np.ndarray | None:
-        """Points of a face, where somebody has found them."""
+    def _get_landmarks(self, row: int) -> np.ndarray | None:
         if self._table.landmarks is None or np.isnan(self._table.landmarks[row]).any():
             return None
         return self._table.landmarks[row]
 
 
 class TrainDataset:
-    """The images of a table with labels, changed as a config says; drawn by `Draw`, with the seed and the fold.
+    """The images of a table with labels, augmented; indexed by `SampleKey`.
 
-    A fake made from a real image is changed as the real image is, so that only what makes it a fake tells them apart.
+    A pseudo-fake gets the same augmentation as its real image: only the manipulation differs.
     """
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
-        self._framing = ResizePolicy.of(config.model)
-        self._augmentation = augment.recipe(config.augment.recipe)
-        self._framed_first = config.cache.decoded
-        self._forge, self._window = Forge(table, config.pseudo_fakes.methods, self._given), config.augment.crop_size
+        self._resize_policy = ResizePolicy.from_config(config.model)
+        self._augmentation = augment.make_augmentation(config.augment.recipe)
+        self._resize_first = config.cache.decoded
+        self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
+        self._crop_size = config.augment.crop_size
         self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
 
-    def __getitem__(self, draw: SampleKey) -> Sample | DataError:
-        """One sample, or the error that explains why not: raised in a worker it would arrive as a traceback."""
-        key = (self._seed, self._fold, draw.epoch, draw.row)
+    @property
+    def changes_images(self) -> bool:
+        """Whether the augmentation recipe has any transform."""
+        return self._augmentation.changes_images
+
+    def __getitem__(self, sample: SampleKey) -> Sample | DataError:
+        """A sample or its error: an error that a worker raises would arrive as a traceback."""
+        key = (self._seed, self._fold, sample.epoch, sample.row)
         try:
-            image = self._given(draw.row)
-            if draw.forged:
-                image = self._forge(image, key)
+            image = self._load(sample.row)
+            if sample.pseudo_fake:
+                image = self._make_fake(image, key)
         except DataError as error:
             return error
         assert self.table.target is not None
-        target = 1.0 if draw.forged else float(self.table.target[draw.row])
-        # what happens to images on their way happens before a network's size is cut out of them
-        return self._shown(self._augmentation(image, key), key), target, draw.row
+        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
+        # as outside of a training: compression and noise come first, then the image is resized for the network
+        return self._resize(self._augmentation(image, key), key), target, sample.row
 
-    def _given(self, row: int) -> np.ndarray:
-        """What recipes and fakes begin with: an image at its own size, or in the network's."""
-        if self._framed_first:
-            return cache.read_framed(self.table, row, self._framing)
+    def _load(self, row: int) -> np.ndarray:
+        """An image before augmentation: at its own size, or resized if the cache has resized images."""
+        if self._resize_first:
+            return cache.read_resized(self.table, row, self._resize_policy)
         return cache.read_pixels(self.table, row)
 
-    def _shown(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """The image in the network's size, or a window of that."""
-        view = self._augmentation.view(key)
-        framed = self._framing.frame(image, view)
-        if not self._window:
-            return framed
-        x, y = (0.5 + self._spread * (place - 0.5) for place in (view.x, view.y))
-        return decode.crop_box(framed, self._window, x, y)
+    def _resize(self, image: np.ndarray, key: Key) -> np.ndarray:
+        """The image at the network's input size, or a crop of that."""
+        box = self._augmentation.choose_crop(key)
+        resized = self._resize_policy.apply(image, box)
+        if not self._crop_size:
+            return resized
+        x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
+        return decode.cut_window(resized, self._crop_size, x, y)
+
+
+Distortion = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+"""RGB uint8 [H, W, 3] and a random generator -> the same shape."""
+
+
+def distort_image(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
+    """Applies one of DISTORTIONS; the same name, pixels and seed give the same result."""
+    return DISTORTIONS[name](pixels, np.random.default_rng(seed))
+
+
+def _compress(pixels: np.ndarray, _rng: np.random.Generator, *, quality: int) -> np.ndarray:
+    """JPEG compression, with chroma at half size, as messengers and web sites do it."""
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded
+
+
+def _blur(pixels: np.ndarray, _rng: np.random.Generator, *, share: float) -> np.ndarray:
+    """Gaussian blur; `share` is the standard deviation in parts of the image's width."""
+    return cv2.GaussianBlur(pixels, (0, 0), share * pixels.shape[1])
+
+
+def _downscale(pixels: np.ndarray, _rng: np.random.Generator, *, scale: float) -> np.ndarray:
+    """Shrinks by area, then enlarges to the old size by cubic interpolation."""
+    height, width = pixels.shape[:2]
+    small = max(1, round(width * scale)), max(1, round(height * scale))
+    shrunk = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _add_noise(pixels: np.ndarray, rng: np.random.Generator, *, deviation: float) -> np.ndarray:
+    """Adds independent Gaussian noise to every value; the deviation is in grey levels."""
+    noisy = pixels + deviation * rng.standard_normal(pixels.shape, np.float32)
+    return np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
+DISTORTIONS: dict[str, Distortion] = {
+    **{f"JPEG {quality}": partial(_compress, quality=quality) for quality in (90, 70, 50, 30)},
+    "blur 0.4 %": partial(_blur, share=0.004),
+    "blur 0.8 %": partial(_blur, share=0.008),
+    "half size": partial(_downscale, scale=0.5),
+    "quarter size": partial(_downscale, scale=0.25),
+    "noise 4": partial(_add_noise, deviation=4),
+    "noise 10": partial(_add_noise, deviation=10),
+}
+"""What happens to images between camera and detector, in fixed strengths."""

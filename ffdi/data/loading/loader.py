@@ -1,4 +1,4 @@
-"""From a table's rows to batches: uint8 images, labels and row numbers."""
+"""Data loaders: batches of uint8 images, labels and row numbers."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ffdi.core.errors import DataError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
-from ffdi.data.loading.sampler import WHOLE, BatchSampler, RankShard, SampleKey
+from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, SampleKey
 
 SECONDS = 300
-"""How long a worker may take for a batch."""
-LOOK = 5
-"""Seconds between two looks whether the workers live."""
+"""Time limit of a worker for one batch."""
+POLL_SECONDS = 5
+"""Time between two checks of the workers."""
 
 
 class Batch(NamedTuple):
@@ -37,12 +37,12 @@ class Batch(NamedTuple):
 
 
 class LoaderConfig(NamedTuple):
-    """Who makes batches.
+    """How batches are made.
 
     Attributes:
-        workers: processes, each of which makes whole batches ahead; 0 makes them in this one when they are asked for.
-        threads: of this process, which then share a batch.
-        pin_memory: whether batches wait in pinned memory.
+        workers: worker processes, each makes whole batches ahead; 0 makes batches in this process, on demand.
+        threads: threads of this process that share a batch; only used without workers.
+        pin_memory: whether batches are copied to pinned memory.
     """
 
     workers: int = 0
@@ -50,50 +50,53 @@ class LoaderConfig(NamedTuple):
     pin_memory: bool = False
 
 
-class _Shared:
-    """Samples that several threads make side by side; decoding and most of augmentation let others run."""
+class _ThreadedDataset:
+    """Makes the samples of a batch in several threads; decoding and most of augmentation release the GIL."""
 
     def __init__(self, samples: EvalDataset | TrainDataset, threads: int) -> None:
-        self.table, self._samples = samples.table, samples
+        self.samples = samples
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="samples")
-        cv2.setNumThreads(1)  # a thread for each core is here already
+        cv2.setNumThreads(1)  # the pool has a thread for each core already
 
-    def __getitems__(self, draws: Sequence[Any]) -> list[Sample | DataError]:
-        return list(self._pool.map(self._samples.__getitem__, draws))
+    def __getitems__(self, keys: Sequence[Any]) -> list[Sample | DataError]:
+        return list(self._pool.map(self.samples.__getitem__, keys))
 
 
 class Batches:
-    """The batches of a table; iterating raises a DataError that names an image that cannot be read."""
+    """The batches of a table. Iteration raises a DataError with the path of an image that cannot be read."""
 
-    def __init__(self, loader: DataLoader[object], order: BatchSampler | None = None) -> None:
-        self._loader, self._order = loader, order
+    def __init__(self, loader: DataLoader[object], sampler: BatchSampler | None = None) -> None:
+        self._loader, self._sampler = loader, sampler
 
     def __len__(self) -> int:
         return len(self._loader)
 
     @property
+    def _dataset(self) -> EvalDataset | TrainDataset:
+        dataset = self._loader.dataset
+        return dataset.samples if isinstance(dataset, _ThreadedDataset) else dataset  # type: ignore[return-value]
+
+    @property
     def rows(self) -> int:
-        """Images of the table, however many of them an epoch shows."""
-        return len(self._loader.dataset.table)  # type: ignore[attr-defined]
+        """Images of the table; an epoch may have fewer."""
+        return len(self._dataset.table)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches, given = self._begun(), 0
-        while (batch := self._next(batches, given)) is not None:
+        batches, count = self._start_workers(), 0
+        while (batch := self._get_next(batches, count)) is not None:
             if isinstance(batch, DataError):
                 try:
                     raise batch
                 finally:
-                    del batch  # else error and frame hold each other, and the workers are waited for in vain: 10 s
+                    del batch  # breaks the cycle of error and frame, which delays the end of the workers by 10 s
             yield batch
-            given += 1
+            count += 1
 
-    def names(self, index: Sequence[int]) -> list[str]:
-        """The images of rows."""
-        table: Table = self._loader.dataset.table  # type: ignore[attr-defined]
-        return table.img_name[list(index)].tolist()
+    def list_names(self, index: Sequence[int]) -> list[str]:
+        return self._dataset.table.img_name[list(index)].tolist()
 
-    def _begun(self) -> Iterator[Batch | DataError]:
-        """torch's loader, without its handler of dying children: that raises in whatever runs just then."""
+    def _start_workers(self) -> Iterator[Batch | DataError]:
+        """An iterator of torch's loader without its SIGCHLD handler, which raises at any place in the code."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
             return iter(self._loader)
         before = signal.getsignal(signal.SIGCHLD)
@@ -101,52 +104,57 @@ class Batches:
         signal.signal(signal.SIGCHLD, before)
         return batches
 
-    def _next(self, batches: Iterator[Batch | DataError], given: int) -> Batch | DataError | None:
-        """The batch after those that were given; None at the end.
+    def _get_next(self, batches: Iterator[Batch | DataError], count: int) -> Batch | DataError | None:
+        """The batch after the first `count` ones; None at the end.
 
         Raises:
-            DataError: a worker was killed, or does not answer; names the images that are waited for.
+            DataError: a worker was killed or does not answer; the message has the images of the missing batch.
         """
         waited = 0
         while True:
             try:
                 return next(batches, None)
-            except (RuntimeError, OSError, EOFError) as error:  # the latter where it dies while it hands a batch over
+            except (RuntimeError, OSError, EOFError) as error:  # the last two: the worker died while it sent a batch
                 hangs = str(error).startswith("DataLoader timed out")
                 dead = isinstance(error, OSError | EOFError) or str(error).startswith("DataLoader worker")
                 if not self._loader.num_workers or not (hangs or dead):
                     raise
-            waited += LOOK
+            waited += POLL_SECONDS
             if dead or waited >= SECONDS:
-                raise self._lost("was killed" if dead else f"did not answer for {SECONDS} s", given)
+                raise self._explain_lost_worker("was killed" if dead else f"did not answer for {SECONDS} s", count)
 
-    def _lost(self, state: str, given: int) -> DataError:
-        rows = next(itertools.islice(iter(self._loader.batch_sampler), given, None), [])  # type: ignore[arg-type]
+    def _explain_lost_worker(self, state: str, count: int) -> DataError:
+        rows = next(itertools.islice(iter(self._loader.batch_sampler), count, None), [])  # type: ignore[arg-type]
         return DataError(
             f"a loader worker {state} while these images, or those after them, were read",
-            problems=self.names([draw.row if isinstance(draw, SampleKey) else draw for draw in rows]),
-            hint="pass --workers 0, which reads them one by one and names the one that cannot be read; a worker that "
-            "was killed may have wanted more memory than there is",
+            problems=self.list_names([key.row if isinstance(key, SampleKey) else key for key in rows]),
+            hint="pass --workers 0: images are then read one by one, and the error has the name of the bad one; a "
+            "worker may also have been killed because the memory was full",
         )
 
     @property
-    def fakes(self) -> float:
-        """The share of fakes among an epoch's images."""
-        assert self._order is not None, "only training batches have epochs"
-        return self._order.fakes
+    def fake_fraction(self) -> float:
+        """The fraction of fakes in an epoch."""
+        assert self._sampler is not None, "only training batches have epochs"
+        return self._sampler.fake_fraction
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of one training epoch, in that epoch's order, from number `start` on."""
-        assert self._order is not None, "only training batches have epochs"
-        self._order.epoch, self._order.start = epoch, start
+    @property
+    def changes_images(self) -> bool:
+        """Whether the images are augmented."""
+        return isinstance(self._dataset, TrainDataset) and self._dataset.changes_images
+
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of one training epoch, from batch `start` on."""
+        assert self._sampler is not None, "only training batches have epochs"
+        self._sampler.epoch, self._sampler.start = epoch, start
         return iter(self)
 
-    def twice(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first `count` images as epochs 0 and 1 show them, by the same workers: uint8 [count, S, S, 3]."""
-        assert self._order is not None, "only training batches have epochs"
-        self._order.planned = [[SampleKey(epoch, row) for row in range(count)] for epoch in (0, 1)]
+    def load_two_epochs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """The first `count` images as in epochs 0 and 1, from the same workers: uint8 [count, S, S, 3] each."""
+        assert self._sampler is not None, "only training batches have epochs"
+        self._sampler.fixed_batches = [[SampleKey(epoch, row) for row in range(count)] for epoch in (0, 1)]
         first, second = (batch.images.numpy() for batch in self)
-        self._order.planned = None
+        self._sampler.fixed_batches = None
         return first, second
 
 
@@ -155,52 +163,54 @@ def make_train_loader(
     config: Config,
     *,
     fold: int,
-    supply: LoaderConfig,
-    share: RankShard = WHOLE,
+    loader_config: LoaderConfig,
+    shard: RankShard = WHOLE_BATCH,
 ) -> Batches:
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
-    A last batch of a single image is left out: BatchNorm has nothing to estimate from it.
+    A last batch of a single image is dropped: BatchNorm cannot use it.
 
     Args:
-        table: with labels of both classes.
-        config: how images are prepared, changed, chosen and forged.
-        fold: the one that is not among them.
-        supply: who makes them; no batch depends on it.
-        share: what of each batch is made here.
+        table: training images with labels of both classes.
+        config: resizing, augmentation, sampling and pseudo-fakes.
+        fold: the held-out fold, part of every random seed.
+        loader_config: workers and threads; the batches do not depend on it.
+        shard: the part of each batch that this process makes.
     """
     assert table.target is not None
     samples = TrainDataset(table, config, fold)
-    train, forged = config.train, config.pseudo_fakes.fraction
-    order = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, forged, share)
-    return Batches(_loader(samples, supply, batch_sampler=order), order)
+    train, fraction = config.train, config.pseudo_fakes.fraction
+    sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard)
+    return Batches(_make_loader(samples, loader_config, batch_sampler=sampler), sampler)
 
 
 def make_eval_loader(
     table: Table,
-    framing: ResizePolicy,
+    resize_policy: ResizePolicy,
     *,
     batch_size: int,
-    supply: LoaderConfig,
+    loader_config: LoaderConfig,
     distortion: str | None = None,
 ) -> Batches:
-    """The images as they are, or distorted before they are resized, in the table's order."""
+    """Batches in the table's order, without augmentation, optionally distorted before resizing."""
     order = SequentialSampler(range(len(table)))
-    samples = EvalDataset(table, framing, distortion)
-    return Batches(_loader(samples, supply, sampler=order, batch_size=batch_size))
+    samples = EvalDataset(table, resize_policy, distortion)
+    return Batches(_make_loader(samples, loader_config, sampler=order, batch_size=batch_size))
 
 
-def _loader(samples: EvalDataset | TrainDataset, supply: LoaderConfig, **order: object) -> DataLoader[object]:
-    in_threads = not supply.workers and supply.threads > 1
+def _make_loader(
+    samples: EvalDataset | TrainDataset, loader_config: LoaderConfig, **order: object
+) -> DataLoader[object]:
+    in_threads = not loader_config.workers and loader_config.threads > 1
     return DataLoader(
-        _Shared(samples, supply.threads) if in_threads else samples,  # type: ignore[arg-type]
-        num_workers=supply.workers,
-        timeout=LOOK if supply.workers else 0,
+        _ThreadedDataset(samples, loader_config.threads) if in_threads else samples,  # type: ignore[arg-type]
+        num_workers=loader_config.workers,
+        timeout=POLL_SECONDS if loader_config.workers else 0,
         collate_fn=_collate,
-        pin_memory=supply.pin_memory,
-        persistent_workers=supply.workers > 0,
-        worker_init_fn=_alone,
-        generator=torch.Generator(),  # else the loader draws from the global stream
+        pin_memory=loader_config.pin_memory,
+        persistent_workers=loader_config.workers > 0,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # without it the loader would use the global random state
         **order,  # type: ignore[arg-type]
     )
 
@@ -217,8 +227,8 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
     )
 
 
-def _alone(_worker: int) -> None:
-    """One thread, and no ear for Ctrl-C, which reaches a whole group of processes: the main one decides."""
+def _start_worker(_worker: int) -> None:
+    """Sets one thread and ignores Ctrl-C, which all processes of a group get: the main process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signals.exit_with_parent()
     cv2.setNumThreads(0)

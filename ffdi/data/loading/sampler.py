@@ -1,4 +1,4 @@
-"""Which rows make which batches: shuffled, balanced and forged, all as functions of (seed, fold, epoch)."""
+"""The order of training images and their distribution to batches, as functions of (seed, fold, epoch)."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, nearest
+from ffdi.core.errors import ConfigError, suggest_nearest
 
 
 class SampleKey(NamedTuple):
-    """All that decides a training sample, with seed and fold; `forged` asks for a fake made from that real image."""
+    """Determines a training sample, together with seed and fold.
+
+    Attributes:
+        epoch: the epoch, from 0.
+        row: the row of the image.
+        pseudo_fake: whether the sample is a fake that is made from this real image.
+    """
 
     epoch: int
     row: int
-    forged: bool = False
+    pseudo_fake: bool = False
 
 
 class RankShard(NamedTuple):
-    """What of each batch one of several processes makes: its number, from 0, and how many there are."""
+    """The part of each batch that one of several processes makes: its rank, from 0, and the number of processes."""
 
     rank: int = 0
     ranks: int = 1
 
 
-WHOLE = RankShard()
+WHOLE_BATCH = RankShard()
 
 
 class BatchSampler:
-    """Batches of draws, shuffled anew for each epoch.
+    """Batches of sample keys, in another order in each epoch.
 
     Args:
         target: int64 [N], 1 = fake.
-        batch_size: draws in a batch.
-        seed, fold: decide.
+        batch_size: samples in a batch, of all processes together.
+        seed, fold: determine the order.
         sampling: a key of SAMPLINGS.
-        forged: the share of a batch that are fakes made from its real images.
-        share: of each batch that is to be made here; a last batch that has not one draw for each process is left out.
+        fake_fraction: fraction of each batch that is pseudo-fakes, made from the batch's real images.
+        shard: the part of each batch for this process; a last batch with less than one sample for each process is
+            dropped.
     """
 
     def __init__(
@@ -47,94 +54,92 @@ class BatchSampler:
         seed: int,
         fold: int,
         sampling: str = "all",
-        forged: float = 0.0,
-        share: RankShard = WHOLE,
+        fake_fraction: float = 0.0,
+        shard: RankShard = WHOLE_BATCH,
     ) -> None:
         self.epoch, self.start = 0, 0
-        self.planned: list[list[SampleKey]] | None = None
-        self._target, self._seed, self._fold, self._share = target, seed, fold, share
+        self.fixed_batches: list[list[SampleKey]] | None = None
+        self._target, self._seed, self._fold, self._shard = target, seed, fold, shard
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
-        self._forged = max(round(forged * batch_size), 1) if forged else 0
-        self._given = batch_size - self._forged
+        self._pseudo_fakes = max(round(fake_fraction * batch_size), 1) if fake_fraction else 0
+        self._images = batch_size - self._pseudo_fakes
         real, fake = map(len, self._classes)
-        self._counts = SAMPLINGS[sampling](real, fake, self._forged / batch_size)
+        self._counts = SAMPLINGS[sampling](real, fake, self._pseudo_fakes / batch_size)
 
     def __len__(self) -> int:
-        whole, rest = divmod(sum(self._counts), self._given)
-        return whole + (rest >= max(2, self._share.ranks) or (rest > 0 and whole == 0))
+        whole, rest = divmod(sum(self._counts), self._images)
+        return whole + (rest >= max(2, self._shard.ranks) or (rest > 0 and whole == 0))
 
     @property
-    def fakes(self) -> float:
-        """The share of fakes among an epoch's draws, those made from real images included."""
+    def fake_fraction(self) -> float:
+        """The fraction of fakes in an epoch, pseudo-fakes included."""
         real, fake = self._counts
-        made = (real + fake) * self._forged / self._given
-        return (fake + made) / (real + fake + made)
+        pseudo_fakes = (real + fake) * self._pseudo_fakes / self._images
+        return (fake + pseudo_fakes) / (real + fake + pseudo_fakes)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        if self.planned is not None:
-            yield from self.planned
+        if self.fixed_batches is not None:
+            yield from self.fixed_batches
             return
-        rows = self._rows(self.epoch)
+        rows = self._order_rows(self.epoch)
         for batch in range(self.start, len(self)):
-            given = rows[batch * self._given : (batch + 1) * self._given]
-            draws = [*(SampleKey(self.epoch, row) for row in given.tolist()), *self._made(batch, given)]
-            yield draws[self._share.rank :: self._share.ranks]
+            part = rows[batch * self._images : (batch + 1) * self._images]
+            keys = [*(SampleKey(self.epoch, row) for row in part.tolist()), *self._pick_pseudo_fakes(batch, part)]
+            yield keys[self._shard.rank :: self._shard.ranks]
 
-    def _rows(self, epoch: int) -> np.ndarray:
-        """An epoch's rows, in its order."""
-        stream = np.random.default_rng([self._seed, self._fold, epoch])
+    def _order_rows(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch, shuffled."""
+        rng = np.random.default_rng([self._seed, self._fold, epoch])
         if sum(self._counts) == len(self._target):
-            return stream.permutation(len(self._target))
-        return stream.permutation(np.concatenate([self._part(label, epoch) for label in (0, 1)]))
+            return rng.permutation(len(self._target))
+        return rng.permutation(np.concatenate([self._pick_rows(label, epoch) for label in (0, 1)]))
 
-    def _part(self, label: int, epoch: int) -> np.ndarray:
-        """An epoch's rows of a class: it goes on where the epoch before has stopped, so that each has its turn."""
+    def _pick_rows(self, label: int, epoch: int) -> np.ndarray:
+        """The rows of a class in an epoch: each epoch continues after the last one, so that all rows are used alike."""
         rows, count = self._classes[label], self._counts[label]
-        turn, place = divmod(epoch * count, max(1, len(rows)))
-        turns = [self._turn(label, turn), self._turn(label, turn + 1)]
-        return np.concatenate(turns)[place : place + count]
+        cycle, place = divmod(epoch * count, max(1, len(rows)))
+        cycles = [self._shuffle_class(label, cycle), self._shuffle_class(label, cycle + 1)]
+        return np.concatenate(cycles)[place : place + count]
 
-    def _turn(self, label: int, turn: int) -> np.ndarray:
-        """All rows of a class, in the order of one turn."""
-        return np.random.default_rng([self._seed, self._fold, turn, label, 1]).permutation(self._classes[label])
+    def _shuffle_class(self, label: int, cycle: int) -> np.ndarray:
+        """All rows of a class, in the order of one cycle."""
+        return np.random.default_rng([self._seed, self._fold, cycle, label, 1]).permutation(self._classes[label])
 
-    def _made(self, batch: int, given: np.ndarray) -> list[SampleKey]:
-        """Fakes made from the real images of a batch, each once; from others where it has too few."""
-        if not self._forged:
+    def _pick_pseudo_fakes(self, batch: int, rows: np.ndarray) -> list[SampleKey]:
+        """Keys of pseudo-fakes from the real images of a batch, each once; other real images fill up the rest."""
+        if not self._pseudo_fakes:
             return []
-        wanted = round(self._forged * len(given) / self._given)
-        real = given[self._target[given] == 0]
+        wanted = round(self._pseudo_fakes * len(rows) / self._images)
+        real = rows[self._target[rows] == 0]
         if len(real) < wanted:
-            stream = np.random.default_rng([self._seed, self._fold, self.epoch, batch, 2])
+            rng = np.random.default_rng([self._seed, self._fold, self.epoch, batch, 2])
             others = np.setdiff1d(self._classes[0], real)
             missing = min(wanted - len(real), len(others))
-            real = np.concatenate([real, stream.permutation(others)[:missing]])
+            real = np.concatenate([real, rng.permutation(others)[:missing]])
         return [SampleKey(self.epoch, row, True) for row in real[:wanted].tolist()]
 
 
 def check_sampling(sampling: str) -> None:
-    """Refuses a sampling that is not there.
-
-    Raises:
-        ConfigError: names the nearest one.
+    """Raises:
+    ConfigError: there is no such sampling; the message has the nearest name.
     """
     if sampling not in SAMPLINGS:
         raise ConfigError(
-            f"unknown sampling '{sampling}': {nearest(sampling, SAMPLINGS)}",
+            f"unknown sampling '{sampling}': {suggest_nearest(sampling, SAMPLINGS)}",
             hint="correct train.sampling in config.toml",
         )
 
 
-def _all(real: int, fake: int, _forged: float) -> tuple[int, int]:
+def _take_all(real: int, fake: int, _fake_fraction: float) -> tuple[int, int]:
     return real, fake
 
 
-def _balanced(real: int, fake: int, forged: float) -> tuple[int, int]:
-    """As many real images as fakes, the forged ones included; as many of both as there are."""
-    share = (0.5 - forged) / 0.5  # given fakes for each real image
+def _balance(real: int, fake: int, fake_fraction: float) -> tuple[int, int]:
+    """As many real images as fakes, pseudo-fakes included; as many of both as possible."""
+    share = (0.5 - fake_fraction) / 0.5  # fakes of the data set for each real image
     reals = real if share == 0 else min(real, int(fake / share))
     return reals, round(reals * share)
 
 
-SAMPLINGS: dict[str, Callable[[int, int, float], tuple[int, int]]] = {"all": _all, "balanced": _balanced}
-"""How many images of each class make an epoch: (real, fake, forged share) -> (real, fake)."""
+SAMPLINGS: dict[str, Callable[[int, int, float], tuple[int, int]]] = {"all": _take_all, "balanced": _balance}
+"""Number of images of each class in an epoch: (real, fake, fraction of pseudo-fakes) -> (real, fake)."""

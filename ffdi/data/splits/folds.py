@@ -1,4 +1,8 @@
-"""Deals training images into folds, once, and keeps the deal in a file."""
+"""Assignment of training images to folds, and its file `folds.csv`; clusters of similar images as groups.
+
+With `folds.scheme = "clusters"`, images that look alike to a frozen network form a group: each fold is then tested on
+faces unlike its training images.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi.core import csvs
+from ffdi.core import files
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.labels.table import Table
 
@@ -17,7 +21,7 @@ COLUMNS = ("img_name", "fold", "target", "group")
 
 @dataclass(frozen=True)
 class FoldAssignment:
-    """What folds.csv says: img_name str [N], fold int64 [N], target int64 [N], group str [N] or None."""
+    """The content of `folds.csv`: img_name str [N], fold int64 [N], target int64 [N], group str [N] or None."""
 
     img_name: np.ndarray
     fold: np.ndarray
@@ -26,19 +30,19 @@ class FoldAssignment:
 
 
 def assign_folds(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
-    """Deals images into k folds of like class shares; a group is never split.
+    """Assigns images to k folds with similar class shares; a group is never split.
 
     Args:
         target: int64 [N], 0 or 1.
         group: str [N], or None.
         k: number of folds.
-        seed: decides the shuffle.
+        seed: of the shuffle.
 
     Returns:
         int64 [N]: the fold in which each image is held out.
 
     Raises:
-        DataError: a class or the groups are too few for k folds, so that a fold would miss a class.
+        DataError: there are too few images of a class or too few groups, so that a fold would lack a class.
     """
     rarest = int(np.bincount(target, minlength=2).min())
     if rarest < k:
@@ -52,13 +56,15 @@ def assign_folds(target: np.ndarray, group: np.ndarray | None, k: int, seed: int
             f"{k} folds need at least {k} groups; there are {len(np.unique(group))}",
             hint="lower folds.k in config.toml",
         )
-    fold = _dealt_one_by_one(target, k, seed) if group is None else _dealt_by_groups(target, group, k, seed)
-    _check(fold, target, group, k)
+    fold = _assign_images(target, k, seed) if group is None else _assign_groups(target, group, k, seed)
+    _refuse_bad_folds(fold, target, group, k)
     return fold
 
 
-def _dealt_one_by_one(target: np.ndarray, k: int, seed: int) -> np.ndarray:
-    from sklearn.model_selection import StratifiedKFold  # seconds, which who only reads can save
+def _assign_images(target: np.ndarray, k: int, seed: int) -> np.ndarray:
+    from sklearn.model_selection import (
+        StratifiedKFold,  # imported here: it takes seconds, and reading folds does not need it
+    )
 
     fold = np.full(len(target), -1, dtype=np.int64)
     splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
@@ -67,11 +73,11 @@ def _dealt_one_by_one(target: np.ndarray, k: int, seed: int) -> np.ndarray:
     return fold
 
 
-def _dealt_by_groups(target: np.ndarray, group: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Each group goes where it leaves the folds most alike, those that are hardest to place first.
+def _assign_groups(target: np.ndarray, group: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Puts each group into the fold that keeps the folds most similar, starting with the most uneven groups.
 
     The rule is that of scikit-learn's StratifiedGroupKFold, which takes minutes for half a million groups and decides
-    ties by the rounding of its sums; here sums are of whole numbers, and ties go to the fold with the fewest images.
+    ties by rounding errors. Here the sums are integers, and a tie goes to the fold with the fewest images.
     """
     _, place = np.unique(group, return_inverse=True)
     counts = np.stack([np.bincount(place, target == label).astype(np.int64) for label in (0, 1)], axis=1)
@@ -80,15 +86,17 @@ def _dealt_by_groups(target: np.ndarray, group: np.ndarray, k: int, seed: int) -
     home, held = np.empty(len(counts), np.int64), ([0] * k, [0] * k)
     totals = counts.sum(axis=0).tolist()
     for number, added in zip(order.tolist(), counts[order].tolist(), strict=True):
-        chosen = min(range(k), key=lambda fold: (_spread(held, added, totals, fold), held[0][fold] + held[1][fold]))
+        chosen = min(
+            range(k), key=lambda fold: (_measure_spread(held, added, totals, fold), held[0][fold] + held[1][fold])
+        )
         home[number] = chosen
         held[0][chosen] += added[0]
         held[1][chosen] += added[1]
     return home[place]
 
 
-def _spread(held: tuple[list[int], list[int]], added: list[int], totals: list[int], fold: int) -> float:
-    """How unlike the folds' class shares would be, less what does not depend on the fold that a group is added to."""
+def _measure_spread(held: tuple[list[int], list[int]], added: list[int], totals: list[int], fold: int) -> float:
+    """The spread of the folds' class shares if a group were added to `fold`, without the terms that all folds share."""
     spread = 0.0
     for images, more, total in zip(held, added, totals, strict=True):
         if more:
@@ -97,17 +105,17 @@ def _spread(held: tuple[list[int], list[int]], added: list[int], totals: list[in
     return spread
 
 
-def _check(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> None:
-    for number, name in _missing_classes(fold, target, k):
+def _refuse_bad_folds(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> None:
+    for number, name in _find_missing_classes(fold, target, k):
         raise DataError(
-            f"fold {number} of {k} would hold out no {name} image: the groups are too large or too much of one class",
+            f"fold {number} of {k} would hold out no {name} image: the groups are too large or too uneven",
             hint="lower folds.k or change seed in config.toml",
         )
-    assert not _parted_groups(fold, group), "a group stands in two folds"
+    assert not _find_split_groups(fold, group), "a group is in two folds"
 
 
-def _missing_classes(fold: np.ndarray, target: np.ndarray, k: int) -> list[tuple[int, str]]:
-    """Folds that hold out no image of a class, with the class."""
+def _find_missing_classes(fold: np.ndarray, target: np.ndarray, k: int) -> list[tuple[int, str]]:
+    """Folds that hold out no image of a class, each with the class."""
     return [
         (number, name)
         for number in range(k)
@@ -116,91 +124,132 @@ def _missing_classes(fold: np.ndarray, target: np.ndarray, k: int) -> list[tuple
     ]
 
 
-def _parted_groups(fold: np.ndarray, group: np.ndarray | None) -> list[str]:
-    """Groups that stand in more than one fold."""
+def _find_split_groups(fold: np.ndarray, group: np.ndarray | None) -> list[str]:
+    """Groups in more than one fold."""
     home: dict[str, int] = {}
     pairs = [] if group is None else zip(group.tolist(), fold.tolist(), strict=True)
     return sorted({name for name, number in pairs if home.setdefault(name, number) != number})
 
 
-def folds_to_csv(table: Table, fold: np.ndarray) -> str:
+def format_folds(table: Table, fold: np.ndarray) -> str:
     """The content of folds.csv: one row for each training image, in the label file's order."""
     assert table.target is not None
     group = np.full(len(table), "") if table.group is None else table.group
     columns = (table.img_name, fold, table.target, group)
-    return csvs.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
+    return files.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
 
 
 def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
-    """The folds of `table`'s images, joined by name; their groups may be called otherwise than in the file.
+    """Reads the folds of `table`'s images, by name; the groups in the file may have other names.
 
     Returns:
         int64 [N], in the table's order.
 
     Raises:
-        ExperimentError: the file does not hold exactly the table's images with their labels, or deals them so that a
-            fold misses a class or one of the table's groups stands in two folds.
+        ExperimentError: the file does not have exactly the table's images and labels, a fold lacks a class, or a group
+            of the table is in two folds.
     """
     assert table.target is not None
-    rows, problems = _rows(path)
+    rows, problems = _read_rows(path)
     known = {str(number): number for number in range(k)}
     names = set(table.img_name.tolist())
-    problems += [f"{name} is no training image any more" for name in rows if name not in names]
+    problems += [f"{name} is not a training image any more" for name in rows if name not in names]
     fold = np.full(len(table), -1, dtype=np.int64)
     for place, name in enumerate(table.img_name.tolist()):
         row = rows.get(name)
         if row is None:
-            problems.append(f"{name} is not in it")
+            problems.append(f"{name} is missing")
         elif row["target"] != str(table.target[place]):
             problems.append(f"{name} has another label")
         elif row["fold"] not in known:
             problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {k - 1}")
         else:
             fold[place] = known[row["fold"]]
-    problems = problems or _faults(fold, table.target, table.group, k)
+    problems = problems or _find_faults(fold, table.target, table.group, k)
     if problems:
         raise ExperimentError(f"{path} does not fit the training images", problems=problems, hint=_RESTORE)
     return fold
 
 
 def read_assignment(path: Path) -> FoldAssignment:
-    """The deal as the file has it, without a look at the images.
+    """Reads `folds.csv` without comparing it with the images.
 
     Raises:
-        ExperimentError: the file cannot be read, an image stands in it twice, or a fold or label is none.
+        ExperimentError: the file cannot be read, or has a duplicate image or an invalid fold or label.
     """
-    rows, problems = _rows(path)
+    rows, problems = _read_rows(path)
     for name, row in rows.items():
         if not row["fold"].isdecimal() or row["target"] not in ("0", "1"):
             problems.append(f"{name} has fold '{row['fold']}' and label '{row['target']}'")
     if problems or not rows:
-        raise ExperimentError(f"{path} is no deal of folds", problems=problems, hint=_RESTORE)
+        raise ExperimentError(f"{path} is not a fold assignment", problems=problems, hint=_RESTORE)
     fold, target = (np.array([int(row[key]) for row in rows.values()]) for key in ("fold", "target"))
     group = np.array([row["group"] for row in rows.values()], dtype=str)
     return FoldAssignment(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
 
 
-_RESTORE = "restore the file or the images; to deal anew, pass --restart to invoke train-folds"
+_RESTORE = "restore the file or the images; to assign folds again, pass --restart to invoke train-folds"
 
 
-def _rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """The rows by image name, and what is wrong with them whatever the images are."""
+def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """The rows by image name, and the problems of the file itself."""
     rows: dict[str, dict[str, str]] = {}
     problems = []
-    lines = csvs.read_csv(path, ExperimentError, _RESTORE)
+    lines = files.read_csv(path, ExperimentError, _RESTORE)
     if tuple(next(lines, (1, []))[1]) != COLUMNS:
         raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
     for line, fields in lines:
         if len(fields) != len(COLUMNS):
             problems.append(f"line {line} has {len(fields)} fields")
         elif fields[0] in rows:
-            problems.append(f"{fields[0]} stands there twice")
+            problems.append(f"duplicate image {fields[0]}")
         else:
             rows[fields[0]] = dict(zip(COLUMNS, fields, strict=True))
     return rows, problems
 
 
-def _faults(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> list[str]:
-    """What a deal that was changed by hand breaks."""
-    missing = [f"fold {number} holds out no {name} image" for number, name in _missing_classes(fold, target, k)]
-    return missing + [f"group {name} stands in more than one fold" for name in _parted_groups(fold, group)]
+def _find_faults(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> list[str]:
+    """The rules that an edited assignment breaks."""
+    missing = [f"fold {number} holds out no {name} image" for number, name in _find_missing_classes(fold, target, k)]
+    return missing + [f"group {name} is in more than one fold" for name in _find_split_groups(fold, group)]
+
+
+DIMENSIONS = 32
+"""Principal components for the distances."""
+PER_FOLD = 4
+"""Clusters per fold: enough for folds of similar sizes and shares, few enough for large clusters."""
+STARTS = 4
+
+
+def cluster_features(features: np.ndarray, group: np.ndarray | None, count: int, seed: int) -> np.ndarray:
+    """k-means over groups: a group counts once, with the mean of its images.
+
+    Splitting by clusters imitates a test set of unseen sources; the idea is the competition winners' (docs/data.md).
+
+    Args:
+        features: float [N, D].
+        group: str [N]; a group is never split. None without groups.
+        count: number of clusters; fewer if there are fewer groups.
+        seed: of k-means.
+
+    Returns:
+        int64 [N]: the cluster of each image.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    unit = np.arange(len(features)) if group is None else np.unique(group, return_inverse=True)[1]
+    if unit.max(initial=0) == 0:
+        return np.zeros(len(features), np.int64)
+    middle = _average_units(StandardScaler().fit_transform(features.astype(np.float64)), unit)
+    parts = PCA(min(DIMENSIONS, *middle.shape), random_state=seed).fit_transform(middle)
+    found = KMeans(min(count, len(parts)), n_init=STARTS, random_state=seed).fit_predict(parts)
+    return found.astype(np.int64)[unit]
+
+
+def _average_units(features: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """float64 [units, D]: the mean of each unit's rows."""
+    total = np.zeros((int(unit.max()) + 1, features.shape[1]))
+    np.add.at(total, unit, features)
+    return total / np.bincount(unit)[:, None]

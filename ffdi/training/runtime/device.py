@@ -1,4 +1,4 @@
-"""Chooses, once, where and how the network runs, and says why. Nothing else in training names CUDA."""
+"""The device of a network: its precision, threads and loader workers. No other module of training names CUDA."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.profiler import ProfilerActivity
 
+from ffdi.config.schema import Config
 from ffdi.core import machine
-from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.core.errors import ConfigError, DeviceError, TrainingError
 from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-MOST_WORKERS = 8
-FIRST = "cuda:0"
-"""The one that a process has which was given a single one."""
+MAX_WORKERS = 8
+FIRST_GPU = "cuda:0"
+"""The only GPU of a process that may use one."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Where the network runs.
+    """A device, and how a network uses it.
 
     Attributes:
         name: 'cpu' or 'cuda:N'.
-        precision: what training multiplies in: 'fp32', 'bf16' or 'fp16'. Scores are always fp32.
+        precision: of training: 'fp32', 'bf16' or 'fp16'. Scores are always computed in fp32.
         threads: CPU threads of torch.
         workers: loader processes.
-        why: one line for the person who started it.
+        why: a line that explains the choice to the user.
     """
 
     name: str
@@ -44,120 +45,121 @@ class Device:
 
     @property
     def torch(self) -> torch.device:
-        """The device as torch has it."""
         return torch.device(self.name)
 
     @property
     def pin_memory(self) -> bool:
-        """Whether batches wait in pinned memory, from which a device copies without stopping."""
+        """Whether batches are in pinned memory, from which a GPU copies asynchronously."""
         return self.name.startswith("cuda")
 
     @property
-    def supply(self) -> LoaderConfig:
-        """Who makes its batches."""
+    def loader_config(self) -> LoaderConfig:
         return LoaderConfig(self.workers, self.threads, self.pin_memory)
 
     @property
     def machine(self) -> str:
-        """What a training's last bits depend on."""
+        """The properties that the last bits of the weights depend on."""
         threads = f", {self.threads} threads" if self.name == "cpu" else ""
         return f"{self.name.split(':')[0]} in {self.precision}{threads}"
 
     @property
     def backend(self) -> str:
-        """By which torch.distributed reaches other processes: what lies on the CPU, and what lies on the device."""
+        """The backends of torch.distributed, for tensors on the CPU and on the device."""
         return "gloo" if self.name == "cpu" else "cpu:gloo,cuda:nccl"
 
     @property
     def ids(self) -> list[int] | None:
-        """The device's number, as torch.distributed wants it; a CPU has none."""
+        """The argument `device_ids` of DistributedDataParallel."""
         return None if self.name == "cpu" else [int(self.torch.index)]
 
     def select(self) -> None:
-        """Makes it the one that is meant where none is named."""
+        """Makes it the current CUDA device."""
         if self.name != "cpu":
             torch.cuda.set_device(self.torch)
 
     @property
     def activities(self) -> list[ProfilerActivity]:
-        """What a profiler looks at."""
         return [ProfilerActivity.CPU, *([] if self.name == "cpu" else [ProfilerActivity.CUDA])]
 
-    def wait(self) -> None:
-        """Until all that was asked of the device is done; a CPU is asked for nothing in advance."""
+    def synchronize(self) -> None:
+        """Waits for the kernels of a GPU."""
         if self.name != "cpu":
             torch.cuda.synchronize(self.torch)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Mixed precision for a training step; does nothing in fp32."""
+        """Mixed precision for a training step; no effect in fp32."""
         dtype = PRECISIONS[self.precision]
         return torch.autocast(self.torch.type, dtype or torch.bfloat16, enabled=dtype is not None)
 
-    def scaler(self) -> GradScaler:
-        """Loss scaling, which fp16 alone needs."""
+    def make_scaler(self) -> GradScaler:
+        """A loss scaler, enabled in fp16 only."""
         return GradScaler(self.torch.type, enabled=self.precision == "fp16")
 
     def prepare(self, network: Network) -> Network:
-        """Moves a network here, in the layout that convolutions are fast in, and gives torch its threads."""
+        """Moves a network to the device in channels_last layout, and sets torch's threads."""
         torch.set_num_threads(self.threads)
         if self.name == "cpu":
             machine.keep_freed_memory()
         return network.to(self.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes both
 
     def send(self, tensor: Tensor) -> Tensor:
-        """Moves a tensor here; from pinned memory without waiting for it."""
+        """Copies a tensor to the device, asynchronously from pinned memory."""
         return tensor.to(self.torch, non_blocking=self.pin_memory)
 
 
-def choose(asked: str, precision: str | None, workers: int | None, *, depthwise: bool = False) -> Device:
-    """The device that was asked for, with everything that follows from it.
+def choose_device(requested: str, precision: str | None, workers: int | None, *, depthwise: bool = False) -> Device:
+    """Chooses the device, its precision, threads and loader workers.
 
     Args:
-        asked: 'auto', 'cpu', 'cuda' or 'cuda:N'.
-        precision: 'auto' takes bf16 or fp16 where the device multiplies in them, else fp32; None is for scoring
-            only, which is always fp32.
+        requested: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        precision: 'auto' chooses bf16 or fp16 if the device computes in it, else fp32; None is for scoring, in fp32.
         workers: loader processes; None chooses.
-        depthwise: whether the network filters each channel alone, which CPUs do no faster in bf16 than in fp32.
+        depthwise: whether the network has depthwise convolutions, which are not faster in bf16 on a CPU.
 
     Raises:
-        DeviceError: a CUDA device was asked for and is not there.
-        ConfigError: the device has no such name, or cannot train in that precision.
+        DeviceError: there is no such CUDA device.
+        ConfigError: the name is unknown, or the device cannot train in that precision.
     """
-    name, why = _name(asked)
-    threads = machine.cores()
+    name, why = _resolve_name(requested)
+    threads = machine.count_cores()
     if name == "cpu":
-        best, reason = _cpu_precision(depthwise)
-        default_workers = 0  # the network keeps every core busy; a process beside it only takes turns
+        best, reason = _choose_cpu_precision(depthwise)
+        default_workers = 0  # the network uses all cores; a worker process would only compete for them
     else:
         index = torch.device(name).index
-        best, reason = _cuda_precision(index)
-        default_workers = max(1, min(MOST_WORKERS, threads - 1))
+        best, reason = _choose_cuda_precision(index)
+        default_workers = max(1, min(MAX_WORKERS, threads - 1))
     if precision == "fp16" and name == "cpu":
         raise ConfigError(
             "train.precision = 'fp16' needs a CUDA device", hint="set train.precision to 'auto', 'bf16' or 'fp32'"
         )
-    chosen, said = {"auto": (best, reason), None: ("fp32", "as for every score")}.get(
-        precision, (str(precision), "as config.toml has it")
+    chosen, reason = {"auto": (best, reason), None: ("fp32", "scores are always fp32")}.get(
+        precision, (str(precision), "set in config.toml")
     )
     workers = default_workers if workers is None else workers
-    line = f"{why}; {chosen}: {said}; {threads} threads, {workers} loader workers"
+    line = f"{why}; {chosen}: {reason}; {threads} threads, {workers} loader workers"
     return Device(name, chosen, threads, workers, line)
 
 
-def share(device: Device, asked: str, folds: int | None, jobs: int | None, ranks: int = 1) -> list[list[Device]]:
-    """The devices of each of the folds that are trained at once, with what each may use of this machine.
+def assign_devices(
+    device: Device, requested: str, folds: int | None, jobs: int | None, ranks: int = 1
+) -> list[list[Device]]:
+    """Distributes this machine over the folds that are trained at the same time.
 
     Args:
-        device: what `choose` gave.
-        asked: as there; 'auto' and 'cuda' take every CUDA device.
-        folds: of the experiment, whether they are trained already or not: threads decide the last bits of weights. None
-            is any number of trainings, of which a CPU has one at a time.
-        jobs: folds at once; None takes as many as there are CUDA devices for; on a CPU the most that leave none of the
-            rounds half empty, since two threads train one fold nearly as fast as they train two.
+        device: of `choose_device`.
+        requested: as in `choose_device`; 'auto' and 'cuda' use every CUDA device.
+        folds: of the experiment, including the finished ones, because the last bits of weights depend on the number of
+            threads. None is any number of trainings; a CPU then trains one at a time.
+        jobs: folds at once. None: one per GPU, or on a CPU the largest number that divides `folds`, so that no round
+            leaves threads idle; two threads train one fold nearly as fast as two folds.
         ranks: devices of each fold; on a CPU processes.
 
+    Returns:
+        One group of devices for each fold at a time.
+
     Raises:
-        DeviceError: there are fewer.
+        DeviceError: there are too few devices.
     """
     if device.name == "cpu":
         most = max(1, min(folds or 1, device.threads // ranks))
@@ -165,10 +167,10 @@ def share(device: Device, asked: str, folds: int | None, jobs: int | None, ranks
         names = ["cpu"] * (count * ranks)
     else:
         every = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-        names = every if asked in ("auto", "cuda") else [device.name]
+        names = every if requested in ("auto", "cuda") else [device.name]
         if len(names) < ranks:
             raise DeviceError(
-                f"--gpus-per-fold {ranks}: each wants a CUDA device of its own, and {_are(len(names))} to be had",
+                f"--gpus-per-fold {ranks}: there {_count_gpus(len(names))}",
                 hint=f"pass --gpus-per-fold {len(names)}" + ("" if names == every else ", or --device auto"),
             )
         count = min(jobs or len(names) // ranks, folds or sys.maxsize)
@@ -180,20 +182,20 @@ def share(device: Device, asked: str, folds: int | None, jobs: int | None, ranks
     return [shares[first : first + ranks] for first in range(0, len(shares), ranks)]
 
 
-def several(device: Device, count: int) -> list[Device]:
-    """So many devices like the first one of a process, which has as many."""
+def list_devices(device: Device, count: int) -> list[Device]:
+    """One device for each rank: a CPU `count` times, or the first `count` GPUs."""
     return [device if device.name == "cpu" else replace(device, name=f"cuda:{number}") for number in range(count)]
 
 
-def _are(count: int) -> str:
-    return "there is 1" if count == 1 else f"there are {count}"
+def _count_gpus(count: int) -> str:
+    return "is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"
 
 
 @contextmanager
-def exact() -> Iterator[None]:
-    """fp32 arithmetic without shortcuts, so that scores equal those of the exported graph.
+def disable_tf32() -> Iterator[None]:
+    """Computes in full fp32 inside, so that scores equal those of the exported graph.
 
-    TF32 keeps 10 bits of a product's mantissa: enough to train, not to compare to 1e-4.
+    TF32 rounds factors to a mantissa of 10 bits: enough to train, not enough to compare scores to 1e-4.
     """
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
@@ -204,33 +206,33 @@ def exact() -> Iterator[None]:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def _name(asked: str) -> tuple[str, str]:
+def _resolve_name(requested: str) -> tuple[str, str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto":
+    if requested == "auto":
         if count:
             return "cuda:0", f"cuda:0 ({torch.cuda.get_device_name(0)}), the first of {count}"
         return "cpu", "the CPU: there is no CUDA device"
-    if asked == "cpu":
-        return "cpu", "the CPU, as asked"
-    kind, _, index = asked.partition(":")
-    if kind != "cuda" or not (index.isdecimal() or asked == "cuda"):
-        raise ConfigError(f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
+    if requested == "cpu":
+        return "cpu", "the CPU, as requested"
+    kind, _, index = requested.partition(":")
+    if kind != "cuda" or not (index.isdecimal() or requested == "cuda"):
+        raise ConfigError(f"unknown device '{requested}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
     number = int(index or 0)
     if number >= count:
         there = f"there are {count}" if count else "there is none"
         raise DeviceError(f"no CUDA device {number}: {there}", hint="pass --device auto or --device cpu")
-    return f"cuda:{number}", f"cuda:{number} ({torch.cuda.get_device_name(number)}), as asked"
+    return f"cuda:{number}", f"cuda:{number} ({torch.cuda.get_device_name(number)}), as requested"
 
 
-def _cpu_precision(depthwise: bool) -> tuple[str, str]:
-    if not _cpu_has_bf16():
+def _choose_cpu_precision(depthwise: bool) -> tuple[str, str]:
+    if not _has_cpu_bf16():
         return "fp32", "the CPU has no bf16"
     if depthwise:
-        return "fp32", "depthwise convolutions are no faster in bf16 on a CPU"
+        return "fp32", "depthwise convolutions are not faster in bf16 on a CPU"
     return "bf16", "the CPU multiplies in bf16"
 
 
-def _cuda_precision(index: int) -> tuple[str, str]:
+def _choose_cuda_precision(index: int) -> tuple[str, str]:
     major, minor = torch.cuda.get_device_capability(index)
     if major >= 8:
         return "bf16", f"compute capability {major}.{minor} multiplies in bf16"
@@ -239,7 +241,31 @@ def _cuda_precision(index: int) -> tuple[str, str]:
     return "fp32", f"compute capability {major}.{minor} has no tensor cores"
 
 
-def _cpu_has_bf16() -> bool:
-    """Whether the CPU itself multiplies in bf16; oneDNN would also imitate it, slower than fp32."""
+def _has_cpu_bf16() -> bool:
+    """Whether the CPU has bf16 instructions; without them oneDNN emulates bf16, slower than fp32."""
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, check, bool)() for check in checks)
+
+
+@contextmanager
+def explain_oom(config: Config, device: Device) -> Iterator[None]:
+    """Turns an out-of-memory error of the device into a TrainingError with the batch size to try."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        of_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error)
+        if not machine.is_memory_error(error) or (device.name.startswith("cuda") and not of_gpu):
+            raise  # smaller batches do not help when the host is short of memory
+        raise _describe_oom(config, device) from None
+
+
+def _describe_oom(config: Config, device: Device) -> TrainingError:
+    size, parts = config.train.batch_size, config.train.micro_batches
+    in_parts = f" in {parts} micro-batches" if parts > 1 else ""
+    return TrainingError(
+        f"{device.name} has not enough memory for {config.model.backbone} at {config.model.size} px with batches of "
+        f"{size}{in_parts}",
+        hint=f"set train.micro_batches = {2 * parts}, or train.batch_size = {size // 2}, in config.toml"
+        if size > parts
+        else "set a smaller model.size or another model.backbone in config.toml",
+    )

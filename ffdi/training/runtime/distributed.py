@@ -1,7 +1,7 @@
-"""The processes that train one network together, each on its part of every batch; this one alone, where none joined.
+"""Data-parallel training: the ranks of a process group train one network, each on its part of each batch.
 
-Gradients are averaged by torch's DistributedDataParallel, and BatchNorm sees the whole batch: the network learns what
-one process would from the same batches.
+torch's DistributedDataParallel averages the gradients, and BatchNorm uses the statistics of the whole batch. So the
+network learns the same as with one process and the same batches. Without a process group, this process is rank 0 of 1.
 """
 
 from __future__ import annotations
@@ -28,109 +28,111 @@ from torch.overrides import TorchFunctionMode
 from ffdi.data.loading.sampler import RankShard
 from ffdi.training.runtime.device import Device, Network
 
-PATIENCE = timedelta(hours=2)
-"""How long one waits for the others, which may have many images more to look at."""
+TIMEOUT = timedelta(hours=2)
+"""The timeout of a collective operation: ranks may have different numbers of images to score."""
 
 
 @contextmanager
-def process_group(rank: int, count: int, meeting: Path, device: Device) -> Iterator[None]:
-    """Inside, this process is one of several on this machine that train a network together; to be left by it for good.
+def process_group(rank: int, world_size: int, rendezvous: Path, device: Device) -> Iterator[None]:
+    """Makes this process a member of a process group on this machine. A process can join one group only.
 
     Args:
-        rank: its number, from 0; the first one leads.
-        count: of them.
-        meeting: a file that is not there yet, at the same place for all.
-        device: its own.
+        rank: from 0; rank 0 writes the files.
+        world_size: the number of ranks.
+        rendezvous: a file that does not exist yet, the same for all ranks.
+        device: of this rank.
     """
-    os.environ.setdefault("GLOO_SOCKET_IFNAME", _loopback())  # a machine's own name may lead nowhere
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", _find_loopback())  # the machine's host name may not resolve
     device.select()
-    where = meeting.absolute().as_uri()
-    dist.init_process_group(device.backend, init_method=where, rank=rank, world_size=count, timeout=PATIENCE)
+    url = rendezvous.absolute().as_uri()
+    dist.init_process_group(device.backend, init_method=url, rank=rank, world_size=world_size, timeout=TIMEOUT)
     yield
     dist.destroy_process_group()
 
 
-def _loopback() -> str:
+def _find_loopback() -> str:
     return next(name for _, name in socket.if_nameindex() if name.startswith("lo"))
 
 
-def world_size() -> int:
-    """How many there are."""
+def get_world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def rank() -> int:
-    """The number of this one, from 0."""
+def get_rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def is_main() -> bool:
-    """Whether this one speaks for all, and writes."""
-    return rank() == 0
+    """Whether this process writes the files."""
+    return get_rank() == 0
 
 
-def rank_shard() -> RankShard:
-    """What of each batch is this one's."""
-    return RankShard(rank(), world_size())
+def get_rank_shard() -> RankShard:
+    """The part of each batch that this rank trains on."""
+    return RankShard(get_rank(), get_world_size())
 
 
-def local_rows(length: int) -> np.ndarray:
-    """Which of so many rows are this one's, one behind the other: int64 [M]; the parts differ by one at most."""
-    return np.arange(length * rank() // world_size(), length * (rank() + 1) // world_size())
+def select_local_rows(length: int) -> np.ndarray:
+    """The rows of a table with `length` rows that this rank scores: int64 [M], contiguous; M differs by one at most."""
+    return np.arange(length * get_rank() // get_world_size(), length * (get_rank() + 1) // get_world_size())
 
 
-def total(value: int) -> int:
-    """The sum of all their values."""
+def sum_over_ranks(value: int) -> int:
     return int(all_reduce(torch.tensor(value)).item()) if dist.is_initialized() else value
 
 
 def all_reduce(values: torch.Tensor) -> torch.Tensor:
-    """The sums of all their values, which have the same shape; may be written into `values`."""
+    """The sum over the ranks, of tensors of the same shape; may write into `values`."""
     if dist.is_initialized():
         dist.all_reduce(values)
     return values
 
 
 def all_gather(values: np.ndarray) -> np.ndarray:
-    """All their arrays, in their order, one behind the other."""
+    """The arrays of all ranks, concatenated in the order of the ranks."""
     if not dist.is_initialized():
         return values
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, values)
-    return np.concatenate(found)
+    parts: list[Any] = [None] * get_world_size()
+    dist.all_gather_object(parts, values)
+    return np.concatenate(parts)
 
 
-def prepared(network: Network, device: Device) -> Network:
-    """A network whose BatchNorm sees the whole batch, where its device has a layer for that; see `whole_batches`."""
-    return network if world_size() == 1 or device.name == "cpu" else convert_sync_batchnorm(network)
+def convert_batch_norm(network: Network, device: Device) -> Network:
+    """Replaces BatchNorm by torch's SyncBatchNorm, which exists for GPUs only; for CPUs see `sync_batch_norm`."""
+    return network if get_world_size() == 1 or device.name == "cpu" else convert_sync_batchnorm(network)
 
 
 def wrap_ddp(network: nn.Module, device: Device) -> nn.Module:
-    """A network whose gradients are averaged over all of them: those of the parameters that learn just now."""
-    if world_size() == 1:
+    """Wraps a network so that the gradients of its trainable parameters are averaged over the ranks."""
+    if get_world_size() == 1:
         return network
-    gc.collect()  # one that was made before would still average them too, as long as it is there
+    gc.collect()  # an earlier wrapper would average the gradients too while it exists
     return DistributedDataParallel(network, device_ids=device.ids)
 
 
-def no_sync(network: nn.Module) -> AbstractContextManager[None]:
-    """Inside, gradients of what `wrap_ddp` gave add up in this process, and are not averaged."""
+def disable_gradient_sync(network: nn.Module) -> AbstractContextManager[None]:
+    """Inside, the gradients of a network of `wrap_ddp` accumulate and are not averaged."""
     return network.no_sync() if isinstance(network, DistributedDataParallel) else nullcontext()
 
 
-def whole_batches(device: Device) -> AbstractContextManager[object]:
-    """Inside, BatchNorm in training takes mean and variance over all of them, on devices that have no layer for it."""
-    return _WholeBatches() if world_size() > 1 and device.name == "cpu" else nullcontext()
+def sync_batch_norm(device: Device) -> AbstractContextManager[object]:
+    """Inside, BatchNorm in training uses mean and variance over all ranks; for CPUs."""
+    return _SyncBatchNormMode() if get_world_size() > 1 and device.name == "cpu" else nullcontext()
 
 
-class _WholeBatches(TorchFunctionMode):
+class _SyncBatchNormMode(TorchFunctionMode):
+    """Replaces `functional.batch_norm`: torch has no SyncBatchNorm for CPUs.
+
+    Without it, two CPU ranks would not have the losses of one process with a BatchNorm network.
+    """
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is functional.batch_norm:
-            return _batch_norm(*args, **(kwargs or {}))
+            return _normalize_over_ranks(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-def _batch_norm(
+def _normalize_over_ranks(
     images: torch.Tensor,
     running_mean: torch.Tensor | None,
     running_var: torch.Tensor | None,
@@ -140,13 +142,13 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> torch.Tensor:
-    """As torch's, over the batches of all."""
+    """`functional.batch_norm` with the statistics of the batches of all ranks."""
     if not training:
         return functional.batch_norm(images, running_mean, running_var, weight, bias, False, momentum, eps)
     values = images.float()
     axes = [axis for axis in range(values.ndim) if axis != 1]
-    seen = torch.tensor([values.numel() / values.shape[1]])
-    sums = across.all_reduce(torch.cat([values.sum(axes), seen]))
+    count = torch.tensor([values.numel() / values.shape[1]])
+    sums = across.all_reduce(torch.cat([values.sum(axes), count]))
     number, mean = sums[-1].detach(), sums[:-1] / sums[-1].detach()
     shape = [1, -1, *[1] * (values.ndim - 2)]
     centred = values - mean.view(shape)

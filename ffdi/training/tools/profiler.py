@@ -1,4 +1,4 @@
-"""Where the time of a training goes: a few of its steps, watched."""
+"""Profiles a few training steps."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.training import optim
-from ffdi.training.loop import PARTS, make_ema_step, step
+from ffdi.training.loop import PARTS, train_step, update_ema
 from ffdi.training.runtime.device import Device
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler talks of GPUs that are not there
-STEPS, WARM = 20, 5
-"""Steps that are watched, and those before them, which are not like the others."""
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else torch's profiler warns of missing GPUs
+STEPS, WARMUP_STEPS = 20, 5
+"""The first steps are slower, and are not measured."""
 WAITING = "waiting for a batch"
 OPERATORS = 10
-"""Of torch, that are named."""
+"""The number of torch operators in a profile."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a step consists of, in milliseconds a step."""
+    """A part of a step, in milliseconds per step."""
 
     name: str
     milliseconds: float
@@ -37,12 +37,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Profile:
-    """What was seen.
+    """The result.
 
     Attributes:
-        images_per_second: while nobody watched closely.
-        parts: of a step, as this process sees it: a GPU may still be working.
-        operators: those that take the device most of the time.
+        images_per_second: without the profiler.
+        parts: in CPU time; a GPU may still be busy.
+        operators: the slowest operators on the device.
     """
 
     images_per_second: float
@@ -50,59 +50,59 @@ class Profile:
     operators: list[Part]
 
 
-def profile_steps(state: State, training: Batches, config: Config, device: Device, trace: Path) -> Profile:
-    """Trains for a few steps, and looks.
+def profile_steps(state: TrainingState, training: Batches, config: Config, device: Device, trace: Path) -> Profile:
+    """Profiles a few steps.
 
     Args:
-        state: a training that has not begun; it is spoilt.
+        state: before its first step; unusable afterwards.
         training: shuffled, augmented batches.
-        config: the recipe.
-        device: where it runs.
-        trace: where what was seen is written to, for chrome://tracing or Perfetto.
+        config: the experiment's.
+        device: of the model.
+        trace: the file to write, for chrome://tracing or Perfetto.
 
     Raises:
-        Stopped: where this process is to end.
-        DataError: an image cannot be read; it is named.
+        Interrupted: this process received a signal.
+        DataError: an image is unreadable.
     """
     optim.set_frozen(state.detector.backbone, False)
-    criterion = optim.loss(config.train, training.fakes)
-    batches = _endless(training)
+    criterion = optim.create_loss(config.train, training.fake_fraction)
+    batches = _repeat_epochs(training)
 
-    def steps(number: int) -> int:
+    def run_steps(number: int) -> int:
         images = 0
         for _ in range(number):
             signals.raise_if_interrupted()
             with record_function(WAITING):
                 batch = next(batches)
-            step(state.detector, state, batch, criterion, config, device)
-            make_ema_step(state)
+            train_step(state.detector, state, batch, criterion, config, device)
+            update_ema(state)
             images += len(batch.images)
-        device.wait()
+        device.synchronize()
         return images
 
-    steps(WARM)
+    run_steps(WARMUP_STEPS)
     started = time.perf_counter()
-    images = steps(STEPS)
+    images = run_steps(STEPS)
     seconds = time.perf_counter() - started
-    with profile(activities=device.activities) as seen:
-        steps(STEPS)
-    seen.export_chrome_trace(str(trace))
-    return Profile(images / seconds, _parts(seen), _operators(seen))
+    with profile(activities=device.activities) as result:
+        run_steps(STEPS)
+    result.export_chrome_trace(str(trace))
+    return Profile(images / seconds, _measure_parts(result), _rank_operators(result))
 
 
-def _endless(training: Batches) -> Iterator[Batch]:
+def _repeat_epochs(training: Batches) -> Iterator[Batch]:
     for epoch in count():
-        yield from training.epoch(epoch)
+        yield from training.iterate_epoch(epoch)
 
 
-def _parts(seen: profile) -> list[Part]:
-    found = {one.key: one.cpu_time_total / 1000 / STEPS for one in seen.key_averages()}
-    return [Part(name, found[name]) for name in (WAITING, *PARTS) if name in found]
+def _measure_parts(result: profile) -> list[Part]:
+    times = {one.key: one.cpu_time_total / 1000 / STEPS for one in result.key_averages()}
+    return [Part(name, times[name]) for name in (WAITING, *PARTS) if name in times]
 
 
-def _operators(seen: profile) -> list[Part]:
+def _rank_operators(result: profile) -> list[Part]:
     known = {WAITING, *PARTS}
-    every = [one for one in seen.key_averages() if one.key not in known and not one.key.startswith("enumerate(")]
+    every = [one for one in result.key_averages() if one.key not in known and not one.key.startswith("enumerate(")]
     times = {one.key: max(one.self_device_time_total, 0) or one.self_cpu_time_total for one in every}
     longest = sorted(times, key=lambda name: -times[name])[:OPERATORS]
     return [Part(name, times[name] / 1000 / STEPS) for name in longest]

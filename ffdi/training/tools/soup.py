@@ -1,4 +1,4 @@
-"""One network out of several: the mean of their weights."""
+"""Model soups: the mean of the weights of several networks."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 IMAGES = 512
-"""Training images from which BatchNorm is estimated anew: the mean of weights sees other activations."""
+"""Training images for the new BatchNorm statistics: mean weights have other activations."""
 
 
 def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], device: Device) -> Detector:
-    """The mean of the weights of networks that began from the same ones (Wortsman et al., ICML 2022).
+    """The mean of the weights of networks with the same starting weights (Wortsman et al., ICML 2022).
 
     Args:
         detectors: of one architecture.
         batches: training images without augmentation.
-        device: where BatchNorm is estimated.
+        device: for the BatchNorm statistics.
 
     Returns:
-        On the CPU, in evaluation mode.
+        A network on the CPU, in evaluation mode.
     """
     averaged = AveragedModel(detectors[0])
     for detector in detectors:
@@ -33,6 +33,6 @@ def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], dev
     soup = averaged.module
     assert isinstance(soup, Detector)
     device.prepare(soup)
-    with torch.inference_mode(), devices.exact():
+    with torch.inference_mode(), devices.disable_tf32():
         update_bn((device.send(batch.images) for batch in batches), soup)
     return soup.cpu().eval()

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, epoch by epoch, while folds are trained."""
+"""Writes the metrics of each epoch for TensorBoard."""
 
 from __future__ import annotations
 
@@ -22,27 +22,23 @@ NAMES = {
     "lr": "rate/learning rate",
     "images_per_second": "rate/images per second",
 }
-"""What a curve is called, by the attribute of an EpochRecord."""
+"""The name of a curve, by the attribute of an EpochRecord."""
 
 
 def check_installed() -> None:
-    """Refuses where there is no TensorBoard.
-
-    Raises:
-        ConfigError: how to get it.
-    """
+    """Raises ConfigError without TensorBoard."""
     if find_spec("tensorboard") is None:
         raise ConfigError("--tensorboard: TensorBoard is not installed", hint="pip install -e '.[tensorboard]'")
 
 
 class Writers:
-    """Writes event files, a folder of them for each fold."""
+    """Event files, in a folder for each fold."""
 
     def __init__(self) -> None:
         self._writers: dict[Path, SummaryWriter] = {}
 
-    def tell(self, folder: Path, record: EpochRecord) -> None:
-        """Adds an epoch, counted from 1, to the curves in a folder; it can be seen at once."""
+    def add_epoch(self, folder: Path, record: EpochRecord) -> None:
+        """Adds an epoch to the curves in a folder, and flushes the file."""
         if folder not in self._writers:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -55,6 +51,5 @@ class Writers:
         self._writers[folder].flush()
 
     def close(self) -> None:
-        """Ends all files."""
         for writer in self._writers.values():
             writer.close()

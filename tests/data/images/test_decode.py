@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import WHOLE, CropBox, ResizePolicy
+from ffdi.data.images.decode import WHOLE_IMAGE, CropBox, ResizePolicy
 
 COLOURS = np.zeros((48, 32, 3), np.uint8)
 COLOURS[:16], COLOURS[16:, :8], COLOURS[16:, 8:] = (200, 30, 40), (20, 180, 60), (30, 60, 220)
@@ -133,15 +133,15 @@ def test_an_empty_file_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content", [b"\0" * 64, b"<html>not found</html>", b"\xff\xd8", b"\x89PNG", b"BM", b"II*\0"])
-def test_what_is_no_image_is_refused(content: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_refused(content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own words on a TIFF of four bytes
-        assert refusal(content) == "face.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+        assert refusal(content) == "face.jpg is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
 
 
 def test_an_animated_gif_is_refused() -> None:
     content = encoded(COLOURS, "GIF", save_all=True, append_images=[Image.fromarray(255 - COLOURS)])
-    assert refusal(content) == "face.jpg is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
+    assert refusal(content) == "face.jpg is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)"
 
 
 @pytest.mark.parametrize(
@@ -216,8 +216,8 @@ def test_damaged_bytes_give_pixels_or_a_data_error(kind: str, changes: list[tupl
 def greys_or_refusal(content: bytes) -> np.ndarray | str:
     """As `outcome`, of the greys alone."""
     try:
-        decode.header(content, "face.jpg")
-        return decode.grey(content, "face.jpg")
+        decode.read_header(content, "face.jpg")
+        return decode.decode_grey(content, "face.jpg")
     except DataError as error:
         return str(error)
 
@@ -251,7 +251,7 @@ def test_the_greys_are_those_of_the_pixels(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_greys_of_a_cut_file_are_refused_where_its_pixels_are(kind: str) -> None:
+def test_grey_decoding_refuses_the_same_cut_files(kind: str) -> None:
     picture, format, options = KINDS[kind]
     content = encoded(picture, format, **options)
     with warnings.catch_warnings():
@@ -267,20 +267,20 @@ def test_the_greys_of_a_cut_file_are_refused_where_its_pixels_are(kind: str) -> 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / "gone.jpg"
     with pytest.raises(DataError) as caught:
-        decode.read(path)
+        decode.read_image(path)
     assert str(caught.value) == f"{path} cannot be read: No such file or directory"
 
 
-def test_a_folder_is_no_image(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_an_image(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         ResizePolicy(32).load(tmp_path)
-    assert str(caught.value) == f"{tmp_path} is no file"
+    assert str(caught.value) == f"{tmp_path} is not a regular file"
 
 
 def test_load_reads_decodes_and_resizes(tmp_path: Path) -> None:
     path = tmp_path / "naïve name 图.JPG"
     path.write_bytes(encoded(NOISE, "PNG"))
-    assert np.array_equal(ResizePolicy(16).load(path), ResizePolicy(16).frame(NOISE))
+    assert np.array_equal(ResizePolicy(16).load(path), ResizePolicy(16).apply(NOISE))
 
 
 # --- resizing ------------------------------------------------------------------------------------------------------
@@ -288,40 +288,40 @@ def test_load_reads_decodes_and_resizes(tmp_path: Path) -> None:
 
 def test_an_image_of_the_right_size_is_left_alone() -> None:
     square = NOISE[:20, :20]
-    assert np.array_equal(ResizePolicy(20).frame(square), square)
+    assert np.array_equal(ResizePolicy(20).apply(square), square)
 
 
 def test_shrinking_averages_areas() -> None:
     board = np.tile(np.array([[0, 255], [255, 0]], np.uint8), (32, 32))[..., None].repeat(3, axis=2)
-    assert np.abs(ResizePolicy(32).frame(board).astype(int) - 127.5).max() < 1
+    assert np.abs(ResizePolicy(32).apply(board).astype(int) - 127.5).max() < 1
 
 
 @pytest.mark.parametrize("shape", [(10, 10), (10, 200), (200, 10)])
 def test_growing_in_any_direction_is_cubic(shape: tuple[int, int]) -> None:
     pixels = np.random.default_rng(2).integers(0, 256, (*shape, 3), dtype=np.uint8)
     expected = cv2.resize(pixels, (32, 32), interpolation=cv2.INTER_CUBIC)
-    assert np.array_equal(ResizePolicy(32).frame(pixels), expected)
+    assert np.array_equal(ResizePolicy(32).apply(pixels), expected)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40_000), (70_000, 3), (33, 31)])
 def test_any_aspect_ratio_becomes_a_square(shape: tuple[int, int]) -> None:
-    squared = ResizePolicy(32).frame(np.full((*shape, 3), (10, 200, 30), np.uint8))
+    squared = ResizePolicy(32).apply(np.full((*shape, 3), (10, 200, 30), np.uint8))
     assert squared.dtype == np.uint8
     assert squared.shape == (32, 32, 3)
     assert (squared == (10, 200, 30)).all()
 
 
 @pytest.mark.parametrize(("large", "small"), [(96, 32), (80, 50), (256, 224), (33, 32), (40, 40)])
-def test_the_matrix_of_areas_does_what_resize_does(large: int, small: int) -> None:
+def test_the_area_matrix_equals_resize(large: int, small: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (large, large, 3), np.uint8)
-    area = decode.area(large, small)
+    area = decode.make_area_matrix(large, small)
     assert (area.shape, area.dtype) == ((small, large), np.float32)
     assert np.allclose(area.sum(1), 1, atol=1e-6)
     by_matrix = np.einsum("ij,jkc,lk->ilc", area, pixels.astype(np.float64), area, optimize=True)
-    assert np.abs(by_matrix - ResizePolicy(small).frame(pixels)).max() <= 0.51
+    assert np.abs(by_matrix - ResizePolicy(small).apply(pixels)).max() <= 0.51
 
 
-# --- framing -------------------------------------------------------------------------------------------------------
+# --- resizing ------------------------------------------------------------------------------------------------------
 
 
 def marked(height: int, width: int) -> np.ndarray:
@@ -333,7 +333,7 @@ def marked(height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(60, 90), (90, 60), (61, 33)])
 def test_a_crop_is_the_middle_as_it_is(shape: tuple[int, int]) -> None:
-    cropped, pixels = ResizePolicy(32, "crop").frame(marked(*shape)), marked(*shape)
+    cropped, pixels = ResizePolicy(32, "crop").apply(marked(*shape)), marked(*shape)
     top, left = int(cropped[0, 0, 0]), int(cropped[0, 0, 1])
     assert np.array_equal(cropped, pixels[top : top + 32, left : left + 32])
     assert abs(top - (shape[0] - 32) / 2) <= 0.5
@@ -343,7 +343,7 @@ def test_a_crop_is_the_middle_as_it_is(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize("shape", [(20, 40), (40, 20), (1, 1), (31, 500)])
 def test_a_crop_of_a_small_image_is_enlarged_until_it_fits(shape: tuple[int, int]) -> None:
     pixels = np.full((*shape, 3), (10, 200, 30), np.uint8)
-    cropped = ResizePolicy(32, "crop").frame(pixels)
+    cropped = ResizePolicy(32, "crop").apply(pixels)
     assert cropped.shape == (32, 32, 3)
     assert (cropped == (10, 200, 30)).all()
 
@@ -354,12 +354,12 @@ def test_a_strip_is_cut_before_it_is_enlarged(shape: tuple[int, int]) -> None:
     pixels = np.zeros((*shape, 3), np.uint8)
     middle = tuple(slice(max(0, length // 2 - 2), length // 2 + 2) for length in shape)
     pixels[middle] = 250
-    assert (ResizePolicy(512, "crop").frame(pixels)[200:312, 200:312] > 200).all()
+    assert (ResizePolicy(512, "crop").apply(pixels)[200:312, 200:312] > 200).all()
 
 
 @pytest.mark.parametrize(("shape", "black"), [((60, 120), [0, 1]), ((120, 60), [2, 3]), ((64, 64), [])])
 def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]) -> None:
-    padded = ResizePolicy(32, "pad").frame(np.full((*shape, 3), 200, np.uint8))
+    padded = ResizePolicy(32, "pad").apply(np.full((*shape, 3), 200, np.uint8))
     sides = [padded[:8], padded[-8:], padded[:, :8], padded[:, -8:]]
     assert [number for number, side in enumerate(sides) if not side.any()] == black
     assert (padded[12:20, 12:20] == 200).all()
@@ -368,22 +368,22 @@ def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]
 @pytest.mark.parametrize("resize", decode.RESIZES)
 @pytest.mark.parametrize("shape", [(1, 1), (40, 40), (33, 70), (300, 2)])
 def test_any_view_of_any_image_has_the_networks_size(resize: str, shape: tuple[int, int]) -> None:
-    for view in (WHOLE, CropBox(0.3, 1.5, 0.0, 1.0), CropBox(0.01, 0.2, 1.0, 0.0)):
-        framed = ResizePolicy(32, resize).frame(marked(*shape), view)
-        assert (framed.shape, framed.dtype, framed.flags.c_contiguous) == ((32, 32, 3), np.uint8, True)
+    for view in (WHOLE_IMAGE, CropBox(0.3, 1.5, 0.0, 1.0), CropBox(0.01, 0.2, 1.0, 0.0)):
+        resized = ResizePolicy(32, resize).apply(marked(*shape), view)
+        assert (resized.shape, resized.dtype, resized.flags.c_contiguous) == ((32, 32, 3), np.uint8, True)
 
 
 def test_a_view_shows_its_part() -> None:
-    corner = ResizePolicy(32, "squash").frame(marked(64, 64), CropBox(0.5, 1.0, 1.0, 0.0))
+    corner = ResizePolicy(32, "squash").apply(marked(64, 64), CropBox(0.5, 1.0, 1.0, 0.0))
     assert np.array_equal(corner, marked(64, 64)[:32, 32:])
-    moved = ResizePolicy(32, "crop").frame(marked(64, 64), CropBox(1.0, 1.0, 0.0, 1.0))
+    moved = ResizePolicy(32, "crop").apply(marked(64, 64), CropBox(1.0, 1.0, 0.0, 1.0))
     assert np.array_equal(moved, marked(64, 64)[32:, :32])
 
 
 @pytest.mark.parametrize(("small", "large"), [(28, 32), (32, 40), (20, 64)])
-def test_the_matrix_that_enlarges_does_what_cubic_interpolation_does(small: int, large: int) -> None:
+def test_the_cubic_matrix_equals_cubic_interpolation(small: int, large: int) -> None:
     pixels = np.random.default_rng(0).integers(60, 196, (small, small, 3), np.uint8)
-    matrix = decode.enlarging(small, large)
+    matrix = decode.make_cubic_matrix(small, large)
     by_matrix = np.einsum("ij,jkc,lk->ilc", matrix, pixels.astype(np.float64), matrix, optimize=True)
     expected = cv2.resize(pixels.astype(np.float32), (large, large), interpolation=cv2.INTER_CUBIC)
     assert np.abs(by_matrix - expected).max() < 0.01

@@ -1,4 +1,4 @@
-"""Which JPEGs are one picture, told from their segments alone."""
+"""JPEG files with one or several pictures, recognised by their segments."""
 
 from __future__ import annotations
 

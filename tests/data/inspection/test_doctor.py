@@ -8,18 +8,18 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ConfigError, DataError
-from ffdi.data.inspection import doctor, shortcuts
+from ffdi.data.inspection import doctor
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups
 from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
 
 Change = Callable[[ScanResult], None]
-HINT = "next: mend the data, or accept what you know of by adding --accept {}; docs/data.md says what follows"
+HINT = "next: mend the data, or accept known faults by adding --accept {}; docs/data.md describes the consequences"
 
 
-def survey(split: str, names: str, target: str | None, group: list[str] | None = None) -> ScanResult:
-    """A survey of one image for each letter, all alike: '.' has no label, else 0 or 1."""
+def make_scan(split: str, names: str, target: str | None, group: list[str] | None = None) -> ScanResult:
+    """A make_scan of one image for each letter, all alike: '.' has no label, else 0 or 1."""
     labels = None if target is None else np.array([int(one) for one in target])
     folder = Path("/data") / split
     table = Table(split, folder, np.array(list(names)), labels, None if group is None else np.array(group), folder)
@@ -30,51 +30,51 @@ def survey(split: str, names: str, target: str | None, group: list[str] | None =
 
 
 def diagnosed(
-    surveys: list[ScanResult],
+    scans: list[ScanResult],
     cluster: list[int] | None = None,
     near: set[int] | None = None,
     scene: list[int] | None = None,
 ) -> Diagnosis:
-    total = sum(len(one.table) for one in surveys)
+    total = sum(len(one.table) for one in scans)
     copies = np.arange(total) if cluster is None else np.array(cluster)
-    twins = DuplicateGroups(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
-    return doctor.diagnose(Path("/data"), {one.table.split: one for one in surveys}, twins)
+    duplicates = DuplicateGroups(copies, frozenset(near or ()), copies if scene is None else np.array(scene))
+    return doctor.diagnose(Path("/data"), {one.table.split: one for one in scans}, duplicates)
 
 
 def refusal(diagnosis: Diagnosis, *accepted: str) -> str:
     with pytest.raises(DataError) as caught:
-        diagnosis.check(accepted)
+        diagnosis.refuse_faults(accepted)
     return str(caught.value)
 
 
 def test_a_sound_data_set_passes() -> None:
-    diagnosis = diagnosed([survey("train", "abcd", "0101"), survey("test", "ef", None)])
-    diagnosis.check([])
+    diagnosis = diagnosed([make_scan("train", "abcd", "0101"), make_scan("test", "ef", None)])
+    diagnosis.refuse_faults([])
     assert diagnosis.faults == []
-    assert diagnosis.usable("train").group is None
+    assert diagnosis.select_usable("train").group is None
 
 
-def test_images_that_cannot_be_used_are_refused_or_left_out() -> None:
-    train, test = survey("train", "abcd", "0101", list("wxyz")), survey("test", "ef", None)
-    train.faults[2], test.faults[0] = "is empty", "is no image"
+def test_unusable_images_are_refused_or_left_out() -> None:
+    train, test = make_scan("train", "abcd", "0101", list("wxyz")), make_scan("test", "ef", None)
+    train.faults[2], test.faults[0] = "is empty", "is not an image"
     diagnosis = diagnosed([train, test])
     assert refusal(diagnosis) == (
         "the data would spoil a run: unusable\n"
         "  unusable: 1 of 4 train images and 1 of 2 test images cannot be used\n"
         "    /data/train/c is empty\n"
-        "    /data/test/e is no image\n" + HINT.format("unusable")
+        "    /data/test/e is not an image\n" + HINT.format("unusable")
     )
-    diagnosis.check(["unusable"])
-    left = diagnosis.usable("train")
+    diagnosis.refuse_faults(["unusable"])
+    left = diagnosis.select_usable("train")
     assert left.img_name.tolist() == ["a", "b", "d"]
     assert left.target is not None
     assert left.group is not None
     assert (left.target.tolist(), left.group.tolist()) == ([0, 1, 1], ["w", "x", "z"])
-    assert diagnosis.usable("test").img_name.tolist() == ["f"]
+    assert diagnosis.select_usable("test").img_name.tolist() == ["f"]
 
 
 def test_a_picture_with_both_labels_is_refused() -> None:
-    diagnosis = diagnosed([survey("train", "abcd", "0101")], [0, 0, 2, 3], {0})
+    diagnosis = diagnosed([make_scan("train", "abcd", "0101")], [0, 0, 2, 3], {0})
     assert refusal(diagnosis) == (
         "the data would spoil a run: conflicts\n"
         "  conflicts: 1 picture with both labels\n"
@@ -82,9 +82,9 @@ def test_a_picture_with_both_labels_is_refused() -> None:
     )
 
 
-def test_a_picture_in_two_splits_is_refused_and_what_is_accepted_is_not() -> None:
-    surveys = [survey("train", "abcd", "0101"), survey("val", "ef", "10"), survey("test", "gh", None)]
-    diagnosis = diagnosed(surveys, [0, 1, 2, 3, 1, 0, 3, 7])
+def test_a_picture_in_two_splits_is_refused_unless_accepted() -> None:
+    scans = [make_scan("train", "abcd", "0101"), make_scan("val", "ef", "10"), make_scan("test", "gh", None)]
+    diagnosis = diagnosed(scans, [0, 1, 2, 3, 1, 0, 3, 7])
     assert refusal(diagnosis) == (
         "the data would spoil a run: leaks\n"
         "  leaks: 3 pictures in more than one split\n"
@@ -92,13 +92,13 @@ def test_a_picture_in_two_splits_is_refused_and_what_is_accepted_is_not() -> Non
         "    train/b (fake) = val/e (fake)\n"
         "    train/d (fake) = test/g\n" + HINT.format("leaks")
     )
-    diagnosis.check(["leaks"])
+    diagnosis.refuse_faults(["leaks"])
 
 
-def test_several_faults_are_told_at_once_and_only_those_not_accepted() -> None:
-    train = survey("train", "abcdef", "010101")
+def test_several_faults_are_listed_at_once_and_only_those_not_accepted() -> None:
+    train = make_scan("train", "abcdef", "010101")
     train.faults[5] = "is empty"
-    diagnosis = diagnosed([train, survey("test", "g", None)], [0, 0, 2, 3, 4, 5, 2])
+    diagnosis = diagnosed([train, make_scan("test", "g", None)], [0, 0, 2, 3, 4, 5, 2])
     assert [fault.kind for fault in diagnosis.faults] == ["unusable", "conflicts", "leaks"]
     message = refusal(diagnosis, "leaks")
     assert message.startswith("the data would spoil a run: unusable, conflicts\n")
@@ -107,19 +107,19 @@ def test_several_faults_are_told_at_once_and_only_those_not_accepted() -> None:
 
 
 def test_copies_with_one_label_in_one_split_are_no_fault_but_a_group() -> None:
-    diagnosis = diagnosed([survey("train", "abcdef", "010101")], [0, 1, 0, 3, 4, 1])
-    diagnosis.check([])
-    group = diagnosis.usable("train").group
+    diagnosis = diagnosed([make_scan("train", "abcdef", "010101")], [0, 1, 0, 3, 4, 1])
+    diagnosis.refuse_faults([])
+    group = diagnosis.select_usable("train").group
     assert group is not None
     assert group.tolist() == ["a", "b", "a", "d", "e", "b"]
-    assert diagnosis.usable("train").target is not None
+    assert diagnosis.select_usable("train").target is not None
 
 
-def test_a_scene_in_two_splits_and_with_both_labels_is_no_fault_but_a_group() -> None:
-    surveys = [survey("train", "abcd", "0101"), survey("test", "ef", None)]
-    diagnosis = diagnosed(surveys, [0, 1, 2, 3, 4, 5], scene=[0, 0, 2, 3, 0, 5])
-    diagnosis.check([])
-    group = diagnosis.usable("train").group
+def test_a_scene_in_two_splits_with_both_labels_is_a_group_and_not_a_fault() -> None:
+    scans = [make_scan("train", "abcd", "0101"), make_scan("test", "ef", None)]
+    diagnosis = diagnosed(scans, [0, 1, 2, 3, 4, 5], scene=[0, 0, 2, 3, 0, 5])
+    diagnosis.refuse_faults([])
+    group = diagnosis.select_usable("train").group
     assert group is not None
     assert group.tolist() == ["a", "a", "c", "d"]
     assert diagnosis.to_json()["scenes"] == {"scenes": 1, "images": 3, "largest": 3, "suspicious": False}
@@ -127,20 +127,30 @@ def test_a_scene_in_two_splits_and_with_both_labels_is_no_fault_but_a_group() ->
 
 def test_a_scene_of_very_many_images_is_suspicious() -> None:
     names = "".join(chr(0x4E00 + row) for row in range(doctor.LARGE + 1))
-    scenes = diagnosed([survey("train", names, "01" * 50 + "0")], scene=[0] * len(names)).scenes()
+    scenes = diagnosed([make_scan("train", names, "01" * 50 + "0")], scene=[0] * len(names)).count_scenes()
     assert (scenes["largest"], scenes["suspicious"]) == (len(names), True)
 
 
-def test_given_groups_that_share_a_picture_become_one() -> None:
-    diagnosis = diagnosed([survey("train", "abcdef", "010101", list("uuvvww"))], [0, 1, 2, 1, 4, 5])
-    group = diagnosis.usable("train").group
+def test_given_groups_are_not_joined_by_a_suspicious_scene() -> None:
+    count = doctor.LARGE + 1
+    names = "".join(chr(0x4E00 + row) for row in range(count + 4))
+    train = make_scan("train", names, "01" * (len(names) // 2) + "0", [f"g{row // 2}" for row in range(len(names))])
+    chain = [0] * count + [count, count + 1, count, count + 3]
+    group = diagnosed([train], scene=chain).select_usable("train").group
+    assert group is not None
+    assert group.tolist() == [f"g{row // 2}" for row in range(count)] + ["g50", "g50", "g50", "g52"]
+
+
+def test_groups_that_share_a_picture_are_joined() -> None:
+    diagnosis = diagnosed([make_scan("train", "abcdef", "010101", list("uuvvww"))], [0, 1, 2, 1, 4, 5])
+    group = diagnosis.select_usable("train").group
     assert group is not None
     assert group.tolist() == ["u", "u", "u", "u", "w", "w"]
 
 
 def test_many_lines_are_cut_and_counted() -> None:
     names = "".join(chr(0x4E00 + row) for row in range(120))
-    train, val = survey("train", names[:60], "01" * 30), survey("val", names[60:], "01" * 30)
+    train, val = make_scan("train", names[:60], "01" * 30), make_scan("val", names[60:], "01" * 30)
     message = refusal(diagnosed([train, val], [*range(60), *range(60)]))
     assert message.splitlines()[1] == "  leaks: 60 pictures in more than one split"
     assert message.splitlines()[-2] == "    ... and 40 more"
@@ -150,62 +160,69 @@ def test_many_lines_are_cut_and_counted() -> None:
 # --- facts about the files -----------------------------------------------------------------------------------------
 
 
-def sized(survey_: ScanResult) -> None:
-    survey_.size[:] = 1000 + 500 * np.asarray(survey_.table.target) + np.arange(len(survey_.table))
+def sized(result: ScanResult) -> None:
+    result.size[:] = 1000 + 500 * np.asarray(result.table.target) + np.arange(len(result.table))
 
 
-def formatted(survey_: ScanResult) -> None:
-    survey_.format[:] = np.where(np.asarray(survey_.table.target) == 1, "PNG", "JPEG")
+def formatted(result: ScanResult) -> None:
+    result.format[:] = np.where(np.asarray(result.table.target) == 1, "PNG", "JPEG")
 
 
-def shaped(survey_: ScanResult) -> None:
-    survey_.height[:] = 64 - np.asarray(survey_.table.target)
+def shaped(result: ScanResult) -> None:
+    result.height[:] = 64 - np.asarray(result.table.target)
 
 
 @pytest.mark.parametrize(
     ("change", "facts"), [(sized, ["bytes"]), (formatted, ["format"]), (shaped, ["height", "width / height"])]
 )
-def test_files_that_tell_their_labels_are_refused(change: Change, facts: list[str]) -> None:
-    train = survey("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
+def test_files_that_predict_their_labels_are_refused(change: Change, facts: list[str]) -> None:
+    train = make_scan("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
     change(train)
     diagnosis = diagnosed([train])
     lines = [f"    {fact} of the train files: AUC 1.000 (0.897 to 1.000)" for fact in facts]
     assert refusal(diagnosis) == "\n".join(
         [
             "the data would spoil a run: shortcuts",
-            "  shortcuts: the files tell their labels without their pixels",
+            "  shortcuts: the files' properties predict the labels without their pixels",
             *lines,
             HINT.format("shortcuts"),
         ]
     )
 
 
-def test_facts_that_tell_nothing_and_facts_that_are_all_alike_pass() -> None:
-    train = survey("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
+def test_files_that_tell_their_labels_are_refused_with_few_groups_too() -> None:
+    names = "".join(chr(0x4E00 + row) for row in range(60))
+    train = make_scan("train", names, "01" * 30, [f"g{row % 4}" for row in range(60)])
+    formatted(train)
+    assert "    format of the train files: AUC 1.000 (too few groups for an interval)\n" in refusal(diagnosed([train]))
+
+
+def test_random_and_constant_properties_pass() -> None:
+    train = make_scan("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
     train.size[:] = np.random.default_rng(0).integers(1000, 9000, 60)
-    facts = shortcuts.measure(train)
+    facts = doctor.measure_shortcuts(train)
     assert list(facts) == ["bytes"]
     assert 0.5 <= facts["bytes"]["auc"] < 0.65
-    assert not shortcuts.leaks(facts["bytes"])
+    assert not doctor.is_shortcut(facts["bytes"])
 
 
-def test_a_fact_that_falls_with_the_label_counts_as_one_that_rises() -> None:
-    train = survey("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
+def test_both_directions_of_a_property_count_alike() -> None:
+    train = make_scan("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)
     sized(train)
     turned = replace(train.table, target=1 - np.asarray(train.table.target))
     other = ScanResult(turned)
     other.size[:] = train.size
-    assert shortcuts.measure(other)["bytes"] == shortcuts.measure(train)["bytes"]
+    assert doctor.measure_shortcuts(other)["bytes"] == doctor.measure_shortcuts(train)["bytes"]
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_report_has_everything() -> None:
-    train = survey("train", "abcd", "0101", list("wxyz"))
+    train = make_scan("train", "abcd", "0101", list("wxyz"))
     train.faults[3] = "is empty"
     train.width[0] = 65
-    content = diagnosed([train, survey("test", "ef", None)], [0, 1, 2, 3, 0, 1], {1}).to_json()
+    content = diagnosed([train, make_scan("test", "ef", None)], [0, 1, 2, 3, 0, 1], {1}).to_json()
     assert content["splits"]["train"] == {
         "images": 4,
         "real": 2,
@@ -231,19 +248,19 @@ def test_the_report_has_everything() -> None:
 
 
 def test_many_sizes_are_counted_together() -> None:
-    train = survey("train", "".join(chr(0x4E00 + row) for row in range(30)), "01" * 15)
+    train = make_scan("train", "".join(chr(0x4E00 + row) for row in range(30)), "01" * 15)
     train.width[:20] = np.arange(20)
-    sizes = doctor.describe(train)["sizes"]
+    sizes = doctor.describe_split(train)["sizes"]
     assert sizes["64 x 48"] == 10
     assert sizes["others"] == 13
     assert sum(sizes.values()) == 30
 
 
-def test_words_for_what_is_accepted() -> None:
+def test_accept_is_parsed() -> None:
     assert doctor.parse_accept(None) == []
     assert doctor.parse_accept("leaks, conflicts") == ["leaks", "conflicts"]
     with pytest.raises(ConfigError) as caught:
         doctor.parse_accept("leaks,typo")
     assert str(caught.value) == (
-        "--accept leaks,typo: 'typo' is no fault; known: unusable, conflicts, leaks, shortcuts"
+        "--accept leaks,typo: 'typo' is not a kind of fault; known: unusable, conflicts, leaks, shortcuts"
     )

@@ -1,4 +1,4 @@
-"""Duplicates: fingerprints, the search among them, the close look at a pair, clusters."""
+"""Near duplicates: fingerprints, the search, the comparison of a pair, clusters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ffdi.data.images import fingerprint, keypoints
+from ffdi.data.images import descriptors
 from ffdi.data.inspection import likeness, near_duplicates
 from ffdi.demo import portraits
 from ffdi.synthetic.manipulations import MANIPULATIONS
@@ -23,7 +23,7 @@ PEOPLE = 10
 
 @cache
 def portrait(seed: int) -> np.ndarray:
-    return portraits.draw(np.random.default_rng([41, seed]), SIZE)
+    return portraits.draw_portrait(np.random.default_rng([41, seed]), SIZE)
 
 
 def jpeg(pixels: np.ndarray, quality: int = 70) -> np.ndarray:
@@ -86,18 +86,18 @@ def covered(pixels: np.ndarray) -> np.ndarray:
     return changed
 
 
-def looked_at(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def describe_pictures(pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprints and keypoints."""
     greys = [cv2.cvtColor(np.ascontiguousarray(one), cv2.COLOR_RGB2GRAY) for one in pictures]
-    return np.stack([fingerprint.compute_fingerprint(grey) for grey in greys]), np.stack(
-        [keypoints.compute_keypoints(grey) for grey in greys]
+    return np.stack([descriptors.compute_fingerprint(grey) for grey in greys]), np.stack(
+        [descriptors.compute_keypoints(grey) for grey in greys]
     )
 
 
 def found(prints: np.ndarray, points: np.ndarray | None = None, threads: int = 1) -> set[tuple[int, int]]:
     """The candidates; none may come twice."""
-    points = np.zeros((len(prints), keypoints.COUNT), np.uint64) if points is None else points
-    pairs = np.concatenate(list(near_duplicates.candidates(prints, points, threads)))
+    points = np.zeros((len(prints), descriptors.COUNT), np.uint64) if points is None else points
+    pairs = np.concatenate(list(near_duplicates.find_candidates(prints, points, threads)))
     assert pairs.dtype == np.int64
     assert len(np.unique(pairs, axis=0)) == len(pairs)
     return {(int(first), int(second)) for first, second in pairs}
@@ -114,29 +114,29 @@ def crowd(seed: int, images: int) -> np.ndarray:
     return prints
 
 
-def test_a_fingerprint_has_256_bytes_whatever_the_size() -> None:
+def test_a_fingerprint_has_256_bytes_for_any_size() -> None:
     for shape in ((1, 1), (3, 700), (512, 512), (201, 199)):
-        assert fingerprint.compute_fingerprint(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
+        assert descriptors.compute_fingerprint(np.full(shape, 90, np.uint8)).tolist() == [90] * 256
 
 
 def test_equal_greys_have_equal_fingerprints_and_views_are_taken() -> None:
     grey = portrait(0)[..., 1].copy()
     view = np.flip(np.flip(grey, 1).copy(), 1)
     assert not view.flags.c_contiguous
-    assert (fingerprint.compute_fingerprint(view) == fingerprint.compute_fingerprint(grey)).all()
+    assert (descriptors.compute_fingerprint(view) == descriptors.compute_fingerprint(grey)).all()
 
 
 def test_a_fingerprint_is_the_picture_blurred_and_shrunk() -> None:
     grey = cv2.resize(portrait(0)[..., 1], (64, 64), interpolation=cv2.INTER_AREA)
     half = cv2.resize(grey.astype(np.float64), (32, 32), interpolation=cv2.INTER_AREA)
     small = cv2.resize(cv2.GaussianBlur(half, (0, 0), 1.0), (16, 16), interpolation=cv2.INTER_AREA)
-    assert np.abs(fingerprint.compute_fingerprint(grey).reshape(16, 16) - small).max() <= 0.51
+    assert np.abs(descriptors.compute_fingerprint(grey).reshape(16, 16) - small).max() <= 0.51
 
 
 def verdicts(change: Callable[[np.ndarray], np.ndarray]) -> list[str | None]:
     """What is found of a copy of each portrait among all of them."""
     copies = [np.ascontiguousarray(change(portrait(seed))) for seed in range(PEOPLE)]
-    pairs = found(*looked_at([*map(portrait, range(PEOPLE)), *copies]))
+    pairs = found(*describe_pictures([*map(portrait, range(PEOPLE)), *copies]))
     return [
         likeness.compare(portrait(seed), copies[seed]) if (seed, PEOPLE + seed) in pairs else None
         for seed in range(PEOPLE)
@@ -205,7 +205,7 @@ def test_equal_pixels_are_exact_and_one_grey_level_is_near() -> None:
 @pytest.mark.parametrize("change", ["around", "half", "brighter, jpeg", "left"])
 def test_the_order_of_two_images_does_not_matter(change: str) -> None:
     for other in (CHANGES[change](portrait(4)), portrait(5)):
-        assert likeness.agreement(portrait(4), other) == likeness.agreement(other, portrait(4))
+        assert likeness.measure_agreement(portrait(4), other) == likeness.measure_agreement(other, portrait(4))
 
 
 def test_pictures_without_detail_are_not_near() -> None:
@@ -219,16 +219,16 @@ def test_pictures_without_detail_are_not_near() -> None:
 
 def test_a_mirrored_and_turned_picture_has_the_same_codes() -> None:
     grey = cv2.cvtColor(portrait(0), cv2.COLOR_RGB2GRAY)
-    codes = set(keypoints.codes(keypoints.compute_keypoints(grey)).tolist())
+    codes = set(descriptors.get_codes(descriptors.compute_keypoints(grey)).tolist())
     for view in (grey[:, ::-1], grey[::-1], grey[::-1, ::-1], grey.T, grey[::-1].T):
-        again = set(keypoints.codes(keypoints.compute_keypoints(np.ascontiguousarray(view))).tolist())
+        again = set(descriptors.get_codes(descriptors.compute_keypoints(np.ascontiguousarray(view))).tolist())
         assert len(codes & again) >= 0.9 * len(codes)
 
 
-def test_keypoints_that_match_lie_at_the_same_places() -> None:
+def test_matching_keypoints_are_at_the_same_places() -> None:
     grey = cv2.cvtColor(portrait(1), cv2.COLOR_RGB2GRAY)
-    here, there = keypoints.match(
-        keypoints.compute_keypoints(grey), keypoints.compute_keypoints(np.ascontiguousarray(grey[:, ::-1]))
+    here, there = descriptors.match_keypoints(
+        descriptors.compute_keypoints(grey), descriptors.compute_keypoints(np.ascontiguousarray(grey[:, ::-1]))
     )
     assert len(here) >= 30
     assert np.median(np.abs(here * (-1, 1) - there)) < 0.02
@@ -236,23 +236,25 @@ def test_keypoints_that_match_lie_at_the_same_places() -> None:
 
 def test_bars_are_cut_off_and_nothing_else() -> None:
     grey = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE), np.uint8)
-    down, across = keypoints.trim_bars(cv2.copyMakeBorder(grey, 30, 20, 0, 0, cv2.BORDER_CONSTANT, value=16))
+    down, across = descriptors.trim_bars(cv2.copyMakeBorder(grey, 30, 20, 0, 0, cv2.BORDER_CONSTANT, value=16))
     assert abs(down.start - 30) <= 2
     assert abs(down.stop - 30 - SIZE) <= 2
     assert (across.start, across.stop) == (0, SIZE)
-    assert keypoints.trim_bars(grey) == (slice(0, SIZE), slice(0, SIZE))
+    assert descriptors.trim_bars(grey) == (slice(0, SIZE), slice(0, SIZE))
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 700), (96, 96), (5, 9)])
 def test_images_of_any_shape_have_keypoints_and_walls_are_like_nothing(shape: tuple[int, int]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    assert keypoints.compute_keypoints(noise).shape == (keypoints.COUNT,)
-    wall = keypoints.compute_keypoints(np.full(shape, 90, np.uint8))
+    assert descriptors.compute_keypoints(noise).shape == (descriptors.COUNT,)
+    wall = descriptors.compute_keypoints(np.full(shape, 90, np.uint8))
     assert found(np.arange(512, dtype=np.uint16).view(np.uint8).reshape(2, -1), np.stack([wall, wall])) == set()
 
 
 def test_candidates_do_not_depend_on_threads_nor_on_lots(monkeypatch: pytest.MonkeyPatch) -> None:
-    prints, points = looked_at([*map(portrait, range(8)), *(jpeg(portrait(seed)[:, ::-1]) for seed in range(8))])
+    prints, points = describe_pictures(
+        [*map(portrait, range(8)), *(jpeg(portrait(seed)[:, ::-1]) for seed in range(8))]
+    )
     once = found(prints, points)
     assert {(seed, 8 + seed) for seed in range(8)} <= once
     assert found(prints, points, threads=3) == once
@@ -263,12 +265,12 @@ def test_candidates_do_not_depend_on_threads_nor_on_lots(monkeypatch: pytest.Mon
 def test_hundreds_of_copies_of_one_picture_are_joined_by_few_pairs() -> None:
     """Each copy differs from all others in one bit of each code."""
     rng = np.random.default_rng(0)
-    _, points = looked_at([portrait(seed) for seed in range(PEOPLE)])
+    _, points = describe_pictures([portrait(seed) for seed in range(PEOPLE)])
     copies = np.repeat(points[:1], 400, axis=0) ^ (np.uint64(1) << rng.integers(0, 31, (400, 40)).astype(np.uint64))
     prints = rng.integers(0, 256, (400 + PEOPLE - 1, 256), np.uint8)
     pairs = found(prints, np.concatenate([points[1:], copies]))
     assert len(pairs) < 400 * 399 / 2
-    root = near_duplicates.clusters(len(prints), np.array(sorted(pairs)))
+    root = near_duplicates.cluster_pairs(len(prints), np.array(sorted(pairs)))
     assert (root[PEOPLE - 1 :] == PEOPLE - 1).all()
 
 
@@ -289,13 +291,13 @@ edges = st.integers(1, 25).flatmap(
 
 
 @given(edges, st.randoms(use_true_random=False))
-def test_clusters_are_what_chains_of_pairs_join(graph: tuple[int, list[tuple[int, int]]], random: object) -> None:
+def test_clusters_join_chains_of_pairs(graph: tuple[int, list[tuple[int, int]]], random: object) -> None:
     images, pairs = graph
     smallest = list(range(images))
     for _ in range(images):  # a union by brute force: as many rounds as the longest chain
         for first, second in pairs:
             smallest[first] = smallest[second] = min(smallest[first], smallest[second])
-    assert near_duplicates.clusters(images, np.array(pairs, np.int64)).tolist() == smallest
+    assert near_duplicates.cluster_pairs(images, np.array(pairs, np.int64)).tolist() == smallest
     random.shuffle(pairs)
     swapped = np.array([pair[::-1] for pair in pairs], np.int64)
-    assert near_duplicates.clusters(images, swapped).tolist() == smallest
+    assert near_duplicates.cluster_pairs(images, swapped).tolist() == smallest

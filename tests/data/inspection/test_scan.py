@@ -15,7 +15,7 @@ from ffdi.core.errors import ExperimentError
 from ffdi.data.inspection import scan, scan_store
 from ffdi.data.inspection.scan_store import ImageInfo, ScanStore
 from ffdi.data.labels.table import Table
-from tests.data.conftest import survey_of
+from tests.data.conftest import scan_table
 
 Gallery = Callable[..., Table]
 
@@ -23,20 +23,20 @@ Gallery = Callable[..., Table]
 def test_every_image_is_described_in_the_tables_order(gallery: Gallery, findings: ScanStore) -> None:
     table = gallery(5)
     table.path(3).write_bytes(cv2.imencode(".jpg", np.full((20, 30), 128, np.uint8))[1].tobytes())
-    survey = survey_of(table, findings)
+    result = scan_table(table, findings)
     files = [table.path(row).read_bytes() for row in range(5)]
-    assert [row.tobytes() for row in survey.sha256] == [hashlib.sha256(content).digest() for content in files]
-    assert survey.size.tolist() == [len(content) for content in files]
-    assert survey.format.tolist() == ["PNG", "PNG", "PNG", "JPEG", "PNG"]
-    assert survey.mode.tolist() == ["RGB", "RGB", "RGB", "L", "RGB"]
-    assert (survey.width[3], survey.height[3], survey.brightness[3]) == (30, 20, 128)
-    assert survey.brightness[0] == pytest.approx(cv2.imread(str(table.path(0))).mean(), abs=5)
-    assert survey.usable.all()
+    assert [row.tobytes() for row in result.sha256] == [hashlib.sha256(content).digest() for content in files]
+    assert result.size.tolist() == [len(content) for content in files]
+    assert result.format.tolist() == ["PNG", "PNG", "PNG", "JPEG", "PNG"]
+    assert result.mode.tolist() == ["RGB", "RGB", "RGB", "L", "RGB"]
+    assert (result.width[3], result.height[3], result.brightness[3]) == (30, 20, 128)
+    assert result.brightness[0] == pytest.approx(cv2.imread(str(table.path(0))).mean(), abs=5)
+    assert result.usable.all()
 
 
 def test_more_images_than_one_helping_are_all_examined(gallery: Gallery, findings: ScanStore) -> None:
     many = gallery(2).take(np.arange(scan.AT_ONCE + 500) % 2)
-    assert len(np.unique(survey_of(many, findings).sha256[::2], axis=0)) == 1
+    assert len(np.unique(scan_table(many, findings).sha256[::2], axis=0)) == 1
 
 
 def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: ScanStore) -> None:
@@ -48,31 +48,31 @@ def test_every_image_that_cannot_be_used_is_listed(gallery: Gallery, findings: S
     expected = [
         f"{table.path(1)} is empty",
         f"{table.path(2)} cannot be read: No such file or directory",
-        f"{table.path(3)} is no image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)",
+        f"{table.path(3)} is not an image that ffdi reads (JPEG, PNG, BMP, WEBP, TIFF)",
         f"{table.path(4)} is truncated or damaged: {table.path(4).stat().st_size} bytes cannot be decoded",
     ]
     for _ in ("decoded", "remembered"):
-        survey = survey_of(table, findings)
-        assert survey.problems() == expected
-        assert survey.usable.tolist() == [True, False, False, False, False, True]
+        result = scan_table(table, findings)
+        assert result.list_problems() == expected
+        assert result.usable.tolist() == [True, False, False, False, False, True]
 
 
-def test_bytes_that_were_seen_before_are_not_decoded_again(
+def test_known_bytes_are_not_decoded_again(
     gallery: Gallery, findings: ScanStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = gallery(4)
-    before = survey_of(table, findings)
+    before = scan_table(table, findings)
     table.path(0).rename(table.path(0).with_name("elsewhere.png"))
     moved = replace(table, img_name=np.array(["elsewhere.png", *table.img_name[1:].tolist()]))
     decoded = []
     monkeypatch.setattr(scan, "inspect_image", lambda content: decoded.append(content))
-    after = survey_of(moved, findings)
+    after = scan_table(moved, findings)
     assert decoded == []
     for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
         assert np.array_equal(getattr(before, column), getattr(after, column))
 
 
-def test_what_was_looked_at_before_an_interruption_is_kept(gallery: Gallery, tmp_path: Path) -> None:
+def test_results_before_an_interruption_are_saved(gallery: Gallery, tmp_path: Path) -> None:
     table = gallery(3).take(np.arange(scan.AT_ONCE + 3) % 3)
     store = ScanStore(tmp_path / "f.sqlite")
     looks = scan.scan_images(table, store, 2)
@@ -90,59 +90,63 @@ def test_what_was_looked_at_before_an_interruption_is_kept(gallery: Gallery, tmp
 
 def test_findings_and_pairs_come_back(findings: ScanStore) -> None:
     found = ImageInfo("", "JPEG", "RGB", 3, 4, b"\0\1")
-    findings.keep_images([(b"a" * 32, found), (b"b" * 32, ImageInfo(fault="is empty"))])
-    findings.keep_pairs([(b"b", b"a", "near"), (b"a", b"c", "")])
-    assert findings.image(b"a" * 32) == found
-    assert findings.image(b"b" * 32) == ImageInfo(fault="is empty")
-    assert findings.image(b"c" * 32) is None
-    assert (findings.pair(b"a", b"b"), findings.pair(b"c", b"a"), findings.pair(b"b", b"c")) == ("near", "", None)
+    findings.save_images([(b"a" * 32, found), (b"b" * 32, ImageInfo(fault="is empty"))])
+    findings.save_pairs([(b"b", b"a", "near"), (b"a", b"c", "")])
+    assert findings.get_image(b"a" * 32) == found
+    assert findings.get_image(b"b" * 32) == ImageInfo(fault="is empty")
+    assert findings.get_image(b"c" * 32) is None
+    assert (findings.get_pair(b"a", b"b"), findings.get_pair(b"c", b"a"), findings.get_pair(b"b", b"c")) == (
+        "near",
+        "",
+        None,
+    )
 
 
-def test_a_store_of_another_version_is_begun_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_of_another_version_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "f.sqlite"
     store = ScanStore(path)
-    store.keep_images([(b"a", ImageInfo(fault="is empty"))])
+    store.save_images([(b"a", ImageInfo(fault="is empty"))])
     store.close()
     monkeypatch.setattr(scan_store, "VERSION", scan_store.VERSION + 1)
     store = ScanStore(path)
-    assert store.image(b"a") is None
-    store.keep_images([(b"a", ImageInfo(fault="is new"))])
+    assert store.get_image(b"a") is None
+    store.save_images([(b"a", ImageInfo(fault="is new"))])
     store.close()
-    assert ScanStore(path).image(b"a") == ImageInfo(fault="is new")
+    assert ScanStore(path).get_image(b"a") == ImageInfo(fault="is new")
 
 
 def test_two_may_use_one_store(tmp_path: Path) -> None:
     one, two = ScanStore(tmp_path / "f.sqlite"), ScanStore(tmp_path / "f.sqlite")
-    one.keep_images([(b"a", ImageInfo(fault="is empty"))])
-    two.keep_images([(b"a", ImageInfo(fault="is empty")), (b"b", ImageInfo(fault="is big"))])
-    assert (two.image(b"a"), two.image(b"b")) == (ImageInfo(fault="is empty"), ImageInfo(fault="is big"))
-    assert one.image(b"b") is None  # it was opened before, and would look again
-    assert ScanStore(tmp_path / "f.sqlite").image(b"b") == ImageInfo(fault="is big")
+    one.save_images([(b"a", ImageInfo(fault="is empty"))])
+    two.save_images([(b"a", ImageInfo(fault="is empty")), (b"b", ImageInfo(fault="is big"))])
+    assert (two.get_image(b"a"), two.get_image(b"b")) == (ImageInfo(fault="is empty"), ImageInfo(fault="is big"))
+    assert one.get_image(b"b") is None  # it was opened before and would decode it again
+    assert ScanStore(tmp_path / "f.sqlite").get_image(b"b") == ImageInfo(fault="is big")
 
 
-@pytest.mark.parametrize("content", [b"this is no database, but long enough to be taken for one" * 20, b""])
-def test_a_damaged_store_is_refused_and_an_empty_one_begun(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("content", [b"this is not a database, but long enough to look like one" * 20, b""])
+def test_a_damaged_store_is_refused_and_an_empty_one_is_filled(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "f.sqlite"
     path.write_bytes(content)
     if not content:
-        assert ScanStore(path).image(b"a") is None
+        assert ScanStore(path).get_image(b"a") is None
         return
     with pytest.raises(ExperimentError) as caught:
         ScanStore(path)
     assert str(caught.value) == (
-        f"{path}, the store of what was found in images, cannot be used: file is not a database\n"
-        f"next: free the disk; if the file is damaged, remove it, for it can be made again: rm {path}"
+        f"{path}, the store of scan results, cannot be used: file is not a database\n"
+        f"next: free some disk space; if the file is damaged, remove it, it will be made again: rm {path}"
     )
 
 
-def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> None:
+def test_no_changed_bit_of_the_store_changes_a_result(tmp_path: Path) -> None:
     path, rng = tmp_path / "f.sqlite", np.random.default_rng(0)
     images = {rng.bytes(32): ImageInfo("", "JPEG", "RGB", number, 7, rng.bytes(16)) for number in range(40)}
     first, *others = images
     pairs = {(first, other): kind for other, kind in zip(others, ["exact", "near", ""] * 13, strict=True)}
     store = ScanStore(path)
-    store.keep_images(images.items())
-    store.keep_pairs((*pair, kind) for pair, kind in pairs.items())
+    store.save_images(images.items())
+    store.save_pairs((*pair, kind) for pair, kind in pairs.items())
     store.close()
     content, outcomes = path.read_bytes(), Counter[str]()
     for _ in range(600):
@@ -151,8 +155,8 @@ def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> N
         path.write_bytes(changed)
         try:
             store = ScanStore(path)
-            found = [(store.image(key), expected) for key, expected in images.items()]
-            found += [(store.pair(*pair), kind) for pair, kind in pairs.items()]
+            found = [(store.get_image(key), expected) for key, expected in images.items()]
+            found += [(store.get_pair(*pair), kind) for pair, kind in pairs.items()]
             store.close()
         except ExperimentError:
             outcomes["refused"] += 1
@@ -162,24 +166,24 @@ def test_no_changed_bit_of_the_store_changes_what_was_found(tmp_path: Path) -> N
     assert min(outcomes["refused"], outcomes["forgotten"], outcomes["whole"]) > 0
 
 
-def test_what_was_forgotten_is_kept_again(tmp_path: Path) -> None:
+def test_a_lost_result_is_saved_again(tmp_path: Path) -> None:
     store = ScanStore(tmp_path / "f.sqlite")
-    store.keep_images([(b"a", ImageInfo("is empty"))])
+    store.save_images([(b"a", ImageInfo("is empty"))])
     sqlite3.connect(tmp_path / "f.sqlite", isolation_level=None).execute("UPDATE image SET fault = ''")
-    assert store.image(b"a") is None
-    store.keep_images([(b"a", ImageInfo("is empty"))])
-    assert store.image(b"a") == ImageInfo("is empty")
+    assert store.get_image(b"a") is None
+    store.save_images([(b"a", ImageInfo("is empty"))])
+    assert store.get_image(b"a") == ImageInfo("is empty")
     store.close()
 
 
-def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_an_unwritable_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExperimentError) as caught:
         ScanStore(tmp_path / "file" / "f.sqlite")
-    assert str(caught.value).startswith(f"{tmp_path}/file/f.sqlite, the store of what was found in images, cannot be ")
+    assert str(caught.value).startswith(f"{tmp_path}/file/f.sqlite, the store of scan results, cannot be used")
 
 
 def test_the_store_is_a_plain_database(tmp_path: Path) -> None:
     ScanStore(tmp_path / "f.sqlite").close()
     names = sqlite3.connect(tmp_path / "f.sqlite").execute("SELECT name FROM sqlite_master ORDER BY name").fetchall()
-    assert [name for (name,) in names if not name.startswith("sqlite_")] == ["image", "pair", "twins"]
+    assert [name for (name,) in names if not name.startswith("sqlite_")] == ["duplicates", "image", "pair"]

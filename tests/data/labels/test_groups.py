@@ -20,7 +20,7 @@ def test_neither_a_group_nor_a_cluster_stands_in_two(pairs: list[tuple[int, int]
 
 @settings(max_examples=300, deadline=None)
 @given(PAIRS)
-def test_only_what_a_chain_links_is_joined(pairs: list[tuple[int, int]]) -> None:
+def test_only_chains_are_joined(pairs: list[tuple[int, int]]) -> None:
     group, cluster = np.array([f"g{one}" for one, _ in pairs]), np.array([two for _, two in pairs])
     together = duplicate_groups.merge_groups(group, cluster)
     reached = {0}

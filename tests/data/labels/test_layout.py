@@ -28,7 +28,7 @@ def images(put: Put) -> Callable[..., None]:
 
 def refusal(root: Path, **config: object) -> str:
     with pytest.raises(DataError) as caught:
-        layout.find(root, DataConfig.model_validate(config))
+        layout.find_dataset(root, DataConfig.model_validate(config))
     return str(caught.value)
 
 
@@ -43,7 +43,7 @@ def test_training_labels_are_found_under_every_name(
 ) -> None:
     images(f"{place}trainset")
     labels = put(f"{place}{stem}{ending}", LABELLED)
-    train = layout.find(tmp_path, DataConfig()).split("train")
+    train = layout.find_dataset(tmp_path, DataConfig()).split("train")
     assert train.source == labels
     assert train.folder == tmp_path / place / "trainset"
     assert train.target is not None
@@ -57,7 +57,7 @@ def test_validation_labels_are_found(
 ) -> None:
     images(folder)
     put(f"{stem}.txt", LABELLED)
-    val = layout.find(tmp_path, DataConfig()).split("val")
+    val = layout.find_dataset(tmp_path, DataConfig()).split("val")
     assert (val.folder, val.img_name.tolist()) == (tmp_path / folder, ["a.jpg", "b.jpg"])
 
 
@@ -69,7 +69,7 @@ def test_the_second_phase_is_found_from_above_and_from_inside(
     images("phase2/testset1_seen")
     put(f"phase2/testset1_seen_nolabel{ending}", "img_name\nb.jpg\na.jpg\n")
     template = put("phase2/prediction.txt.csv", "img_name,y_pred\na.jpg,0.5\nb.jpg,0.5\n")
-    found = layout.find(tmp_path / root, DataConfig())
+    found = layout.find_dataset(tmp_path / root, DataConfig())
     test = found.split("test")
     assert (test.img_name.tolist(), test.target) == (["b.jpg", "a.jpg"], None)
     assert found.template == template
@@ -79,7 +79,7 @@ def test_labels_come_before_a_list_without_labels(put: Put, images: Callable[...
     images("testset1_seen")
     put("testset1_seen_nolabel.txt", "img_name\na.jpg\n")
     put("testset1_seen_label.txt", LABELLED)
-    assert layout.find(tmp_path, DataConfig()).split("test").target is not None
+    assert layout.find_dataset(tmp_path, DataConfig()).split("test").target is not None
 
 
 def test_both_phases_in_one_folder(put: Put, images: Callable[..., None], tmp_path: Path) -> None:
@@ -87,14 +87,14 @@ def test_both_phases_in_one_folder(put: Put, images: Callable[..., None], tmp_pa
     for name in ("phase1/trainset_label.txt", "phase1/valset_label.txt"):
         put(name, LABELLED)
     put("phase2/testset1_seen_nolabel.txt", "img_name\na.jpg\n")
-    assert list(layout.find(tmp_path, DataConfig()).splits) == ["train", "val", "test"]
+    assert list(layout.find_dataset(tmp_path, DataConfig()).splits) == ["train", "val", "test"]
 
 
 def test_class_folders_need_no_label_file(put: Put, tmp_path: Path) -> None:
     put("train/real/r.jpg")
     put("train/fake/f.JPEG")
     put("val/1_fake/g.jpg")
-    found = layout.find(tmp_path, DataConfig())
+    found = layout.find_dataset(tmp_path, DataConfig())
     train, val = found.split("train"), found.split("val")
     assert train.target is not None
     assert val.target is not None
@@ -104,14 +104,14 @@ def test_class_folders_need_no_label_file(put: Put, tmp_path: Path) -> None:
 
 def test_a_test_folder_alone_is_a_split(images: Callable[..., None], tmp_path: Path) -> None:
     images("test")
-    assert layout.find(tmp_path, DataConfig()).split("test").img_name.tolist() == ["a.jpg", "b.jpg"]
+    assert layout.find_dataset(tmp_path, DataConfig()).split("test").img_name.tolist() == ["a.jpg", "b.jpg"]
 
 
 @pytest.mark.parametrize("name", ["prediction.txt", "prediction.txt.csv", "prediction.csv"])
 def test_the_template_is_found(put: Put, images: Callable[..., None], tmp_path: Path, name: str) -> None:
     images("test")
     template = put(name, "img_name,y_pred\n")
-    assert layout.find(tmp_path, DataConfig()).template == template
+    assert layout.find_dataset(tmp_path, DataConfig()).template == template
 
 
 def test_config_names_other_files_and_columns(put: Put, images: Callable[..., None], tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_config_names_other_files_and_columns(put: Put, images: Callable[..., No
             "test": {"folder": "hidden"},
         }
     )
-    found = layout.find(tmp_path, config)
+    found = layout.find_dataset(tmp_path, config)
     train = found.split("train")
     assert train.target is not None
     assert train.group is not None
@@ -147,7 +147,7 @@ def test_a_groups_file_is_joined_by_name(
     images("trainset")
     put("train_label.txt", LABELLED)
     put(name, "group,img_name\ny,b.jpg\nz,other.jpg\nx,a.jpg\n")
-    group = layout.find(tmp_path, DataConfig.model_validate(config)).split("train").group
+    group = layout.find_dataset(tmp_path, DataConfig.model_validate(config)).split("train").group
     assert group is not None
     assert group.tolist() == ["x", "y"]
 
@@ -186,7 +186,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
         ("test", "testset*/, test/, testset1_seen/ with test_label.txt, testset_label.txt (or .csv)"),
     ],
 )
-def test_a_split_that_is_not_there_says_what_was_looked_for(tmp_path: Path, split: str, searched: str) -> None:
+def test_the_error_of_a_missing_split_has_the_searched_names(tmp_path: Path, split: str, searched: str) -> None:
     with pytest.raises(DataError) as caught:
         layout.Dataset(tmp_path, {}, None).split(split)
     assert str(caught.value) == (
@@ -207,7 +207,7 @@ def test_bad_rows_of_all_files_come_at_once(put: Put, images: Callable[..., None
     put("testset1_seen_nolabel.txt", "img_name\nc.jpg\n")
     assert refusal(tmp_path) == (
         f"bad rows in the label files under {tmp_path}: 4\n"
-        "  trainset_label.txt line 3: a.jpg stands on line 2 already\n"
+        "  trainset_label.txt line 3: a.jpg is on line 2 already\n"
         "  trainset_label.txt line 4: label 'x' of b.jpg is neither 0 nor 1\n"
         "  valset_label.txt: no image is listed\n"
         f"  testset1_seen_nolabel.txt line 2: c.jpg is not in testset1_seen/\n{MEND}"
@@ -220,7 +220,7 @@ def test_two_label_files_are_ambiguous(put: Put, images: Callable[..., None], tm
     put("trainset_label.csv", LABELLED)
     assert refusal(tmp_path) == (
         f"several label files of the train split in {tmp_path}: train_label.txt, trainset_label.csv\n"
-        "next: say which with data.train.labels in config.toml"
+        "next: choose one with data.train.labels in config.toml"
     )
 
 
@@ -228,14 +228,14 @@ def test_two_folders_are_ambiguous(images: Callable[..., None], tmp_path: Path) 
     images("testset1_seen", "testset2_unseen")
     assert refusal(tmp_path) == (
         f"several folders of test images in {tmp_path}: testset1_seen, testset2_unseen\n"
-        "next: say which with data.test.folder in config.toml"
+        "next: choose one with data.test.folder in config.toml"
     )
 
 
 def test_the_label_file_decides_between_two_folders(put: Put, images: Callable[..., None], tmp_path: Path) -> None:
     images("testset1_seen", "testset2_unseen")
     put("testset2_unseen_nolabel.txt", "img_name\na.jpg\n")
-    assert layout.find(tmp_path, DataConfig()).split("test").folder == tmp_path / "testset2_unseen"
+    assert layout.find_dataset(tmp_path, DataConfig()).split("test").folder == tmp_path / "testset2_unseen"
 
 
 def test_labels_without_a_folder_are_refused(put: Put, tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_training_images_without_labels_are_refused(images: Callable[..., None],
     images("trainset")
     assert refusal(tmp_path) == (
         f"{tmp_path / 'trainset'} has images but no labels: looked for trainset/, train/ with train_label.txt, "
-        "trainset_label.txt (or .csv) beside it and for class folders real, 0_real, fake, 1_fake in it\n"
+        "trainset_label.txt (or .csv) next to it and for class folders real, 0_real, fake, 1_fake in it\n"
         "next: name the label file with data.train.labels in config.toml"
     )
 

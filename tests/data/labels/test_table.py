@@ -18,7 +18,7 @@ MEND = "next: mend these rows and run the same command again; nothing was writte
 
 def read(labels: Path, config: DataConfig | None = None, name: str = "train") -> tuple[Table, list[str]]:
     problems: list[str] = []
-    rows = table.labelled(name, labels.parent / "trainset", labels, config or DataConfig(), problems)
+    rows = table.read_labels(name, labels.parent / "trainset", labels, config or DataConfig(), problems)
     return rows, problems
 
 
@@ -149,9 +149,9 @@ def test_a_bad_row_is_refused_with_file_line_and_reason(labels: Callable[..., Pa
 
 
 @pytest.mark.parametrize("again", ["a.jpg", "./a.jpg", ".//a.jpg"])
-def test_an_image_that_stands_twice_is_refused_however_it_is_written(labels: Callable[..., Path], again: str) -> None:
+def test_a_duplicate_image_is_refused_in_any_spelling(labels: Callable[..., Path], again: str) -> None:
     _, problems = read(labels(f"{HEADER}a.jpg,0\nsub/b.JPG,1\n{again},1\n"))
-    assert problems == [f"train_label.txt line 4: {again} stands on line 2 already"]
+    assert problems == [f"train_label.txt line 4: {again} is on line 2 already"]
 
 
 def test_a_name_with_a_line_end_is_refused(put: Put) -> None:
@@ -167,7 +167,7 @@ def test_all_bad_rows_are_listed_at_once(labels: Callable[..., Path]) -> None:
         "train_label.txt line 2: gone.jpg is not in trainset/",
         "train_label.txt line 3: label '7' of a.jpg is neither 0 nor 1",
         "train_label.txt line 4: ../x leaves the folder trainset/",
-        "train_label.txt line 7: sub/b.JPG stands on line 6 already",
+        "train_label.txt line 7: sub/b.JPG is on line 6 already",
     ]
 
 
@@ -198,7 +198,7 @@ def test_an_empty_file_is_refused(labels: Callable[..., Path], content: str) -> 
         ("img_name;target", "no column img_name, target"),
         ("img_name", "no column target"),
         ("name,target", "no column img_name"),
-        ("img_name,target,target", "column target stands twice"),
+        ("img_name,target,target", "duplicate column target"),
     ],
 )
 def test_a_wrong_header_is_refused(labels: Callable[..., Path], header: str, fault: str) -> None:
@@ -209,20 +209,23 @@ def test_a_wrong_header_is_refused(labels: Callable[..., Path], header: str, fau
     )
 
 
+AGAIN = "\nnext: correct that line and run the same command again"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"img_name,target\na\0.jpg,0\n", "line 2: a NUL byte; this is no text file"),
-        (b'img_name,target\n"a.jpg,0\n', "line 2: unexpected end of data"),
-        (b'img_name,target\n"a.jpg"x,0\n', "line 2: ',' expected after '\"'"),
-        (b"img_name,target\n" + b"a" * 200_000 + b",0\n", "line 2: field larger than field limit (131072)"),
-        (b"img_name,target\n\xe9.jpg,0\n", "line 2: no UTF-8 text\nnext: save it as UTF-8"),
-        (b"img_name,target\n" + b"a.jpg,0\n" * 3000 + b"\xe9", "line 3002: no UTF-8 text\nnext: save it as UTF-8"),
-        ("img_name,target\n".encode("utf-16"), "line 1: no UTF-8 text\nnext: save it as UTF-8"),
+        (b"img_name,target\na\0.jpg,0\n", "line 2: a NUL byte; this is not a text file" + AGAIN),
+        (b'img_name,target\n"a.jpg,0\n', "line 2: unexpected end of data" + AGAIN),
+        (b'img_name,target\n"a.jpg"x,0\n', "line 2: ',' expected after '\"'" + AGAIN),
+        (b"img_name,target\n" + b"a" * 200_000 + b",0\n", "line 2: field larger than field limit (131072)" + AGAIN),
+        (b"img_name,target\n\xe9.jpg,0\n", "line 2: not UTF-8 text\nnext: save it as UTF-8"),
+        (b"img_name,target\n" + b"a.jpg,0\n" * 3000 + b"\xe9", "line 3002: not UTF-8 text\nnext: save it as UTF-8"),
+        ("img_name,target\n".encode("utf-16"), "line 1: not UTF-8 text\nnext: save it as UTF-8"),
     ],
     ids=["NUL", "open quote", "after a quote", "endless field", "latin-1", "latin-1 far down", "UTF-16"],
 )
-def test_what_is_no_csv_is_refused(labels: Callable[..., Path], content: bytes, reason: str) -> None:
+def test_a_file_that_is_not_a_csv_is_refused(labels: Callable[..., Path], content: bytes, reason: str) -> None:
     path = labels(content)
     assert refusal(path) == f"{path} {reason}"
 
@@ -234,7 +237,7 @@ def test_what_is_no_csv_is_refused(labels: Callable[..., Path], content: bytes, 
 def test_a_list_finds_its_images_beside_it(put: Put, folder: str) -> None:
     put("testset1_seen/.keep")
     image = put(f"{folder}a.jpg")
-    found = table.listed(put("testset1_seen_nolabel.txt", "img_name\na.jpg\n"))
+    found = table.read_list(put("testset1_seen_nolabel.txt", "img_name\na.jpg\n"))
     assert found.path(0) == image
     assert (found.target, found.group) == (None, None)
 
@@ -242,7 +245,7 @@ def test_a_list_finds_its_images_beside_it(put: Put, folder: str) -> None:
 def test_a_list_with_bad_rows_is_refused(put: Put) -> None:
     path = put("list.csv", f"name,x\ngone.jpg,1\n../up.jpg,1\n{'z' * 300}.jpg,1\n")
     with pytest.raises(DataError) as caught:
-        table.listed(path, "name")
+        table.read_list(path, "name")
     folder = path.parent.name
     assert str(caught.value) == (
         f"bad rows in {path}: 3\n"
@@ -252,35 +255,35 @@ def test_a_list_with_bad_rows_is_refused(put: Put) -> None:
     )
 
 
-def test_a_folder_is_no_list(tmp_path: Path) -> None:
+def test_a_folder_is_refused_as_a_list(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        table.listed(tmp_path)
-    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory"
+        table.read_list(tmp_path)
+    assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory\nnext: name a file that can be read"
 
 
 def test_a_folder_gives_its_images_sorted_and_nothing_else(put: Put, tmp_path: Path) -> None:
     for name in ("b.JPG", "sub/deep/a.png", "a b.webp", "é.tiff", "notes.txt", "x.gif", "dir.jpg/y.bmp"):
         put(name)
-    found = table.in_folder(tmp_path)
+    found = table.list_folder(tmp_path)
     assert found.img_name.tolist() == ["a b.webp", "b.JPG", "dir.jpg/y.bmp", "sub/deep/a.png", "é.tiff"]
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
-        table.in_folder(tmp_path)
+        table.list_folder(tmp_path)
     expected = f"no image in {tmp_path}: looked for .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     assert str(caught.value) == expected
 
 
-def test_file_names_that_no_csv_can_hold_are_refused(tmp_path: Path) -> None:
+def test_file_names_that_a_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
     for name in (b"\xe9.jpg", b"a\nb.jpg", b"fine.jpg"):
         (tmp_path / name.decode("utf-8", "surrogateescape")).touch()
     with pytest.raises(DataError) as caught:
-        table.in_folder(tmp_path)
+        table.list_folder(tmp_path)
     assert str(caught.value) == (
         f"bad file names in {tmp_path}: 2\n"
         "  'a\\nb.jpg' has a control character: U+000A\n"
-        "  '\\udce9.jpg' is no UTF-8\n"
+        "  '\\udce9.jpg' is not UTF-8\n"
         "next: rename these files"
     )
 
@@ -288,7 +291,7 @@ def test_file_names_that_no_csv_can_hold_are_refused(tmp_path: Path) -> None:
 def test_class_folders_give_the_labels(put: Put, tmp_path: Path) -> None:
     for name in ("0_real/r.jpg", "Fake/f.png", "Fake/more/g.png", "other/x.jpg", "loose.jpg"):
         put(name)
-    found = table.class_folders("train", tmp_path)
+    found = table.list_class_folders("train", tmp_path)
     assert found.target is not None
     labels = dict(zip(found.img_name.tolist(), found.target.tolist(), strict=True))
     assert labels == {"0_real/r.jpg": 0, "Fake/f.png": 1, "Fake/more/g.png": 1}
@@ -298,6 +301,6 @@ def test_an_empty_class_folder_is_refused(put: Put, tmp_path: Path) -> None:
     put("fake/f.jpg")
     (tmp_path / "real").mkdir()
     with pytest.raises(DataError) as caught:
-        table.class_folders("train", tmp_path)
+        table.list_class_folders("train", tmp_path)
     endings = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
     assert str(caught.value) == f"no image in {tmp_path / 'real'}: looked for {endings}"

@@ -16,32 +16,32 @@ def noise(size: int = 32) -> np.ndarray:
 
 
 def drawn(name: str, keys: list[augment.Key], image: np.ndarray | None = None) -> list[bytes]:
-    apply = augment.recipe(name)
+    apply = augment.make_augmentation(name)
     return [apply(noise() if image is None else image, key).tobytes() for key in keys]
 
 
 @pytest.mark.parametrize("name", augment.RECIPES)
 @pytest.mark.parametrize("size", [32, 33, 64])
 def test_shape_and_type_are_kept(name: str, size: int) -> None:
-    apply = augment.recipe(name)
+    apply = augment.make_augmentation(name)
     for index in range(40):
         changed = apply(noise(size), (0, 0, 0, index))
         assert (changed.shape, changed.dtype, changed.flags.c_contiguous) == ((size, size, 3), np.uint8, True)
 
 
 @pytest.mark.parametrize("name", augment.RECIPES)
-def test_the_image_that_is_given_stays_as_it_is(name: str) -> None:
+def test_augmentation_does_not_change_its_argument(name: str) -> None:
     image = noise()
     drawn(name, [(0, 0, 0, index) for index in range(40)], image)
     assert np.array_equal(image, noise())
 
 
 def test_the_recipe_none_changes_nothing() -> None:
-    assert np.array_equal(augment.recipe("none")(noise(), (0, 0, 0, 0)), noise())
+    assert np.array_equal(augment.make_augmentation("none")(noise(), (0, 0, 0, 0)), noise())
 
 
 @pytest.mark.parametrize("name", RANDOM)
-def test_the_key_alone_decides_whatever_was_drawn_before(name: str) -> None:
+def test_the_same_key_gives_the_same_result(name: str) -> None:
     keys = [(2**31 - 1, fold, epoch, index) for fold in (0, 4) for epoch in (0, 9) for index in range(10)]
     assert drawn(name, keys) == drawn(name, keys[::-1])[::-1]
 
@@ -78,15 +78,15 @@ def test_the_operations_of_a_recipe_have_chances_of_their_own() -> None:
 )
 def test_an_unknown_recipe_is_refused(name: str, advice: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        augment.recipe(name)
+        augment.make_augmentation(name)
     assert str(caught.value) == f"unknown recipe '{name}': {advice}\nnext: correct augment.recipe in config.toml"
 
 
 @pytest.mark.parametrize("name", augment.RECIPES)
 def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> None:
-    apply, recipe = augment.recipe(name), augment.RECIPES[name]
-    views = [apply.view((0, 0, 0, index)) for index in range(200)]
-    assert views == [apply.view((0, 0, 0, index)) for index in range(200)]
+    apply, recipe = augment.make_augmentation(name), augment.RECIPES[name]
+    views = [apply.choose_crop((0, 0, 0, index)) for index in range(200)]
+    assert views == [apply.choose_crop((0, 0, 0, index)) for index in range(200)]
     assert all(recipe.zoom <= view.zoom <= 1 for view in views)
     assert all(1 / recipe.stretch <= view.ratio <= recipe.stretch for view in views)
     assert all(0 <= place <= 1 for view in views for place in (view.x, view.y))
@@ -96,7 +96,7 @@ def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> N
         assert max(view.zoom for view in views) > 0.95
 
 
-def test_grain_is_noise_of_the_strength_that_was_drawn_grey_or_coloured() -> None:
+def test_grain_has_the_drawn_strength_grey_or_coloured() -> None:
     flat = np.full((64, 64, 3), 128, np.uint8)
     deviations, kinds = [], Counter()
     for seed in range(60):

@@ -14,7 +14,7 @@ from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EvalDataset, TrainDataset
 from ffdi.data.loading.sampler import SampleKey
-from ffdi.synthetic import fakes
+from ffdi.synthetic import pseudo_fakes
 
 Gallery = Callable[..., Table]
 FRAMING = ResizePolicy(32, "squash")
@@ -24,13 +24,13 @@ def training(
     table: Table,
     kinds: list[str],
     recipe: str = "none",
-    framing: ResizePolicy = FRAMING,
+    resize_policy: ResizePolicy = FRAMING,
     window: int = 0,
     share: float = 0.2,
 ) -> TrainDataset:
     config = Config(
         seed=3,
-        model={"size": framing.size, "resize": framing.resize},
+        model={"size": resize_policy.size, "resize": resize_policy.resize},
         augment={"recipe": recipe, "crop_size": window},
         pseudo_fakes={"methods": kinds, "fraction": share},
     )
@@ -43,8 +43,8 @@ def pixels(samples: TrainDataset, *draw: object) -> np.ndarray:
     return sample[0]
 
 
-@pytest.mark.parametrize("kind", fakes.KINDS)
-def test_a_forged_sample_is_a_fake_made_from_its_row(kind: str, gallery: Gallery) -> None:
+@pytest.mark.parametrize("kind", pseudo_fakes.METHODS)
+def test_a_pseudo_fake_is_made_from_its_row(kind: str, gallery: Gallery) -> None:
     samples = training(gallery(6), [kind])
     image, target, row = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
     assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
@@ -66,14 +66,14 @@ def test_the_draw_alone_decides(kind: str, gallery: Gallery) -> None:
 
 
 def test_a_fake_is_changed_as_its_real_image_is(gallery: Gallery) -> None:
-    """Only what makes it a fake tells them apart: both are mirrored, or neither."""
+    """Only the manipulation differs: both are mirrored, or neither."""
     samples = training(gallery(40), ["face_swap"], "flips")
     for row in range(0, 40, 2):
         real, fake = pixels(samples, 0, row), pixels(samples, 0, row, True)
         assert np.array_equal(real[[0, 0, -1, -1], [0, -1, 0, -1]], fake[[0, 0, -1, -1], [0, -1, 0, -1]])
 
 
-def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
+def test_landmarks_locate_the_face(gallery: Gallery) -> None:
     table = gallery(4)
     corner = np.array([[0.0, 0.0], [0.3, 0.0], [0.3, 0.3], [0.0, 0.3]], np.float32)
     marked = replace(table, landmarks=np.stack([corner] * 3 + [np.full((4, 2), np.nan, np.float32)]))
@@ -87,34 +87,34 @@ def test_landmarks_say_where_the_face_is(gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("resize", decode.RESIZES)
-def test_a_recipe_that_zooms_shows_parts_of_the_image(resize: str, gallery: Gallery) -> None:
+def test_a_zooming_recipe_crops_the_image(resize: str, gallery: Gallery) -> None:
     samples = training(gallery(2), ["self_blend"], "strong", ResizePolicy(40, resize))
     assert len({pixels(samples, epoch, 0).tobytes() for epoch in range(8)}) == 8
 
 
-def test_what_is_read_is_framed_and_labelled(gallery: Gallery) -> None:
+def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
     image, target, row = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
-    assert np.array_equal(image, decode.read(table.path(3))[8:24, 8:24])
+    assert np.array_equal(image, decode.read_image(table.path(3))[8:24, 8:24])
     assert (target, row) == (1.0, 3)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
-def test_a_window_is_a_part_as_it_is_anywhere_or_near_the_middle(
+def test_a_crop_is_unscaled_and_anywhere_or_near_the_middle(
     share: float, least: int, most: int, gallery: Gallery
 ) -> None:
     table = gallery(2)
-    whole = decode.read(table.path(0))
+    whole = decode.read_image(table.path(0))
     samples = training(table, ["self_blend"], "light", window=16, share=share)
     places = []
     for epoch in range(300):
-        view = samples._augmentation.view((3, 1, epoch, 0))
-        shown = samples._shown(whole, (3, 1, epoch, 0))
+        view = samples._augmentation.choose_crop((3, 1, epoch, 0))
+        shown = samples._resize(whole, (3, 1, epoch, 0))
         top, left = (round((0.5 + samples._spread * (place - 0.5)) * 16) for place in (view.y, view.x))
         assert np.array_equal(shown, whole[top : top + 16, left : left + 16])
         places += [top, left]
     assert (min(places), max(places)) == (least, most)
 
 
-def test_a_window_is_what_a_network_is_trained_on(gallery: Gallery) -> None:
+def test_training_samples_have_the_crop_size(gallery: Gallery) -> None:
     assert pixels(training(gallery(2), ["self_blend"], "strong", window=20), 0, 0).shape == (20, 20, 3)

@@ -34,11 +34,11 @@ def training(
     config = Config(
         seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
     )
-    return loader.make_train_loader(table, config, fold=1, supply=LoaderConfig(workers, threads))
+    return loader.make_train_loader(table, config, fold=1, loader_config=LoaderConfig(workers, threads))
 
 
 def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
-    return loader.make_eval_loader(table, FRAMING, batch_size=batch_size, supply=LoaderConfig(workers))
+    return loader.make_eval_loader(table, FRAMING, batch_size=batch_size, loader_config=LoaderConfig(workers))
 
 
 def together(batches: Iterator[Batch]) -> list[np.ndarray]:
@@ -56,7 +56,7 @@ def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Galler
     table = gallery(16)
     alone, shared = training(table), training(table, workers=2)
     for epoch in range(2):
-        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+        for one, other in zip(alone.iterate_epoch(epoch), shared.iterate_epoch(epoch), strict=True):
             assert_close(one, other, rtol=0, atol=0)
 
 
@@ -65,21 +65,24 @@ def test_threads_make_the_same_batches(gallery: Gallery, recipe: str) -> None:
     table = gallery(24)
     alone, shared = training(table, recipe=recipe), training(table, threads=4, recipe=recipe)
     for epoch in range(3):
-        for one, other in zip(alone.epoch(epoch), shared.epoch(epoch), strict=True):
+        for one, other in zip(alone.iterate_epoch(epoch), shared.iterate_epoch(epoch), strict=True):
             assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
 
 
 def test_threads_name_an_image_that_cannot_be_read(gallery: Gallery) -> None:
     table = gallery(8)
     table.path(5).unlink()
-    assert fault(training(table, threads=3).epoch(0)) == f"{table.path(5)} cannot be read: No such file or directory"
+    assert (
+        fault(training(table, threads=3).iterate_epoch(0))
+        == f"{table.path(5)} cannot be read: No such file or directory"
+    )
 
 
 def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
-    table, apply = gallery(16), augment.recipe("postprocess")
+    table, apply = gallery(16), augment.make_augmentation("postprocess")
     batches = training(table, workers=2)
     for epoch in (1, 0):
-        for batch in batches.epoch(epoch):
+        for batch in batches.iterate_epoch(epoch):
             for image, index in zip(batch.images.numpy(), batch.index.tolist(), strict=True):
                 assert np.array_equal(image, apply(FRAMING.load(table.path(index)), (3, 1, epoch, index)))
 
@@ -88,7 +91,7 @@ def test_two_workers_draw_differently(gallery: Gallery) -> None:
     """The recipe is used before the workers start, so that both of them inherit the state of its random stream."""
     batches = training(gallery(16, same=True), workers=2)
     batches._loader.dataset[SampleKey(0, 0)]
-    first, second, third, fourth = (distinct(batch) for batch in batches.epoch(0))
+    first, second, third, fourth = (distinct(batch) for batch in batches.iterate_epoch(0))
     assert first != second
     assert third != fourth
     assert len(first | second | third | fourth) > 10
@@ -97,13 +100,13 @@ def test_two_workers_draw_differently(gallery: Gallery) -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_two_epochs_draw_differently(gallery: Gallery, workers: int) -> None:
     batches = training(gallery(16, same=True), workers=workers)
-    pixels = [{image for batch in batches.epoch(epoch) for image in distinct(batch)} for epoch in range(2)]
+    pixels = [{image for batch in batches.iterate_epoch(epoch) for image in distinct(batch)} for epoch in range(2)]
     assert len(pixels[0] - pixels[1]) > 8
 
 
-def test_every_epoch_has_an_order_of_its_own_that_comes_again(gallery: Gallery) -> None:
+def test_every_epoch_has_its_own_reproducible_order(gallery: Gallery) -> None:
     batches = training(gallery(12))
-    order = [together(batches.epoch(epoch))[2].tolist() for epoch in (0, 1, 0)]
+    order = [together(batches.iterate_epoch(epoch))[2].tolist() for epoch in (0, 1, 0)]
     assert sorted(order[0]) == list(range(12))
     assert order[0] != order[1]
     assert order[0] == order[2]
@@ -114,7 +117,7 @@ def test_the_global_stream_is_not_touched(gallery: Gallery) -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    together(training(table).epoch(0))
+    together(training(table).iterate_epoch(0))
     together(iter(reading(table)))
     assert_close(torch.rand(3), expected, rtol=0, atol=0)
 
@@ -125,7 +128,7 @@ def test_the_global_stream_is_not_touched(gallery: Gallery) -> None:
 )
 def test_a_last_batch_of_one_image_is_left_out(gallery: Gallery, rows: int, batch_size: int, sizes: list[int]) -> None:
     batches = training(gallery(rows), batch_size=batch_size)
-    assert [len(batch.index) for batch in batches.epoch(0)] == sizes
+    assert [len(batch.index) for batch in batches.iterate_epoch(0)] == sizes
     assert len(batches) == len(sizes)
 
 
@@ -166,11 +169,11 @@ def damaged(table: Table, row: int) -> str:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_image_is_named_whoever_read_it(gallery: Gallery, workers: int) -> None:
+def test_a_bad_image_is_named_with_and_without_workers(gallery: Gallery, workers: int) -> None:
     table = gallery(6)
     expected = damaged(table, 4)
     assert fault(iter(reading(table, workers=workers))) == expected
-    assert fault(training(table, workers=workers).epoch(0)) == expected
+    assert fault(training(table, workers=workers).iterate_epoch(0)) == expected
 
 
 def test_a_bad_image_leaves_no_workers_behind(gallery: Gallery) -> None:
@@ -186,10 +189,10 @@ def test_a_bad_image_leaves_no_workers_behind(gallery: Gallery) -> None:
 @pytest.mark.parametrize(
     ("end", "state"), [("killed", "was killed"), ("hanging", "did not answer for 2 s")], ids=["killed", "hanging"]
 )
-def test_a_worker_that_dies_or_hangs_is_told_with_the_images(
+def test_a_dead_or_hanging_worker_is_reported_with_its_images(
     end: str, state: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table, real = gallery(12), decode.read
+    table, real = gallery(12), decode.read_image
 
     def read(path: Path) -> np.ndarray:
         if path == table.path(9):
@@ -198,9 +201,9 @@ def test_a_worker_that_dies_or_hangs_is_told_with_the_images(
             time.sleep(60)
         return real(path)
 
-    monkeypatch.setattr(decode, "read", read)
+    monkeypatch.setattr(decode, "read_image", read)
     monkeypatch.setattr(loader, "SECONDS", 2)
-    monkeypatch.setattr(loader, "LOOK", 1)
+    monkeypatch.setattr(loader, "POLL_SECONDS", 1)
     batches, seen = reading(table, workers=1), []
     with pytest.raises(DataError) as caught:
         for batch in batches:
@@ -227,7 +230,7 @@ if __name__ == "__main__":
     multiprocessing.set_start_method(sys.argv[1])
     folder = Path(sys.argv[2])
     table = Table("test", folder, np.array(sys.argv[3:]), None, None, folder)
-    batches = iter(loader.make_eval_loader(table, ResizePolicy(32), batch_size=1, supply=loader.LoaderConfig(2)))
+    batches = iter(loader.make_eval_loader(table, ResizePolicy(32), batch_size=1, loader_config=loader.LoaderConfig(2)))
     next(batches)
     print("reads", flush=True)
     time.sleep(60)
@@ -243,13 +246,13 @@ def test_workers_leave_the_moment_their_parent_is_killed(method: str, gallery: G
         assert parent.stdout is not None
         assert parent.stdout.readline() == "reads\n"
         parent.kill()
-        # ends when nobody is left who could write to it; at LOOK seconds it would be torch that has looked
-        assert parent.communicate(timeout=loader.LOOK - 1)[0] == ""
+        # ends when no process is left that could write to it; after POLL_SECONDS torch would have noticed it
+        assert parent.communicate(timeout=loader.POLL_SECONDS - 1)[0] == ""
 
 
 def test_an_epoch_goes_on_in_its_middle(gallery: Gallery) -> None:
     batches = training(gallery(12), workers=2)
-    whole = [batch.index.tolist() for batch in batches.epoch(1)]
-    assert [batch.index.tolist() for batch in batches.epoch(1, start=2)] == whole[2:]
-    assert list(batches.epoch(1, start=3)) == []
-    assert [batch.index.tolist() for batch in batches.epoch(1)] == whole
+    whole = [batch.index.tolist() for batch in batches.iterate_epoch(1)]
+    assert [batch.index.tolist() for batch in batches.iterate_epoch(1, start=2)] == whole[2:]
+    assert list(batches.iterate_epoch(1, start=3)) == []
+    assert [batch.index.tolist() for batch in batches.iterate_epoch(1)] == whole

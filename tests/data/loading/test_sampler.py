@@ -50,37 +50,37 @@ def test_balanced_epochs_have_as_many_of_each_and_show_every_fake_in_turn() -> N
 
 
 @pytest.mark.parametrize(("sampling", "share"), [("all", 0.25), ("balanced", 0.25), ("balanced", 0.5), ("all", 0.01)])
-def test_a_share_of_every_batch_is_forged_from_real_images(sampling: str, share: float) -> None:
-    for batches in epochs(3, sampling=sampling, forged=share):
+def test_every_batch_has_a_fraction_of_pseudo_fakes_from_real_images(sampling: str, share: float) -> None:
+    for batches in epochs(3, sampling=sampling, fake_fraction=share):
         for batch in batches[:-1]:
-            forged = [draw.row for draw in batch if draw.forged]
-            given = [draw.row for draw in batch if not draw.forged]
-            assert len(forged) == max(1, round(8 * share))
-            assert len(forged) + len(given) == 8
-            assert not FAKE[forged].any()
-            assert len(set(forged)) == len(forged)
-            enough = sum(~FAKE[given]) >= len(forged)
-            assert not enough or set(forged) <= set(given)
+            pseudo_fakes = [draw.row for draw in batch if draw.pseudo_fake]
+            given = [draw.row for draw in batch if not draw.pseudo_fake]
+            assert len(pseudo_fakes) == max(1, round(8 * share))
+            assert len(pseudo_fakes) + len(given) == 8
+            assert not FAKE[pseudo_fakes].any()
+            assert len(set(pseudo_fakes)) == len(pseudo_fakes)
+            enough = sum(~FAKE[given]) >= len(pseudo_fakes)
+            assert not enough or set(pseudo_fakes) <= set(given)
 
 
 @pytest.mark.parametrize("share", [0.125, 0.25, 0.5])
-def test_forged_fakes_count_where_classes_are_balanced(share: float) -> None:
+def test_pseudo_fakes_count_as_fakes_in_balanced_sampling(share: float) -> None:
     made = BatchSampler(TARGET, 8, 5, 1, "balanced", share)
-    drawn = [draw for batches in epochs(1, sampling="balanced", forged=share) for draw in flat(batches)]
-    fakes = np.mean([draw.forged or FAKE[draw.row] for draw in drawn])
+    drawn = [draw for batches in epochs(1, sampling="balanced", fake_fraction=share) for draw in flat(batches)]
+    fakes = np.mean([draw.pseudo_fake or FAKE[draw.row] for draw in drawn])
     assert fakes == pytest.approx(0.5, abs=0.04)
-    assert made.fakes == pytest.approx(0.5, abs=0.02)
+    assert made.fake_fraction == pytest.approx(0.5, abs=0.02)
 
 
 def test_the_share_of_fakes_is_known() -> None:
-    assert BatchSampler(TARGET, 8, 0, 0).fakes == pytest.approx(40 / 60)
-    assert BatchSampler(TARGET, 8, 0, 0, forged=0.25).fakes == pytest.approx(0.25 + 0.75 * 40 / 60)
+    assert BatchSampler(TARGET, 8, 0, 0).fake_fraction == pytest.approx(40 / 60)
+    assert BatchSampler(TARGET, 8, 0, 0, fake_fraction=0.25).fake_fraction == pytest.approx(0.25 + 0.75 * 40 / 60)
 
 
-def test_where_all_given_images_are_fake_others_are_forged() -> None:
-    made = BatchSampler(np.array([1] * 30 + [0] * 2), 4, 0, 0, forged=0.5)
-    forged = [draw.row for batch in made for draw in batch if draw.forged]
-    assert set(forged) == {30, 31}
+def test_pseudo_fakes_come_from_other_images_if_the_batch_has_no_real_one() -> None:
+    made = BatchSampler(np.array([1] * 30 + [0] * 2), 4, 0, 0, fake_fraction=0.5)
+    pseudo_fakes = [draw.row for batch in made for draw in batch if draw.pseudo_fake]
+    assert set(pseudo_fakes) == {30, 31}
 
 
 @pytest.mark.parametrize("sampling", sampler.SAMPLINGS)

@@ -14,8 +14,8 @@ from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds
 
 Put = Callable[..., Path]
-RESTORE = "next: restore the file or the images; to deal anew, pass --restart to invoke train-folds"
-DEAL = "img_name,fold,target,group\na.jpg,0,0,x\nb.jpg,1,0,y\nc.jpg,0,1,x\nd.jpg,1,1,z\n"
+RESTORE = "next: restore the file or the images; to assign folds again, pass --restart to invoke train-folds"
+ASSIGNMENT = "img_name,fold,target,group\na.jpg,0,0,x\nb.jpg,1,0,y\nc.jpg,0,1,x\nd.jpg,1,1,z\n"
 
 
 def table(group: list[str] | None = None, names: str = "abcd") -> Table:
@@ -70,7 +70,7 @@ def test_a_group_never_straddles_and_no_fold_misses_a_class(k: int, rows: list[t
     }
 
 
-def test_equal_groups_can_be_dealt_evenly() -> None:
+def test_equal_groups_are_assigned_evenly() -> None:
     group = np.repeat([f"g{number}" for number in range(10)], 4)
     target = np.tile([0, 1], 20)
     assert np.bincount(folds.assign_folds(target, group, 5, 0)).tolist() == [8] * 5
@@ -83,7 +83,7 @@ def test_a_seed_gives_the_same_deal_and_another_seed_another() -> None:
     assert not np.array_equal(first, other)
 
 
-def test_rows_are_shuffled_before_they_are_dealt() -> None:
+def test_rows_are_shuffled_before_the_assignment() -> None:
     assert len(set(folds.assign_folds(np.repeat([0, 1], 50), None, 5, 0)[:10].tolist())) > 1
 
 
@@ -106,7 +106,7 @@ def test_a_class_in_one_group_is_refused(label: int, missing: str) -> None:
     message = refusal([label] * 4 + [1 - label] * 4, ["one"] * 4 + ["a", "b", "c", "d"], 2)
     number = int(message.split()[1])
     assert message == (
-        f"fold {number} of 2 would hold out no {missing} image: the groups are too large or too much of one class\n"
+        f"fold {number} of 2 would hold out no {missing} image: the groups are too large or too uneven\n"
         "next: lower folds.k or change seed in config.toml"
     )
 
@@ -115,30 +115,30 @@ def test_a_class_in_one_group_is_refused(label: int, missing: str) -> None:
 
 
 def test_the_file_has_a_row_for_each_image_in_the_tables_order() -> None:
-    assert folds.folds_to_csv(GROUPED, np.array([0, 1, 0, 1])) == DEAL
+    assert folds.format_folds(GROUPED, np.array([0, 1, 0, 1])) == ASSIGNMENT
 
 
 @pytest.mark.parametrize("names", [["a,b.jpg", 'a"b.jpg', " a.jpg", "图.jpg"]])
-def test_what_was_dealt_is_read_back_by_name(put: Put, names: list[str]) -> None:
+def test_the_assignment_is_read_by_name(put: Put, names: list[str]) -> None:
     rows = Table("train", Path("t"), np.array(names), np.array([0, 0, 1, 1]), None, Path("l.txt"))
-    path = put("folds.csv", folds.folds_to_csv(rows, np.array([1, 0, 0, 1])))
+    path = put("folds.csv", folds.format_folds(rows, np.array([1, 0, 0, 1])))
     turned = rows.take(np.array([3, 1, 0, 2]))
     assert folds.read_folds(path, turned, 2).tolist() == [1, 0, 1, 0]
 
 
 def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
-    path = put("folds.csv", "\ufeff" + DEAL.replace("\n", "\r\n"))
+    path = put("folds.csv", "\ufeff" + ASSIGNMENT.replace("\n", "\r\n"))
     assert folds.read_folds(path, GROUPED, 2).tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [
-        ("d.jpg,1,1,z\n", "", "d.jpg is not in it"),
-        ("d.jpg,1,1,z\n", "d.jpg,1,1,z\ne.jpg,0,0,y\n", "e.jpg is no training image any more"),
-        ("d.jpg,1,1,z\n", "d.jpg,1,1,z\nd.jpg,0,1,z\n", "d.jpg stands there twice"),
+        ("d.jpg,1,1,z\n", "", "d.jpg is missing"),
+        ("d.jpg,1,1,z\n", "d.jpg,1,1,z\ne.jpg,0,0,y\n", "e.jpg is not a training image any more"),
+        ("d.jpg,1,1,z\n", "d.jpg,1,1,z\nd.jpg,0,1,z\n", "duplicate image d.jpg"),
         ("d.jpg,1,1,z", "d.jpg,1,0,z", "d.jpg has another label"),
-        ("d.jpg,1,1,z", "d.jpg", "line 5 has 1 fields\n  d.jpg is not in it"),
+        ("d.jpg,1,1,z", "d.jpg", "line 5 has 1 fields\n  d.jpg is missing"),
         ("d.jpg,1,1,z", "d.jpg,2,1,z", "d.jpg is in fold '2', and there are folds 0 to 1"),
         ("d.jpg,1,1,z", "d.jpg,-1,1,z", "d.jpg is in fold '-1', and there are folds 0 to 1"),
         ("d.jpg,1,1,z", "d.jpg,²,1,z", "d.jpg is in fold '²', and there are folds 0 to 1"),
@@ -148,21 +148,21 @@ def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(put: Put, before: str, after: str, problem: str) -> None:
-    path = put("folds.csv", DEAL.replace(before, after))
+    path = put("folds.csv", ASSIGNMENT.replace(before, after))
     with pytest.raises(ExperimentError) as caught:
         folds.read_folds(path, GROUPED, 2)
     assert str(caught.value) == f"{path} does not fit the training images\n  {problem}\n{RESTORE}"
 
 
-def test_a_group_that_was_parted_by_hand_is_refused(put: Put) -> None:
+def test_a_split_group_is_refused(put: Put) -> None:
     rows = table(["x", "y", "y", "x"])
-    path = put("folds.csv", folds.folds_to_csv(rows, np.array([0, 1, 0, 1])))
+    path = put("folds.csv", folds.format_folds(rows, np.array([0, 1, 0, 1])))
     with pytest.raises(ExperimentError) as caught:
         folds.read_folds(path, rows, 2)
     assert str(caught.value) == (
         f"{path} does not fit the training images\n"
-        "  group x stands in more than one fold\n"
-        f"  group y stands in more than one fold\n{RESTORE}"
+        "  group x is in more than one fold\n"
+        f"  group y is in more than one fold\n{RESTORE}"
     )
 
 
@@ -174,19 +174,19 @@ def test_a_file_without_its_header_is_refused(put: Put, content: str) -> None:
     assert str(caught.value) == f"{path} line 1: the header must be 'img_name,fold,target,group'\n{RESTORE}"
 
 
-def test_a_file_that_is_no_text_is_refused(put: Put) -> None:
+def test_a_file_that_is_not_text_is_refused(put: Put) -> None:
     path = put("folds.csv", b"\xff\xfe")
     with pytest.raises(ExperimentError) as caught:
         folds.read_folds(path, GROUPED, 2)
-    assert str(caught.value) == f"{path} line 1: no UTF-8 text\n{RESTORE}"
+    assert str(caught.value) == f"{path} line 1: not UTF-8 text\n{RESTORE}"
 
 
 def test_the_deal_can_be_read_without_the_images(put: Put) -> None:
-    deal = folds.read_assignment(put("folds.csv", DEAL))
-    assert deal.img_name.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
-    assert (deal.fold.tolist(), deal.target.tolist()) == ([0, 1, 0, 1], [0, 0, 1, 1])
-    assert deal.group is not None
-    assert deal.group.tolist() == ["x", "y", "x", "z"]
+    assignment = folds.read_assignment(put("folds.csv", ASSIGNMENT))
+    assert assignment.img_name.tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert (assignment.fold.tolist(), assignment.target.tolist()) == ([0, 1, 0, 1], [0, 0, 1, 1])
+    assert assignment.group is not None
+    assert assignment.group.tolist() == ["x", "y", "x", "z"]
 
 
 def test_a_deal_without_groups_has_none(put: Put) -> None:
@@ -199,19 +199,19 @@ def test_a_deal_without_groups_has_none(put: Put) -> None:
         ("a.jpg,x,0,\n", "\n  a.jpg has fold 'x' and label '0'"),
         ("a.jpg,0,2,\n", "\n  a.jpg has fold '0' and label '2'"),
         ("a.jpg\n", "\n  line 2 has 1 fields"),
-        ("a.jpg,0,0,\na.jpg,1,0,\n", "\n  a.jpg stands there twice"),
+        ("a.jpg,0,0,\na.jpg,1,0,\n", "\n  duplicate image a.jpg"),
         ("", ""),
     ],
 )
-def test_a_file_that_is_no_deal_is_refused(put: Put, rows: str, problem: str) -> None:
+def test_a_file_that_is_not_a_fold_assignment_is_refused(put: Put, rows: str, problem: str) -> None:
     path = put("folds.csv", f"img_name,fold,target,group\n{rows}")
     with pytest.raises(ExperimentError) as caught:
         folds.read_assignment(path)
-    assert str(caught.value) == f"{path} is no deal of folds{problem}\n{RESTORE}"
+    assert str(caught.value) == f"{path} is not a fold assignment{problem}\n{RESTORE}"
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_groups_are_dealt_as_evenly_as_scikit_learn_deals_them(seed: int) -> None:
+def test_groups_are_assigned_as_evenly_as_by_scikit_learn(seed: int) -> None:
     rng = np.random.default_rng(seed)
     images, k = int(rng.integers(60, 900)), int(rng.integers(2, 7))
     target = (rng.random(images) < rng.uniform(0.2, 0.8)).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Which images an experiment was begun with."""
+"""The image list of an experiment."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from ffdi.core import hashes
+from ffdi.core import manifests
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import image_list
-from tests.data.conftest import survey_of
+from tests.data.conftest import scan_table
 
 Gallery = Callable[..., Table]
 
 
 def listed(table: Table, findings: ScanStore) -> str:
-    return image_list.format_image_list(survey_of(table, findings))
+    return image_list.format_image_list(scan_table(table, findings))
 
 
 def digest(table: Table, findings: ScanStore) -> str:
-    return hashes.hash_text(listed(table, findings))
+    return manifests.hash_text(listed(table, findings))
 
 
 def test_the_digest_does_not_depend_on_the_order_of_rows_or_the_place(gallery: Gallery, findings: ScanStore) -> None:
@@ -52,12 +52,12 @@ def test_the_digest_changes_with_names_labels_groups_and_bytes(gallery: Gallery,
     assert len(set(digests)) == len(changed) + 2
 
 
-def test_landmarks_count_where_they_are_looked_at(gallery: Gallery, findings: ScanStore) -> None:
+def test_landmarks_are_in_the_list_only_if_they_are_used(gallery: Gallery, findings: ScanStore) -> None:
     table = gallery(4)
     points = np.random.default_rng(0).random((4, 3, 2), np.float32)
-    surveys = [survey_of(replace(table, landmarks=one), findings) for one in (None, points, points / 2)]
-    assert len({image_list.format_image_list(survey) for survey in surveys}) == 1
-    assert len({image_list.format_image_list(survey, landmarks=True) for survey in surveys}) == 3
+    scans = [scan_table(replace(table, landmarks=one), findings) for one in (None, points, points / 2)]
+    assert len({image_list.format_image_list(scan) for scan in scans}) == 1
+    assert len({image_list.format_image_list(scan, landmarks=True) for scan in scans}) == 3
 
 
 def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, findings: ScanStore) -> None:
@@ -67,7 +67,7 @@ def test_an_image_that_cannot_be_used_is_not_in_the_digest(gallery: Gallery, fin
     assert digest(table, findings) == without
 
 
-def test_every_difference_is_told(gallery: Gallery, findings: ScanStore) -> None:
+def test_every_difference_is_listed(gallery: Gallery, findings: ScanStore) -> None:
     table = replace(gallery(4), group=np.array(list("wxyz")))
     before = listed(table, findings)
     assert image_list.list_differences(before, before) == []

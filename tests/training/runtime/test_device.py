@@ -18,53 +18,53 @@ def fake(monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: capability)
-    monkeypatch.setattr(machine, "cores", lambda: 16)
+    monkeypatch.setattr(machine, "count_cores", lambda: 16)
 
 
 def fake_cpu(monkeypatch: pytest.MonkeyPatch, *, bf16: bool) -> None:
     """Makes torch report no CUDA device and a CPU with or without bf16."""
     fake(monkeypatch, count=0)
-    monkeypatch.setattr(devices, "_cpu_has_bf16", lambda: bf16)
+    monkeypatch.setattr(devices, "_has_cpu_bf16", lambda: bf16)
 
 
 @pytest.mark.parametrize(
     ("capability", "precision", "scaled"),
     [((9, 0), "bf16", False), ((8, 0), "bf16", False), ((7, 5), "fp16", True), ((6, 1), "fp32", False)],
 )
-def test_a_card_trains_in_what_it_multiplies_in(
+def test_gpu_precision_follows_the_compute_capability(
     capability: tuple[int, int], precision: str, scaled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake(monkeypatch, capability=capability)
-    device = devices.choose("auto", "auto", None)
+    device = devices.choose_device("auto", "auto", None)
     assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 8)
-    assert device.scaler()._enabled is scaled
+    assert device.make_scaler()._enabled is scaled
 
 
-def test_auto_says_which_card_and_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_explains_the_chosen_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch)
-    assert devices.choose("auto", "auto", None).why == (
+    assert devices.choose_device("auto", "auto", None).why == (
         "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, 8 loader workers"
     )
-    assert devices.choose("cuda:1", "fp16", 3).why == (
-        "cuda:1 (Card 1), as asked; fp16: as config.toml has it; 16 threads, 3 loader workers"
+    assert devices.choose_device("cuda:1", "fp16", 3).why == (
+        "cuda:1 (Card 1), as requested; fp16: set in config.toml; 16 threads, 3 loader workers"
     )
 
 
-def test_the_cpu_is_chosen_where_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_cpu_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cpu(monkeypatch, bf16=True)
-    assert devices.choose("auto", "auto", None).why == (
+    assert devices.choose_device("auto", "auto", None).why == (
         "the CPU: there is no CUDA device; bf16: the CPU multiplies in bf16; 16 threads, 0 loader workers"
     )
     fake_cpu(monkeypatch, bf16=False)
-    device = devices.choose("cpu", "auto", 2)
+    device = devices.choose_device("cpu", "auto", 2)
     assert (device.precision, device.pin_memory, device.workers) == ("fp32", False, 2)
 
 
 def test_scores_are_always_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch)
-    assert devices.choose("auto", None, None).precision == "fp32"
+    assert devices.choose_device("auto", None, None).precision == "fp32"
     fake_cpu(monkeypatch, bf16=True)
-    assert devices.choose("auto", None, None).precision == "fp32"
+    assert devices.choose_device("auto", None, None).precision == "fp32"
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,10 @@ def test_scores_are_always_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
         ("cuda", 0, "no CUDA device 0: there is none\nnext: pass --device auto or --device cpu"),
     ],
 )
-def test_a_card_that_is_not_there_is_refused(
-    asked: str, count: int, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_gpu_is_refused(asked: str, count: int, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, count=count)
     with pytest.raises(DeviceError) as caught:
-        devices.choose(asked, "auto", None)
+        devices.choose_device(asked, "auto", None)
     assert str(caught.value) == expected
 
 
@@ -87,25 +85,25 @@ def test_a_card_that_is_not_there_is_refused(
 def test_an_unknown_device_is_refused(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch)
     with pytest.raises(ConfigError) as caught:
-        devices.choose(asked, "auto", None)
+        devices.choose_device(asked, "auto", None)
     assert str(caught.value) == (f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N\nnext: pass --device auto")
 
 
 def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     fake_cpu(monkeypatch, bf16=True)
     with pytest.raises(ConfigError) as caught:
-        devices.choose("cpu", "fp16", None)
+        devices.choose_device("cpu", "fp16", None)
     assert str(caught.value) == (
         "train.precision = 'fp16' needs a CUDA device\nnext: set train.precision to 'auto', 'bf16' or 'fp32'"
     )
 
 
-def test_exact_arithmetic_is_switched_on_and_back() -> None:
+def test_tf32_is_disabled_and_restored() -> None:
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = True
     try:
-        with devices.exact():
+        with devices.disable_tf32():
             assert not matmul.allow_tf32
             assert not cudnn.allow_tf32
         assert matmul.allow_tf32
@@ -114,11 +112,11 @@ def test_exact_arithmetic_is_switched_on_and_back() -> None:
         matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
-def test_autocast_changes_the_type_of_a_product_only_when_asked() -> None:
+def test_autocast_follows_the_precision() -> None:
     one = torch.ones(2, 2)
-    with devices.choose("cpu", "bf16", 0).autocast():
+    with devices.choose_device("cpu", "bf16", 0).autocast():
         assert (one @ one).dtype == torch.bfloat16
-    with devices.choose("cpu", "fp32", 0).autocast():
+    with devices.choose_device("cpu", "fp32", 0).autocast():
         assert (one @ one).dtype == torch.float32
 
 
@@ -126,16 +124,16 @@ def test_autocast_changes_the_type_of_a_product_only_when_asked() -> None:
     ("backbone", "depthwise"),
     [("resnet18", False), ("test_vit", False), ("tf_efficientnet_lite0", True), ("convnext_atto", True)],
 )
-def test_networks_that_filter_each_channel_alone_train_in_fp32_on_a_cpu(
+def test_depthwise_networks_train_in_fp32_on_a_cpu(
     backbone: str, depthwise: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network = detector.build(ModelConfig(backbone=backbone, pretrained=False), None)
+    network = detector.build_detector(ModelConfig(backbone=backbone, pretrained=False), None)
     assert detector.is_depthwise(network) == depthwise
     fake_cpu(monkeypatch, bf16=True)
-    where = devices.choose("auto", "auto", None, depthwise=depthwise)
+    where = devices.choose_device("auto", "auto", None, depthwise=depthwise)
     assert where.precision == ("fp32" if depthwise else "bf16")
-    assert ("depthwise convolutions are no faster in bf16 on a CPU" in where.why) == depthwise
-    assert devices.choose("auto", "bf16", None, depthwise=depthwise).precision == "bf16"
+    assert ("depthwise convolutions are not faster in bf16 on a CPU" in where.why) == depthwise
+    assert devices.choose_device("auto", "bf16", None, depthwise=depthwise).precision == "bf16"
 
 
 @pytest.mark.parametrize(
@@ -146,8 +144,8 @@ def test_folds_on_a_cpu_share_its_cores(
     cores: int, folds: int, jobs: int | None, count: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_cpu(monkeypatch, bf16=True)
-    monkeypatch.setattr(machine, "cores", lambda: cores)
-    shared = devices.share(devices.choose("auto", "auto", None), "auto", folds, jobs)
+    monkeypatch.setattr(machine, "count_cores", lambda: cores)
+    shared = devices.assign_devices(devices.choose_device("auto", "auto", None), "auto", folds, jobs)
     assert [(one.name, one.threads, one.workers) for [one] in shared] == [("cpu", threads, 0)] * count
 
 
@@ -162,7 +160,7 @@ def test_folds_on_a_cpu_share_its_cores(
         ("auto", 2, 4, ["cuda:0", "cuda:1"], 8, 7),
     ],
 )
-def test_folds_are_dealt_to_all_cards_that_were_asked_for(
+def test_folds_are_assigned_to_all_requested_gpus(
     asked: str,
     folds: int,
     jobs: int | None,
@@ -172,29 +170,27 @@ def test_folds_are_dealt_to_all_cards_that_were_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake(monkeypatch)
-    shared = devices.share(devices.choose(asked, "auto", None), asked, folds, jobs)
+    shared = devices.assign_devices(devices.choose_device(asked, "auto", None), asked, folds, jobs)
     assert [one.name for [one] in shared] == names
     assert {(one.threads, one.workers) for [one] in shared} == {(threads, workers)}
 
 
-def test_cards_are_dealt_to_folds_by_as_many_as_each_has_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_fold_has_one_gpu_per_rank(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, count=5)
-    device = devices.choose("auto", "auto", None)
-    shared = devices.share(device, "auto", 5, None, 2)
+    device = devices.choose_device("auto", "auto", None)
+    shared = devices.assign_devices(device, "auto", 5, None, 2)
     assert [[one.name for one in some] for some in shared] == [["cuda:0", "cuda:1"], ["cuda:2", "cuda:3"]]
     assert {(one.threads, one.workers) for some in shared for one in some} == {(4, 3)}
-    assert [one.name for one in devices.share(device, "auto", 5, 1, 5)[0]] == [f"cuda:{number}" for number in range(5)]
+    assert [one.name for one in devices.assign_devices(device, "auto", 5, 1, 5)[0]] == [
+        f"cuda:{number}" for number in range(5)
+    ]
     with pytest.raises(DeviceError) as error:
-        devices.share(device, "auto", 5, None, 6)
-    assert str(error.value) == (
-        "--gpus-per-fold 6: each wants a CUDA device of its own, and there are 5 to be had\n"
-        "next: pass --gpus-per-fold 5"
-    )
+        devices.assign_devices(device, "auto", 5, None, 6)
+    assert str(error.value) == ("--gpus-per-fold 6: there are 5 CUDA devices\nnext: pass --gpus-per-fold 5")
     with pytest.raises(DeviceError) as error:
-        devices.share(devices.choose("cuda:1", "auto", None), "cuda:1", 5, None, 2)
+        devices.assign_devices(devices.choose_device("cuda:1", "auto", None), "cuda:1", 5, None, 2)
     assert str(error.value) == (
-        "--gpus-per-fold 2: each wants a CUDA device of its own, and there is 1 to be had\n"
-        "next: pass --gpus-per-fold 1, or --device auto"
+        "--gpus-per-fold 2: there is 1 CUDA device\nnext: pass --gpus-per-fold 1, or --device auto"
     )
 
 
@@ -206,6 +202,6 @@ def test_ranks_on_a_cpu_share_its_cores(
     cores: int, ranks: int, jobs: int | None, count: int, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake_cpu(monkeypatch, bf16=True)
-    monkeypatch.setattr(machine, "cores", lambda: cores)
-    shared = devices.share(devices.choose("auto", "auto", None), "auto", 5, jobs, ranks)
+    monkeypatch.setattr(machine, "count_cores", lambda: cores)
+    shared = devices.assign_devices(devices.choose_device("auto", "auto", None), "auto", 5, jobs, ranks)
     assert [[(one.name, one.threads) for one in some] for some in shared] == [[("cpu", threads)] * ranks] * count

@@ -33,10 +33,10 @@ class Corner(nn.Module):
 
 @pytest.mark.parametrize("sign", [1, -1], ids=["fake", "real"])
 @pytest.mark.parametrize("rows", [slice(0, 4), slice(12, 16)], ids=["top left", "bottom right"])
-def test_it_is_hot_where_the_network_looks_whichever_side_it_takes(rows: slice, sign: int) -> None:
+def test_heat_is_where_the_evidence_is_for_both_classes(rows: slice, sign: int) -> None:
     network = Detector(Corner(rows, sign), (0.0,) * 3, (1.0,) * 3)
     images = np.full((2, SIZE, SIZE, 3), 200, np.uint8)
-    heat = gradcam.compute_heat_map(network, images, device.choose("cpu", None, 0))
+    heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0))
     assert (heat.shape, heat.dtype) == ((2, gradcam.EDGE, gradcam.EDGE), np.float32)
     hot = np.zeros((gradcam.EDGE, gradcam.EDGE), bool)
     edge = slice(rows.start * gradcam.EDGE // 16, rows.stop * gradcam.EDGE // 16)
@@ -48,13 +48,13 @@ def test_it_is_hot_where_the_network_looks_whichever_side_it_takes(rows: slice, 
 
 
 @pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"])
-def test_every_kind_of_backbone_has_heat(backbone: str) -> None:
+def test_all_kinds_of_backbones_have_heat_maps(backbone: str) -> None:
     edge = 160 if backbone == "test_vit" else SIZE
     config = ModelConfig(backbone=backbone, pretrained=False, size=edge)
     torch.manual_seed(0)
-    network = detector.build(config, None)
+    network = detector.build_detector(config, None)
     images = np.random.default_rng(0).integers(0, 256, (3, edge, edge, 3), np.uint8)
-    heat = gradcam.compute_heat_map(network, images, device.choose("cpu", None, 0))
+    heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0))
     assert heat.shape == (3, gradcam.EDGE, gradcam.EDGE)
     assert heat.min() >= 0
     assert heat.max() <= 1

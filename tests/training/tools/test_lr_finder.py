@@ -10,7 +10,7 @@ import torch
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
-from ffdi.training.state import State
+from ffdi.training.state import TrainingState
 from ffdi.training.tools import lr_finder
 from ffdi.training.tools.lr_finder import HIGHEST, LOWEST, LrStep
 from tests.training.test_loop import CPU, Bright, Linear
@@ -30,10 +30,10 @@ def tried(losses: list[float]) -> list[LrStep]:
         ([0.7, 0.7, 0.7, 0.7, 0.6, 0.5, 0.4, 0.3], 1e-3, 10.0, 0.1),  # it never rises
     ],
 )
-def test_the_middle_of_where_the_loss_falls_is_suggested(
+def test_the_middle_of_the_falling_range_is_suggested(
     losses: list[float], low: float, high: float, rate: float
 ) -> None:
-    found = lr_finder.suggest(tried(losses))
+    found = lr_finder.suggest_learning_rate(tried(losses))
     assert found == pytest.approx((low, high, rate))
 
 
@@ -48,23 +48,23 @@ def test_the_middle_of_where_the_loss_falls_is_suggested(
         (
             [0.7, 0.8, 0.798, 1.0, 1.1, 1.2, 1.3, 1.4],
             "no learning rate between 1e-06 and 10 lowers the loss in 8 steps\n"
-            "next: try again with more --steps; where that says the same, look at the data: invoke doctor",
+            "next: pass more --steps; if the error stays, check the data: invoke doctor",
         ),
     ],
     ids=["nothing", "rises"],
 )
-def test_no_rate_is_made_up(losses: list[float], error: str) -> None:
+def test_without_a_falling_loss_there_is_no_suggestion(losses: list[float], error: str) -> None:
     with pytest.raises(TrainingError) as caught:
-        lr_finder.suggest(tried(losses) if losses else [])
+        lr_finder.suggest_learning_rate(tried(losses) if losses else [])
     assert str(caught.value) == error
 
 
 def measured(train: TrainConfig, steps: int) -> list[LrStep]:
-    state = State.of(CPU.prepare(Linear()), train, CPU)  # type: ignore[arg-type]
-    return list(lr_finder.measure(state, Bright(), Config(train=train), CPU, steps))  # type: ignore[arg-type]
+    state = TrainingState.create(CPU.prepare(Linear()), train, CPU)  # type: ignore[arg-type]
+    return list(lr_finder.run_range_test(state, Bright(), Config(train=train), CPU, steps))  # type: ignore[arg-type]
 
 
-def test_rates_grow_by_the_same_factor_to_the_end_and_a_frozen_network_is_thawed() -> None:
+def test_rates_grow_exponentially_and_a_frozen_network_is_unfrozen() -> None:
     found = measured(TrainConfig(ema_decay=0, epochs=2, freeze_epochs=1), 60)
     rates = [one.lr for one in found]
     assert (rates[0], rates[-1], len(rates)) == (LOWEST, pytest.approx(HIGHEST), 60)
@@ -73,7 +73,7 @@ def test_rates_grow_by_the_same_factor_to_the_end_and_a_frozen_network_is_thawed
 
 
 @pytest.mark.parametrize("last", [1e3, math.nan])
-def test_an_exploding_loss_is_the_end(last: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_diverging_loss_ends_the_test(last: float, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([0.7] * 20 + [last] * 20)
-    monkeypatch.setattr(lr_finder, "step", lambda *_: torch.tensor(next(losses)))
+    monkeypatch.setattr(lr_finder, "train_step", lambda *_: torch.tensor(next(losses)))
     assert [one.loss for one in measured(TrainConfig(), 40)] == pytest.approx([0.7] * 20)

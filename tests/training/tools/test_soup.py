@@ -11,7 +11,7 @@ from ffdi.models import detector
 from ffdi.training.runtime import device
 from ffdi.training.tools import soup
 
-CPU = device.choose("cpu", None, 0)
+CPU = device.choose_device("cpu", None, 0)
 
 
 def batches(count: int = 6) -> list[Batch]:
@@ -24,10 +24,10 @@ def batches(count: int = 6) -> list[Batch]:
 def network(seed: int) -> detector.Detector:
     """A small network with BatchNorm."""
     torch.manual_seed(seed)
-    return detector.build(ModelConfig(backbone="test_resnet", size=32), None).eval()
+    return detector.build_detector(ModelConfig(backbone="test_resnet", size=32), None).eval()
 
 
-def test_weights_are_averaged_and_batch_norm_is_estimated_anew() -> None:
+def test_weights_are_averaged_and_batch_norm_is_estimated_again() -> None:
     members = [network(seed) for seed in range(3)]
     made = soup.average_weights(members, batches(), CPU)
     assert not made.training
@@ -44,7 +44,7 @@ def test_weights_are_averaged_and_batch_norm_is_estimated_anew() -> None:
     assert torch.allclose(first.running_mean, torch.cat(seen).mean((0, 2, 3)), atol=1e-4)
 
 
-def test_a_soup_of_one_kind_of_network_is_that_network() -> None:
+def test_a_soup_of_equal_networks_is_that_network() -> None:
     one = network(1)
     for _ in range(3):
         for batch in batches():

@@ -43,7 +43,7 @@ def test_each_epoch_is_a_point_of_each_curve(workspace: Path, competition: Path,
     assert list(curves(folder / "fold_0" / "tensorboard")["AUC/heldout"]) == [1, 2, 3]
 
 
-def test_without_tensorboard_it_says_how_to_get_it(
+def test_without_tensorboard_the_error_has_the_install_command(
     workspace: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     true = importlib.util.find_spec

@@ -1,0 +1,247 @@
+"""The flags of every command: one options class for a command, each flag with its default and its help text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ffdi.core.cli import flag
+
+DEFAULT = "quickstart"
+EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A command without flags of its own."""
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """Flags of a command for one experiment."""
+
+    experiment: str = flag(DEFAULT, EXPERIMENT)
+
+
+@dataclass(frozen=True)
+class ExperimentsOptions:
+    """Flags of a command for several experiments."""
+
+    experiment: tuple[str, ...] = flag((DEFAULT,), f"{EXPERIMENT}; repeat the flag for several experiments")
+
+
+@dataclass(frozen=True)
+class ExportOptions(ExperimentsOptions):
+    """Flags of a command for the folder of several experiments under exports/."""
+
+    name: str | None = flag(None, "the folder under exports/ (default: the experiments' names joined by +)")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The flag for the data."""
+
+    data: str | None = flag(None, "the folder with the label files; overrides data.root of config.toml")
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """The flag for the device that torch uses."""
+
+    device: str = flag("auto", "auto, cpu, or cuda:N")
+
+
+@dataclass(frozen=True)
+class LoadingOptions(DataOptions, DeviceOptions):
+    """Flags for images and for the device that scores them."""
+
+    workers: int | None = flag(None, "loader processes (default: none on a CPU, up to 8 with a GPU)")
+
+
+@dataclass(frozen=True)
+class AcceptOptions:
+    """The flag for known problems of the data."""
+
+    accept: str | None = flag(
+        None, "problems of the data that you know of, such as leaks,conflicts (also unusable, shortcuts)"
+    )
+
+
+@dataclass(frozen=True)
+class TrainingOptions(LoadingOptions, AcceptOptions):
+    """Flags of every training."""
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """The flag for the split to be scored."""
+
+    split: str = flag("auto", "auto (test, or val if there is no test split), test or val")
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    """The flag for the runtime of an exported graph."""
+
+    device: str = flag(
+        "auto",
+        "auto (the fastest that gives the golden scores), cpu, cuda:N, cuda-tf32:N, tensorrt:N, "
+        "openvino, openvino-bf16",
+    )
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """Flags for the place of the work."""
+
+    engine: str = flag("local", "local, or ray: on the machines of a Ray cluster")
+    address: str | None = flag(
+        None, "the address of the Ray cluster, or auto (default: a cluster of this machine alone)"
+    )
+
+
+@dataclass(frozen=True)
+class EngineOptions(TrainingOptions, ClusterOptions):
+    """Flags of a command that trains folds, several at once."""
+
+    jobs: int | None = flag(
+        None,
+        "folds at once (default: one for each GPU; on a CPU according to its cores and the folds)",
+        least=1,
+    )
+    gpus_per_fold: int = flag(
+        1, "GPUs that train each fold together, by DistributedDataParallel; on a CPU processes", least=1
+    )
+    max_time: str | None = flag(
+        None, "stop cleanly after this time, such as 90m or 8.5h; the same command resumes the training"
+    )
+
+
+@dataclass(frozen=True)
+class DoctorOptions(ExperimentOptions, DataOptions, AcceptOptions):
+    """Flags of `doctor`."""
+
+
+@dataclass(frozen=True)
+class CacheOptions(ExperimentOptions, DataOptions):
+    """Flags of `cache`."""
+
+    yes: bool = flag(False, "write decoded pixels without a question (cache.decoded = true)")
+    restart: bool = flag(False, "delete the cache of these images and write it again")
+
+
+@dataclass(frozen=True)
+class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
+    """Flags of `train-folds`."""
+
+    folds: str | None = flag(None, "the folds to train, such as 0,2 (default: all)")
+    restart: bool = flag(False, "delete all that these experiments have trained, and start again")
+    profile: bool = flag(False, "train a few steps only, and show how long each part of a step takes")
+    tensorboard: bool = flag(False, "write curves for TensorBoard, epoch by epoch, into the folders of the folds")
+
+
+@dataclass(frozen=True)
+class FindLrOptions(ExperimentOptions, TrainingOptions):
+    """Flags of `find-lr`."""
+
+    steps: int = flag(100, "training steps from the lowest rate to the highest")
+
+
+@dataclass(frozen=True)
+class SweepOptions(ExperimentOptions, EngineOptions):
+    """Flags of `sweep`."""
+
+    set: tuple[str, ...] = flag(
+        (), "values to search, such as train.lr=1e-4,3e-4 or train.lr=1e-5..1e-2; repeat the flag for several keys"
+    )
+    sampler: str = flag("grid", "grid (every combination), random, or tpe (Optuna)")
+    trials: int | None = flag(None, "the number of trials (default: all of a grid, else 16)", least=1)
+    fold: int = flag(0, "the held-out fold")
+
+
+@dataclass(frozen=True)
+class ScoreOptions(ExperimentOptions, LoadingOptions):
+    """Flags of `score`; those of `LoadingOptions` are for --stress and --shift."""
+
+    stress: bool = flag(
+        False, "also score the images under compression, blur, shrinking and noise (uses --data, --device, --workers)"
+    )
+    shift: bool = flag(
+        False,
+        "also train a classifier to tell the splits apart, and show the AUC by kind of image (uses --data, --device, "
+        "--workers)",
+    )
+
+
+@dataclass(frozen=True)
+class ReportOptions(ExportOptions, DataOptions, DeviceOptions):
+    """Flags of `report`."""
+
+
+@dataclass(frozen=True)
+class EnsembleSubmitOptions(ExportOptions, LoadingOptions, SplitOptions):
+    """Flags of `ensemble-submit`."""
+
+
+@dataclass(frozen=True)
+class SubmitOptions(ExportOptions):
+    """Flags of `submit`."""
+
+    competition: str | None = flag(None, "the competition's name in its address on Kaggle")
+    message: str | None = flag(None, "the description on Kaggle (default: experiments, scores and hash)")
+    allow_duplicate: bool = flag(False, "send the same scores a second time")
+    wait: int = flag(300, "seconds to wait for the score; 0 does not wait")
+    dry_run: bool = flag(False, "check everything, send nothing")
+
+
+@dataclass(frozen=True)
+class ExportOnnxOptions(ExportOptions, DataOptions):
+    """Flags of `export-onnx`."""
+
+    precision: str = flag("fp32", "fp32, fp16 or int8; a lower precision is used only if the scores are as good")
+    soup: bool = flag(
+        False, "one network for each experiment: the mean of its folds' weights, if its scores are as good"
+    )
+    runtimes: str | None = flag(
+        None, "the runtimes to test, such as cpu,openvino (default: all that run here, except tensorrt)"
+    )
+
+
+@dataclass(frozen=True)
+class PredictOnnxOptions(ExportOptions, DataOptions, SplitOptions, RuntimeOptions, ClusterOptions):
+    """Flags of `predict-onnx`."""
+
+    images: str | None = flag(
+        None, "a folder of images, or a CSV with a column img_name (default: the experiment's test split)"
+    )
+    output: str | None = flag(None, "the CSV to write (default: exports/<name>/onnx_scores.csv)")
+    on_error: str = flag("stop", "stop, or score=0.5 to give this score to images that cannot be used")
+    selftest: bool = flag(False, "score no images; compare every runtime of this machine with the golden scores")
+
+
+@dataclass(frozen=True)
+class ServeOptions(ExportOptions, RuntimeOptions):
+    """Flags of `serve`."""
+
+    host: str = flag("127.0.0.1", "the address to listen on; the default serves this machine alone")
+    port: int = flag(
+        8000, "the port, or 0 for a free one; --json and --quiet print the address when the server listens"
+    )
+    max_mb: int = flag(20, "the largest size of an image in megabytes", least=1)
+
+
+@dataclass(frozen=True)
+class KaggleBundleOptions(ExportOptions):
+    """Flags of `kaggle-bundle`."""
+
+    wheels: bool = flag(
+        False, "also download wheels of all dependencies except torch, for a notebook without a network"
+    )
+
+
+@dataclass(frozen=True)
+class VerifyOptions(ExportOptions):
+    """Flags of `verify`."""
+
+    experiment: tuple[str, ...] = flag(
+        (), "an experiment to check, with its export; repeat the flag as for the export (default: all)"
+    )

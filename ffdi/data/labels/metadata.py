@@ -1,0 +1,132 @@
+"""Optional files beside the labels: attributes of images (families of fakes, sources, ...) and landmarks of faces.
+
+Landmarks are a CSV of image name, x0, y0, x1, y1, ... in parts of the image's width and height, from any detector.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ffdi.config.schema import DataConfig
+from ffdi.core import names
+from ffdi.core.errors import DataError
+from ffdi.data.labels.table import MEND, SPLITS, Table, match_image, read_columns, read_header
+
+LEAST_POINTS = 3
+"""Least number of points."""
+MAX_OUTSIDE = 0.5
+"""Largest distance of a point from the image, in parts of it: faces may be cut off at the border."""
+SMALLEST_FACE = 0.01
+"""Least part of the image that the points enclose: a face is larger."""
+
+
+def read_landmarks(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[str]) -> np.ndarray:
+    """Reads the landmarks of each image's face.
+
+    Args:
+        path: the CSV; it may lack images, and rows of other images are ignored.
+        img_name: str [N].
+        config: has the name of the image column.
+        problems: gets a line for each bad row, and a line if no row belongs to any of the images.
+
+    Returns:
+        float32 [N, L, 2], x and y from 0 to 1; NaN for images without landmarks.
+
+    Raises:
+        DataError: a column is missing.
+    """
+    points = (len(read_header(path, config)) - 1) // 2
+    wanted = tuple(f"{axis}{number}" for number in range(max(points, LEAST_POINTS)) for axis in "xy")
+    place = {name: row for row, name in enumerate(img_name.tolist())}
+    found = np.full((len(img_name), len(wanted)), np.nan, np.float32)
+    seen: set[str] = set()
+    for line, (field, *values) in read_columns(path, config, (config.image_column, *wanted), problems):
+        name = match_image(field, place)
+        if fault := _find_row_fault(name, values, seen):
+            problems.append(f"{path.name} line {line}: {fault}")
+        elif name in place:
+            found[place[name]] = [float(value) for value in values]
+        seen.add(name)
+    if len(place) and not seen & place.keys():
+        problems.append(f"{path.name} names none of the {len(place)} training images, such as {img_name[0]}")
+    return found.reshape(len(img_name), -1, 2)
+
+
+def _find_row_fault(name: str, values: list[str], seen: set[str]) -> str:
+    if name in seen:
+        return f"duplicate row for {names.quote(name)}"
+    for value in values:
+        try:
+            if not -MAX_OUTSIDE <= float(value) <= 1 + MAX_OUTSIDE:
+                return f"{value} is not in the image: points are in parts of its width and height, from 0 to 1"
+        except ValueError:
+            return f"'{value}' is not a number"
+    if _measure_enclosed(values) < SMALLEST_FACE:
+        return f"the points enclose less than {SMALLEST_FACE:.0%} of the image: no face is so small"
+    return ""
+
+
+def _measure_enclosed(values: list[str]) -> float:
+    """The part of the image inside of the points' convex hull."""
+    points = np.array(values, np.float32).reshape(-1, 2).clip(0, 1)
+    return cv2.contourArea(cv2.convexHull(points))
+
+
+FILES = ("families.csv", "attributes.csv")
+"""Files next to the label files, with a column of image names."""
+SPLIT = "split"
+"""The column that names an image's split."""
+MOST_VALUES = 50
+"""Most values of a column that groups images; a column with more values, such as an ID, is ignored."""
+
+
+def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, np.ndarray]:
+    """Reads all other columns of a split's label file and of `FILES` that have 2 to `MOST_VALUES` different values.
+
+    Returns:
+        str [N] by column, in the table's order; '' for unknown values.
+
+    Raises:
+        DataError: a file cannot be read, or rows are bad; the message has all bad rows.
+    """
+    problems: list[str] = []
+    files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
+    found: dict[str, np.ndarray] = {}
+    for path in files:
+        header = read_header(path, config)
+        if config.image_column not in header:
+            continue
+        known = {config.image_column, config.target_column, config.group_column}
+        for column in [name for name in header if name and name not in known and header.count(name) == 1]:
+            values = _read_values(path, column, config, table, problems)
+            if 1 < len(set(values)) <= MOST_VALUES:
+                found[column] = np.array(values, dtype=str)
+    if problems:
+        unique = list(dict.fromkeys(problems))  # a bad row is met again with each column
+        raise DataError(f"bad rows in {root}: {len(unique)}", problems=unique, hint=MEND)
+    return found
+
+
+def _read_values(path: Path, column: str, config: DataConfig, table: Table, problems: list[str]) -> list[str]:
+    """The value of each image in one column; `problems` gets the bad rows, unless the column is ignored.
+
+    Rows of other images are ignored, and so are rows of other splits where a column `split` names them: several splits
+    may have an image of the same name.
+    """
+    images = table.img_name.tolist()
+    known, value, faults = set(images), dict[str, str](), list[str]()
+    by_split = (SPLIT,) if SPLIT in read_header(path, config) else ()
+    for line, (field, text, *split) in read_columns(path, config, (config.image_column, column, *by_split), problems):
+        image = match_image(field, known)
+        if image not in known or any(one in SPLITS and one != table.split for one in split):
+            continue
+        if fault := names.find_fault(text):
+            faults.append(f"{path.name} line {line}: the {column} {names.quote(text)} {fault}")
+        if value.setdefault(image, text) != text:
+            faults.append(f"{path.name} line {line}: {names.quote(image)} has another {column} already")
+    if len(set(value.values())) <= MOST_VALUES:
+        problems += faults
+    return [value.get(image, "") for image in images]
