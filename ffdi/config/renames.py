@@ -5,10 +5,10 @@ An old name is an error that gives the new name. It is never ignored, and never 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ExperimentError
 
 KEYS = {
     "train.accumulate": "train.micro_batches",
@@ -32,21 +32,6 @@ COLUMNS = {"val_loss": "heldout_loss", "val_accuracy": "heldout_accuracy", "val_
 """Columns of a fold's history.csv. `val` is the validation split alone."""
 FILES = {"sent.json": "submissions.json"}
 """Files in the folder of a submission."""
-
-
-def refuse_flags(words: Sequence[str]) -> None:
-    """Refuses a command line with an old flag.
-
-    Args:
-        words: the words after `invoke`.
-
-    Raises:
-        ConfigError: names the new flag.
-    """
-    for word in words:
-        flag = word.partition("=")[0]
-        if flag in FLAGS:
-            raise ConfigError(f"{flag} is now {FLAGS[flag]}", hint=f"pass {FLAGS[flag]} instead")
 
 
 def refuse_columns(path: Path, columns: Iterable[str]) -> None:
