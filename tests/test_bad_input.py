@@ -290,7 +290,7 @@ def test_a_place_that_cannot_be_written_is_named(
     )
 
 
-def test_ctrl_c_leaves_nothing_half_written_and_the_command_goes_on(
+def test_ctrl_c_leaves_nothing_half_written_and_the_command_resumes(
     workspace: Path, competition: Path, invoke: Invoke
 ) -> None:
     config = workspace / "experiments" / "tiny" / "config.toml"

@@ -52,14 +52,14 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
     device = select.choose_device(options.device, predict.read_started_runtime(path))
     with scorers.open_scorer(options, task, device) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
-        pieces = predict.Shards(path, table, f"{model} {scorer.runtime}", substitute)
-        with experiment.lock_folder(pieces.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
+        shards = predict.Shards(path, table, f"{model} {scorer.runtime}", substitute)
+        with experiment.lock_folder(shards.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
             files.remove_leftovers_next_to(path, (path.name, record_path.name))
-            pieces.start(scorer.runtime)
-            faults = _score(pieces, scorer.score, len(table))
+            shards.start(scorer.runtime)
+            faults = _score(shards, scorer.score, len(table))
             _check_faults(faults, table, substitute)
             with files.publish_together(path.parent, path.name) as new:
-                y_pred = pieces.join(new / path.name)
+                y_pred = shards.join(new / path.name)
                 record = {
                     "model": model,
                     "runtime": scorer.runtime,
@@ -70,7 +70,7 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
                     "version": __version__,
                 }
                 manifests.write_manifest(new / record_path.name, record)
-            pieces.remove()
+            shards.remove()
     if table.target is not None and table.has_both_classes:
         from ffdi.evaluation import scorecard  # it imports scipy
 
@@ -142,12 +142,12 @@ def _parse_on_error(on_error: str) -> float | None:
     )
 
 
-def _score(pieces: Shards, score: Score, images: int) -> list[str]:
+def _score(shards: Shards, score: Score, images: int) -> list[str]:
     """Scores the remaining images; returns a line for each image that cannot be used."""
     faults: list[str] = []
     restored, start = 0, time.perf_counter()
     with console.bar("scoring", images, unit="images") as bar:
-        for part in pieces.score(score):
+        for part in shards.score(score):
             faults += part.faults
             restored += len(part.rows) - len(part.y_pred)
             bar.advance(len(part.rows))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,30 +60,10 @@ class Calibration:
         return self.y[0], np.array(self.x[:-1]), np.diff(slope, prepend=0)
 
     def describe(self) -> dict[str, Any]:
-        """The calibration as plain JSON, for `read_calibration`."""
+        """The calibration as plain JSON."""
         names = {"temperature": ["temperature"], "isotonic": ["x", "y"]}.get(self.kind, [])
         values = {name: getattr(self, name) for name in names}
         return {"kind": self.kind, **{n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}}
-
-
-def read_calibration(record: Mapping[str, Any]) -> Calibration:
-    """Reads the JSON of `Calibration.describe`; raises ConfigError if it is invalid."""
-    check_calibration(kind := str(record.get("kind")))
-    try:
-        calibration = Calibration(
-            kind,
-            float(record.get("temperature", 1.0)),
-            *(tuple(map(float, record.get(axis, (0.0, 1.0)))) for axis in ("x", "y")),
-        )
-        x, y = calibration.x, calibration.y
-        valid = 0 < calibration.temperature < np.inf and x[0] == 0 and x[-1] == 1 and len(x) == len(y)
-        valid &= bool((np.diff(x) > 0).all() and (np.diff(y) > 0).all())
-        valid &= y[0] >= 0 and y[-1] <= 1
-    except (TypeError, ValueError, IndexError):
-        valid = False
-    if not valid:
-        raise ConfigError(f"{dict(record)} is not a calibration", hint="fit it again")
-    return calibration
 
 
 def fit_calibration(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibration:

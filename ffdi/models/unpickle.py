@@ -6,7 +6,6 @@ training gets a file that cannot run code. The child imports this module alone: 
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import safetensors.torch
@@ -40,7 +39,10 @@ def main(weights: str, converted: str) -> None:
     torch.set_num_threads(1)
     try:
         state = torch.load(weights, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's message explains how to run the file's code
+    except Exception as error:
+        if type(error).__name__ != "UnpicklingError":
+            raise
+        # torch's message explains how to run the code in the file
         raise ValueError("is damaged, or has more than tensors in it") from None
     state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state)
     tensors = {name: value.contiguous().clone() for name, value in state.items() if torch.is_tensor(value)}

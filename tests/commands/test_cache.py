@@ -94,7 +94,7 @@ def test_new_and_changed_images_are_counted_and_packed(workspace: Path, data: Pa
     assert (answer.code, line in answer.out) == (0, True)
     answer = invoke("cache", *WORDS, str(data))
     assert answer.out.startswith(f"cache: 117 images under {data}, 2 of them to be packed\n")
-    assert "\n1 image cannot be packed: invoke doctor --experiment tiny says why\n" in answer.out
+    assert f"\n1 image cannot be packed: invoke doctor --experiment tiny --data {data} says why\n" in answer.out
 
 
 def test_restart_writes_the_cache_again(workspace: Path, data: Path, invoke: Invoke) -> None:
