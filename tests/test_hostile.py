@@ -681,7 +681,7 @@ def test_a_foreign_checkpoint_is_refused(copy: Path, competition: Path, invoke: 
     manifests.write_manifest(tensors.with_suffix(".json"), record)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
-    assert answer.err.startswith(f"error: {tensors} is no state of this training: ")
+    assert answer.err.startswith(f"error: {tensors} is not a checkpoint of this training: ")
 
 
 def test_no_module_reads_a_pickle() -> None:

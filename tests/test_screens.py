@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ffdi.commands import leaderboard, train_folds
-from ffdi.commands.shared import scores
+from ffdi.commands.shared import score_tables
 from ffdi.training.state import EpochRecord
 
 SCORE = {
@@ -25,7 +25,7 @@ def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    scores.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
+    score_tables.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
     return capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
 
 

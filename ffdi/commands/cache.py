@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import CacheOptions
 from ffdi.config import schema
 from ffdi.core import console, files, hints, machine
@@ -41,7 +41,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
             _confirm(store, _estimate_size(store, dataset), options.yes)
             _pack(workspace, store, dataset, left)
             dataset = cache.attach(dataset, sources.build_store(workspace, settings, root))
-        sources.scan_dataset(workspace, experiment, dataset)
+        inspection.scan_dataset(workspace, experiment, dataset)
     _show(dataset)
     if left := _count_unpacked(dataset):
         images = "1 image" if left == 1 else f"{left} images"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import DoctorOptions
 from ffdi.config import schema
 from ffdi.core import console
@@ -24,7 +24,7 @@ def run(workspace: Workspace, options: DoctorOptions) -> None:
     settings = schema.load_experiment(experiment.config_path)
     dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
     console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
-    diagnosis = sources.scan_dataset(workspace, experiment, dataset)
+    diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
     _show(diagnosis)
     console.written(experiment.doctor_path)
     diagnosis.refuse_faults(accepted)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, scores, sources
+from ffdi.commands.shared import groups, score_tables, sources
 from ffdi.commands.shared.options import EnsembleSubmitOptions
 from ffdi.core import console, files, manifests
 from ffdi.data.labels.table import Table
@@ -37,7 +37,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
     console.say(f"device: {device.why}")
 
-    scores.show_choice(ensemble.choice)
+    score_tables.show_choice(ensemble.choice)
     logits = _predict_logits(ensemble, table, device)
     direction = Direction(ensemble.weights @ logits, ensemble.compute_oof_aucs(), ensemble.compute_oof_auc_bounds())
     built = gate.build_submission(template, table.img_name, ensemble.combine(logits), direction)
@@ -88,5 +88,5 @@ def _score_split(ensemble: Ensemble, table: Table, logits: np.ndarray) -> dict[s
     score = ensemble.evaluate(table.target, logits)
     rows = [(f"{name} out of fold", oof) for name, oof in ensemble.read_oof_scores().items()]
     rows += [*score["members"].items(), ("mean of the folds", score["mean"]), ("ensemble", score["ensemble"])]
-    scores.show_scores(f"exact score on the {table.split} split", rows)
+    score_tables.show_scores(f"exact score on the {table.split} split", rows)
     return score

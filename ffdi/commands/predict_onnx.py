@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ffdi import __version__
-from ffdi.commands.shared import engines, groups, scorers, scores, sources
+from ffdi.commands.shared import engines, groups, score_tables, scorers, sources
 from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.core import console, files, links, machine, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError
@@ -74,7 +74,7 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
     if table.target is not None and table.has_both_classes:
         from ffdi.evaluation import scorecard  # it imports scipy
 
-        scores.show_scores(
+        score_tables.show_scores(
             f"exact score on the {table.split} split",
             [("ONNX", scorecard.score_without_intervals(table.target, y_pred))],
         )

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from ffdi.commands.shared import engines, groups, planning, scores
+from ffdi.commands.shared import engines, groups, planning, score_tables, scores
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import TrainFoldsOptions
 from ffdi.config import schema
@@ -137,7 +137,7 @@ def _describe_progress(event: object, epochs: int) -> list[str]:
     if isinstance(event, ResumeEvent):
         return [_describe_resume(event, epochs)]
     if isinstance(event, EpochRecord):
-        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= scores.WIDE else ""
+        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= score_tables.WIDE else ""
         return [
             f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
             f"held-out: loss {event.heldout_loss:.4f}  {accuracy}"

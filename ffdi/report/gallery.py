@@ -42,7 +42,7 @@ class Exhibit(NamedTuple):
     target: int
     y_pred: float
     kinds: list[str]
-    encode_picture: str
+    picture: str
     heat: str
     views: dict[str, str]
 

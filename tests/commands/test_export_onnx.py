@@ -175,9 +175,9 @@ def test_ranks_are_submitted_and_never_exported(copy: Path, invoke: Invoke) -> N
     answer = invoke("export-onnx", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
-        "error: ensemble.method = 'rank_mean' scores an image by all others that are scored beside it; no graph can do "
-        "that\n"
-        "next: set ensemble.method = 'auto' in config.toml; nothing has to be trained again for that\n",
+        "error: ensemble.method = 'rank_mean' makes the score of an image depend on the other images; a graph cannot "
+        "do that\n"
+        "next: set ensemble.method = 'auto' in config.toml; no training is necessary for that\n",
     )
 
 
@@ -190,7 +190,7 @@ def test_a_graph_beyond_the_budget_is_refused(copy: Path, invoke: Invoke) -> Non
         1,
         f"error: these 2 networks have {2 * manifest['parameters']:,} parameters; export.max_parameters is 1,000\n"
         "next: export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
-        "export.max_parameters in config.toml where no rule forbids it\n",
+        "export.max_parameters in config.toml if the rules of your competition allow it\n",
     )
 
 

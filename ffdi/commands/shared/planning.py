@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import TrainingOptions
 from ffdi.config import schema
 from ffdi.config.schema import MIN_SIZE, Config, Keys
@@ -165,7 +165,7 @@ def prepare_data(
     console.say(f"data: {sources.describe_images(dataset.split('train'))}")
     if (cached := sources.describe_cache(dataset)) is not None:
         console.say(cached)
-    diagnosis = sources.scan_dataset(workspace, experiment, dataset)
+    diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
     diagnosis.refuse_faults(accepted)
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
     return PreparedData(

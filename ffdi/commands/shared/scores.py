@@ -1,20 +1,17 @@
-"""Computes, writes and shows the scores of an experiment."""
+"""Computes and writes the scores of an experiment."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ffdi.commands.shared import score_tables
 from ffdi.core import console, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.evaluation import predictions, scorecard
 from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
-
-if TYPE_CHECKING:
-    from ffdi.ensemble.selection import Choice
 
 
 def publish_scores(experiment: Experiment, oof: OofPredictions, group: np.ndarray | None) -> None:
@@ -24,20 +21,19 @@ def publish_scores(experiment: Experiment, oof: OofPredictions, group: np.ndarra
     content = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.make_scorecard(oof, group, val)}
     manifests.write_manifest(experiment.metrics_path, content)
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
-    show_scores("out-of-fold scores", [*rows, ("all folds", content["pooled"])])
+    score_tables.show_scores("out-of-fold scores", [*rows, ("all folds", content["pooled"])])
     ranked = content["rank_normalised"]
-    console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({format_interval(ranked)})")
+    console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({score_tables.format_interval(ranked)})")
     if "val" in content:
         _show_val(content["val"])
 
 
 def _show_val(val: dict[str, Any]) -> None:
     rows = [(f"fold {fold}", score) for fold, score in val["folds"].items()]
-    show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
+    score_tables.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
     gap = val["gap"]
-    console.say(
-        f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({format_interval(gap)})"
-    )
+    interval = score_tables.format_interval(gap)
+    console.say(f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({interval})")
     if why := gap["no_interval"].get("auc"):
         console.say(f"no interval of the gap: {why}")
 
@@ -56,46 +52,3 @@ def read_val_predictions(experiment: Experiment, numbers: list[int]) -> list[Oof
     except ExperimentError:
         console.say("the folds were trained with different validation splits: no gap")
         return []
-
-
-SCORES = {
-    "tpr_at_fpr_1e-3": "TPR at FPR 1e-3",
-    "tpr_at_fpr_1e-2": "at 1e-2",
-    "accuracy": "accuracy",
-    "log_loss": "log loss",
-}
-"""Columns of a table of scores, after the AUC and its interval."""
-WIDE = 110
-"""The width in columns from which the terminal shows `DETAILS` and the accuracy of an epoch."""
-DETAILS = ("tpr_at_fpr_1e-2", "accuracy", "log_loss")
-
-
-def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
-    """Prints a table of scores, from the label and the scores of each row."""
-    shown = console.select_columns(SCORES, DETAILS, WIDE)
-    cells = [(label, one["auc"], format_interval(one), *(one[key] for key in shown)) for label, one in rows]
-    console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
-    for why in dict.fromkeys(one["no_interval"]["auc"] for _, one in rows if "auc" in one.get("no_interval", {})):
-        console.say(f"no interval of an AUC: {why}")
-
-
-def show_choice(choice: Choice) -> None:
-    """Prints a table of every ensemble method's nested score, if there are several methods."""
-    if len(choice.rows) == 1:
-        return
-    cells = [
-        (
-            row.method + (" (taken)" if row.chosen else ""),
-            row.auc,
-            f"{row.difference:+.4f}",
-            console.interval(row.interval, "+.4f"),
-        )
-        for row in choice.rows
-    ]
-    heading = "ways to combine the experiments: nested out-of-fold AUC, compared with the plain mean"
-    console.table(heading, ["", "AUC", "difference", "interval"], cells)
-
-
-def format_interval(score: dict[str, Any]) -> str:
-    """The AUC's interval for a table; '' for a mean of several networks, which has no interval."""
-    return console.interval(score["intervals"].get("auc")) if "intervals" in score else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
@@ -38,7 +38,7 @@ def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -
     """Trains a classifier to tell the splits apart, and computes the out-of-fold AUC of each kind of image."""
     config, _ = experiment.load_training()
     found = sources.find_experiment_dataset(workspace, experiment, options.data)
-    diagnosis = sources.scan_dataset(workspace, experiment, found)
+    diagnosis = inspection.scan_dataset(workspace, experiment, found)
     samples = {name: _sample_images(diagnosis.select_usable(name), config.seed) for name in diagnosis.scans}
     features = _compute_features(workspace, config, samples, options)
     content = {

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
-from ffdi.core import console, machine, manifests
+from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.data.inspection import doctor, duplicate_groups
-from ffdi.data.inspection.doctor import Diagnosis
-from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
-from ffdi.data.inspection.scan import ScanResult, scan_images
-from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import layout
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.layout import Dataset
@@ -34,7 +29,6 @@ if TYPE_CHECKING:
 
 DEMO = "data/quickstart"
 """The data.root of the demonstration competition."""
-Result = TypeVar("Result")
 
 
 def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
@@ -149,39 +143,3 @@ def describe_images(table: Table) -> str:
     fake = int(table.target.sum())
     groups = "" if table.group is None else f", {len(np.unique(table.group))} groups"
     return f"{len(table)} training images ({len(table) - fake} real, {fake} fake{groups}) in {table.folder}"
-
-
-def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset) -> Diagnosis:
-    """Scans the images that were not scanned before, compares all images, and writes doctor.json."""
-    findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
-    try:
-        scans = {split: ScanResult(table) for split, table in dataset.splits.items()}
-        with console.bar("scanning images", sum(map(len, dataset.splits.values()))) as bar:
-            for scan in scans.values():
-                for image in scan_images(scan.table, findings, threads):
-                    scan.record(image)
-                    bar.advance()
-        diagnosis = doctor.diagnose(dataset.root, scans, _find_duplicates(list(scans.values()), findings, threads))
-    finally:
-        findings.close()
-    manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
-    return diagnosis
-
-
-def _find_duplicates(scans: list[ScanResult], findings: ScanStore, threads: int) -> DuplicateGroups:
-    if (known := duplicate_groups.load_known(scans, findings)) is not None:
-        return known
-    search = Search(scans, findings, threads)
-    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
-        pairs = _show_progress(search.find_candidates(), bar, "comparing keypoints")
-    with console.bar("comparing pictures", len(pairs)) as bar:
-        return _show_progress(search.compare_candidates(pairs), bar, "comparing pictures")
-
-
-def _show_progress(events: Iterator[int | Result], bar: console.Bar, label: str) -> Result:
-    """The last event of a search, its result; the events before it are counts for the bar."""
-    for event in events:
-        if not isinstance(event, int):
-            return event
-        bar.at(event, label)
-    raise AssertionError("a search ends with its result")

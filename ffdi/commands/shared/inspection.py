@@ -1,0 +1,54 @@
+"""The scan of a data set, with its progress in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+from ffdi.core import console, machine, manifests
+from ffdi.data.inspection import doctor, duplicate_groups
+from ffdi.data.inspection.doctor import Diagnosis
+from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
+from ffdi.data.inspection.scan import ScanResult, scan_images
+from ffdi.data.inspection.scan_store import ScanStore
+from ffdi.data.labels.layout import Dataset
+from ffdi.experiments.experiment import Experiment
+from ffdi.experiments.workspace import Workspace
+
+Result = TypeVar("Result")
+
+
+def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset) -> Diagnosis:
+    """Scans the images that were not scanned before, compares all images, and writes doctor.json."""
+    findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
+    try:
+        scans = {split: ScanResult(table) for split, table in dataset.splits.items()}
+        with console.bar("scanning images", sum(map(len, dataset.splits.values()))) as bar:
+            for scan in scans.values():
+                for image in scan_images(scan.table, findings, threads):
+                    scan.record(image)
+                    bar.advance()
+        diagnosis = doctor.diagnose(dataset.root, scans, _find_duplicates(list(scans.values()), findings, threads))
+    finally:
+        findings.close()
+    manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
+    return diagnosis
+
+
+def _find_duplicates(scans: list[ScanResult], findings: ScanStore, threads: int) -> DuplicateGroups:
+    if (known := duplicate_groups.load_known(scans, findings)) is not None:
+        return known
+    search = Search(scans, findings, threads)
+    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
+        pairs = _show_progress(search.find_candidates(), bar, "comparing keypoints")
+    with console.bar("comparing pictures", len(pairs)) as bar:
+        return _show_progress(search.compare_candidates(pairs), bar, "comparing pictures")
+
+
+def _show_progress(events: Iterator[int | Result], bar: console.Bar, label: str) -> Result:
+    """The last event of a search, its result; the events before it are counts for the bar."""
+    for event in events:
+        if not isinstance(event, int):
+            return event
+        bar.at(event, label)
+    raise AssertionError("a search ends with its result")
