@@ -162,7 +162,7 @@ def test_a_wrong_score_of_one_has_no_log_loss_interval() -> None:
 def test_scores_of_one_digit_have_no_tpr_interval() -> None:
     target, y_pred = simulated(np.random.default_rng(6), 2000)
     found = intervals.measure_intervals(target, np.round(y_pred, 1), None)
-    assert found.reasons["tpr_at_fpr_1e-1"] == intervals.TIED
+    assert found.reasons["tpr_at_fpr_1e-1"] == intervals.TIES
 
 
 # --- width ---------------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from ffdi.core.errors import ExperimentError
 from ffdi.evaluation import predictions
 from ffdi.evaluation.predictions import OofPredictions
 
-ANEW = "next: run invoke train-folds for this experiment again: it joins oof.csv anew from its finished folds"
+ANEW = "next: run invoke train-folds for this experiment again: it writes oof.csv again from the finished folds"
 HEADER = "img_name,fold,target,logit,y_pred,weights\n"
 WEIGHTS = "0123456789ab"
 
@@ -72,7 +72,7 @@ def test_any_name_is_restored(tmp_path: Path, name: str) -> None:
 def test_other_files_are_refused(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "oof.csv"
     path.write_text(content)
-    assert refusal(path) == f"{path} is no ledger of out-of-fold predictions: {reason}\n{ANEW}"
+    assert refusal(path) == f"{path} has no valid out-of-fold predictions: {reason}\n{ANEW}"
 
 
 @pytest.mark.parametrize(
@@ -82,12 +82,12 @@ def test_other_files_are_refused(tmp_path: Path, content: str, reason: str) -> N
 def test_damaged_rows_are_refused(tmp_path: Path, row: bytes) -> None:
     path = tmp_path / "oof.csv"
     path.write_bytes(HEADER.encode() + row + b"\n")
-    assert refusal(path).startswith(f"{path} is no ledger of out-of-fold predictions: ")
+    assert refusal(path).startswith(f"{path} has no valid out-of-fold predictions: ")
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "oof.csv"
-    expected = f"{path} is no ledger of out-of-fold predictions: [Errno 2] No such file or directory: '{path}'\n{ANEW}"
+    expected = f"{path} has no valid out-of-fold predictions: [Errno 2] No such file or directory: '{path}'\n{ANEW}"
     assert refusal(path) == expected
 
 
@@ -114,21 +114,21 @@ def test_missing_and_duplicate_images_are_refused(names: list[str]) -> None:
     parts = [part(names[:1], [0]), part(names[1:], [1] * (len(names) - 1))]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
-    assert str(caught.value) == f"the folds' predictions do not cover the 3 training images once each\n{ANEW}"
+    assert str(caught.value) == f"the folds' predictions do not have each of the 3 training images once\n{ANEW}"
 
 
 def test_a_prediction_by_a_network_trained_on_the_image_is_refused() -> None:
     parts = [part(["a", "b"], [0, 0]), part(["c"], [1])]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 1, 1]))
-    assert str(caught.value) == f"an image's prediction comes from a fold that trained on it\n{ANEW}"
+    assert str(caught.value) == f"an image was scored by a network that was trained on it\n{ANEW}"
 
 
 def test_a_label_that_differs_from_folds_csv_is_refused() -> None:
     parts = [part(["a"], [0]), part(["b", "c"], [1, 1])]
     with pytest.raises(ExperimentError) as caught:
         predictions.merge_predictions(parts, np.array(["a", "b", "c"]), np.array([0, 1, 1]), np.array([1, 0, 1]))
-    assert str(caught.value) == f"an image's label in the predictions is not its label in folds.csv\n{ANEW}"
+    assert str(caught.value) == f"an image has another label in the predictions than in folds.csv\n{ANEW}"
 
 
 def test_ranks_are_taken_within_each_fold() -> None:

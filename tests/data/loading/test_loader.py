@@ -213,8 +213,8 @@ def test_a_dead_or_hanging_worker_is_reported_with_its_images(
     assert str(caught.value) == (
         f"a loader worker {state} while these images, or those after them, were read\n"
         + "".join(f"  {name}\n" for name in names)
-        + "next: pass --workers 0: images are then read one by one, and the error has the name of the bad one; a worker "
-        "may also have been killed because the memory was full"
+        + "next: pass --workers 0: images are then read one by one, and the error has the name of the bad one; a "
+        "worker may also have been killed because the memory was full"
     )
 
 
