@@ -234,4 +234,5 @@ class _ScoringActor:
         assert self._score is not None
         parts = list(self._score([rows]))
         faults = [fault for part in parts for fault in part.faults]
-        return Part(rows, np.concatenate([part.y_pred for part in parts]), faults)
+        nan_faults = [fault for part in parts for fault in part.nan_faults]
+        return Part(rows, np.concatenate([part.y_pred for part in parts]), faults, nan_faults)

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,11 +38,13 @@ class Part(NamedTuple):
         rows: of the table.
         y_pred: the graph's output, float32 [len(rows), ...]; NaN for an image that cannot be used.
         faults: a line for each image that cannot be used.
+        nan_faults: a line for each other image for which the graph returns NaN.
     """
 
     rows: range
     y_pred: np.ndarray
     faults: list[str]
+    nan_faults: Sequence[str] = ()
 
 
 Score = Callable[[Iterable[range]], Iterator[Part]]
@@ -99,8 +101,8 @@ def _score_rows(table: Table, rows: range, resize_policy: ResizePolicy, graph: O
     scored = [row for row in rows if row not in faults]
     y_pred[[row - rows.start for row in scored]] = found
     broken = np.isnan(found.reshape(len(found), -1)).any(axis=1)
-    faults |= {row: f"{table.img_name[row]}: the graph returns NaN" for row in np.array(scored)[broken].tolist()}
-    return Part(rows, y_pred, list(faults.values()))
+    nan_faults = [f"{name}: the graph returns NaN" for name in table.img_name[scored][broken].tolist()]
+    return Part(rows, y_pred, list(faults.values()), nan_faults)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,6 +185,7 @@ class Shards:
         """
         pending: list[Part] = []
         for part in score(self._find_missing()):
+            part = part._replace(faults=[*part.faults, *part.nan_faults], nan_faults=())
             pending.append(part)
             whole = range(pending[0].rows.start, part.rows.stop)
             if whole in self._paths:

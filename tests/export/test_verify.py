@@ -80,6 +80,15 @@ def test_failed_runtimes_have_no_limit(trial: RuntimeVerifier, monkeypatch: pyte
     assert records["broken"]["refused"] == "its library is from another world"
 
 
+def test_a_runtime_that_returns_nan_is_refused_and_ends_no_export(
+    trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True), "nan": runtime(exact=False, off=np.nan)})
+    records = equivalence.verify_all(trial, GRAPH, ["cpu", "nan"])
+    assert records["cpu"]["limit"] == 1e-5
+    assert records["nan"] == {"refused": "this graph on nan gives scores that are not finite", "why": [], "limit": None}
+
+
 def test_a_graph_that_fails_on_the_plain_runtime_is_refused(
     trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:

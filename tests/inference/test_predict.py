@@ -53,7 +53,7 @@ def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
     assert sorted(brightness.batches, reverse=True) == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
 
 
-def test_a_score_of_nan_is_a_fault(tmp_path: Path) -> None:
+def test_a_score_of_nan_has_a_line_of_its_own(tmp_path: Path) -> None:
     def run(images: np.ndarray) -> np.ndarray:
         found = images.mean((1, 2, 3)).astype(np.float32)
         return np.where(found == 3, np.float32(np.nan), found)
@@ -61,7 +61,7 @@ def test_a_score_of_nan_is_a_fault(tmp_path: Path) -> None:
     images = table.list_folder(folder(tmp_path, 5))
     graph = OpenGraph("cpu", "fake", "", 8, 1, run)
     (part,) = predict.score_batches(images, [range(5)], ResizePolicy(8), graph, 1)
-    assert part.faults == ["003.png: the graph returns NaN"]
+    assert (part.faults, part.nan_faults) == ([], ["003.png: the graph returns NaN"])
     assert np.isnan(part.y_pred).tolist() == [False, False, False, True, False]
 
 

@@ -109,6 +109,21 @@ def test_a_bad_image_gets_the_substitute(images: Table, tmp_path: Path) -> None:
     assert np.delete(y_pred, 5).tobytes() == np.delete(Y_PRED, 5).tobytes()
 
 
+@pytest.mark.parametrize(("substitute", "published"), [(None, 2), (0.5, 3)])
+def test_a_score_of_nan_is_listed_like_a_bad_image(
+    images: Table, tmp_path: Path, substitute: float | None, published: int
+) -> None:
+    def score(ranges: Iterable[range]) -> Iterator[Part]:
+        for rows in ranges:
+            y_pred = np.array([np.nan if row == 5 else Y_PRED[row] for row in rows], np.float32)
+            yield Part(rows, y_pred, [], [f"{row}.jpg: the graph returns NaN" for row in rows if row == 5])
+
+    pieces = Shards(tmp_path / "scores.csv", images, "graph cpu", substitute)
+    parts = list(pieces.score(score))
+    assert [fault for part in parts for fault in part.faults] == ["5.jpg: the graph returns NaN"]
+    assert len(list(pieces.folder.glob("*.json"))) == published
+
+
 def test_a_resumed_run_lists_all_images_with_a_substitute(images: Table, tmp_path: Path) -> None:
     output = tmp_path / "scores.csv"
     run(output, images, Scorer(broken=(5,)), substitute=0.5)
