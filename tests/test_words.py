@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,6 @@ PATTERN = re.compile(rf"(?<![A-Za-z])(?:{'|'.join(WORDS)})(?![A-Za-z])", re.IGNO
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PROJECT).as_posix())
-def test_a_file_has_no_word_of_the_old_dialect(path: object) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines()  # type: ignore[attr-defined]
+def test_a_file_has_no_word_of_the_old_dialect(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
     assert [f"line {number}: {line}" for number, line in enumerate(lines, 1) if PATTERN.search(line)] == []

@@ -9,7 +9,7 @@ from typing import Any
 
 from ffdi.config import schema
 from ffdi.config.schema import Config
-from ffdi.core import console, files, manifests, names
+from ffdi.core import console, csvs, files, manifests, names
 from ffdi.core.errors import ExperimentError, FFDIError
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import FoldFolder
@@ -142,8 +142,9 @@ def _compare_schemes(experiments: Sequence[Experiment]) -> list[str]:
                 )
     lines = []
     for schemes in by_recipe.values():
-        with suppress(FFDIError):
-            lines += [_describe_difference(**schemes)] if len(schemes) == 2 else []
+        if len(schemes) == 2:
+            with suppress(FFDIError):  # its row shows the error
+                lines.append(_describe_difference(**schemes))
     return lines
 
 
@@ -182,7 +183,7 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
 def _format_csv(rows: Sequence[dict[str, Any]]) -> str:
     header = [name for column in COLUMNS for name in _csv_columns(column)]
     values = [[part for column in COLUMNS for part in _csv_values(column, row[column])] for row in rows]
-    return files.format_csv([header, *values])
+    return csvs.format_csv([header, *values])
 
 
 def _csv_columns(column: str) -> list[str]:

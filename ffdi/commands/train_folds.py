@@ -40,7 +40,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
         for experiment in experiments:
             _profile(workspace, experiment, options)
         return
-    trainings = [_Training.of(workspace, experiment, options) for experiment in experiments]
+    trainings = [_Training.create(workspace, experiment, options) for experiment in experiments]
     for one in trainings:
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
     k = math.gcd(*(one.settings.folds.k for one in trainings))
@@ -75,7 +75,7 @@ class _Training(NamedTuple):
     weights: Path | None
 
     @classmethod
-    def of(cls, workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> _Training:
+    def create(cls, workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> _Training:
         settings = schema.load_experiment(experiment.config_path)
         folds = _parse_folds(options.folds, settings.folds.k)
         return cls(experiment, settings, folds, *planning.choose_device(workspace, settings, options))

@@ -231,16 +231,14 @@ def _find_failure(body: Callable[[], None]) -> Failure | None:
         return _explain_stop(f"stopped ({interrupted.why}): {RESUME}", interrupted.code)
     except FFDIError as error:
         return _explain(error)
-    except OSError as error:
-        if machine.is_memory_error(error):
-            return _explain(machine.explain_memory_error(error))
-        place = f"{error.filename}: " if error.filename else ""
-        return _explain(FFDIError(f"{place}{error.strerror or error}", hint=f"mend that; {RESUME}"))
     except KeyboardInterrupt:
         return _explain_stop(f"stopped: {RESUME}", 130)
     except Exception as error:
         if machine.is_memory_error(error):
             return _explain(machine.explain_memory_error(error))
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            return _explain(FFDIError(f"{place}{error.strerror or error}", hint=f"mend that; {RESUME}"))
         if isinstance(error, ImportError) and not (error.name or "").startswith("ffdi"):
             return _explain(ConfigError(f"a library cannot be loaded: {error}", hint=REINSTALL))
         raise

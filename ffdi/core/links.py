@@ -71,7 +71,7 @@ def glob(folder: Path, pattern: str) -> list[Path]:
 
 
 def find_links(folder: Path) -> Iterator[Path]:
-    """Yields every link below a folder, sorted."""
+    """Yields every link below a folder, folder by folder, sorted within each."""
     for parent, folders, names in os.walk(folder):  # unlike rglob, without an error if a folder vanishes
         folders.sort()
         yield from (path for name in sorted([*folders, *names]) if is_link(path := Path(parent, name)))

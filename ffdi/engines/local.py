@@ -45,7 +45,7 @@ from ffdi.training.runtime.device import Device
 POLL_SECONDS = 0.5
 """Between two tests for a signal, while no child sends an event."""
 STEP_SECONDS = 0.2
-"""Between two Step events of a child: more would not be visible in a progress bar."""
+"""Between two Step events of a child or of a Ray task: more would not be visible in a progress bar."""
 STOP_SECONDS = 10.0
 """For a child to write its checkpoint."""
 CAUSE_SECONDS = 1.0
@@ -278,7 +278,7 @@ def _run_process(
             if USES_FORK_SERVER:
                 signals.unblock_signals()
             for event in fold.train(job, device):
-                if rank == 0 and should_report(event, last_sent, STEP_SECONDS):
+                if rank == 0 and should_report(event, last_sent):
                     pipe.send(event)
                     last_sent = time.monotonic()
     except (FFDIError, Interrupted) as error:
@@ -289,6 +289,6 @@ def _run_process(
     os._exit(0)  # all files are written; an orderly exit unloads torch, which takes seconds
 
 
-def should_report(event: FoldEvent, last_sent: float, seconds: float) -> bool:
-    """Whether an event is sent to the parent: each one, except steps within `seconds` of the last event."""
-    return not isinstance(event, Step) or time.monotonic() - last_sent > seconds or event.step + 1 == event.steps
+def should_report(event: FoldEvent, last_sent: float) -> bool:
+    """Whether an event is sent to the parent: each one, except steps within `STEP_SECONDS` of the last event."""
+    return not isinstance(event, Step) or time.monotonic() - last_sent > STEP_SECONDS or event.step + 1 == event.steps

@@ -37,8 +37,6 @@ from ffdi.training.fold import FoldEvent, FoldJob, TrainingPlan
 
 POLL_SECONDS = 0.5
 """Between two tests whether to stop: for a signal in this process, for the stop flag in a task."""
-STEP_SECONDS = 0.2
-"""Between two Step events of a task."""
 STOP_SECONDS = 10.0
 """For all tasks to send their checkpoints."""
 MAX_LOSSES = 3
@@ -315,7 +313,7 @@ def _stream_events(job: FoldJob, resources: FoldResources, stop_flag: Any) -> It
     job = replace(job, precision=devices[0].precision)
     events = fold.train(job, devices[0]) if len(devices) == 1 else local.train_in_processes(job, devices)
     for event in events:
-        if local.should_report(event, last_sent, STEP_SECONDS):
+        if local.should_report(event, last_sent):
             yield event
             last_sent = time.monotonic()
         if time.monotonic() - last_poll < POLL_SECONDS:

@@ -109,12 +109,12 @@ def _build_from_validation(ensemble: Ensemble, found: Dataset) -> EquivalenceChe
     paths = [member.folder.val_path for member in ensemble.members]
     if val is None or not val.has_both_classes or not all(path.is_file() for path in paths):
         return None
-    ledgers = [predictions.read_predictions(path) for path in paths]
-    rows = _find_rows(val, ledgers[0].img_name)
-    if rows is None or any(not np.array_equal(one.img_name, ledgers[0].img_name) for one in ledgers):
+    parts = [predictions.read_predictions(path) for path in paths]
+    rows = _find_rows(val, parts[0].img_name)
+    if rows is None or any(not np.array_equal(one.img_name, parts[0].img_name) for one in parts):
         return None
     some = spread_rows(len(rows), MAX_IMAGES)
-    logits = np.stack([one.logit[some] for one in ledgers])
+    logits = np.stack([one.logit[some] for one in parts])
     return EquivalenceCheck(
         val.take(rows[some]), ensemble.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
     )
@@ -131,10 +131,10 @@ def _build_from_heldout(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck:
         )
     some = spread_rows(len(rows), MAX_IMAGES)
     folds = len(ensemble.members) // len(ensemble.experiments)
-    voices = np.arange(len(ensemble.experiments))[:, None] * folds + ensemble.assignment.fold[some]
+    members = np.arange(len(ensemble.experiments))[:, None] * folds + ensemble.assignment.fold[some]
 
     def verdict(logits: np.ndarray) -> np.ndarray:
-        return ensemble.combine_oof(np.take_along_axis(logits.T, voices, axis=0))
+        return ensemble.combine_oof(np.take_along_axis(logits.T, members, axis=0))
 
     return EquivalenceCheck(train.take(rows[some]), ensemble.combine_oof(ensemble.oof_logits[:, some]), LOGITS, verdict)
 

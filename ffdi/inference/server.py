@@ -146,7 +146,7 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
         except (ClientDisconnect, Cancelled):
             return _build_refusal("the client has disconnected, or the server has ended", 503)
         except Exception as error:  # of OpenCV or of the runtime, about one image: the server continues
-            print(f"{names.escape(name)}: {type(error).__name__}: {error}", file=sys.stderr)
+            print(names.escape(f"{name}: {type(error).__name__}: {error}"), file=sys.stderr)
             return _build_refusal("the server could not score this image", 500)
         finally:
             bodies.release(held + len(content))

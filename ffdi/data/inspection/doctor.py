@@ -208,7 +208,7 @@ def _find_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
         f"{fact} of the {split} files: AUC {area['auc']:.3f} ({_format_interval(area['interval'])})"
         for split, areas in facts.items()
         for fact, area in areas.items()
-        if is_shortcut(area)
+        if area["shortcut"]
     ]
     return Fault("shortcuts", "the files' properties predict the labels without their pixels", found)
 
@@ -236,23 +236,22 @@ groups are too few for an interval, the interval of independent images decides."
 
 
 def measure_shortcuts(scan: ScanResult) -> dict[str, dict[str, Any]]:
-    """The AUC of each file property as a score, in the better of both directions, with its 95 % interval or None.
+    """Measures how well each file property predicts the label.
 
     A property that is the same for all images is left out. For the format and the mode, the score is the share of fakes
     among the images with the same value.
 
     Args:
         scan: of a table with usable images of both classes.
+
+    Returns:
+        For each property its AUC as a score, in the better of both directions; the 95 % interval, or None; and whether
+        it is a shortcut, which is a fault.
     """
     assert scan.table.target is not None
     table = scan.table.take(np.flatnonzero(scan.usable))
     facts = {name: values[scan.usable] for name, values in _list_properties(scan).items()}
     return {name: _measure_auc(table, values) for name, values in facts.items() if len(np.unique(values)) > 1}
-
-
-def is_shortcut(area: dict[str, Any]) -> bool:
-    """Whether a result of `measure_shortcuts` is a fault."""
-    return bool(area["shortcut"])
 
 
 def _list_properties(scan: ScanResult) -> dict[str, np.ndarray]:

@@ -101,7 +101,8 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
             continue
         known = {config.image_column, config.target_column, config.group_column}
         for column in [name for name in header if name and name not in known and header.count(name) == 1]:
-            values = _read_values(path, column, config, table, problems)
+            by_split = (SPLIT,) if header.count(SPLIT) == 1 else ()
+            values = _read_values(path, (config.image_column, column, *by_split), config, table, problems)
             if 1 < len(set(values)) <= MOST_VALUES:
                 found[column] = np.array(values, dtype=str)
     if problems:
@@ -110,16 +111,19 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
     return found
 
 
-def _read_values(path: Path, column: str, config: DataConfig, table: Table, problems: list[str]) -> list[str]:
-    """The value of each image in one column; `problems` gets the bad rows, unless the column is ignored.
+def _read_values(
+    path: Path, columns: tuple[str, ...], config: DataConfig, table: Table, problems: list[str]
+) -> list[str]:
+    """The value of each image; `problems` gets the bad rows, unless the column is ignored.
 
-    Rows of other images are ignored, and so are rows of other splits where a column `split` names them: several splits
-    may have an image of the same name.
+    Rows of other images are ignored, and so are rows of other splits: several splits may have an image of one name.
+
+    Args:
+        columns: the column of the names, the column of the values and, if there is one, the column of the splits.
     """
-    images = table.img_name.tolist()
+    images, column = table.img_name.tolist(), columns[1]
     known, value, faults = set(images), dict[str, str](), list[str]()
-    by_split = (SPLIT,) if SPLIT in read_header(path, config) else ()
-    for line, (field, text, *split) in read_columns(path, config, (config.image_column, column, *by_split), problems):
+    for line, (field, text, *split) in read_columns(path, config, columns, problems):
         image = match_image(field, known)
         if image not in known or any(one in SPLITS and one != table.split for one in split):
             continue

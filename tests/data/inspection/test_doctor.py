@@ -203,7 +203,7 @@ def test_random_and_constant_properties_pass() -> None:
     facts = doctor.measure_shortcuts(train)
     assert list(facts) == ["bytes"]
     assert 0.5 <= facts["bytes"]["auc"] < 0.65
-    assert not doctor.is_shortcut(facts["bytes"])
+    assert not facts["bytes"]["shortcut"]
 
 
 def test_both_directions_of_a_property_count_alike() -> None:

@@ -76,6 +76,8 @@ def test_attributes_of_other_splits_and_images_are_ignored(tmp_path: Path) -> No
     (tmp_path / "families.csv").write_text("\n".join(["img_name,split,family", *lines, ""]))
     found = metadata.read_attributes(tmp_path, rows, DataConfig())
     assert {name: values.tolist() for name, values in found.items()} == {"family": ["x", "y"]}
+    (tmp_path / "families.csv").write_text("img_name,split,split,family\na.jpg,1,2,x\nb.jpg,1,2,y\n")
+    assert metadata.read_attributes(tmp_path, rows, DataConfig())["family"].tolist() == ["x", "y"]
     (tmp_path / "families.csv").write_text("img_name,split,family\na.jpg,train,x\na.jpg,train,y\nb.jpg,train,y\n")
     with pytest.raises(DataError) as caught:
         metadata.read_attributes(tmp_path, rows, DataConfig())
