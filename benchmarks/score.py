@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import notebook
 
-from ffdi.config import schema
+from ffdi.config import schema, variants
 from ffdi.config.schema import Config
 from ffdi.core import machine
 from ffdi.data.labels import layout
@@ -128,9 +128,9 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float)
 def configured(asked: argparse.Namespace, seed: int) -> Config:
     """The experiment's config with the backbone and weights that both are given."""
     path = PROJECT / "experiments" / asked.experiment / "config.toml"
-    keys = {key: values[0] for key, values in schema.parse_grid(asked.set).items()}
+    keys = {key: values[0] for key, values in variants.parse_grid(asked.set).items()}
     keys |= {"seed": seed, "model.backbone": asked.backbone, "model.pretrained": asked.weights is not None}
-    return schema.validate(tomllib.loads(schema.format_variant(asked.experiment, path.read_text(), keys)), str(path))
+    return schema.validate(tomllib.loads(variants.format_variant(asked.experiment, path.read_text(), keys)), str(path))
 
 
 def place(settings: Config, weights: Path | None) -> Device:

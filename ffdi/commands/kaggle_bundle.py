@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import KaggleBundleOptions
-from ffdi.config import schema
+from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
@@ -82,7 +82,7 @@ def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
         path = Path("weights") / f"{settings.model.backbone}-{manifests.hash_file(found)[:8]}{found.suffix}"
         (folder / "weights").mkdir(exist_ok=True)
         shutil.copy(found, folder / path)
-        content = schema.format_variant(experiment.name, content, {"model.weights_file": str(path)})
+        content = variants.format_variant(experiment.name, content, {"model.weights_file": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
     (there / "config.toml").write_text(content, encoding="utf-8")

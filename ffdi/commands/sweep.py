@@ -16,7 +16,7 @@ from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import SweepOptions
 from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema
-from ffdi.config.schema import Keys
+from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, TrainingError
 from ffdi.evaluation.score_table import FLOAT

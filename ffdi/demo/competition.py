@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffdi.core import files, manifests
+from ffdi.core import csvs, files, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.demo import portraits
 from ffdi.synthetic.manipulations import MANIPULATIONS
@@ -68,7 +68,7 @@ def write_competition(folder: Path, seed: int = 0) -> None:
         for split in COUNTS:
             _write_split(beside, split, [one for one in samples if one.split == split])
         rows = [(one.img_name, one.split, one.family) for one in samples]
-        files.write_text(beside / "families.csv", files.format_csv([("img_name", "split", "family"), *rows]))
+        files.write_text(beside / "families.csv", csvs.format_csv([("img_name", "split", "family"), *rows]))
         contents = [[one.img_name, one.target, hashlib.sha256(one.content).hexdigest()] for one in samples]
         manifest = {"version": VERSION, "seed": seed, "images": len(samples), "digest": manifests.hash_json(contents)}
         manifests.write_manifest(beside / "manifest.json", manifest)
@@ -80,7 +80,7 @@ def _write_split(root: Path, split: str, samples: list[Sample]) -> None:
     for one in samples:
         (folder / one.img_name).write_bytes(one.content)
     rows = [(one.img_name, one.target) for one in samples]
-    files.write_text(root / f"{split}set_label.txt", files.format_csv([("img_name", "target"), *rows]))
+    files.write_text(root / f"{split}set_label.txt", csvs.format_csv([("img_name", "target"), *rows]))
 
 
 def _make_samples(seed: int) -> list[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.core import files
+from ffdi.core import csvs
 
 FLOAT = "%.9g"
 """Nine digits restore each float32 exactly."""
@@ -20,4 +20,4 @@ def format_scores(img_name: np.ndarray, y_pred: np.ndarray, *, header: bool = Tr
         header: whether to start with a line of column names.
     """
     rows = [(name, FLOAT % score) for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)]
-    return files.format_csv([COLUMNS, *rows] if header else rows)
+    return csvs.format_csv([COLUMNS, *rows] if header else rows)

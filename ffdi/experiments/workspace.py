@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi.config import schema
+from ffdi.config import variants
 from ffdi.core import files, links, manifests, names
 from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.experiments.experiment import Experiment
@@ -106,7 +106,7 @@ class Workspace:
         """Finds an experiment in the workspace or the project; copies nothing."""
         return self._find_own(name) or self._find_shipped(name)
 
-    def create_variant(self, base: Experiment, keys: schema.Keys) -> Experiment:
+    def create_variant(self, base: Experiment, keys: variants.Keys) -> Experiment:
         """Returns the experiment that differs from another one in these keys; creates it if it does not exist.
 
         Raises:
@@ -115,8 +115,8 @@ class Workspace:
         """
         if not keys:
             return base
-        name = schema.name_variant(base.name, keys)
-        content = schema.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        name = variants.name_variant(base.name, keys)
+        content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
         made = Experiment(links.join(self.experiments_folder, name))
         if not made.config_path.is_file():
             files.write_text(made.config_path, content)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ffdi.core import files, links, manifests
+from ffdi.core import csvs, files, links, manifests
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
@@ -199,7 +199,7 @@ class Shards:
         """Writes the CSV of all shards; returns y_pred, float32 [N]."""
         y_pred = []
         with files.open_atomic(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write(files.format_csv([score_table.COLUMNS]))
+            file.write(csvs.format_csv([score_table.COLUMNS]))
             for path in self._paths.values():
                 text = manifests.read_manifest(path)["csv"]
                 file.write(text)

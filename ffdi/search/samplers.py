@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ffdi.config.schema import Keys
+from ffdi.config.variants import Keys
 from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.search.space import Range, Space
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.config import schema
-from ffdi.config.schema import Keys
+from ffdi.config import variants
+from ffdi.config.variants import Keys
 from ffdi.core.errors import ConfigError
 
 LOG_RATIO = 10
@@ -62,7 +62,7 @@ class Space:
         """
         if not words:
             raise ConfigError("nothing to search", hint="pass --set train.lr=1e-4,3e-4, or --set train.lr=1e-5..1e-2")
-        return cls({key: _parse_range(key, values) or values for key, values in schema.parse_grid(words).items()})
+        return cls({key: _parse_range(key, values) or values for key, values in variants.parse_grid(words).items()})
 
     def list_combinations(self) -> list[Keys]:
         """The grid.
@@ -76,7 +76,7 @@ class Space:
                 f"{', '.join(ranges)} is a range, and --sampler grid needs a list of values",
                 hint="pass --sampler random --trials 20, or list the values: --set train.lr=1e-4,3e-4",
             )
-        return schema.expand_grid(lists)
+        return variants.expand_grid(lists)
 
     def list_ends(self) -> list[Keys]:
         """Each value and each end of a range, alone."""
@@ -97,7 +97,7 @@ def _parse_range(key: str, values: list[Any]) -> Range | None:
     """Parses one word such as '1e-5..1e-2'; None for another word, such as '../weights.pth'."""
     if len(values) != 1 or not isinstance(values[0], str):
         return None
-    ends = [schema.parse_value(end) for end in values[0].split("..")]
+    ends = [variants.parse_value(end) for end in values[0].split("..")]
     if len(ends) != 2 or not all(type(end) in (int, float) for end in ends):
         return None
     if all(abs(end) <= MAX_VALUE for end in ends) and ends[0] < ends[1]:

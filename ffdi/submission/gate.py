@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.core import files, names
+from ffdi.core import csvs, names
 from ffdi.core.errors import SubmissionError
 from ffdi.core.names import shorten
 from ffdi.evaluation import score_table
@@ -61,7 +61,7 @@ def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
     Raises:
         SubmissionError: the template cannot be read, or has no column img_name, or has bad rows; lists all of them.
     """
-    rows = files.read_csv(path, SubmissionError, TEMPLATE_HINT)
+    rows = csvs.read_csv(path, SubmissionError, TEMPLATE_HINT)
     header = [field.strip(names.BLANKS) for field in next(rows, (1, []))[1]]
     if NAME_COLUMN not in header:
         raise SubmissionError(

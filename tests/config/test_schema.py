@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from ffdi.commands.shared import planning
-from ffdi.config import schema
+from ffdi.config import schema, variants
 from ffdi.config.schema import Config
 from ffdi.core.errors import ConfigError
 
@@ -75,8 +75,8 @@ def test_a_shipped_experiment_is_valid_and_opens_with_a_comment(path: Path) -> N
     for name in settings.group.members:
         base = PROJECT / "experiments" / name / "config.toml"
         schema.load_experiment(base)
-        for keys in schema.expand_grid(settings.group.grid):
-            schema.format_variant(name, base.read_text(), keys)
+        for keys in variants.expand_grid(settings.group.grid):
+            variants.format_variant(name, base.read_text(), keys)
     opening = path.read_text().split("\n\n")[0]
     words = re.findall(r"^# (\w+)  ", opening, re.MULTILINE)
     assert words == ["purpose", "command", "machine", "minutes", "expect"]

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from ffdi.config import schema
+from ffdi.config import variants
 from ffdi.core.errors import ConfigError
 
 BASE = 'seed = 4\n[train]\nlr = 1e-3\n[augment]\nrecipe = "light"\n'
@@ -14,13 +14,13 @@ BASE = 'seed = 4\n[train]\nlr = 1e-3\n[augment]\nrecipe = "light"\n'
 
 def test_words_are_parsed_into_a_grid() -> None:
     words = ["train.lr=1e-4, 3e-4", "augment.recipe=light,strong", "train.sam_rho=0", "train.class_weights=true,false"]
-    assert schema.parse_grid(words) == {
+    assert variants.parse_grid(words) == {
         "train.lr": [1e-4, 3e-4],
         "augment.recipe": ["light", "strong"],
         "train.sam_rho": [0],
         "train.class_weights": [True, False],
     }
-    assert schema.parse_grid(['pseudo_fakes.methods=["self_blend"],["face_swap","self_blend"]']) == {
+    assert variants.parse_grid(['pseudo_fakes.methods=["self_blend"],["face_swap","self_blend"]']) == {
         "pseudo_fakes.methods": [["self_blend"], ["face_swap", "self_blend"]]
     }
 
@@ -28,23 +28,23 @@ def test_words_are_parsed_into_a_grid() -> None:
 @pytest.mark.parametrize("word", ["train.lr", "train.lr=", "=3", "  =  "])
 def test_a_word_without_key_or_value_is_refused(word: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.parse_grid([word])
+        variants.parse_grid([word])
     assert str(caught.value) == f"--set {word}: no key with values\nnext: pass --set train.lr=1e-4,3e-4"
 
 
 def test_a_duplicate_key_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.parse_grid(["train.lr=1", "train.lr=2"])
+        variants.parse_grid(["train.lr=1", "train.lr=2"])
     assert str(caught.value) == (
         "--set train.lr=2: train.lr is a duplicate\nnext: pass all its values together: train.lr=A,B"
     )
 
 
 def test_every_combination_exists_once() -> None:
-    made = schema.expand_grid({"a": [1, 2], "b": ["x", "y", "z"]})
+    made = variants.expand_grid({"a": [1, 2], "b": ["x", "y", "z"]})
     assert len(made) == 6
     assert made[:2] == [{"a": 1, "b": "x"}, {"a": 1, "b": "y"}]
-    assert schema.expand_grid({}) == [{}]
+    assert variants.expand_grid({}) == [{}]
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_every_combination_exists_once() -> None:
         ({"model.weights_file": "../a/b.pth"}, "base-weights_file_.._a_b.pth"),
     ],
 )
-def test_the_name_has_the_changed_keys_and_is_a_folder_name(keys: schema.Keys, name: str) -> None:
-    assert schema.name_variant("base", keys) == name
+def test_the_name_has_the_changed_keys_and_is_a_folder_name(keys: variants.Keys, name: str) -> None:
+    assert variants.name_variant("base", keys) == name
 
 
 def test_a_variant_differs_from_its_base_only_in_its_keys() -> None:
-    written = schema.format_variant("base", BASE, {"train.lr": 0.5, "pseudo_fakes.fraction": 0.25})
+    written = variants.format_variant("base", BASE, {"train.lr": 0.5, "pseudo_fakes.fraction": 0.25})
     assert written.startswith("# base with train.lr = 0.5, pseudo_fakes.fraction = 0.25; written by ffdi\n\n")
     assert tomllib.loads(written) == {
         "seed": 4,
@@ -73,8 +73,8 @@ def test_a_variant_differs_from_its_base_only_in_its_keys() -> None:
 
 
 def test_another_seed_has_the_same_folds() -> None:
-    assert tomllib.loads(schema.format_variant("base", BASE, {"seed": 5}))["folds"] == {"seed": 4}
-    assert tomllib.loads(schema.format_variant("base", BASE, {"seed": 5, "folds.seed": 6}))["folds"] == {"seed": 6}
+    assert tomllib.loads(variants.format_variant("base", BASE, {"seed": 5}))["folds"] == {"seed": 4}
+    assert tomllib.loads(variants.format_variant("base", BASE, {"seed": 5, "folds.seed": 6}))["folds"] == {"seed": 6}
 
 
 @pytest.mark.parametrize(
@@ -87,21 +87,21 @@ def test_another_seed_has_the_same_folds() -> None:
 )
 def test_an_invalid_value_is_refused(key: str, value: object, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.format_variant("base", BASE, {key: value})
+        variants.format_variant("base", BASE, {key: value})
     assert caught.value.what == f"base with {key} = {value!r} has 1 bad key"
     assert caught.value.problems[0].startswith(problem)
 
 
 @pytest.mark.parametrize("keys", [{"train": {"lr": 1}}, {"group.members": ["a"]}])
-def test_sections_and_groups_are_refused(keys: schema.Keys) -> None:
+def test_sections_and_groups_are_refused(keys: variants.Keys) -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.format_variant("base", BASE, keys)
+        variants.format_variant("base", BASE, keys)
     assert str(caught.value) == f"{next(iter(keys))} is no key of one experiment\nnext: name a key such as train.lr"
 
 
 def test_words_in_a_list_need_quotes() -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.parse_grid(["pseudo_fakes.methods=[self_blend]"])
+        variants.parse_grid(["pseudo_fakes.methods=[self_blend]"])
     assert str(caught.value) == (
         "--set pseudo_fakes.methods=[self_blend]: not a list as in config.toml\n"
         "next: pass --set 'pseudo_fakes.methods=[\"self_blend\"]', with quotes around words"
@@ -110,10 +110,10 @@ def test_words_in_a_list_need_quotes() -> None:
 
 @pytest.mark.parametrize("word", ["9" * 5000, "[" * 5000 + "]"])
 def test_text_that_is_not_toml_is_a_string(word: str) -> None:
-    assert schema.parse_value(word) == word
+    assert variants.parse_value(word) == word
 
 
 def test_a_key_below_a_value_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
-        schema.format_variant("base", BASE, {"seed.more": 1})
+        variants.format_variant("base", BASE, {"seed.more": 1})
     assert str(caught.value) == "unknown key 'seed.more'\nnext: docs/config.md has every key"

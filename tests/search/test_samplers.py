@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from ffdi.config.schema import Keys
+from ffdi.config.variants import Keys
 from ffdi.core.errors import ConfigError
 from ffdi.search import samplers
 from ffdi.search.samplers import Sampler

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ffdi.config import schema
-from ffdi.config.schema import Keys
+from ffdi.config import schema, variants
+from ffdi.config.variants import Keys
 from ffdi.core.errors import ConfigError
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -36,7 +36,7 @@ def resolve_experiments(
             continue
         if len(names) == 1:
             name = name or _folder_name(workspace, one)
-        found += [schema.name_variant(base.name, keys) if keys else word for word, base, keys in members]
+        found += [variants.name_variant(base.name, keys) if keys else word for word, base, keys in members]
     folders = [_folder_name(workspace, one) for one in found]
     if len(set(folders)) < len(folders):
         raise ConfigError(f"an experiment is named twice: {', '.join(folders)}", hint="name each one once")
@@ -90,7 +90,7 @@ def _read_group(workspace: Workspace, name: str) -> list[tuple[str, Experiment, 
                 f"{found.config_path} has the member {word}, which is a group itself",
                 hint=f"replace {word} by its members",
             )
-        members += [(word, base, keys) for keys in schema.expand_grid(section.grid)]
+        members += [(word, base, keys) for keys in variants.expand_grid(section.grid)]
     return members
 
 

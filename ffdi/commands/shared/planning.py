@@ -13,8 +13,9 @@ import numpy as np
 
 from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import TrainingOptions
-from ffdi.config import schema
-from ffdi.config.schema import MIN_SIZE, Config, Keys
+from ffdi.config import schema, variants
+from ffdi.config.schema import MIN_SIZE, Config
+from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests, signals
 from ffdi.core.errors import ConfigError
 from ffdi.data.inspection import doctor
@@ -116,7 +117,7 @@ def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
         ConfigError: a key is unknown or does not accept its value, or changes the folds.
     """
     try:
-        settings = schema.build_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+        settings = variants.build_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
         check_settings(settings)
     except ConfigError as error:
         raise ConfigError(error.what, problems=error.problems, hint=hint) from None

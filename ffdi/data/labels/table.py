@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ffdi.config.schema import DataConfig
-from ffdi.core import files, names
+from ffdi.core import csvs, names
 from ffdi.core.errors import DataError
 
 SPLITS = ("train", "val", "test")
@@ -254,7 +254,7 @@ def read_header(path: Path, config: DataConfig) -> list[str]:
     Raises:
         DataError: the file is empty or not a CSV, or a column has a forbidden name.
     """
-    for line, fields in files.read_csv(path, DataError):
+    for line, fields in csvs.read_csv(path, DataError):
         named = [field.strip(names.BLANKS) for field in fields]
         if faults := [f"the column {names.quote(name)} {fault}" for name in named if (fault := names.find_fault(name))]:
             raise DataError(f"{path} line {line}: {faults[0]}", hint="mend the header")
@@ -289,7 +289,7 @@ def read_columns(
             hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
         )
     first, *others = (named.index(column) for column in columns)
-    lines = files.read_csv(path, DataError)
+    lines = csvs.read_csv(path, DataError)
     next(lines)  # the header, which empty lines may precede
     for line, fields in lines:
         if len(fields) != len(named):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ffdi.core import files
+from ffdi.core import csvs
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.labels.table import Table
 
@@ -136,7 +136,7 @@ def format_folds(table: Table, fold: np.ndarray) -> str:
     assert table.target is not None
     group = np.full(len(table), "") if table.group is None else table.group
     columns = (table.img_name, fold, table.target, group)
-    return files.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
+    return csvs.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
 
 
 def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
@@ -195,7 +195,7 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The rows by image name, and the problems of the file itself."""
     rows: dict[str, dict[str, str]] = {}
     problems = []
-    lines = files.read_csv(path, ExperimentError, _RESTORE)
+    lines = csvs.read_csv(path, ExperimentError, _RESTORE)
     if tuple(next(lines, (1, []))[1]) != COLUMNS:
         raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
     for line, fields in lines:

@@ -7,7 +7,7 @@ import io
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from ffdi.core import files
+from ffdi.core import csvs
 
 if TYPE_CHECKING:
     from ffdi.data.inspection.scan import ScanResult
@@ -32,7 +32,7 @@ def format_image_list(scan: ScanResult, landmarks: bool = False) -> str:
     if landmarks and table.landmarks is not None:
         columns.append([sha256(points.tobytes()).hexdigest() for points in table.landmarks])
     rows = zip(zip(*columns, strict=True), scan.usable.tolist(), strict=True)
-    return files.format_csv([[*COLUMNS, LANDMARKS][: len(columns)], *sorted(row for row, usable in rows if usable)])
+    return csvs.format_csv([[*COLUMNS, LANDMARKS][: len(columns)], *sorted(row for row, usable in rows if usable)])
 
 
 def list_differences(old: str, new: str) -> list[str]:
