@@ -43,15 +43,15 @@ CONFIGS = {
     ),
     "unknown recipe": (
         "[augment]\nrecipe = 'flip'\n",
-        "unknown recipe 'flip': did you mean 'flips'?\nnext: correct augment.recipe in config.toml",
+        "unknown augment.recipe 'flip': did you mean 'flips'?\nnext: correct augment.recipe in config.toml",
     ),
     "unknown optimizer": (
         "[train]\noptimizer = 'lion'\n",
-        "unknown optimizer 'lion': known: adam, adamw\nnext: correct train.optimizer in config.toml",
+        "unknown train.optimizer 'lion': known: adam, adamw\nnext: correct train.optimizer in config.toml",
     ),
     "unknown loss": (
         "[train]\nloss = 'bse'\n",
-        "unknown loss 'bse': did you mean 'bce'?\nnext: correct train.loss in config.toml",
+        "unknown train.loss 'bse': did you mean 'bce'?\nnext: correct train.loss in config.toml",
     ),
     "unknown backbone": (
         "[model]\nbackbone = 'resnet81'\npretrained = false\n",
@@ -62,7 +62,7 @@ CONFIGS = {
         "model.size = 100: the backbone does not take images of that size: Input height (100) should be divisible by "
         "patch size (16).\nnext: correct model.size in config.toml",
     ),
-    "a window that no network sees": (
+    "a crop that no network takes": (
         "[augment]\ncrop_size = 16\n",
         "augment.crop_size = 16 is smaller than 32\n"
         "next: set a larger augment.crop_size, or 0 for whole images, in config.toml",
@@ -71,18 +71,19 @@ CONFIGS = {
         "[augment]\nmixup = 1e-50\n",
         "augment.mixup = 1e-50 mixes nothing\nnext: set augment.mixup = 0, or 0.01 or more, in config.toml",
     ),
-    "a window larger than the image": (
+    "a crop larger than the image": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\ncrop_size = 65\n",
         "augment.crop_size = 65 is larger than model.size = 64\n"
         "next: set a smaller augment.crop_size, or 0, in config.toml",
     ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
-        "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",
+        "unknown train.sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",
     ),
     "unknown fakes": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[pseudo_fakes]\nmethods = ['swap']\n",
-        "unknown fake 'swap': did you mean 'face_swap'?\nnext: correct pseudo_fakes.methods in config.toml",
+        "unknown pseudo_fakes.methods 'swap': did you mean 'face_swap'?\n"
+        "next: correct pseudo_fakes.methods in config.toml",
     ),
     "pseudo-fakes in batches of one": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nbatch_size = 1\n"
@@ -92,11 +93,20 @@ CONFIGS = {
     ),
     "unknown residual": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nnoise_residual = 'srn'\n",
-        "unknown residual 'srn': did you mean 'srm'?\nnext: correct model.noise_residual in config.toml",
+        "unknown model.noise_residual 'srn': did you mean 'srm'?\nnext: correct model.noise_residual in config.toml",
     ),
     "unknown method": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[ensemble]\nmethod = 'means'\n",
-        "unknown ensemble method 'means': did you mean 'mean'?\nnext: correct ensemble.method in config.toml",
+        "unknown ensemble.method 'means': did you mean 'mean'?\nnext: correct ensemble.method in config.toml",
+    ),
+    "unknown calibration": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\n[ensemble]\ncalibration = 'platt'\n",
+        "unknown ensemble.calibration 'platt': known: none, temperature, isotonic\n"
+        "next: correct ensemble.calibration in config.toml",
+    ),
+    "unknown schedule": (
+        "[train]\nschedule = 'x'\n",
+        "unknown train.schedule 'x': known: cosine, step, constant\nnext: correct train.schedule in config.toml",
     ),
     "weights file missing": (
         "[model]\nweights_file = 'resnet18.pth'\n",

@@ -103,7 +103,6 @@ def _describe_unfinished(experiment: Experiment, settings: Config) -> str:
 
 
 def _mean_auc(folders: Sequence[FoldFolder]) -> float:
-    """The mean held-out AUC of the last epochs."""
     return sum(float(folder.read_history()["heldout_auc"].iloc[-1]) for folder in folders) / len(folders)
 
 
@@ -163,7 +162,6 @@ def _average_folds(experiment: Experiment) -> float:
 
 
 def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
-    """The texts of a row."""
     shown: dict[str, Callable[[Any], str]] = {
         "folds": lambda folds: folds.removesuffix(" stratified"),
         "oof_auc": lambda auc: f"{auc:.4f}",

@@ -85,7 +85,6 @@ def _compute_heat_maps(ensemble: Ensemble, table: Table, fold_of: np.ndarray, de
 
 
 def _make_page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
-    """The report with all its sections."""
     experiments, k = ensemble.experiments, len({member.folder.fold for member in ensemble.members})
     scored = sections.collect_oof_scores(ensemble)
     val = {one.name: found for one in experiments if (found := scores.read_val_predictions(one, list(range(k))))}

@@ -93,7 +93,6 @@ def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemb
 
 
 def _read_sent(export: ExportFolder) -> list[dict[str, Any]]:
-    """The recorded submissions of this export."""
     renames.refuse_files(export.folder)
     if not export.submissions_path.is_file():
         return []

@@ -102,7 +102,6 @@ def _make_writers() -> Writers:
 def _train(
     trainings: Sequence[_Training], plans: Sequence[TrainingPlan], train_jobs: TrainJobs, boards: Writers | None
 ) -> None:
-    """Trains the unfinished folds, and prints the progress."""
     from ffdi.engines.job import JobFailure
     from ffdi.training.loop import Step
     from ffdi.training.state import EpochRecord
@@ -130,7 +129,6 @@ def _train(
 
 
 def _describe_progress(event: object, epochs: int) -> list[str]:
-    """Lines for the terminal about the progress of a training."""
     from ffdi.training.checkpointing import ResumeEvent
     from ffdi.training.state import EpochRecord
 

@@ -165,7 +165,6 @@ def silence() -> Iterator[None]:
 
 
 def width() -> int:
-    """Columns of the terminal."""
     return _console().width
 
 
@@ -201,7 +200,6 @@ def _format_cell(cell: object) -> str:
 
 
 def _to_json_value(cell: object) -> object:
-    """A cell for JSON."""
     if isinstance(cell, float):
         return float(cell) if math.isfinite(cell) else None
     return cell if isinstance(cell, int) else str(cell)
@@ -217,7 +215,6 @@ class Bar:
         self._progress.advance(self._task, count)
 
     def at(self, done: float, label: str) -> None:
-        """Sets the amount done and the label."""
         self._progress.update(self._task, completed=done, description=names.escape(label))
 
     def say(self, line: str) -> None:

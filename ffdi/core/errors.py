@@ -71,5 +71,15 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
 
+def check_choice(key: str, value: str, known: Iterable[str]) -> None:
+    """Raises:
+    ConfigError: the value of a key of config.toml is not one of the known values; the message has the nearest one.
+    """
+    if value not in (known := list(known)):
+        raise ConfigError(
+            f"unknown {key} '{value}': {suggest_nearest(value, known)}", hint=f"correct {key} in config.toml"
+        )
+
+
 def _rebuild_error(kind: type[FFDIError], what: str, problems: tuple[str, ...], hint: str) -> FFDIError:
     return kind(what, problems=problems, hint=hint)

@@ -12,6 +12,7 @@ import shlex
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
+from typing import Protocol
 
 from ffdi.core.errors import ExperimentError
 
@@ -59,6 +60,21 @@ def join(folder: Path, *names: str, hint: str = "") -> Path:
             path = path / part
             refuse_link(path, hint)
     return path
+
+
+class _HasFolder(Protocol):
+    @property
+    def folder(self) -> Path: ...
+
+
+class PathInFolder:
+    """An attribute: the path in its owner's `folder`, by `join`."""
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __get__(self, owner: _HasFolder, _type: type | None = None) -> Path:
+        return join(owner.folder, *self._names)
 
 
 def glob(folder: Path, pattern: str) -> list[Path]:

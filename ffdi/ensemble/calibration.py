@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, suggest_nearest
+from ffdi.core.errors import check_choice
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
@@ -77,7 +77,7 @@ def fit_calibration(kind: str, y_pred: np.ndarray, target: np.ndarray) -> Calibr
     Raises:
         ConfigError: the kind is unknown.
     """
-    check_calibration(kind)
+    check_choice("ensemble.calibration", kind, KINDS)
     fitted = KINDS[kind](y_pred.astype(np.float64), target)
     identity = Calibration(kind)
     return (
@@ -141,15 +141,6 @@ def _compute_logit(y_pred: np.ndarray) -> np.ndarray:
 
 def _compute_log_loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> float:
     return float(metrics.log_loss(metrics.count_scores(target, calibration.apply(y_pred))))
-
-
-def check_calibration(kind: str) -> None:
-    """Raises ConfigError for an unknown kind."""
-    if kind not in KINDS:
-        raise ConfigError(
-            f"unknown calibration '{kind}': {suggest_nearest(kind, KINDS)}",
-            hint="correct ensemble.calibration in config.toml",
-        )
 
 
 KINDS: dict[str, Callable[[np.ndarray, np.ndarray], Calibration]] = {

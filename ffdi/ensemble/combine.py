@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, ExperimentError, suggest_nearest
+from ffdi.core.errors import ExperimentError
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
@@ -98,15 +98,6 @@ class Combination:
 def make_equal_combination(name: str, experiments: int) -> Combination:
     """A combination with equal weights."""
     return Combination(name, np.full(experiments, 1 / experiments))
-
-
-def check_method(name: str) -> None:
-    """Raises ConfigError for an unknown method."""
-    if name not in (AUTO, *METHODS):
-        raise ConfigError(
-            f"unknown ensemble method '{name}': {suggest_nearest(name, (AUTO, *METHODS))}",
-            hint="correct ensemble.method in config.toml",
-        )
 
 
 def compute_equal_weights(members: list[int]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core import manifests
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, check_choice
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
@@ -71,8 +71,8 @@ class Ensemble:
             folders = experiment.list_finished_folds(config.folds.k, identity)
             members += [Member(experiment, config, folder) for folder in folders]
         method, kind = check_agreement([member.config for member in members])
-        methods.check_method(method)
-        calibration.check_calibration(kind)
+        check_choice("ensemble.method", method, (methods.AUTO, *methods.METHODS))
+        check_choice("ensemble.calibration", kind, calibration.KINDS)
         assignment = _load_assignment(experiments)
         oof_logits = _load_oof_logits(experiments, assignment)
         choice = selection.choose_method(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, ExperimentError, suggest_nearest
+from ffdi.core.errors import ExperimentError, check_choice
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
 from ffdi.evaluation import differences
@@ -122,11 +122,7 @@ def fit_method(name: str, matrix: OofMatrix, folds: Sequence[int]) -> Combinatio
 def _list_candidates(candidates: Sequence[str]) -> list[str]:
     """The plain mean, then the other candidates in the order of METHODS."""
     for name in candidates:
-        if name not in METHODS:
-            raise ConfigError(
-                f"unknown ensemble method '{name}': {suggest_nearest(name, METHODS)}",
-                hint="correct ensemble.method in config.toml",
-            )
+        check_choice("ensemble.method", name, METHODS)
     return [REFERENCE, *(name for name in METHODS if name in candidates and name != REFERENCE)]
 
 

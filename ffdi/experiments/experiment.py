@@ -28,71 +28,32 @@ class Experiment:
 
     folder: Path
 
+    config_path = links.PathInFolder("config.toml")
+    resolved_path = links.PathInFolder("resolved.json")
+    """The identity at the start of the training, and the hash of folds.csv."""
+    provenance_path = links.PathInFolder("provenance.json")
+    """Place, time and versions of the last training."""
+    folds_path = links.PathInFolder("folds.csv")
+    """The held-out fold of each training image."""
+    image_list_path = links.PathInFolder("images.csv")
+    """The image list at the start of the training."""
+    oof_path = links.PathInFolder("oof.csv")
+    """The out-of-fold predictions of all folds."""
+    trace_path = links.PathInFolder(TRACE)
+    doctor_path = links.PathInFolder("doctor.json")
+    stress_path = links.PathInFolder("stress.json")
+    """AUC on degraded images."""
+    shift_path = links.PathInFolder("shift.json")
+    """The shift between splits, and the AUC by kind of image."""
+    sweep_path = links.PathInFolder("sweep.csv")
+    rates_path = links.PathInFolder("find_lr.csv")
+    """Losses by learning rate; a chart is in the same folder."""
+    metrics_path = links.PathInFolder("metrics.json")
+    """The scores of oof.csv."""
+
     @property
     def name(self) -> str:
         return self.folder.name
-
-    @property
-    def config_path(self) -> Path:
-        return links.join(self.folder, "config.toml")
-
-    @property
-    def resolved_path(self) -> Path:
-        """The identity at the start of the training, and the hash of folds.csv."""
-        return links.join(self.folder, "resolved.json")
-
-    @property
-    def provenance_path(self) -> Path:
-        """Place, time and versions of the last training."""
-        return links.join(self.folder, "provenance.json")
-
-    @property
-    def folds_path(self) -> Path:
-        """The held-out fold of each training image."""
-        return links.join(self.folder, "folds.csv")
-
-    @property
-    def image_list_path(self) -> Path:
-        """The image list at the start of the training."""
-        return links.join(self.folder, "images.csv")
-
-    @property
-    def oof_path(self) -> Path:
-        """The out-of-fold predictions of all folds."""
-        return links.join(self.folder, "oof.csv")
-
-    @property
-    def trace_path(self) -> Path:
-        return links.join(self.folder, TRACE)
-
-    @property
-    def doctor_path(self) -> Path:
-        """The report of `doctor` about the images."""
-        return links.join(self.folder, "doctor.json")
-
-    @property
-    def stress_path(self) -> Path:
-        """AUC on degraded images."""
-        return links.join(self.folder, "stress.json")
-
-    @property
-    def shift_path(self) -> Path:
-        """The shift between splits, and the AUC by kind of image."""
-        return links.join(self.folder, "shift.json")
-
-    @property
-    def sweep_path(self) -> Path:
-        return links.join(self.folder, "sweep.csv")
-
-    @property
-    def rates_path(self) -> Path:
-        """Losses by learning rate; a chart is in the same folder."""
-        return links.join(self.folder, "find_lr.csv")
-
-    @property
-    def metrics_path(self) -> Path:
-        """The scores of oof.csv."""
-        return links.join(self.folder, "metrics.json")
 
     def get_fold(self, fold: int) -> FoldFolder:
         return FoldFolder(links.join(self.folder, f"fold_{fold}"), fold)
@@ -223,11 +184,9 @@ class Experiment:
         return [folder for folder in map(self.get_fold, folds) if not folder.is_finished(identity, digest)]
 
     def read_data_digest(self) -> str:
-        """Returns the digest of the training images."""
         return self._read_identity().data
 
     def read_data_root(self) -> Path:
-        """Returns the data folder of the last training."""
         return Path(manifests.read_manifest(self.provenance_path)["data_root"])
 
     def _describe_changed_images(self, digest: str, differing: Callable[[str], list[str]]) -> list[str]:

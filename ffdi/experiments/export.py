@@ -17,6 +17,24 @@ class ExportFolder:
 
     folder: Path
 
+    model_path = links.PathInFolder("model.onnx")
+    bundle_path = links.PathInFolder("bundle.json")
+    """The description of the graph, and the hashes of the other files."""
+    golden_path = links.PathInFolder("golden", "golden.csv")
+    """Scores of the golden images, which the graph must give on every machine."""
+    script_path = links.PathInFolder("predict.py")
+    """A script that scores images without ffdi."""
+    submission_path = links.PathInFolder("submission.csv")
+    """y_pred of each image, in the order of the template."""
+    submission_record_path = links.PathInFolder("submission.json")
+    """The settings of the submission, and its scores if labels are known."""
+    submissions_path = links.PathInFolder("submissions.json")
+    """Submissions to Kaggle, with their scores."""
+    kaggle_folder = links.PathInFolder("kaggle")
+    scores_path = links.PathInFolder("onnx_scores.csv")
+    """Scores of the graph; the default of --output."""
+    report_path = links.PathInFolder("report.html")
+
     @property
     def name(self) -> str:
         return self.folder.name
@@ -44,51 +62,3 @@ class ExportFolder:
         """
         with files.publish_together(self.folder, name) as temporary:
             yield ExportFolder(temporary)
-
-    @property
-    def model_path(self) -> Path:
-        return links.join(self.folder, "model.onnx")
-
-    @property
-    def bundle_path(self) -> Path:
-        """The description of the graph, and the hashes of the other files."""
-        return links.join(self.folder, "bundle.json")
-
-    @property
-    def golden_path(self) -> Path:
-        """Scores of the golden images, which the graph must give on every machine."""
-        return links.join(self.folder, "golden", "golden.csv")
-
-    @property
-    def script_path(self) -> Path:
-        """A script that scores images without ffdi."""
-        return links.join(self.folder, "predict.py")
-
-    @property
-    def submission_path(self) -> Path:
-        """y_pred of each image, in the order of the template."""
-        return links.join(self.folder, "submission.csv")
-
-    @property
-    def submission_record_path(self) -> Path:
-        """The settings of the submission, and its scores if labels are known."""
-        return links.join(self.folder, "submission.json")
-
-    @property
-    def submissions_path(self) -> Path:
-        """Submissions to Kaggle, with their scores."""
-        return links.join(self.folder, "submissions.json")
-
-    @property
-    def kaggle_folder(self) -> Path:
-        """The folder for a Kaggle dataset."""
-        return links.join(self.folder, "kaggle")
-
-    @property
-    def scores_path(self) -> Path:
-        """Scores of the graph; the default of --output."""
-        return links.join(self.folder, "onnx_scores.csv")
-
-    @property
-    def report_path(self) -> Path:
-        return links.join(self.folder, "report.html")

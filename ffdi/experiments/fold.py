@@ -26,34 +26,17 @@ class FoldFolder:
     folder: Path
     fold: int
 
-    @property
-    def history_path(self) -> Path:
-        """A row for each epoch."""
-        return links.join(self.folder, "history.csv")
-
-    @property
-    def board_folder(self) -> Path:
-        """Curves for TensorBoard, if requested."""
-        return links.join(self.folder, "tensorboard")
-
-    @property
-    def weights_path(self) -> Path:
-        return links.join(self.folder, "weights.safetensors")
-
-    @property
-    def oof_path(self) -> Path:
-        """Predictions for the held-out images of the fold."""
-        return links.join(self.folder, "oof.csv")
-
-    @property
-    def val_path(self) -> Path:
-        """Predictions for the labelled validation split, if there is one."""
-        return links.join(self.folder, "val.csv")
-
-    @property
-    def manifest_path(self) -> Path:
-        """The identity of the fold, and the hashes of its files."""
-        return links.join(self.folder, "manifest.json")
+    history_path = links.PathInFolder("history.csv")
+    """A row for each epoch."""
+    board_folder = links.PathInFolder("tensorboard")
+    """Curves for TensorBoard, if requested."""
+    weights_path = links.PathInFolder("weights.safetensors")
+    oof_path = links.PathInFolder("oof.csv")
+    """Predictions for the held-out images of the fold."""
+    val_path = links.PathInFolder("val.csv")
+    """Predictions for the labelled validation split, if there is one."""
+    manifest_path = links.PathInFolder("manifest.json")
+    """The identity of the fold, and the hashes of its files."""
 
     def write_manifest(self, identity: Identity, folds_digest: str, parameters: int, symptoms: list[str]) -> None:
         """Writes the manifest, which marks the fold as finished.
@@ -144,7 +127,6 @@ class FoldFolder:
         return list(manifests.read_manifest(self.manifest_path)["symptoms"])
 
     def read_weights_sha256(self) -> str:
-        """Returns the hash of the weights from the manifest."""
         return str(manifests.read_manifest(self.manifest_path)["files"][self.weights_path.name])
 
     def _describe_owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:

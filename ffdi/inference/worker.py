@@ -66,7 +66,6 @@ class Worker:
 
     @property
     def is_full(self) -> bool:
-        """True if the worker accepts no job."""
         return self._ended or len(self._jobs) >= self._most
 
     def submit(self, work: Work) -> Job:

@@ -6,9 +6,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ffdi.config.schema import ModelConfig
-from ffdi.core.errors import ConfigError, suggest_nearest
-
 SRM_CLIP = 3.0
 """Residuals are clipped at this many grey levels: larger ones are edges (Zhou et al., CVPR 2018, use 2)."""
 HIGHPASS_CLIP = 16.0
@@ -49,18 +46,6 @@ class NoiseResidual(nn.Module):
 
 def build_residual(name: str) -> NoiseResidual:
     return RESIDUALS[name]()
-
-
-def check_noise_residual(config: ModelConfig) -> None:
-    """Raises:
-    ConfigError: there is no such residual; the message has the nearest name.
-    """
-    known = ["none", *RESIDUALS]
-    if config.noise_residual not in known:
-        raise ConfigError(
-            f"unknown residual '{config.noise_residual}': {suggest_nearest(config.noise_residual, known)}",
-            hint="correct model.noise_residual in config.toml",
-        )
 
 
 def _make_srm() -> NoiseResidual:

@@ -89,7 +89,6 @@ def render_views(pixels: np.ndarray) -> dict[str, str]:
 
 
 def count_kinds(picked: Mapping[int, list[str]]) -> dict[str, int]:
-    """The number of rows of each kind."""
     return {kind: sum(kind in kinds for kinds in picked.values()) for kind in KINDS}
 
 

@@ -66,6 +66,5 @@ class Page:
     texts: Mapping[str, str]
 
     def render(self) -> str:
-        """Returns the HTML."""
         folds = sorted({one.fold for one in self.exhibits})
         return template.render("report.html.j2", page=self, kinds=KINDS, folds=folds)

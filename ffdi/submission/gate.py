@@ -98,7 +98,7 @@ def build_submission(expected: list[str], img_name: np.ndarray, y_pred: np.ndarr
     inverted, useless = direction.find_inverted(), direction.find_useless()
     if problems := faults + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
         hint = NAMES_HINT if faults else LABELS_HINT if inverted else CHANCE_HINT if useless else SCORES_HINT
-        raise build_refusal(img_name.size, problems, hint)
+        raise _build_refusal("the submission", f"{img_name.size} scores", problems, hint)
     score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
     content = score_table.format_scores(np.array(expected), np.array([score[name] for name in expected]))
     check_submission_text(content, expected, img_name, y_pred)
@@ -191,10 +191,9 @@ def compute_rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 NAMES_HINT = "nothing was written; check the list of test images and the template under the data folder"
 
 
-def build_refusal(count: int, problems: list[str], hint: str) -> SubmissionError:
+def _build_refusal(refused: str, checked: str, problems: list[str], hint: str) -> SubmissionError:
     faults = "1 fault" if len(problems) == 1 else f"{len(problems)} faults"
-    what = f"the submission is refused: {faults} in {count} scores"
-    return SubmissionError(what, problems=problems, hint=hint)
+    return SubmissionError(f"{refused} is refused: {faults} in {checked}", problems=problems, hint=hint)
 
 
 def find_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
@@ -282,7 +281,7 @@ def check_submission_text(content: str, expected: list[str], img_name: np.ndarra
         SubmissionError: lists all faults by line and image; or the faults of names and scores, as `build_submission`.
     """
     if faults := find_faults(expected, img_name, y_pred):
-        raise build_refusal(img_name.size, faults, NAMES_HINT)
+        raise _build_refusal("the submission", f"{img_name.size} scores", faults, NAMES_HINT)
     written = {name: FLOAT % score for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)}
     rows, problems = _parse_rows(content.removeprefix("\ufeff"))
     header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
@@ -294,11 +293,7 @@ def check_submission_text(content: str, expected: list[str], img_name: np.ndarra
     problems += [] if problems or missing else _find_misplaced(rows, expected)
     if problems or missing:
         lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
-        raise SubmissionError(
-            f"the submission's text is refused: {len(lines)} faults for {len(expected)} images",
-            problems=lines,
-            hint=TEXT_HINT,
-        )
+        raise _build_refusal("the submission's text", f"{len(expected)} images", lines, TEXT_HINT)
 
 
 Lines = list[tuple[int, list[str]]]

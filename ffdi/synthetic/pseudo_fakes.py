@@ -7,13 +7,12 @@ the mask is a soft oval or a random convex shape in the middle of the crop, wher
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from itertools import count
 
 import cv2
 import numpy as np
 
-from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.synthetic.manipulations import MANIPULATIONS
 
 CENTRE = (0.50, 0.52)
@@ -152,18 +151,6 @@ def _round_to_pixels(values: np.ndarray) -> np.ndarray:
 
 MAX_ASPECT_RATIO = 4
 """Limit of the aspect ratio: images are processed as squares, and the square of a strip would not fit into memory."""
-
-
-def check_methods(methods: Collection[str]) -> None:
-    """Raises:
-    ConfigError: there is no such method; the message has the nearest name.
-    """
-    for method in methods:
-        if method not in METHODS:
-            raise ConfigError(
-                f"unknown fake '{method}': {suggest_nearest(method, METHODS)}",
-                hint="correct pseudo_fakes.methods in config.toml",
-            )
 
 
 def make_fake(

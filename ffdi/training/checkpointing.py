@@ -85,7 +85,6 @@ class CheckpointManager:
         return ResumeEvent(state.epoch, state.progress.step, warnings)
 
     def save_if_due(self, state: TrainingState) -> None:
-        """Writes a checkpoint if the interval is over."""
         if self._every and time.monotonic() >= self._next:
             self.save(state)
 

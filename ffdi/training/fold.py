@@ -137,7 +137,6 @@ def make_eval_batches(table: Table, config: Config, device: Device, distortion: 
 
 
 def _take_local_rows(table: Table) -> Table:
-    """The rows that this rank scores."""
     return table.take(distributed.select_local_rows(len(table)))
 
 
@@ -156,7 +155,6 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
 
 
 def _derive_seed(seed: int, fold: int) -> int:
-    """The seed of a fold's network."""
     return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
 
 
@@ -172,7 +170,6 @@ def _predict(
 
 
 def _write_artifacts(folder: FoldFolder, state: TrainingState) -> None:
-    """Writes history.csv and the weights."""
     frame = pd.DataFrame([asdict(record) for record in state.history])
     frame["epoch"] += 1
     files.write_text(folder.history_path, frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n"))

@@ -15,7 +15,6 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ffdi.config.schema import TrainConfig
-from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.models.weights import head_modules
 
 if TYPE_CHECKING:
@@ -25,16 +24,6 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
 FOCUS = 2.0
 """The exponent gamma of the focal loss."""
-
-
-def check_choices(config: TrainConfig) -> None:
-    """Raises ConfigError for a name that is not a key of OPTIMIZERS, SCHEDULES or LOSSES."""
-    for key, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("loss", LOSSES)):
-        word = getattr(config, key)
-        if word not in known:
-            raise ConfigError(
-                f"unknown {key} '{word}': {suggest_nearest(word, known)}", hint=f"correct train.{key} in config.toml"
-            )
 
 
 def create_optimizer(config: TrainConfig, backbone: nn.Module) -> torch.optim.Optimizer:

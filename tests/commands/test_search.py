@@ -128,7 +128,8 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         ),
         (
             ("--set", "augment.recipe=light,strnog"),
-            "unknown recipe 'strnog': did you mean 'strong'?\nnext: correct --set; docs/config.md has every key\n",
+            "unknown augment.recipe 'strnog': did you mean 'strong'?\n"
+            "next: correct --set; docs/config.md has every key\n",
         ),
         (
             ("--set", "train.lr=1", "--fold", "2"),
@@ -288,7 +289,7 @@ def test_several_experiments_are_trained_by_one_command(listed: Path, competitio
         ),
         (
             '[group]\nmembers = ["tiny"]\n[group.grid]\nseed = [1, 2]\n"augment.recipe" = ["light", "no"]\n',
-            "unknown recipe 'no': did you mean 'none'?\nnext: correct [group.grid] in {path}\n",
+            "unknown augment.recipe 'no': did you mean 'none'?\nnext: correct [group.grid] in {path}\n",
         ),
         (
             '[group]\nmembers = ["tiny"]\n[group.grid]\n"model.resize" = ["squash", "crop"]\n',

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ffdi.core.errors import ConfigError
 from ffdi.ensemble import calibration
 from ffdi.ensemble.calibration import Calibration
 from ffdi.evaluation import metrics
@@ -141,16 +140,3 @@ def test_none_keeps_the_bits() -> None:
 def test_a_temperature_divides_the_logit() -> None:
     calibrated = Calibration("temperature", 2.0).apply(np.array([1 / (1 + math.exp(-3.0))]))
     assert calibrated == pytest.approx(1 / (1 + math.exp(-1.5)), abs=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("kind", "error"),
-    [
-        ("platt", "unknown calibration 'platt': known: none, temperature, isotonic"),
-        ("nome", "unknown calibration 'nome': did you mean 'none'?"),
-    ],
-)
-def test_an_unknown_kind_is_refused(kind: str, error: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        calibration.check_calibration(kind)
-    assert caught.value.what == error

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ffdi.core.errors import ConfigError
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
@@ -86,20 +85,6 @@ def test_sigmoid_does_not_overflow() -> None:
     with np.errstate(all="raise"):
         extremes = np.array([-np.inf, -1e30, 0, 1e30, np.inf], np.float32)
         assert sigmoid(extremes).tolist() == [0, 0, 0.5, 1, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "advice"),
-    [
-        ("logitmean", "did you mean 'logit_mean'?"),
-        ("sum", "known: auto, mean, logit_mean, rank_mean, greedy, stacking"),
-    ],
-)
-def test_an_unknown_method_is_refused(name: str, advice: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        combine.check_method(name)
-    expected = f"unknown ensemble method '{name}': {advice}\nnext: correct ensemble.method in config.toml"
-    assert str(caught.value) == expected
 
 
 # --- combinations of experiments -----------------------------------------------------------------------------------

@@ -191,7 +191,7 @@ def test_an_unknown_candidate_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         choose_method(*ledgers(0, [1.0, 1.0], 60), None, ["mean", "greddy"])
     assert str(caught.value) == (
-        "unknown ensemble method 'greddy': did you mean 'greedy'?\nnext: correct ensemble.method in config.toml"
+        "unknown ensemble.method 'greddy': did you mean 'greedy'?\nnext: correct ensemble.method in config.toml"
     )
 
 

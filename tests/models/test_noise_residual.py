@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from ffdi.config.schema import ModelConfig
-from ffdi.core.errors import ConfigError
 from ffdi.models import detector as detectors
 from ffdi.models import noise_residual
 
@@ -52,11 +51,3 @@ def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
     assert detector._normalize(images).shape == (2, 6, 32, 32)
     assert detector(images).shape == (2,)
     assert not [key for key in detector.state_dict() if "kernels" in key]
-
-
-def test_an_unknown_residual_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        noise_residual.check_noise_residual(ModelConfig(noise_residual="highpas"))
-    assert str(caught.value) == (
-        "unknown residual 'highpas': did you mean 'highpass'?\nnext: correct model.noise_residual in config.toml"
-    )

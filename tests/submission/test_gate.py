@@ -359,7 +359,7 @@ def test_a_different_text_is_refused(content: str, problems: list[str]) -> None:
         check(content)
     assert str(caught.value) == "\n".join(
         [
-            f"the submission's text is refused: {len(problems)} faults for 3 images",
+            f"the submission's text is refused: {len(problems)} fault{'s'[: len(problems) > 1]} in 3 images",
             *(f"  {problem}" for problem in problems),
             TEXT_HINT,
         ]
@@ -375,7 +375,7 @@ def test_a_text_with_bad_scores_is_refused() -> None:
 def test_a_wrongly_written_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gate.score_table, "format_scores", lambda *_: PLAIN.replace("0.25", "0.2"))
     assert refusal(NAMES, NAMES, [0.25, 0.0, 1.0]) == (
-        "the submission's text is refused: 1 faults for 3 images\n"
+        "the submission's text is refused: 1 fault in 3 images\n"
         f"  line 2: a.jpg has the score 0.2, not 0.25\n{TEXT_HINT}"
     )
 

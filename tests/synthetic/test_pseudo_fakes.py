@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.core.errors import ConfigError
 from ffdi.demo import portraits
 from ffdi.synthetic import pseudo_fakes
 
@@ -89,11 +88,3 @@ def test_landmarks_stay_on_the_face_of_an_image_that_is_not_square(face: np.ndar
             changed |= (fake != real).any(-1)
     assert changed[:, :30].any()
     assert not changed[:, 70:].any()
-
-
-def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        pseudo_fakes.check_methods(["self_blend", "self_blends"])
-    assert str(caught.value) == (
-        "unknown fake 'self_blends': did you mean 'self_blend'?\nnext: correct pseudo_fakes.methods in config.toml"
-    )

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from ffdi.config.schema import ModelConfig, TrainConfig
-from ffdi.core.errors import ConfigError
 from ffdi.models import detector, weights
 from ffdi.training import optim
 
@@ -83,23 +82,6 @@ def test_ema_is_between_the_start_and_the_weights() -> None:
 
 def test_ema_decay_zero_disables_ema() -> None:
     assert optim.create_ema(TrainConfig(ema_decay=0), nn.Linear(1, 1)) is None
-
-
-@pytest.mark.parametrize(
-    ("key", "expected"),
-    [
-        ("optimizer", "unknown optimizer 'x': known: adam, adamw\nnext: correct train.optimizer in config.toml"),
-        (
-            "schedule",
-            "unknown schedule 'x': known: cosine, step, constant\nnext: correct train.schedule in config.toml",
-        ),
-        ("loss", "unknown loss 'x': known: bce, focal\nnext: correct train.loss in config.toml"),
-    ],
-)
-def test_an_unknown_name_is_refused(key: str, expected: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        optim.check_choices(TrainConfig(**{key: "x"}))
-    assert str(caught.value) == expected
 
 
 # --- losses ----------------------------------------------------------------------------------------------------------

@@ -123,16 +123,12 @@ class DoctorOptions(ExperimentOptions, DataOptions, AcceptOptions):
 
 @dataclass(frozen=True)
 class CacheOptions(ExperimentOptions, DataOptions):
-    """Flags of `cache`."""
-
     yes: bool = flag(False, "write decoded pixels without a question (cache.decoded = true)")
     restart: bool = flag(False, "delete the cache of these images and write it again")
 
 
 @dataclass(frozen=True)
 class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
-    """Flags of `train-folds`."""
-
     folds: str | None = flag(None, "the folds to train, such as 0,2 (default: all)")
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")
     profile: bool = flag(False, "train a few steps only, and show how long each part of a step takes")
@@ -141,15 +137,11 @@ class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
 
 @dataclass(frozen=True)
 class FindLrOptions(ExperimentOptions, TrainingOptions):
-    """Flags of `find-lr`."""
-
     steps: int = flag(100, "training steps from the lowest rate to the highest")
 
 
 @dataclass(frozen=True)
 class SweepOptions(ExperimentOptions, EngineOptions):
-    """Flags of `sweep`."""
-
     set: tuple[str, ...] = flag(
         (), "values to search, such as train.lr=1e-4,3e-4 or train.lr=1e-5..1e-2; repeat the flag for several keys"
     )
@@ -184,8 +176,6 @@ class EnsembleSubmitOptions(ExportOptions, LoadingOptions, SplitOptions):
 
 @dataclass(frozen=True)
 class SubmitOptions(ExportOptions):
-    """Flags of `submit`."""
-
     competition: str | None = flag(None, "the competition's name in its address on Kaggle")
     message: str | None = flag(None, "the description on Kaggle (default: experiments, scores and hash)")
     allow_duplicate: bool = flag(False, "send the same scores a second time")
@@ -195,8 +185,6 @@ class SubmitOptions(ExportOptions):
 
 @dataclass(frozen=True)
 class ExportOnnxOptions(ExportOptions, DataOptions):
-    """Flags of `export-onnx`."""
-
     precision: str = flag("fp32", "fp32, fp16 or int8; a lower precision is used only if the scores are as good")
     soup: bool = flag(
         False, "one network for each experiment: the mean of its folds' weights, if its scores are as good"
@@ -208,8 +196,6 @@ class ExportOnnxOptions(ExportOptions, DataOptions):
 
 @dataclass(frozen=True)
 class PredictOnnxOptions(ExportOptions, DataOptions, SplitOptions, RuntimeOptions, ClusterOptions):
-    """Flags of `predict-onnx`."""
-
     images: str | None = flag(
         None, "a folder of images, or a CSV with a column img_name (default: the experiment's test split)"
     )
@@ -220,8 +206,6 @@ class PredictOnnxOptions(ExportOptions, DataOptions, SplitOptions, RuntimeOption
 
 @dataclass(frozen=True)
 class ServeOptions(ExportOptions, RuntimeOptions):
-    """Flags of `serve`."""
-
     host: str = flag("127.0.0.1", "the address to listen on; the default serves this machine alone")
     port: int = flag(
         8000, "the port, or 0 for a free one; --json and --quiet print the address when the server listens"
@@ -231,8 +215,6 @@ class ServeOptions(ExportOptions, RuntimeOptions):
 
 @dataclass(frozen=True)
 class KaggleBundleOptions(ExportOptions):
-    """Flags of `kaggle-bundle`."""
-
     wheels: bool = flag(
         False, "also download wheels of all dependencies except torch, for a notebook without a network"
     )
@@ -240,8 +222,6 @@ class KaggleBundleOptions(ExportOptions):
 
 @dataclass(frozen=True)
 class VerifyOptions(ExportOptions):
-    """Flags of `verify`."""
-
     experiment: tuple[str, ...] = flag(
         (), "an experiment to check, with its export; repeat the flag as for the export (default: all)"
     )

@@ -17,7 +17,7 @@ from ffdi.config import schema, variants
 from ffdi.config.schema import MIN_SIZE, Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests, signals
-from ffdi.core.errors import ConfigError
+from ffdi.core.errors import ConfigError, check_choice
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
@@ -73,13 +73,16 @@ def check_settings(settings: Config) -> None:
     from ffdi.synthetic import pseudo_fakes
     from ffdi.training import optim
 
-    augment.make_augmentation(settings.augment.recipe)
-    optim.check_choices(settings.train)
-    sampler.check_sampling(settings.train.sampling)
-    pseudo_fakes.check_methods(settings.pseudo_fakes.methods)
-    noise_residual.check_noise_residual(settings.model)
-    combine.check_method(settings.ensemble.method)
-    calibration.check_calibration(settings.ensemble.calibration)
+    check_choice("augment.recipe", settings.augment.recipe, augment.RECIPES)
+    check_choice("train.optimizer", settings.train.optimizer, optim.OPTIMIZERS)
+    check_choice("train.schedule", settings.train.schedule, optim.SCHEDULES)
+    check_choice("train.loss", settings.train.loss, optim.LOSSES)
+    check_choice("train.sampling", settings.train.sampling, sampler.SAMPLINGS)
+    for method in settings.pseudo_fakes.methods:
+        check_choice("pseudo_fakes.methods", method, pseudo_fakes.METHODS)
+    check_choice("model.noise_residual", settings.model.noise_residual, ("none", *noise_residual.RESIDUALS))
+    check_choice("ensemble.method", settings.ensemble.method, (combine.AUTO, *combine.METHODS))
+    check_choice("ensemble.calibration", settings.ensemble.calibration, calibration.KINDS)
     if 0 < settings.augment.crop_size < MIN_SIZE:
         raise ConfigError(
             f"augment.crop_size = {settings.augment.crop_size} is smaller than {MIN_SIZE}",

@@ -42,7 +42,6 @@ class Fault:
     where: list[str]
 
     def format_lines(self) -> list[str]:
-        """The lines of an error message."""
         more = len(self.where) - SHOWN
         rest = [f"  ... and {more} more"] if more > 0 else []
         return [f"{self.kind}: {self.what}", *(f"  {line}" for line in self.where[:SHOWN]), *rest]

@@ -193,7 +193,6 @@ class Picture:
         return [f"{split}/{name}{word[target]}" for split, name, target in self.images]
 
     def format_line(self) -> str:
-        """A line for an error message."""
         names = self.list_names()
         more = f" = ... {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"{' = '.join(names[:NAMED])}{more}" + (", nearly" if self.kind == "near" else "")

@@ -85,7 +85,6 @@ class ScanResult:
             getattr(self, name)[rows] = cached.get_field(name, rows)
 
     def record(self, image: ScannedImage) -> None:
-        """Adds the result of one image."""
         row, info = image.row, image.info
         if info.fault:
             self.faults[row] = info.fault

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,10 +152,7 @@ def _list_label_files(name: str, place: Path) -> list[Path]:
 
 def _find_label_file(name: str, place: Path, files: SplitFiles) -> Path | None:
     if files.labels is not None:
-        path = place / files.labels
-        if not path.is_file():
-            raise DataError(f"data.{name}.labels names {path}, which does not exist")
-        return path
+        return _check_named(place / files.labels, f"data.{name}.labels")
     if files.folder is not None and not _list_label_files(name, place):
         return None
     return _choose_only(_list_label_files(name, place), f"label files of the {name} split", f"data.{name}.labels")
@@ -163,10 +160,7 @@ def _find_label_file(name: str, place: Path, files: SplitFiles) -> Path | None:
 
 def _find_folder(name: str, place: Path, labels: Path | None, files: SplitFiles) -> Path:
     if files.folder is not None:
-        path = place / files.folder
-        if not path.is_dir():
-            raise DataError(f"data.{name}.folder names {path}, which does not exist")
-        return path
+        return _check_named(place / files.folder, f"data.{name}.folder", Path.is_dir)
     found = _list_folders(name, place)
     if labels is not None:
         stem = labels.name.split(".")[0].removesuffix("_label").removesuffix("_nolabel")
@@ -181,6 +175,12 @@ def _find_folder(name: str, place: Path, labels: Path | None, files: SplitFiles)
     return folder
 
 
+def _check_named(path: Path, key: str, exists: Callable[[Path], bool] = Path.is_file) -> Path:
+    if not exists(path):
+        raise DataError(f"{key} names {path}, which does not exist", hint=f"correct {key} in config.toml, or remove it")
+    return path
+
+
 def _choose_only(found: list[Path], what: str, key: str) -> Path | None:
     if len(found) <= 1:
         return found[0] if found else None
@@ -190,13 +190,10 @@ def _choose_only(found: list[Path], what: str, key: str) -> Path | None:
 
 def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
     """Joins the groups file by image name, where there is one."""
-    named = config.groups_file is not None
     path = root / (config.groups_file or GROUPS_FILE)
-    if not path.is_file():
-        if named:
-            raise DataError(f"data.groups_file names {path}, which does not exist")
-        return train
-    if train.group is not None:
+    if config.groups_file is not None:
+        _check_named(path, "data.groups_file")
+    if train.group is not None or not path.is_file():
         return train
     wanted = (config.image_column, config.group_column or "group")
     images, group = set(train.img_name.tolist()), dict[str, str]()
@@ -220,22 +217,16 @@ def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str
 def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
     """Adds the landmarks by image name, if there is a landmark file."""
     path = root / (config.landmarks_file or LANDMARKS_FILE)
-    if path.is_file():
-        return replace(train, landmarks=metadata.read_landmarks(path, train.img_name, config, problems))
     if config.landmarks_file is not None:
-        raise DataError(
-            f"data.landmarks_file names {path}, which does not exist",
-            hint="correct data.landmarks_file in config.toml, or remove it",
-        )
-    return train
+        _check_named(path, "data.landmarks_file")
+    if not path.is_file():
+        return train
+    return replace(train, landmarks=metadata.read_landmarks(path, train.img_name, config, problems))
 
 
 def _find_template(root: Path, config: DataConfig) -> Path | None:
     if config.template is not None:
-        path = root / config.template
-        if not path.is_file():
-            raise DataError(f"data.template names {path}, which does not exist")
-        return path
+        return _check_named(root / config.template, "data.template")
     places = (root, root / "phase2", root / "phase1")
     return next((place / name for place in places for name in TEMPLATES if (place / name).is_file()), None)
 

@@ -16,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.data.images.decode import CropBox
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import, which would ask a server for updates
@@ -77,19 +76,6 @@ class Augmentation:
         compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = compose(image=image)["image"]
         return np.ascontiguousarray(changed)
-
-
-def make_augmentation(name: str) -> Augmentation:
-    """The augmentation of a recipe.
-
-    Raises:
-        ConfigError: there is no such recipe; the message has the nearest name.
-    """
-    if name not in RECIPES:
-        raise ConfigError(
-            f"unknown recipe '{name}': {suggest_nearest(name, RECIPES)}", hint="correct augment.recipe in config.toml"
-        )
-    return Augmentation(name)
 
 
 def _make_none() -> Transforms:

@@ -79,7 +79,7 @@ class TrainDataset:
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
         self._resize_policy = ResizePolicy.from_config(config.model)
-        self._augmentation = augment.make_augmentation(config.augment.recipe)
+        self._augmentation = augment.Augmentation(config.augment.recipe)
         self._resize_first = config.cache.decoded
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
         self._crop_size = config.augment.crop_size
@@ -87,7 +87,6 @@ class TrainDataset:
 
     @property
     def changes_images(self) -> bool:
-        """Whether the augmentation recipe has any transform."""
         return self._augmentation.changes_images
 
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:

@@ -134,13 +134,11 @@ class Batches:
 
     @property
     def fake_fraction(self) -> float:
-        """The fraction of fakes in an epoch."""
         assert self._sampler is not None, "only training batches have epochs"
         return self._sampler.fake_fraction
 
     @property
     def changes_images(self) -> bool:
-        """Whether the images are augmented."""
         return isinstance(self._dataset, TrainDataset) and self._dataset.changes_images
 
     def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

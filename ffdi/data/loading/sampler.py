@@ -7,8 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, suggest_nearest
-
 
 class SampleKey(NamedTuple):
     """Determines a training sample, together with seed and fold.
@@ -117,17 +115,6 @@ class BatchSampler:
             missing = min(wanted - len(real), len(others))
             real = np.concatenate([real, rng.permutation(others)[:missing]])
         return [SampleKey(self.epoch, row, True) for row in real[:wanted].tolist()]
-
-
-def check_sampling(sampling: str) -> None:
-    """Raises:
-    ConfigError: there is no such sampling; the message has the nearest name.
-    """
-    if sampling not in SAMPLINGS:
-        raise ConfigError(
-            f"unknown sampling '{sampling}': {suggest_nearest(sampling, SAMPLINGS)}",
-            hint="correct train.sampling in config.toml",
-        )
 
 
 def _take_all(real: int, fake: int, _fake_fraction: float) -> tuple[int, int]:

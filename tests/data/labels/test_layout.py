@@ -163,13 +163,6 @@ def test_faults_of_the_groups_file_are_listed(put: Put, images: Callable[..., No
     )
 
 
-def test_a_groups_file_that_is_named_must_exist(put: Put, images: Callable[..., None], tmp_path: Path) -> None:
-    images("trainset")
-    put("train_label.txt", LABELLED)
-    expected = f"data.groups_file names {tmp_path / 'who.csv'}, which does not exist"
-    assert refusal(tmp_path, groups_file="who.csv") == expected
-
-
 # --- what is refused -----------------------------------------------------------------------------------------------
 
 
@@ -262,6 +255,8 @@ def test_training_images_without_labels_are_refused(images: Callable[..., None],
         ({"train": {"folder": "x"}}, "train.folder"),
         ({"val": {"labels": "x"}}, "val.labels"),
         ({"template": "x"}, "template"),
+        ({"groups_file": "x"}, "groups_file"),
+        ({"landmarks_file": "x"}, "landmarks_file"),
     ],
 )
 def test_a_file_that_config_names_must_exist(
@@ -269,4 +264,7 @@ def test_a_file_that_config_names_must_exist(
 ) -> None:
     images("trainset")
     put("train_label.txt", LABELLED)
-    assert refusal(tmp_path, **config) == f"data.{key} names {tmp_path / 'x'}, which does not exist"
+    assert refusal(tmp_path, **config) == (
+        f"data.{key} names {tmp_path / 'x'}, which does not exist\n"
+        f"next: correct data.{key} in config.toml, or remove it"
+    )

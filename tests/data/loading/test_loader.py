@@ -79,7 +79,7 @@ def test_threads_name_an_image_that_cannot_be_read(gallery: Gallery) -> None:
 
 
 def test_every_sample_is_drawn_from_its_own_key(gallery: Gallery) -> None:
-    table, apply = gallery(16), augment.make_augmentation("postprocess")
+    table, apply = gallery(16), augment.Augmentation("postprocess")
     batches = training(table, workers=2)
     for epoch in (1, 0):
         for batch in batches.iterate_epoch(epoch):

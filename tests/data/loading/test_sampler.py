@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ffdi.core.errors import ConfigError
 from ffdi.data.loading import sampler
 from ffdi.data.loading.sampler import BatchSampler, SampleKey
 
@@ -91,11 +90,3 @@ def test_an_epoch_goes_on_in_its_middle(sampling: str, share: float) -> None:
     whole = list(made)
     made.start = 2
     assert list(made) == whole[2:]
-
-
-def test_an_unknown_sampling_is_refused() -> None:
-    with pytest.raises(ConfigError) as caught:
-        sampler.check_sampling("balance")
-    assert str(caught.value) == (
-        "unknown sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml"
-    )
