@@ -33,7 +33,7 @@ from ffdi.commands.shared import groups
 from ffdi.config.schema import DataConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
-from ffdi.data.labels import layout, metadata, table
+from ffdi.data.labels import columns, layout, metadata, table
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
 from ffdi.evaluation import error_analysis, predictions
@@ -400,7 +400,7 @@ def points(folder: Path, data: Table) -> Iterator[Result]:
     header = ["img_name", *(f"{axis}{number}" for number in range(3) for axis in "xy")]
     path.write_bytes(quoted_csv([header, *([name, "0", "0", "1", "0", "0", "1"] for name in names)]))
     problems: list[str] = []
-    found = metadata.read_landmarks(path, data.img_name, DataConfig(), problems)
+    found = metadata.read_landmarks(path, data, DataConfig(), problems)
     known = [name if np.isfinite(row).all() else "" for name, row in zip(names, found, strict=True)]
     yield from compared("landmarks.csv", names, lambda: known)
     assert problems == []
@@ -473,7 +473,7 @@ def read_groups(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     for name in names:
         path.write_bytes(quoted_csv([[name], ["x"]]))
         yield from attempt(
-            "column", [name], lambda _: table.read_header(path, DataConfig())[0], lambda _: f"{path} line "
+            "column", [name], lambda _: columns.read_header(path, DataConfig()).columns[0], lambda _: f"{path} line "
         )
 
 

@@ -11,7 +11,7 @@ from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import CacheOptions
 from ffdi.config import schema
 from ffdi.core import console, files, hints, machine
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, format_count
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.inspection import packing
@@ -35,6 +35,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
             cache.discard(folder)
         store = sources.build_store(workspace, settings, root)
         dataset = cache.attach(layout.find_dataset(root, settings.data), store)
+        sources.show_notes(*dataset.splits.values())
         total, left = sum(map(len, dataset.splits.values())), _count_unpacked(dataset)
         console.title(f"cache: {total} images under {root}, {left} of them to be packed")
         if left:
@@ -44,9 +45,8 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
         inspection.scan_dataset(workspace, experiment, dataset)
     _show(dataset)
     if left := _count_unpacked(dataset):
-        images = "1 image" if left == 1 else f"{left} images"
         command = hints.complete(f"invoke doctor --experiment {shlex.quote(options.experiment)}")
-        console.say(f"{images} cannot be packed: {command} says why")
+        console.say(f"{format_count(left, 'image')} cannot be packed: {command} says why")
     console.advise(f"invoke train-folds --experiment {shlex.quote(options.experiment)}")
 
 

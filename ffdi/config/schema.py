@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ffdi.config import renames
-from ffdi.core.errors import ConfigError, suggest_nearest
+from ffdi.core.errors import ConfigError, format_count, suggest_nearest
 
 
 class Section(BaseModel):
@@ -29,16 +29,20 @@ MAX_SIZE = 2048
 
 
 class SplitFiles(Section):
-    """Paths of one split, relative to the data folder; a missing path is searched for."""
+    """Paths of one split, relative to the data folder, and its columns; a missing path is searched for."""
 
     folder: str | None = None
     labels: str | None = None
+    image_column: str | None = None
+    target_column: str | None = None
 
 
 class DataConfig(Section):
     """The label files: paths and columns."""
 
     root: str | None = None
+    prefix: str = ""
+    labels: dict[str, Annotated[int, Field(ge=0, le=1)]] = {}
     image_column: str = "img_name"
     target_column: str = "target"
     group_column: str | None = None
@@ -240,7 +244,7 @@ def validate(content: dict[str, Any], name: str) -> Config:
     except ValidationError as error:
         problems = [problem for fault in error.errors() for problem in _describe_fault(fault)]
         raise ConfigError(
-            f"{name} has {len(problems)} bad {'key' if len(problems) == 1 else 'keys'}",
+            f"{name} has {format_count(len(problems), 'bad key')}",
             problems=problems,
             hint=f"correct {name}; docs/config.md lists every key with its default",
         ) from None

@@ -20,20 +20,23 @@ def format_csv(rows: Iterable[Sequence[object]]) -> str:
 CSV_HINT = "correct that line and run the same command again"
 
 
-def read_csv(path: Path, kind: type[FFDIError], hint: str = "") -> Iterator[tuple[int, list[str]]]:
+def read_csv(
+    path: Path, kind: type[FFDIError], hint: str = "", separator: str = ","
+) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of each row's last line, and the row's fields; skips a byte-order mark and empty lines.
 
     Args:
         path: the file, in UTF-8.
         kind: the class of the errors.
         hint: the next step in the errors; '' for one that fits the error.
+        separator: of the fields.
 
     Raises:
         FFDIError: the file cannot be read, or is not CSV; names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
+            reader = csv.reader(file, delimiter=separator, strict=True)
             for fields in reader:
                 if "\0" in "".join(fields):
                     raise kind(

@@ -71,6 +71,11 @@ def suggest_nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(known)}"
 
 
+def format_count(count: int, noun: str) -> str:
+    """Returns '1 file' or '2 files'."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def check_choice(key: str, value: str, known: Iterable[str]) -> None:
     """Raises:
     ConfigError: the value of a key of config.toml is not one of the known values; the message has the nearest one.

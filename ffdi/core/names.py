@@ -84,6 +84,11 @@ def is_outside(name: str) -> bool:
     return posix.is_absolute() or bool(windows.anchor) or ".." in posix.parts or ".." in windows.parts
 
 
+def is_absolute(name: str) -> bool:
+    """True for an absolute path on Linux, macOS or Windows."""
+    return PurePosixPath(name).is_absolute() or PureWindowsPath(name).is_absolute()
+
+
 def normalize_names(known: Iterable[str]) -> set[str]:
     """Returns the names beyond ASCII in the NFC form of Unicode, for `describe_lookalike`."""
     return {unicodedata.normalize("NFC", name) for name in known if not name.isascii()}

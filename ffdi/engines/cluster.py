@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ffdi import __version__
 from ffdi.core import console, machine
-from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.core.errors import ConfigError, DeviceError, format_count
 from ffdi.data.labels.table import Table
 from ffdi.models import detector
 from ffdi.training.fold import TrainingPlan
@@ -104,7 +104,7 @@ def describe_machines() -> str:
     """A line such as '3 machines with 2 CPU and 0 GPU'."""
     machines = list_machines()
     cpus, gpus = sum(machine.cpus for machine in machines), sum(machine.gpus for machine in machines)
-    return f"{len(machines)} {'machine' if len(machines) == 1 else 'machines'} with {cpus} CPU and {gpus} GPU"
+    return f"{format_count(len(machines), 'machine')} with {cpus} CPU and {gpus} GPU"
 
 
 def check_version(version: str) -> None:

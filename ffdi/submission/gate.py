@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ffdi.core import csvs, names
-from ffdi.core.errors import SubmissionError
+from ffdi.core.errors import SubmissionError, format_count
 from ffdi.core.names import shorten
 from ffdi.evaluation import score_table
 from ffdi.evaluation.score_table import FLOAT
@@ -192,7 +192,7 @@ NAMES_HINT = "nothing was written; check the list of test images and the templat
 
 
 def _build_refusal(refused: str, checked: str, problems: list[str], hint: str) -> SubmissionError:
-    faults = "1 fault" if len(problems) == 1 else f"{len(problems)} faults"
+    faults = format_count(len(problems), "fault")
     return SubmissionError(f"{refused} is refused: {faults} in {checked}", problems=problems, hint=hint)
 
 

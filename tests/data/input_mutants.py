@@ -250,6 +250,10 @@ def read_labels(one: Mutant, folder: Path) -> list[tuple[str, ...]]:
     return list(zip(*(column.astype(str).tolist() for column in columns if column is not None), strict=True))
 
 
+MEANT = {"real": "0", "false": "0", "0.0": "0", "fake": "1", "true": "1", "1.0": "1"}
+"""Other words for the labels."""
+
+
 def meant_by_labels(one: Mutant, folder: Path) -> list[tuple[str, ...]] | None:
     """The rows by RFC 4180, read letter by letter; None where they are not to be trusted."""
     try:
@@ -257,14 +261,22 @@ def meant_by_labels(one: Mutant, folder: Path) -> list[tuple[str, ...]] | None:
     except ValueError:
         return None
     wanted = ["img_name", "target", *(["group"] if "groups" in one.base else [])]
+    if rows and one.base == "labels" and (folder / FOLDER / rows[0][0]).is_file():  # no header
+        rows.insert(0, wanted)
+    usual = {"img_name": "img_name", "target": "target", "fake": "target"}
+    rows[:1] = [[usual.get(field.lower(), field) for field in row] for row in rows[:1]]
     if (
         not rows
         or any(rows[0].count(column) != 1 for column in wanted)
         or any(len(row) != len(rows[0]) for row in rows)
     ):
         return None
+    rows = [rows[0], *([MEANT.get(field.lower(), field) for field in row] for row in rows[1:])]
     found = [tuple(row[rows[0].index(column)] for column in wanted) for row in rows[1:]]
     root = (folder / FOLDER).resolve()
+    if not any("." in name for name, *_ in found):  # ids without endings
+        files_by_stem = {name.rpartition(".")[0]: name for name in NAMES}
+        found = [(files_by_stem.get(name, name), *rest) for name, *rest in found]
     files = [(root / name).resolve() for name, *_ in found]
     sound = all(label in ("0", "1") and name and "" not in rest for name, label, *rest in found)
     inside = all(file.is_relative_to(root) and file.is_file() for file in files)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ffdi.commands.shared.options import ClusterOptions, EngineOptions
 from ffdi.core import console
-from ffdi.core.errors import ConfigError, suggest_nearest
+from ffdi.core.errors import ConfigError, format_count, suggest_nearest
 
 if TYPE_CHECKING:
     from ffdi.engines.job import JobEvent, NextJob
@@ -52,7 +52,7 @@ def check_gpus_per_fold(gpus_per_fold: int, plan: TrainingPlan) -> None:
     if fewest < gpus_per_fold:
         raise ConfigError(
             f"--gpus-per-fold {gpus_per_fold}: a fold or the validation split has only "
-            f"{_format_count(fewest, 'image')} to score",
+            f"{format_count(fewest, 'image')} to score",
             hint="pass fewer --gpus-per-fold",
         )
 
@@ -79,9 +79,9 @@ def _open_local(options: EngineOptions, device: Device, k: int | None) -> Iterat
     if len(shared) > 1 or per_fold > 1:
         names, first = ", ".join(dict.fromkeys(one.name for some in shared for one in some)), shared[0][0]
         each = f"each of their {per_fold} ranks" if per_fold > 1 else "each"
-        workers = f" and {_format_count(first.workers, 'loader worker')}" if first.workers else ""
-        threads = f"{_format_count(first.threads, 'thread')}{workers}"
-        console.say(f"{_format_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
+        workers = f" and {format_count(first.workers, 'loader worker')}" if first.workers else ""
+        threads = f"{format_count(first.threads, 'thread')}{workers}"
+        console.say(f"{format_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
         local.start_fork_server()  # it imports modules while this process scans images
     yield lambda next_job: closing(local.train_folds(next_job, shared))
 
@@ -116,10 +116,6 @@ def describe_warnings(event: object) -> list[str]:
     if isinstance(event, HealthWarning):
         return [*(f"unhealthy: {symptom}" for symptom in event.symptoms.values()), f"advice: {event.advice}"]
     return []
-
-
-def _format_count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 ENGINES: dict[str, Callable[..., AbstractContextManager[TrainJobs]]] = {"local": _open_local, "ray": _open_ray}

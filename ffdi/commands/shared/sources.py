@@ -50,7 +50,16 @@ def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> 
 
 def find_dataset(workspace: Workspace, settings: Config, root: Path) -> Dataset:
     """The data set in a folder; its images are read from the cache if they are in it."""
-    return cache.attach(layout.find_dataset(root, settings.data), build_store(workspace, settings, root))
+    dataset = layout.find_dataset(root, settings.data)
+    show_notes(*dataset.splits.values())
+    return cache.attach(dataset, build_store(workspace, settings, root))
+
+
+def show_notes(*found: Table) -> None:
+    """Says how tables were read, and which files were passed over."""
+    for table in found:
+        for note in table.notes:
+            console.say(f"{table.split}: {note}")
 
 
 def build_store(workspace: Workspace, settings: Config, root: Path) -> ImageStore:
@@ -130,10 +139,10 @@ def find_images(workspace: Workspace, names: Sequence[str], options: PredictOnnx
         dataset = find_experiment_dataset(workspace, workspace.get_experiment(names[0]), options.data)
         return choose_split(dataset, options.split)
     path = Path(options.images)
-    if path.is_dir():
-        return tables.list_folder(path)
-    if path.is_file():
-        return tables.read_list(path)
+    if path.is_dir() or path.is_file():
+        table = tables.list_folder(path) if path.is_dir() else tables.read_list(path)
+        show_notes(table)
+        return table
     raise DataError(f"--images {path} is neither a folder nor a file", hint="pass a folder of images, or a CSV")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, DataError, suggest_nearest
+from ffdi.core.errors import ConfigError, DataError, format_count, suggest_nearest
 from ffdi.data.inspection import duplicate_groups
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Picture
 from ffdi.data.inspection.scan import ScanResult
@@ -194,12 +194,12 @@ def _find_unusable(scans: dict[str, ScanResult]) -> Fault:
 
 def _find_conflicts(shown: list[Picture]) -> Fault:
     found = [picture.format_line() for picture in shown if len(picture.labels) > 1]
-    return Fault("conflicts", f"{_format_count(found, 'picture')} with both labels", found)
+    return Fault("conflicts", f"{format_count(len(found), 'picture')} with both labels", found)
 
 
 def _find_leaks(shown: list[Picture]) -> Fault:
     found = [picture.format_line() for picture in shown if len(picture.splits) > 1]
-    return Fault("leaks", f"{_format_count(found, 'picture')} in more than one split", found)
+    return Fault("leaks", f"{format_count(len(found), 'picture')} in more than one split", found)
 
 
 def _find_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
@@ -218,10 +218,6 @@ def _format_interval(interval: list[float] | None) -> str:
 
 def _has_both_classes(scan: ScanResult) -> bool:
     return scan.table.take(np.flatnonzero(scan.usable)).has_both_classes
-
-
-def _format_count(found: list[str], noun: str) -> str:
-    return f"{len(found)} {noun}{'' if len(found) == 1 else 's'}"
 
 
 def _count_sizes(counter: Counter[str]) -> dict[str, int]:

@@ -13,17 +13,11 @@ import numpy as np
 from ffdi.config.schema import DataConfig, SplitFiles
 from ffdi.core import names
 from ffdi.core.errors import DataError
-from ffdi.data.labels import metadata
-from ffdi.data.labels.table import (
-    CLASSES,
-    MEND,
-    Table,
-    list_class_folders,
-    list_folder,
-    match_image,
-    read_columns,
-    read_labels,
-)
+from ffdi.data.labels import folders, metadata
+from ffdi.data.labels.classes import FOLDERS as FOLDER_CLASSES
+from ffdi.data.labels.classes import format_labels
+from ffdi.data.labels.columns import read_columns, read_header
+from ffdi.data.labels.table import MEND, Table, make_folder_table, read_class_folders, read_labels
 from ffdi.data.labels.table import (
     SPLITS as SPLITS,
 )
@@ -109,19 +103,26 @@ def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) 
     place = _find_place(name, root, files)
     if place is None:
         return None
+    columns = {"image_column": files.image_column, "target_column": files.target_column}
+    config = config.model_copy(update={key: column for key, column in columns.items() if column is not None})
     labels = _find_label_file(name, place, files)
     folder = _find_folder(name, place, labels, files)
     if labels is not None:
         return read_labels(name, folder, labels, config, problems)
-    if any(child.name.lower() in CLASSES and child.is_dir() for child in folder.iterdir()):
-        return list_class_folders(name, folder)
+    found = folders.list_images(folder, all_images=name != "train")
+    if (table := read_class_folders(name, folder, found, config)) is not None:
+        return table
     if name == "train":
+        classes = ", ".join(config.labels or FOLDER_CLASSES)
+        hint = "name the label file with data.train.labels in config.toml"
+        if found.subfolders:
+            hint += f", or the labels of its folders: {format_labels(dict.fromkeys(found.subfolders))}"
         raise DataError(
             f"{folder} has images but no labels: looked for {_describe_searched(name)} next to it and for class "
-            f"folders {', '.join(CLASSES)} in it",
-            hint="name the label file with data.train.labels in config.toml",
+            f"folders {classes} in it",
+            hint=hint,
         )
-    return list_folder(folder, name)
+    return make_folder_table(name, folder, found)
 
 
 def _find_place(name: str, root: Path, files: SplitFiles) -> Path | None:
@@ -195,10 +196,11 @@ def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str
         _check_named(path, "data.groups_file")
     if train.group is not None or not path.is_file():
         return train
-    wanted = (config.image_column, config.group_column or "group")
-    images, group = set(train.img_name.tolist()), dict[str, str]()
-    for line, (field, name) in read_columns(path, config, wanted, problems):
-        image = match_image(field, images)
+    header = read_header(path, config)
+    wanted = (header.image or config.image_column, config.group_column or "group")
+    images, group = train.index_names(config), dict[str, str]()
+    for line, (field, name) in read_columns(path, header, wanted, problems):
+        image = images.find(field) or field.strip(names.BLANKS)
         if fault := names.find_fault(name):
             problems.append(f"{path.name} line {line}: the group {names.quote(name)} {fault}")
         elif group.setdefault(image, name) != name:
@@ -221,7 +223,7 @@ def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[
         _check_named(path, "data.landmarks_file")
     if not path.is_file():
         return train
-    return replace(train, landmarks=metadata.read_landmarks(path, train.img_name, config, problems))
+    return replace(train, landmarks=metadata.read_landmarks(path, train, config, problems))
 
 
 def _find_template(root: Path, config: DataConfig) -> Path | None:

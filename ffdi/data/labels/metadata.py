@@ -13,7 +13,9 @@ import numpy as np
 from ffdi.config.schema import DataConfig
 from ffdi.core import names
 from ffdi.core.errors import DataError
-from ffdi.data.labels.table import MEND, SPLITS, Table, match_image, read_columns, read_header
+from ffdi.data.labels.columns import Header, read_columns, read_header
+from ffdi.data.labels.image_names import ListedImages
+from ffdi.data.labels.table import MEND, SPLITS, Table
 
 LEAST_POINTS = 3
 """Least number of points."""
@@ -23,12 +25,12 @@ SMALLEST_FACE = 0.01
 """Least part of the image that the points enclose: a face is larger."""
 
 
-def read_landmarks(path: Path, img_name: np.ndarray, config: DataConfig, problems: list[str]) -> np.ndarray:
+def read_landmarks(path: Path, train: Table, config: DataConfig, problems: list[str]) -> np.ndarray:
     """Reads the landmarks of each image's face.
 
     Args:
         path: the CSV; it may lack images, and rows of other images are ignored.
-        img_name: str [N].
+        train: the N images.
         config: has the name of the image column.
         problems: gets a line for each bad row, and a line if no row belongs to any of the images.
 
@@ -38,21 +40,22 @@ def read_landmarks(path: Path, img_name: np.ndarray, config: DataConfig, problem
     Raises:
         DataError: a column is missing.
     """
-    points = (len(read_header(path, config)) - 1) // 2
+    header, images = read_header(path, config), train.index_names(config)
+    points = (len(header.columns) - 1) // 2
     wanted = tuple(f"{axis}{number}" for number in range(max(points, LEAST_POINTS)) for axis in "xy")
-    place = {name: row for row, name in enumerate(img_name.tolist())}
-    found = np.full((len(img_name), len(wanted)), np.nan, np.float32)
+    place = {name: row for row, name in enumerate(train.img_name.tolist())}
+    found = np.full((len(train), len(wanted)), np.nan, np.float32)
     seen: set[str] = set()
-    for line, (field, *values) in read_columns(path, config, (config.image_column, *wanted), problems):
-        name = match_image(field, place)
+    for line, (field, *values) in read_columns(path, header, (header.image or config.image_column, *wanted), problems):
+        name = images.find(field) or field.strip(names.BLANKS)
         if fault := _find_row_fault(name, values, seen):
             problems.append(f"{path.name} line {line}: {fault}")
         elif name in place:
             found[place[name]] = [float(value) for value in values]
         seen.add(name)
     if len(place) and not seen & place.keys():
-        problems.append(f"{path.name} names none of the {len(place)} training images, such as {img_name[0]}")
-    return found.reshape(len(img_name), -1, 2)
+        problems.append(f"{path.name} names none of the {len(place)} training images, such as {train.img_name[0]}")
+    return found.reshape(len(train), -1, 2)
 
 
 def _find_row_fault(name: str, values: list[str], seen: set[str]) -> str:
@@ -92,17 +95,18 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
     Raises:
         DataError: a file cannot be read, or rows are bad; the message has all bad rows.
     """
-    problems: list[str] = []
+    problems, images = list[str](), table.index_names(config)
     files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
     found: dict[str, np.ndarray] = {}
     for path in files:
         header = read_header(path, config)
-        if config.image_column not in header:
+        if header.image is None:
             continue
-        known = {config.image_column, config.target_column, config.group_column}
-        for column in [name for name in header if name and name not in known and header.count(name) == 1]:
-            by_split = (SPLIT,) if header.count(SPLIT) == 1 else ()
-            values = _read_values(path, (config.image_column, column, *by_split), config, table, problems)
+        target = header.find_target(path, config) if path == table.source else config.target_column
+        known, names_of = {header.image, target, config.group_column}, header.columns
+        for column in [name for name in names_of if name and name not in known and names_of.count(name) == 1]:
+            by_split = (SPLIT,) if names_of.count(SPLIT) == 1 else ()
+            values = _read_values(path, header, (header.image, column, *by_split), images, table, problems)
             if 1 < len(set(values)) <= MOST_VALUES:
                 found[column] = np.array(values, dtype=str)
     if problems:
@@ -112,20 +116,21 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
 
 
 def _read_values(
-    path: Path, columns: tuple[str, ...], config: DataConfig, table: Table, problems: list[str]
+    path: Path, header: Header, columns: tuple[str, ...], images: ListedImages, table: Table, problems: list[str]
 ) -> list[str]:
     """The value of each image; `problems` gets the bad rows, unless the column is ignored.
 
     Rows of other images are ignored, and so are rows of other splits: several splits may have an image of one name.
 
     Args:
+        path: the file.
+        header: its columns.
         columns: the column of the names, the column of the values and, if there is one, the column of the splits.
     """
-    images, column = table.img_name.tolist(), columns[1]
-    known, value, faults = set(images), dict[str, str](), list[str]()
-    for line, (field, text, *split) in read_columns(path, config, columns, problems):
-        image = match_image(field, known)
-        if image not in known or any(one in SPLITS and one != table.split for one in split):
+    column, value, faults = columns[1], dict[str, str](), list[str]()
+    for line, (field, text, *split) in read_columns(path, header, columns, problems):
+        image = images.find(field)
+        if image is None or any(one in SPLITS and one != table.split for one in split):
             continue
         if fault := names.find_fault(text):
             faults.append(f"{path.name} line {line}: the {column} {names.quote(text)} {fault}")
@@ -133,4 +138,4 @@ def _read_values(
             faults.append(f"{path.name} line {line}: {names.quote(image)} has another {column} already")
     if len(set(value.values())) <= MOST_VALUES:
         problems += faults
-    return [value.get(image, "") for image in images]
+    return [value.get(image, "") for image in table.img_name.tolist()]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Container, Iterator
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,13 +10,15 @@ from typing import Protocol
 import numpy as np
 
 from ffdi.config.schema import DataConfig
-from ffdi.core import csvs, names
-from ffdi.core.errors import DataError
+from ffdi.core import names
+from ffdi.core.errors import DataError, format_count
+from ffdi.data.labels import folders
+from ffdi.data.labels.classes import Classes, format_labels
+from ffdi.data.labels.columns import IMAGE_COLUMNS, read_columns, read_header
+from ffdi.data.labels.folders import IMAGE_ENDINGS, ImageFolder
+from ffdi.data.labels.image_names import FolderImages, ListedImages, find_image, has_image_ending
 
 SPLITS = ("train", "val", "test")
-CLASSES = {"real": 0, "0_real": 0, "fake": 1, "1_fake": 1}
-"""Names of class folders in the folder-per-class layout."""
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MEND = "mend these rows and run the same command again; nothing was written"
 
 
@@ -39,9 +40,11 @@ class Table:
         target: int64 [N], 1 = fake; None without labels.
         group: str [N]; images of one group are always in the same fold. None without groups.
         source: the label file, or the image folder if there is no label file.
+        listed: str [N], the names as the label file spells them; None if it spells them as `img_name`.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN for unknown ones; None
             without landmarks.
         stored: the rows in the image cache; None if the table is not attached to one.
+        notes: lines for the terminal: how the files were read, and which were passed over.
     """
 
     split: str
@@ -50,14 +53,21 @@ class Table:
     target: np.ndarray | None
     group: np.ndarray | None
     source: Path
+    listed: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     stored: StoredRows | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.img_name)
 
     def path(self, index: int) -> Path:
         return self.folder / str(self.img_name[index])
+
+    def index_names(self, config: DataConfig) -> ListedImages:
+        """The images, for tables that name them in other ways."""
+        listed = self.img_name if self.listed is None else self.listed
+        return ListedImages(self.img_name.tolist(), listed.tolist(), self.folder.name, config.prefix)
 
     @property
     def has_both_classes(self) -> bool:
@@ -75,6 +85,7 @@ class Table:
             img_name=self.img_name[index],
             target=None if self.target is None else self.target[index],
             group=None if self.group is None else self.group[index],
+            listed=None if self.listed is None else self.listed[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
             stored=None if self.stored is None else self.stored.take(index),
         )
@@ -86,46 +97,64 @@ def find_rows(img_name: np.ndarray, names: np.ndarray) -> np.ndarray:
     return np.array([rows.get(name, -1) for name in names.tolist()], dtype=np.int64)
 
 
-def read_list(file: Path, column: str = "img_name") -> Table:
+def read_list(file: Path) -> Table:
     """Reads a CSV of image names. The images are in the CSV's folder, or next to it in a folder with the CSV's name.
 
     The images of `testset1_seen_nolabel.txt` may be in `testset1_seen/`.
 
     Raises:
-        DataError: wrong header, or bad rows; the message has all bad rows.
+        DataError: there is no column of images, or rows are bad; the message has all bad rows.
     """
     stem = file.name.split(".")[0]
     beside = [file.parent / stem, file.parent / stem.removesuffix("_label").removesuffix("_nolabel")]
+    places = [FolderImages(folder) for folder in (file.parent, *beside) if folder.is_dir()]
     problems: list[str] = []
-    config = DataConfig(image_column=column)
-    rows = list(read_columns(file, config, (column,), problems))
-    folders = [file.parent, *(folder for folder in beside if folder.is_dir())]
+    header = read_header(file, DataConfig(), lambda field: any(_finds(field, place) for place in places))
+    if header.image is None:
+        raise DataError(
+            f"{file} line 1: no column of images; the header is '{','.join(header.columns)}'",
+            hint=f"name a column {IMAGE_COLUMNS[0]}",
+        )
+    rows = list(read_columns(file, header, (header.image,), problems))
     first = [name for _, (name,) in rows[:50]]
-    folder = max(
-        map(_FolderListing, folders), key=lambda place: sum(match_image(name, place) in place for name in first)
-    )
-    table = _make_table("images", folder.folder, file, [(line, name, None, None) for line, (name,) in rows], problems)
+    place = max(places, key=lambda place: sum(_finds(name, place) for name in first))
+    unlabelled: list[Row] = [(line, name, None, None) for line, (name,) in rows]
+    table = _make_table("images", place, file, unlabelled, DataConfig(), problems)
     if problems:
         raise DataError(f"bad rows in {file}: {len(problems)}", problems=problems, hint=MEND)
-    return table
+    return _add_note(table, header.describe(file.name))
 
 
-def list_folder(folder: Path, split: str = "images") -> Table:
-    """Lists all images below a folder, sorted by name; other files are ignored.
+def _finds(field: str, place: FolderImages) -> bool:
+    return find_image(field, place, place.folder.name) is not None
+
+
+def list_folder(folder: Path) -> Table:
+    """Lists all images below a folder, sorted by name, those included that cannot be read: all are to be scored.
 
     Raises:
         DataError: there is no image, or a name that a CSV cannot hold.
     """
-    found = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_ENDINGS and path.is_file()
-    )
-    if not found:
-        raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    if problems := [f"{names.quote(name)} {fault}" for name in found if (fault := names.find_fault(name))]:
+    return make_folder_table("images", folder, folders.list_images(folder, all_images=True))
+
+
+def make_folder_table(name: str, folder: Path, found: ImageFolder) -> Table:
+    """The images of a folder without labels; errors as for `list_folder`."""
+    _check_images(folder, found)
+    table = Table(name, folder, np.array(found.images), None, None, folder)
+    return _add_note(table, found.describe_passed_over())
+
+
+def _check_images(folder: Path, found: ImageFolder) -> None:
+    if not found.images:
+        passed_over = f"; {found.describe_passed_over()}" if found.passed_over else ""
+        raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}{passed_over}")
+    if problems := [f"{names.quote(name)} {fault}" for name in found.images if (fault := names.find_fault(name))]:
         raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
-    return Table(split, folder, np.array(found), None, None, folder)
+
+
+def _add_note(table: Table, note: str) -> Table:
+    return replace(table, notes=(*table.notes, note)) if note else table
 
 
 def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, problems: list[str]) -> Table:
@@ -135,60 +164,70 @@ def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, probl
         name: the split.
         folder: the image folder.
         labels: the label file.
-        config: has the names of the columns.
+        config: has the names of the columns and the labels.
         problems: gets a line for each bad row; the table has the good rows.
 
     Raises:
         DataError: the file is not a CSV, or a column is missing.
     """
-    wanted = [config.image_column]
-    if name == "train" or config.target_column in read_header(labels, config):
-        wanted.append(config.target_column)
-    if name == "train" and config.group_column is not None and config.groups_file is None:
-        wanted.append(config.group_column)
-    image, target, group = (
-        wanted.index(column) if column in wanted else len(wanted)
-        for column in (config.image_column, config.target_column, config.group_column)
+    images = FolderImages(folder)
+    header = read_header(
+        labels,
+        config,
+        is_image=lambda field: find_image(field, images, folder.name, config.prefix) is not None,
+        is_label=lambda field: Classes(config.labels).read_label(field) is not None,
     )
-    found = ((line, one, (*one, None)) for line, one in read_columns(labels, config, tuple(wanted), problems))
-    rows = [(line, values[image], padded[target], padded[group]) for line, values, padded in found]
-    return _make_table(name, folder, labels, rows, problems)
+    wanted = [header.image or config.image_column]
+    target = header.find_target(labels, config) or (config.target_column if name == "train" else None)
+    group = config.group_column if name == "train" and config.groups_file is None else None
+    wanted += [column for column in (target, group) if column is not None]
+    rows: list[Row] = []
+    for line, (image, *others) in read_columns(labels, header, wanted, problems):
+        rows.append((line, image, others[0] if target is not None else None, others[-1] if group is not None else None))
+    return _add_note(_make_table(name, images, labels, rows, config, problems), header.describe(labels.name, target))
 
 
 Row = tuple[int, str, str | None, str | None]
-"""Line, img_name, target and group, as in the file."""
+"""Line, img_name, label and group, as in the file."""
 
 
-def _make_table(name: str, folder: Path, source: Path, rows: list[Row], problems: list[str]) -> Table:
+def _make_table(
+    name: str, images: FolderImages, source: Path, rows: list[Row], config: DataConfig, problems: list[str]
+) -> Table:
     """Makes a table of the good rows; `problems` gets a line for each bad row."""
-    first_line: dict[str, int] = {}
-    listing = _FolderListing(folder)
-    good = []
-    for line, field, target, group in rows:
-        image = match_image(field, listing)
-        plain = names.normalize_path(image)
-        fault = _find_row_fault(image, target, group, first_line.get(plain), listing)
-        if fault:
+    classes, first_line = Classes(config.labels), dict[str, int]()
+    good: list[tuple[str, str, int | None, str | None]] = []
+    stems = not any(has_image_ending(field) for _, field, _, _ in rows)
+    for line, field, label, group in rows:
+        listed = field.strip(names.BLANKS)
+        image = find_image(field, images, images.folder.name, config.prefix, stems=stems)
+        plain = names.normalize_path(image or listed)
+        target = None if label is None else classes.read_label(label)
+        if fault := _find_row_fault(image or listed, group, first_line.get(plain)):
             problems.append(f"{source.name} line {line}: {fault}")
+        elif label is not None and target is None:
+            what = f"label '{label}' of {names.quote(listed)} {classes.describe_fault(label)}"
+            problems.append(f"{source.name} line {line}: {what}")
+        elif image is None:
+            problems.append(f"{source.name} line {line}: {_explain_missing(listed, images, config)}")
         else:
-            good.append((image, target, group))
+            good.append((image, image if image == field else listed, target, group))
         first_line.setdefault(plain, line)
     if not rows and not problems:
         problems.append(f"{source.name}: no image is listed")
-    images, targets, groups = zip(*good, strict=True) if good else ((), (), ())
+    found, spelled, targets, groups = zip(*good, strict=True) if good else ((), (), (), ())
     return Table(
         name,
-        folder,
-        np.array(images, dtype=str),
+        images.folder,
+        np.array(found, dtype=str),
         None if None in targets else np.array(targets, dtype=np.int64),
         None if None in groups else np.array(groups, dtype=str),
         source,
+        None if spelled == found else np.array(spelled, dtype=str),
     )
 
 
-def _find_row_fault(
-    image: str, target: str | None, group: str | None, before: int | None, listing: _FolderListing
-) -> str:
+def _find_row_fault(image: str, group: str | None, before: int | None) -> str:
     """What is wrong with a row; empty if nothing is. `before` is an earlier line with the same image."""
     if not image:
         return "the image name is empty"
@@ -196,113 +235,75 @@ def _find_row_fault(
         return f"the image name {names.quote(image)} {fault}"
     if before is not None:
         return f"{names.quote(image)} is on line {before} already"
-    if target is not None and target not in ("0", "1"):
-        return f"label '{target}' of {names.quote(image)} is neither 0 nor 1"
     if group == "":
         return f"{names.quote(image)} has no group"
     if group is not None and (fault := names.find_fault(group)):
         return f"the group {names.quote(group)} of {names.quote(image)} {fault}"
-    if names.is_outside(image):
-        return f"{names.quote(image)} leaves the folder {listing.folder.name}/"
-    if image not in listing:
-        return f"{names.quote(image)} is not in {listing.folder.name}/{listing.describe_lookalike(image)}"
     return ""
 
 
-class _FolderListing:
-    """The files in a folder. Each subfolder is listed once: a look-up of every single name would be slow."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._names: dict[str, set[str]] = {}
-        self._composed: dict[str, set[str]] = {}
-
-    def __contains__(self, image: object) -> bool:
-        parent, _, name = str(image).rpartition("/")
-        if parent not in self._names:
-            self._names[parent] = self._list_files(self.folder / parent)
-        return name in self._names[parent]
-
-    def describe_lookalike(self, image: str) -> str:
-        """A hint if the folder has the same name in another Unicode normalisation."""
-        parent, _, name = image.rpartition("/")
-        if parent not in self._composed:
-            self._composed[parent] = names.normalize_names(self._names[parent])
-        return names.describe_lookalike(name, self._composed[parent])
-
-    def _list_files(self, place: Path) -> set[str]:
-        try:
-            return {entry.name for entry in os.scandir(place) if entry.is_file()}
-        except OSError:  # not found, not a folder, or a name that is too long
-            return set()
+def _explain_missing(listed: str, images: FolderImages, config: DataConfig) -> str:
+    """Why a row names no image."""
+    folder = f"{images.folder.name}/"
+    if names.is_absolute(listed):
+        advice = "is not below data.prefix" if config.prefix else "is an absolute path: name its start with data.prefix"
+        return f"{names.quote(listed)} {advice}"
+    if names.is_outside(listed):
+        return f"{names.quote(listed)} leaves the folder {folder}"
+    if alike := images.list_by_stem(listed):
+        return f"{names.quote(listed)} has no ending; it may be {' or '.join(map(names.quote, alike))}"
+    return f"{names.quote(listed)} is not in {folder}{images.describe_lookalike(listed)}"
 
 
-def list_class_folders(name: str, folder: Path) -> Table:
-    """Reads the folder-per-class layout: `train/real/...`, `train/fake/...`."""
-    found, targets = [], []
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and child.name.lower() in CLASSES:
-            images = list_folder(child).img_name
-            found += [f"{child.name}/{image}" for image in images]
-            targets += [CLASSES[child.name.lower()]] * len(images)
-    return Table(name, folder, np.array(found), np.array(targets, dtype=np.int64), None, folder)
-
-
-def read_header(path: Path, config: DataConfig) -> list[str]:
-    """Reads the column names of a CSV.
-
-    Raises:
-        DataError: the file is empty or not a CSV, or a column has a forbidden name.
-    """
-    for line, fields in csvs.read_csv(path, DataError):
-        named = [field.strip(names.BLANKS) for field in fields]
-        if faults := [f"the column {names.quote(name)} {fault}" for name in named if (fault := names.find_fault(name))]:
-            raise DataError(f"{path} line {line}: {faults[0]}", hint="mend the header")
-        return named
-    raise DataError(f"{path} is empty", hint=f"it must begin with the header {_format_expected_header(config)}")
-
-
-def read_columns(
-    path: Path, config: DataConfig, columns: tuple[str, ...], problems: list[str]
-) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Reads columns of a CSV.
+def read_class_folders(name: str, folder: Path, found: ImageFolder, config: DataConfig) -> Table | None:
+    """Reads class folders: `train/real/` and `train/fake/`, or one level deeper, `train/stylegan/fake/`.
 
     Args:
-        path: the file.
-        config: has the names of the columns.
-        columns: the columns to read, the image column first.
-        problems: gets a line for each row with a wrong number of fields.
+        name: the split.
+        folder: the image folder.
+        found: its files.
+        config: `labels` has the names of the class folders.
 
-    Yields:
-        The line number and the fields; all fields but the first are stripped of blanks.
+    Returns:
+        None if no image is in a class folder.
 
     Raises:
-        DataError: a column is missing or duplicate.
+        DataError: some images are in no class folder, or a class folder has no image.
     """
-    named = read_header(path, config)
-    missing = [column for column in columns if column not in named]
-    repeated = [column for column in columns if named.count(column) > 1]
-    if missing or repeated:
-        fault = f"no column {', '.join(missing)}" if missing else f"duplicate column {', '.join(repeated)}"
-        raise DataError(
-            f"{path} line 1: {fault}; the header is '{','.join(named)}', expected '{','.join(columns)}'",
-            hint="mend the header, or name the columns with data.image_column and data.target_column in config.toml",
-        )
-    first, *others = (named.index(column) for column in columns)
-    lines = csvs.read_csv(path, DataError)
-    next(lines)  # the header, which empty lines may precede
-    for line, fields in lines:
-        if len(fields) != len(named):
-            problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(named)}")
-        else:
-            yield line, (fields[first], *[fields[place].strip(names.BLANKS) for place in others])
+    classes = Classes(config.labels)
+    targets = [_read_class(image, classes) for image in found.images]
+    if all(target is None for target in targets):
+        return None
+    _check_images(folder, found)
+    if None in targets:
+        raise _refuse_folders(folder, found, targets, classes)
+    used = {image.partition("/")[0] for image in found.images}
+    for child in found.subfolders:
+        if classes.read_folder(child) is not None and child not in used:
+            raise DataError(f"no image in {folder / child}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
+    table = Table(name, folder, np.array(found.images), np.array(targets, dtype=np.int64), None, folder)
+    return _add_note(table, found.describe_passed_over())
 
 
-def match_image(field: str, known: Container[str]) -> str:
-    """The image name in a field: the field itself if there is such an image, else the field without outer blanks."""
-    bare = field.strip(names.BLANKS)
-    return field if field != bare and field in known else bare
+def _refuse_folders(folder: Path, found: ImageFolder, targets: list[int | None], classes: Classes) -> DataError:
+    """An error about images outside of the class folders."""
+    places = [image.partition("/")[0] if "/" in image else "" for image in found.images]
+    outside = Counter(place for place, target in zip(places, targets, strict=True) if target is None)
+    parts = {part for image in found.images for part in image.split("/")[:-1][:2]}
+    known = {part: target for part in sorted(parts) if (target := classes.read_folder(part)) is not None}
+    return DataError(
+        f"{folder} has class folders, and {format_count(outside.total(), 'image')} outside of them",
+        problems=[
+            f"{names.quote(place or '.')}/: {format_count(count, 'image')}" for place, count in sorted(outside.items())
+        ],
+        hint="move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
+        + format_labels({**known, **dict.fromkeys(sorted(filter(None, outside)))}),
+    )
 
 
-def _format_expected_header(config: DataConfig) -> str:
-    return f"'{config.image_column},{config.target_column}'"
+def _read_class(image: str, classes: Classes) -> int | None:
+    """The target of an image by the first or the second folder of its path; None for another folder."""
+    for part in image.split("/")[:-1][:2]:
+        if (target := classes.read_folder(part)) is not None:
+            return target
+    return None

@@ -201,7 +201,8 @@ def test_bad_rows_of_all_files_come_at_once(put: Put, images: Callable[..., None
     assert refusal(tmp_path) == (
         f"bad rows in the label files under {tmp_path}: 4\n"
         "  trainset_label.txt line 3: a.jpg is on line 2 already\n"
-        "  trainset_label.txt line 4: label 'x' of b.jpg is neither 0 nor 1\n"
+        "  trainset_label.txt line 4: label 'x' of b.jpg "
+        "is none of 0, 1, real, fake, false, true: map it with data.labels\n"
         "  valset_label.txt: no image is listed\n"
         f"  testset1_seen_nolabel.txt line 2: c.jpg is not in testset1_seen/\n{MEND}"
     )
@@ -243,7 +244,7 @@ def test_training_images_without_labels_are_refused(images: Callable[..., None],
     images("trainset")
     assert refusal(tmp_path) == (
         f"{tmp_path / 'trainset'} has images but no labels: looked for trainset/, train/ with train_label.txt, "
-        "trainset_label.txt (or .csv) next to it and for class folders real, 0_real, fake, 1_fake in it\n"
+        "trainset_label.txt (or .csv) next to it and for class folders real, fake, 0_real, 1_fake in it\n"
         "next: name the label file with data.train.labels in config.toml"
     )
 

@@ -20,7 +20,8 @@ NAMES = np.array(["a.jpg", "b.jpg", "c.jpg"])
 
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
     problems: list[str] = []
-    return metadata.read_landmarks(path, NAMES, DataConfig(), problems), problems
+    train = Table("train", path.parent / "trainset", NAMES, None, None, path)
+    return metadata.read_landmarks(path, train, DataConfig(), problems), problems
 
 
 def test_points_are_joined_by_name(put: Put) -> None:

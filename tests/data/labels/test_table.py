@@ -8,11 +8,14 @@ import pytest
 
 from ffdi.config.schema import DataConfig
 from ffdi.core.errors import DataError
-from ffdi.data.labels import table
+from ffdi.data.labels import folders, table
 from ffdi.data.labels.table import Table
 
 Put = Callable[..., Path]
 HEADER = "img_name,target\n"
+UNKNOWN = "is none of 0, 1, real, fake, false, true: map it with data.labels"
+ABSOLUTE = "is an absolute path: name its start with data.prefix"
+LOOKED_FOR = "looked for .bmp, .dib, .jfif, .jpe, .jpeg, .jpg, .mpo, .png, .tif, .tiff, .webp"
 MEND = "next: mend these rows and run the same command again; nothing was written"
 
 
@@ -117,26 +120,28 @@ def test_taking_rows_keeps_names_targets_and_groups_together(labels: Callable[..
         ("sub,0", "sub is not in trainset/"),
         ("no/where.jpg,0", "no/where.jpg is not in trainset/"),
         ("a.jpg/b.jpg,0", "a.jpg/b.jpg is not in trainset/"),
-        ("a.jpg,2", "label '2' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,-1", "label '-1' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,1.0", "label '1.0' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,fake", "label 'fake' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,", "label '' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,nan", "label 'nan' of a.jpg is neither 0 nor 1"),
-        ("a.jpg,１", "label '１' of a.jpg is neither 0 nor 1"),
+        ("a.jpg,2", f"label '2' of a.jpg {UNKNOWN}"),
+        ("a.jpg,-1", f"label '-1' of a.jpg {UNKNOWN}"),
+        ("a.jpg,1.5", f"label '1.5' of a.jpg {UNKNOWN}"),
+        ("a.jpg,10", f"label '10' of a.jpg {UNKNOWN}"),
+        ("a.jpg,0.7", "label '0.7' of a.jpg is between the classes: out-of-fold scores need 0 or 1"),
+        ("a.jpg,.25", "label '.25' of a.jpg is between the classes: out-of-fold scores need 0 or 1"),
+        ("a.jpg,", f"label '' of a.jpg {UNKNOWN}"),
+        ("a.jpg,nan", f"label 'nan' of a.jpg {UNKNOWN}"),
+        ("a.jpg,１", f"label '１' of a.jpg {UNKNOWN}"),
         (",1", "the image name is empty"),
         ("  ,1", "the image name is empty"),
         ("a.jpg", "1 fields, the header has 2"),
         ("a.jpg,0,", "3 fields, the header has 2"),
         ("../x.jpg,0", "../x.jpg leaves the folder trainset/"),
         ("sub/../a.jpg,0", "sub/../a.jpg leaves the folder trainset/"),
-        ("/etc/passwd,0", "/etc/passwd leaves the folder trainset/"),
+        ("/etc/passwd,0", f"/etc/passwd {ABSOLUTE}"),
         ("..\\x.jpg,0", "..\\x.jpg leaves the folder trainset/"),
         ("sub\\..\\..\\x.jpg,0", "sub\\..\\..\\x.jpg leaves the folder trainset/"),
-        ("C:\\x.jpg,0", "C:\\x.jpg leaves the folder trainset/"),
+        ("C:\\x.jpg,0", f"C:\\x.jpg {ABSOLUTE}"),
         ("C:x.jpg,0", "C:x.jpg leaves the folder trainset/"),
         ("\\x.jpg,0", "\\x.jpg leaves the folder trainset/"),
-        ("\\\\server\\share\\x.jpg,0", "\\\\server\\share\\x.jpg leaves the folder trainset/"),
+        ("\\\\server\\share\\x.jpg,0", f"\\\\server\\share\\x.jpg {ABSOLUTE}"),
         (f"{'z' * 300}.jpg,0", f"{'z' * 300}.jpg is not in trainset/"),
         (f"{'z' * 300}/a.jpg,0", f"{'z' * 300}/a.jpg is not in trainset/"),
         ('"a\tb.jpg",0', "the image name 'a\\tb.jpg' has a control character: U+0009"),
@@ -165,7 +170,7 @@ def test_all_bad_rows_are_listed_at_once(labels: Callable[..., Path]) -> None:
     assert problems == [
         "train_label.txt line 5: 1 fields, the header has 2",
         "train_label.txt line 2: gone.jpg is not in trainset/",
-        "train_label.txt line 3: label '7' of a.jpg is neither 0 nor 1",
+        f"train_label.txt line 3: label '7' of a.jpg {UNKNOWN}",
         "train_label.txt line 4: ../x leaves the folder trainset/",
         "train_label.txt line 7: sub/b.JPG is on line 6 already",
     ]
@@ -193,11 +198,11 @@ def test_an_empty_file_is_refused(labels: Callable[..., Path], content: str) -> 
 @pytest.mark.parametrize(
     ("header", "fault"),
     [
-        ("a.jpg,0", "no column img_name, target"),
-        ("Img_Name,Target", "no column img_name, target"),
-        ("img_name;target", "no column img_name, target"),
+        ("photo,cls", "no column img_name, target"),
+        ("photo;cls", "no column img_name, target"),
+        ("gone.jpg,0", "no column img_name, target"),
         ("img_name", "no column target"),
-        ("name,target", "no column img_name"),
+        ("photo,target", "no column img_name"),
         ("img_name,target,target", "duplicate column target"),
     ],
 )
@@ -245,7 +250,7 @@ def test_a_list_finds_its_images_beside_it(put: Put, folder: str) -> None:
 def test_a_list_with_bad_rows_is_refused(put: Put) -> None:
     path = put("list.csv", f"name,x\ngone.jpg,1\n../up.jpg,1\n{'z' * 300}.jpg,1\n")
     with pytest.raises(DataError) as caught:
-        table.read_list(path, "name")
+        table.read_list(path)
     folder = path.parent.name
     assert str(caught.value) == (
         f"bad rows in {path}: 3\n"
@@ -261,18 +266,28 @@ def test_a_folder_is_refused_as_a_list(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path} cannot be read: Is a directory\nnext: name a file that can be read"
 
 
-def test_a_folder_gives_its_images_sorted_and_nothing_else(put: Put, tmp_path: Path) -> None:
-    for name in ("b.JPG", "sub/deep/a.png", "a b.webp", "é.tiff", "notes.txt", "x.gif", "dir.jpg/y.bmp"):
+def test_a_list_without_an_image_column_is_refused(put: Put) -> None:
+    path = put("list.csv", "photo,x\na.jpg,1\n")
+    with pytest.raises(DataError) as caught:
+        table.read_list(path)
+    assert str(caught.value) == (
+        f"{path} line 1: no column of images; the header is 'photo,x'\nnext: name a column img_name"
+    )
+
+
+def test_a_folder_gives_all_its_images_sorted(put: Put, tmp_path: Path) -> None:
+    for name in ("b.JPG", "sub/deep/a.png", "a b.webp", "é.tif", "notes.txt", "x.gif", "dir.jpg/y.bmp"):
         put(name)
     found = table.list_folder(tmp_path)
-    assert found.img_name.tolist() == ["a b.webp", "b.JPG", "dir.jpg/y.bmp", "sub/deep/a.png", "é.tiff"]
+    assert found.img_name.tolist() == ["a b.webp", "b.JPG", "dir.jpg/y.bmp", "sub/deep/a.png", "x.gif", "é.tif"]
+    assert found.notes == ("1 file in 1 folder is not read: 1 .txt",)
 
 
-def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_images_is_refused(put: Put, tmp_path: Path) -> None:
+    put("notes.txt")
     with pytest.raises(DataError) as caught:
         table.list_folder(tmp_path)
-    expected = f"no image in {tmp_path}: looked for .bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-    assert str(caught.value) == expected
+    assert str(caught.value) == f"no image in {tmp_path}: {LOOKED_FOR}; 1 file in 1 folder is not read: 1 .txt"
 
 
 def test_file_names_that_a_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
@@ -288,19 +303,60 @@ def test_file_names_that_a_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_class_folders_give_the_labels(put: Put, tmp_path: Path) -> None:
-    for name in ("0_real/r.jpg", "Fake/f.png", "Fake/more/g.png", "other/x.jpg", "loose.jpg"):
+# --- class folders -------------------------------------------------------------------------------------------------
+
+
+def read_class_folders(folder: Path, **labels: int) -> Table | None:
+    found = folders.list_images(folder)
+    return table.read_class_folders("train", folder, found, DataConfig(labels=labels))
+
+
+@pytest.mark.parametrize(
+    ("files", "labels"),
+    [
+        (["0_real/r.jpg", "Fake/f.png", "Fake/more/g.png"], {}),
+        (["REAL/r.jpg", "FAKE/f.png"], {}),
+        (["gan/fake/a.jpg", "gan/real/b.jpg", "diffusion/fake/c.jpg"], {}),
+        (["0/r.jpg", "1/f.jpg"], {"0": 0, "1": 1}),
+        (["training_real/r.jpg", "training_fake/f.jpg"], {"training_real": 0, "training_fake": 1}),
+        (["sd/nature/r.jpg", "sd/ai/f.jpg"], {"nature": 0, "ai": 1}),
+        (["original/r.jpg", "manipulated/Deepfakes/f.jpg"], {"original": 0, "manipulated": 1}),
+        (["real/r.jpg", "Deepfakes/f.jpg", "FaceSwap/g.jpg"], {"real": 0, "deepfakes": 1, "faceswap": 1}),
+    ],
+)
+def test_class_folders_give_the_labels(put: Put, tmp_path: Path, files: list[str], labels: dict[str, int]) -> None:
+    for name in files:
         put(name)
-    found = table.list_class_folders("train", tmp_path)
+    found = read_class_folders(tmp_path, **labels)
+    assert found is not None
     assert found.target is not None
-    labels = dict(zip(found.img_name.tolist(), found.target.tolist(), strict=True))
-    assert labels == {"0_real/r.jpg": 0, "Fake/f.png": 1, "Fake/more/g.png": 1}
+    read = dict(zip(found.img_name.tolist(), found.target.tolist(), strict=True))
+    assert read == {name: int(Path(name).stem not in "rb" or "fake" in name.lower()) for name in files}
+
+
+def test_a_folder_without_class_folders_has_none(put: Put, tmp_path: Path) -> None:
+    put("people/ann/a.jpg")
+    assert read_class_folders(tmp_path) is None
+
+
+def test_images_outside_of_the_class_folders_are_refused(put: Put, tmp_path: Path) -> None:
+    for name in ("real/r.jpg", "fake/f.jpg", "Deepfakes/a.jpg", "Deepfakes/b.jpg", "two words/c.jpg", "loose.jpg"):
+        put(name)
+    with pytest.raises(DataError) as caught:
+        read_class_folders(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} has class folders, and 4 images outside of them\n"
+        "  ./: 1 image\n"
+        "  Deepfakes/: 2 images\n"
+        "  two words/: 1 image\n"
+        "next: move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
+        'data.labels = { fake = 1, real = 0, Deepfakes = ?, "two words" = ? }'
+    )
 
 
 def test_an_empty_class_folder_is_refused(put: Put, tmp_path: Path) -> None:
     put("fake/f.jpg")
     (tmp_path / "real").mkdir()
     with pytest.raises(DataError) as caught:
-        table.list_class_folders("train", tmp_path)
-    endings = ".bmp, .jpeg, .jpg, .png, .tif, .tiff, .webp"
-    assert str(caught.value) == f"no image in {tmp_path / 'real'}: looked for {endings}"
+        read_class_folders(tmp_path)
+    assert str(caught.value) == f"no image in {tmp_path / 'real'}: {LOOKED_FOR}"
