@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not
 
 from ffdi.core.errors import SubmissionError
 from ffdi.submission import gate
-from ffdi.submission.gate import Direction
+from ffdi.submission.gate import Direction, Template
 from tests.submission import mutants
 
 OUTCOMES = ("let through", "refused", "of these the same to others", "SLIPPED THROUGH")
@@ -31,7 +31,9 @@ def texts(seed: int) -> Iterator[tuple[str, str]]:
     for one in mutants.of_text(seed):
         same = mutants.harmless(one.content, one.base.names, one.base.y_pred)
         try:
-            gate.check_submission_text(one.content, one.base.names, np.array(one.base.names), one.base.y_pred)
+            gate.check_submission_text(
+                one.content, Template(one.base.names, one.base.names), np.array(one.base.names), one.base.y_pred
+            )
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:
@@ -44,7 +46,9 @@ def arrays(seed: int) -> Iterator[tuple[str, str]]:
         same = mutants.lawful(one)
         try:
             direction = Direction(one.reference, {})
-            content = gate.build_submission(one.expected, one.img_name, one.y_pred, direction).content
+            content = gate.build_submission(
+                Template(one.expected, one.expected), one.img_name, one.y_pred, direction
+            ).content
         except SubmissionError:
             yield from ((one.kind, outcome) for outcome in OUTCOMES[1 : 3 if same else 2])
         else:

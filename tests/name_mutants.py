@@ -34,6 +34,7 @@ from ffdi.config.schema import DataConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
 from ffdi.data.labels import columns, layout, metadata, table
+from ffdi.data.labels.image_names import ListedImages
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
 from ffdi.evaluation import error_analysis, predictions
@@ -49,7 +50,7 @@ from ffdi.report import charts
 from ffdi.report.page import Page, ReportTable, Section
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle, kaggle_bundle
-from ffdi.submission.gate import Direction
+from ffdi.submission.gate import Direction, Template
 
 ACCEPTED, REFUSED = "accepted", "refused"
 CHANGED, DROPPED, TRACEBACK = "CHANGED", "DROPPED", "TRACEBACK"
@@ -366,10 +367,13 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     )
 
     y_pred = 1 / (1 + np.exp(-logit.astype(np.float64)))
-    gate = submission.build_submission(names, data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9}))
+    gate = submission.build_submission(
+        Template(names, names), data.img_name[::-1], y_pred[::-1], Direction(logit[::-1], {"x": 0.9})
+    )
     yield from both("submission.csv", names, gate.content)
     path.write_bytes(gate.content.encode())
-    yield from compared("submission.csv as a template", names, lambda: submission.read_template(path, names))
+    find = ListedImages(names, names, "trainset", "").find
+    yield from compared("submission.csv as a template", names, lambda: submission.read_template(path, find).ids)
     yield from shards(data, y_pred)
     yield from points(folder, data)
     yield from goldens(folder, data)

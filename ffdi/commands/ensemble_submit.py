@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import zipfile
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,12 +12,15 @@ import numpy as np
 from ffdi import __version__
 from ffdi.commands.shared import groups, score_tables, sources
 from ffdi.commands.shared.options import EnsembleSubmitOptions
+from ffdi.config.schema import SubmissionConfig
 from ffdi.core import console, files, manifests
+from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
+from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import gate
-from ffdi.submission.gate import Direction
+from ffdi.submission.gate import Direction, Template
 
 if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device
@@ -30,8 +36,8 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
     dataset = sources.find_ensemble_dataset(workspace, ensemble, options.data)
     table = sources.choose_split(dataset, options.split)
-    images = table.img_name.tolist()
-    template = gate.read_template(dataset.template, images) if dataset.template else images
+    settings = ensemble.members[0].config.submission
+    template = _find_template(dataset, table, settings)
     device = devices.choose_device(options.device, None, options.workers)
     files.check_writable(export.submission_path)
     console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
@@ -39,7 +45,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
 
     score_tables.show_choice(ensemble.choice)
     logits = _predict_logits(ensemble, table, device)
-    direction = Direction(ensemble.weights @ logits, ensemble.compute_oof_aucs(), ensemble.compute_oof_auc_bounds())
+    direction = Direction(ensemble.weights @ logits, ensemble.compute_fold_aucs(), ensemble.compute_fold_auc_bounds())
     built = gate.build_submission(template, table.img_name, ensemble.combine(logits), direction)
     for warning in built.warnings:
         console.warn(warning)
@@ -49,11 +55,13 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
         exact["val"] = _score_split(ensemble, val, _predict_logits(ensemble, val, device))
 
     with export.lock(), export.publish(export.submission_path.name) as new:
-        files.write_text(new.submission_path, built.content)
+        to_send = _write_submission(new, built.content, settings.format)
         record = {
             "split": table.split,
             "rows": len(table),
             "sha256": manifests.hash_file(new.submission_path),
+            "to_send": {to_send.name: manifests.hash_file(to_send)},
+            "template": _describe_template(dataset),
             **ensemble.describe(),
             "warnings": list(built.warnings),
             "oof": ensemble.read_oof_scores(),
@@ -61,8 +69,45 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
             "version": __version__,
         }
         manifests.write_manifest(new.submission_record_path, record)
-    console.written(export.submission_path, about=f" ({len(table)} rows)")
+    _remove_other_forms(export, to_send.name)
+    console.written(export.folder / to_send.name, about=f" ({len(table)} rows)")
     console.advise(f"invoke export-onnx{groups.repeat_flags(options.experiment, name)}")
+
+
+def _find_template(dataset: Dataset, table: Table, settings: SubmissionConfig) -> Template:
+    """The rows of the submission: those of the template, else those of the image list."""
+    if dataset.template is not None:
+        template = gate.read_template(dataset.template, table.index_names(dataset.config).find)
+    else:
+        images = table.img_name.tolist()
+        template = Template(images if table.listed is None else table.listed.tolist(), images)
+    number = template.number if settings.decimals is None else f"%.{settings.decimals}f"
+    return replace(template, header=settings.header, number=number)
+
+
+def _describe_template(dataset: Dataset) -> dict[str, str] | None:
+    path = dataset.template
+    return None if path is None else {"path": str(path.resolve()), "sha256": manifests.hash_file(path)}
+
+
+def _write_submission(new: ExportFolder, content: str, form: str) -> Path:
+    """Writes the submission, and once more in its form if that is not CSV; the file to send."""
+    files.write_text(new.submission_path, content)
+    if form == "txt":
+        files.write_text(new.submission_txt_path, content)
+        return new.submission_txt_path
+    if form == "zip":
+        with zipfile.ZipFile(new.submission_zip_path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(zipfile.ZipInfo(new.submission_path.name), content)  # without the time: equal bytes
+        return new.submission_zip_path
+    return new.submission_path
+
+
+def _remove_other_forms(export: ExportFolder, sent: str) -> None:
+    """Removes the files of an earlier `submission.format`, which have other scores."""
+    for path in (export.submission_txt_path, export.submission_zip_path):
+        if path.name != sent:
+            path.unlink(missing_ok=True)
 
 
 def _predict_logits(ensemble: Ensemble, table: Table, device: Device) -> np.ndarray:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ffdi import __version__
 from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import SubmitOptions
 from ffdi.config import renames
-from ffdi.core import console, files, manifests
+from ffdi.core import console, files, links, manifests
 from ffdi.core.errors import ConfigError, SubmissionError
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.experiments.export import ExportFolder
@@ -33,19 +34,21 @@ def run(workspace: Workspace, options: SubmitOptions) -> None:
     competition = options.competition
     if not competition:
         raise ConfigError("--competition is missing", hint="pass --competition NAME, the name in its address on Kaggle")
-    kaggle.check_arguments(competition, options.message or "")
+    kaggle.check_arguments(competition, options.message or "", options.kernel, options.kernel_version)
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     export = workspace.get_export(members, name)
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
     flags = groups.repeat_flags(options.experiment, name)
     record = _read_record(export, ensemble, f"invoke ensemble-submit{flags}")
     message = options.message or _make_message(export, record, ensemble)
+    template = _compare_template(record["template"], f"invoke ensemble-submit{flags}")
     with export.lock():
         sent = _read_sent(export)
         _check_new(sent, competition, record["sha256"], options.allow_duplicate)
         console.title(f"submit {export.name}: {record['rows']} {record['split']} images to {competition}")
         for warning in record["warnings"]:
             console.warn(warning)
+        console.say(f"template: {template}")
         console.say(f"message: {message}")
         if options.dry_run:
             kaggle.find_program()
@@ -62,7 +65,10 @@ def run(workspace: Workspace, options: SubmitOptions) -> None:
         }
         kaggle.find_program()
         _record(export, [*sent, entry])  # before it is sent: a process that is killed from here on may have sent it
-        answer = kaggle.submit(competition, export.submission_path, message, options.wait)
+        upload = kaggle.Upload(
+            links.join(export.folder, next(iter(record["to_send"]))), options.kernel, options.kernel_version
+        )
+        answer = kaggle.submit(competition, upload, message, options.wait)
         entry |= {"answer": answer.output, "taken": answer.is_accepted, "ref": answer.ref}
         if answer.ref and (found := kaggle.fetch_verdict(competition, answer.ref)):
             entry |= {"status": found.status, "public_score": found.public, "private_score": found.private}
@@ -74,9 +80,10 @@ def _read_record(export: ExportFolder, ensemble: Ensemble, make: str) -> dict[st
     """Reads the record of a submission, and checks that the file and the networks are unchanged."""
     if not export.submission_record_path.is_file():
         raise SubmissionError(f"{export.submission_record_path} does not exist: there is no submission", hint=make)
-    kinds = {"sha256": str, "rows": int, "split": str, "members": list, "warnings": list}
+    kinds = {"sha256": str, "to_send": dict, "rows": int, "split": str, "members": list, "warnings": list}
     record = manifests.read_manifest(export.submission_record_path, kinds)
-    manifests.check_hash(export.submission_path, record["sha256"], export.submission_record_path, make)
+    for name, sha256 in {export.submission_path.name: record["sha256"], **record["to_send"]}.items():
+        manifests.check_hash(links.join(export.folder, name), sha256, export.submission_record_path, make)
     made_of = [one["weights_sha256"] for one in record["members"]]
     if made_of != [member.folder.read_weights_sha256() for member in ensemble.members]:
         raise SubmissionError(
@@ -86,9 +93,25 @@ def _read_record(export: ExportFolder, ensemble: Ensemble, make: str) -> dict[st
     return record
 
 
+def _compare_template(template: dict[str, str] | None, make: str) -> str:
+    """What the submission was compared with.
+
+    Raises:
+        SubmissionError: the template has changed since the submission was checked against it.
+    """
+    if template is None:
+        return "there is none; the rows are those of the image list"
+    path = Path(template["path"])
+    if not path.is_file():
+        return f"the rows were those of {path}, which is not on this machine now"
+    if manifests.hash_file(path) != template["sha256"]:
+        raise SubmissionError(f"the template {path} has changed since the submission was written", hint=make)
+    return f"the rows and the header are those of {path}"
+
+
 def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
     """The default message: it identifies this submission."""
-    aucs = ", ".join(f"{one} OOF AUC {auc:.4f}" for one, auc in ensemble.compute_oof_aucs().items())
+    aucs = ", ".join(f"{one} OOF AUC {score['auc']:.4f}" for one, score in ensemble.read_oof_scores().items())
     return f"{export.name}: {aucs}; {len(ensemble.members)} networks; ffdi {__version__}; {record['sha256'][:12]}"
 
 

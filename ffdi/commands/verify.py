@@ -105,7 +105,7 @@ FILE_LISTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
     "manifest.json": lambda _, content: content["files"],
     "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},
     "bundle.json": lambda _, content: content["files"],
-    "submission.json": lambda _, content: {"submission.csv": content["sha256"]},
+    "submission.json": lambda _, content: {"submission.csv": content["sha256"], **content["to_send"]},
     "onnx_scores.json": lambda _, content: {"onnx_scores.csv": content["sha256"]},
 }
 """How to read the hashes from each kind of document."""

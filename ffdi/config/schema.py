@@ -145,6 +145,14 @@ class ExportConfig(Section):
     max_parameters: int = Field(200_000_000, ge=1)
 
 
+class SubmissionConfig(Section):
+    """The form of a submission: its columns are those of the template."""
+
+    format: Literal["csv", "txt", "zip"] = "csv"
+    header: bool = True
+    decimals: int | None = Field(None, ge=1, le=17)
+
+
 class GroupConfig(Section):
     """A group of experiments in place of one: every member, with every combination of the grid's values."""
 
@@ -164,6 +172,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
+    submission: SubmissionConfig = SubmissionConfig()
     export: ExportConfig = ExportConfig()
     cache: CacheConfig = CacheConfig()
     group: GroupConfig = GroupConfig()
@@ -177,13 +186,16 @@ class Config(Section):
         """Returns all settings that change a trained fold, as plain JSON.
 
         It has no paths of data, no splits that are predicted later, no ensemble settings and no interval of
-        checkpoints. A weights file is identified by its content, not by its name.
+        checkpoints. A weights file is identified by its content, not by its name. Names and labels are those of the
+        image list, not of the label file.
         """
+        data = ("root", "val", "test", "template", "prefix", "labels")
         excluded: Any = {
             "ensemble": True,
+            "submission": True,
             "export": True,
             "group": True,
-            "data": {"root", "val", "test", "template"},
+            "data": {**dict.fromkeys(data, True), "train": {"image_column", "target_column"}},
             "train": {"checkpoint_seconds"},
         }
         content = self.model_dump(mode="json", exclude=excluded)

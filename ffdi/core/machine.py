@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import platform
 import re
@@ -11,7 +12,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ffdi import __version__
@@ -25,10 +26,39 @@ STACK = 8 * 2**20
 
 
 def count_cores() -> int:
-    """Counts the CPUs that this process may use; OMP_NUM_THREADS is an upper limit, as in all libraries here."""
+    """Counts the CPUs that this process may use: those of its affinity, at most those of its cgroup's quota.
+
+    OMP_NUM_THREADS is an upper limit too, as in all libraries here.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(available, int(limit)) if limit.isdecimal() and int(limit) else available
+    limits = [math.ceil(quota) for quota in _read_cpu_quotas()] + ([int(limit)] if limit.isdecimal() else [])
+    return min([available, *filter(None, limits)])
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def _read_cpu_quotas() -> list[float]:
+    """The limits of containers in CPUs: of the process's cgroup and those above it, in version 2 and 1 of cgroups."""
+    try:
+        groups = [line.split(":", 2)[1:] for line in OWN_CGROUP.read_text().splitlines()]
+    except OSError:  # not Linux
+        return []
+    quotas = []
+    for controllers, path in groups:
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        own = PurePosixPath(path)
+        for group in (own, *own.parents):
+            folder = CGROUPS / controllers / group.relative_to("/")
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            with suppress(OSError, ValueError):  # no limit, or not visible in the container
+                quota, period = " ".join((folder / name).read_text() for name in names).split()
+                if int(quota) > 0:
+                    quotas.append(int(quota) / int(period))
+    return quotas
 
 
 def keep_freed_memory() -> None:

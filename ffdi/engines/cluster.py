@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import socket
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,6 @@ from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 try:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
     from ray.exceptions import RaySystemError
 except ImportError:

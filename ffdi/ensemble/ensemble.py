@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, SubmissionConfig
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError, ExperimentError, check_choice
 from ffdi.data.images.decode import ResizePolicy
@@ -159,20 +159,20 @@ class Ensemble:
         """The pooled out-of-fold scores of each experiment."""
         return {one.name: manifests.read_manifest(one.metrics_path)["pooled"] for one in self.experiments}
 
-    def compute_oof_aucs(self) -> dict[str, float]:
+    def compute_fold_aucs(self) -> dict[str, float]:
         """The mean AUC of the folds of each experiment; offsets between the folds' networks cannot lower it."""
         return {
             one.name: float(np.mean([score["auc"] for score in _read_fold_scores(one)])) for one in self.experiments
         }
 
-    def compute_oof_auc_bounds(self) -> dict[str, float]:
-        """The upper end of the 95 % interval of `compute_oof_aucs`; an experiment without intervals is left out."""
+    def compute_fold_auc_bounds(self) -> dict[str, float]:
+        """The upper end of the 95 % interval of `compute_fold_aucs`; an experiment without intervals is left out."""
         bounds = {}
         for one in self.experiments:
             folds = _read_fold_scores(one)
             ends = [score["intervals"].get("auc") for score in folds]
             if all(ends):
-                auc = self.compute_oof_aucs()[one.name]
+                auc = self.compute_fold_aucs()[one.name]
                 above = [(end[1] - score["auc"]) / len(folds) for end, score in zip(ends, folds, strict=True)]
                 bounds[one.name] = auc + float(np.hypot.reduce(above))
         return bounds
@@ -208,10 +208,12 @@ def check_agreement(configs: Sequence[Config]) -> tuple[str, str]:
     """Returns the common ensemble method and calibration of experiments.
 
     Raises:
-        ConfigError: they differ, or the folds or the resizing differ.
+        ConfigError: they differ, or the folds, the resizing or the form of a submission differ.
     """
     for section, key in (("folds", "k"), ("folds", "scheme"), ("model", "resize")):
         _get_common_value(configs, section, key, "; then train again")
+    for key in SubmissionConfig.model_fields:
+        _get_common_value(configs, "submission", key, NO_RETRAINING)
     method, kind = (_get_common_value(configs, "ensemble", key, NO_RETRAINING) for key in ("method", "calibration"))
     return method, kind
 

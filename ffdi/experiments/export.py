@@ -26,6 +26,9 @@ class ExportFolder:
     """A script that scores images without ffdi."""
     submission_path = links.PathInFolder("submission.csv")
     """y_pred of each image, in the order of the template."""
+    submission_txt_path = links.PathInFolder("submission.txt")
+    submission_zip_path = links.PathInFolder("submission.zip")
+    """The same submission in the form of `submission.format`."""
     submission_record_path = links.PathInFolder("submission.json")
     """The settings of the submission, and its scores if labels are known."""
     submissions_path = links.PathInFolder("submissions.json")

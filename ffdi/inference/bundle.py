@@ -88,7 +88,7 @@ def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, 
             f"{one['experiment']} fold {one['fold']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
             for one in members
         ),
-        "oof_auc": "; ".join(f"{name} {auc:.4f}" for name, auc in ensemble.compute_oof_aucs().items()),
+        "oof_auc": "; ".join(f"{name} {score['auc']:.4f}" for name, score in ensemble.read_oof_scores().items()),
     }
 
 

@@ -13,7 +13,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +26,11 @@ from ffdi.core.names import shorten
 from ffdi.evaluation import score_table
 from ffdi.evaluation.score_table import FLOAT
 
-NAME_COLUMN = "img_name"
+HEADER = score_table.COLUMNS
+"""The header of a submission without a template."""
 TEMPLATE_HINT = "correct the template, or name another one with data.template in config.toml; nothing was written"
+SAMPLED_ROWS = 50
+"""Rows of a template that show which column has the images."""
 
 TIED_PAIRS = 1e-4
 """Fraction of tied pairs that gives a warning; with classes of one size, ties change the AUC by half of it at most."""
@@ -51,41 +54,97 @@ class Submission:
     warnings: tuple[str, ...]
 
 
-def read_template(path: Path, images: Collection[str] = ()) -> list[str]:
-    """Reads the image names of a submission template, in its order.
+@dataclass(frozen=True)
+class Template:
+    """The rows and the form of a submission.
+
+    Attributes:
+        ids: the images in the order of the rows, as the competition names them.
+        images: the image name of each id; an id without an image stands for itself.
+        columns: the header.
+        header: whether the file begins with the header.
+        number: the format of a score.
+    """
+
+    ids: list[str]
+    images: list[str]
+    columns: tuple[str, str] = HEADER
+    header: bool = True
+    number: str = FLOAT
+
+    def name_ids(self, img_name: np.ndarray) -> np.ndarray:
+        """The id of each image, str [N]; an image without an id keeps its name, and a wrong array its content."""
+        if img_name.ndim != 1 or img_name.dtype.kind != "U" or self.ids == self.images:
+            return img_name
+        known = dict(zip(self.images, self.ids, strict=True))
+        return np.array([known.get(name, name) for name in img_name.tolist()], dtype=str)
+
+    def round_scores(self, y_pred: np.ndarray) -> list[float]:
+        """Rounds scores to the digits of the file."""
+        return [float(self.number % score) for score in y_pred.tolist()]
+
+
+def read_template(path: Path, find: Callable[[str], str | None] = lambda _: None) -> Template:
+    """Reads a submission template: the images in its order, and the names of its columns.
 
     Args:
-        path: the template.
-        images: the scored images; blanks around a name are part of it only if one of these images has them.
+        path: the template: a column of images under any name, and at most one column of scores.
+        find: the image that a field names; None if there is none. Blanks around a name are part of it only if an image
+            has them.
 
     Raises:
-        SubmissionError: the template cannot be read, or has no column img_name, or has bad rows; lists all of them.
+        SubmissionError: the template cannot be read, its columns are unclear, or it has bad rows; lists all of them.
     """
-    rows = csvs.read_csv(path, SubmissionError, TEMPLATE_HINT)
-    header = [field.strip(names.BLANKS) for field in next(rows, (1, []))[1]]
-    if NAME_COLUMN not in header:
+    rows = list(csvs.read_csv(path, SubmissionError, TEMPLATE_HINT))
+    header = [field.strip(names.BLANKS) for field in rows.pop(0)[1]] if rows else []
+    column = _find_image_column(path, header, [fields for _, fields in rows[:SAMPLED_ROWS]], find)
+    scores = [name for place, name in enumerate(header) if place != column]
+    if len(scores) > 1 and HEADER[1] not in scores:
         raise SubmissionError(
-            f"{path} line 1: no column img_name; the header is '{','.join(header)}'", hint=TEMPLATE_HINT
+            f"{path} line 1: the columns {' and '.join(scores)} may both have the scores", hint=TEMPLATE_HINT
         )
-    column, known, found, problems = header.index(NAME_COLUMN), set(images), list[str](), list[str]()
+    ids, images, problems = list[str](), list[str](), list[str]()
     for line, fields in rows:
-        name = fields[column] if column < len(fields) else ""
-        name = name if name in known else name.strip(names.BLANKS)
+        field = fields[column] if column < len(fields) else ""
+        image = find(field)
+        name = field if image == field else field.strip(names.BLANKS)
         if fault := names.find_fault(name) if name else "is empty":
             problems.append(f"{path.name} line {line}: the image name {names.quote(name)} {fault}")
-        found.append(name)
+        ids.append(name)
+        images.append(image or name)
     if problems:
         raise SubmissionError(
             f"bad rows in the template {path}: {len(problems)}", problems=problems, hint=TEMPLATE_HINT
         )
-    return found
+    score = HEADER[1] if not scores or HEADER[1] in scores else scores[0]
+    return Template(ids, images, (header[column], score))
 
 
-def build_submission(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
-    """Builds a submission in the order of `expected`, after all checks.
+def _find_image_column(
+    path: Path, header: Sequence[str], rows: Sequence[Sequence[str]], find: Callable[[str], str | None]
+) -> int:
+    """The place of the column of images: `img_name`, else the only column whose fields name images."""
+    if HEADER[0] in header:
+        return header.index(HEADER[0])
+    if any(find(field) is not None for field in header):
+        raise SubmissionError(f"{path} line 1: there is no header, but an image", hint=TEMPLATE_HINT)
+    places = [
+        place
+        for place in range(len(header))
+        if any(place < len(fields) and find(fields[place]) is not None for fields in rows)
+    ]
+    if len(places) != 1:
+        fault = "the columns {} may both have the images" if places else "no column of images; the header is '{}'"
+        shown = " and ".join(header[place] for place in places) if places else ",".join(header)
+        raise SubmissionError(f"{path} line 1: {fault.format(shown)}", hint=TEMPLATE_HINT)
+    return places[0]
+
+
+def build_submission(template: Template, img_name: np.ndarray, y_pred: np.ndarray, direction: Direction) -> Submission:
+    """Builds a submission in the order of the template, after all checks.
 
     Args:
-        expected: the images of the competition, from its template or its image list.
+        template: the images of the competition, from its template or its image list.
         img_name: str [N], the scored images.
         y_pred: float [N], the probability of a fake.
         direction: evidence for the direction of the scores.
@@ -94,23 +153,30 @@ def build_submission(expected: list[str], img_name: np.ndarray, y_pred: np.ndarr
         SubmissionError: lists all faults: missing, extra and duplicate names; scores that are not finite, outside
             [0, 1], all equal, or inverted; experiments with an AUC below 0.5.
     """
-    faults = find_faults(expected, img_name, y_pred)
+    ids = template.name_ids(img_name)
+    faults = find_faults(template, ids, y_pred)
     inverted, useless = direction.find_inverted(), direction.find_useless()
     if problems := faults + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
         hint = NAMES_HINT if faults else LABELS_HINT if inverted else CHANCE_HINT if useless else SCORES_HINT
         raise _build_refusal("the submission", f"{img_name.size} scores", problems, hint)
-    score = dict(zip(img_name.tolist(), y_pred.tolist(), strict=True))
-    content = score_table.format_scores(np.array(expected), np.array([score[name] for name in expected]))
-    check_submission_text(content, expected, img_name, y_pred)
-    return Submission(content, _describe_warnings(y_pred))
+    score = dict(zip(ids.tolist(), y_pred.tolist(), strict=True))
+    content = format_submission(template, [score[one] for one in template.ids])
+    check_submission_text(content, template, ids, y_pred)
+    return Submission(content, _describe_warnings(template, y_pred))
 
 
-def _describe_warnings(y_pred: np.ndarray) -> tuple[str, ...]:
-    ties = pd.Series(y_pred.astype(np.float64)).groupby(round_scores(y_pred))
+def format_submission(template: Template, y_pred: Sequence[float]) -> str:
+    """The text of a submission with the scores of `template.ids`."""
+    rows = [(one, template.number % score) for one, score in zip(template.ids, y_pred, strict=True)]
+    return csvs.format_csv([template.columns, *rows] if template.header else rows)
+
+
+def _describe_warnings(template: Template, y_pred: np.ndarray) -> tuple[str, ...]:
+    ties = pd.Series(y_pred.astype(np.float64)).groupby(template.round_scores(y_pred))
     images, merged = ties.size(), ties.nunique() > 1
     pairs = len(y_pred) * (len(y_pred) - 1) / 2
     share = (images * (images - 1) / 2).sum() / pairs if pairs else 0.0
-    lost = f"{images[merged].sum()} images have scores that differ, but not in the nine digits of the file: ties there"
+    lost = f"{images[merged].sum()} images have scores that differ, but not in the digits of the file: ties there"
     tied = (
         f"{images[images > 1].sum()} of {len(y_pred)} images share their score with another: {share:.2%} of all pairs "
         "are ties, which the AUC counts half"
@@ -145,7 +211,7 @@ class Direction:
     def find_inverted(self) -> list[str]:
         """Returns a line for each experiment with an AUC below 0.5, beyond chance."""
         return [
-            f"experiment {name} has the out-of-fold AUC {auc}, below 0.5 beyond chance: its labels are inverted"
+            f"experiment {name} has the mean AUC {auc} over its folds, below 0.5 beyond chance: its labels are inverted"
             for name, auc in self.oof_auc.items()
             if self.oof_high.get(name, 1.0) < 0.5
         ]
@@ -153,7 +219,7 @@ class Direction:
     def find_useless(self) -> list[str]:
         """Returns a line for each other experiment that is no better than chance."""
         return [
-            f"experiment {name} has the out-of-fold AUC {auc}, "
+            f"experiment {name} has the mean AUC {auc} over its folds, "
             + (
                 "below 0.5, and too few groups or images for an interval: check that target 1 means fake"
                 if auc < 0.5 and name not in self.oof_high
@@ -196,11 +262,11 @@ def _build_refusal(refused: str, checked: str, problems: list[str], hint: str) -
     return SubmissionError(f"{refused} is refused: {faults} in {checked}", problems=problems, hint=hint)
 
 
-def find_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+def find_faults(template: Template, ids: np.ndarray, y_pred: np.ndarray) -> list[str]:
     """Lists all faults of names and scores, without their direction."""
-    if shapeless := _find_shape_faults(expected, img_name, y_pred):
+    if shapeless := _find_shape_faults(template.ids, ids, y_pred):
         return shapeless
-    return _find_name_faults(expected, img_name.tolist()) + _find_score_faults(img_name, y_pred)
+    return _find_name_faults(template.ids, ids.tolist()) + _find_score_faults(template, ids, y_pred)
 
 
 def _find_shape_faults(expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
@@ -241,59 +307,52 @@ def _find_name_faults(expected: list[str], scored: list[str]) -> list[str]:
     )
 
 
-def _find_score_faults(img_name: np.ndarray, y_pred: np.ndarray) -> list[str]:
+def _find_score_faults(template: Template, ids: np.ndarray, y_pred: np.ndarray) -> list[str]:
     finite = np.isfinite(y_pred)
     outside = finite & ((y_pred < 0) | (y_pred > 1))
-    problems = [f"{shorten(img_name[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
-    problems += [
-        f"{shorten(img_name[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)
-    ]
-    written = set(round_scores(y_pred))  # smaller differences are lost in the file
+    problems = [f"{shorten(ids[row])} has the score {y_pred[row]}" for row in np.flatnonzero(~finite)]
+    problems += [f"{shorten(ids[row])} has the score {y_pred[row]}, outside [0, 1]" for row in np.flatnonzero(outside)]
+    written = set(template.round_scores(y_pred))  # smaller differences are lost in the file
     if not problems and len(y_pred) > 1 and len(written) == 1:
         problems.append(f"every score is {y_pred[0]}: the network does not separate images")
     return problems
 
 
-def round_scores(y_pred: np.ndarray) -> list[float]:
-    """Rounds scores to the nine digits of the file."""
-    return [float(FLOAT % score) for score in y_pred.tolist()]
-
-
-HEADER = ("img_name", "y_pred")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 """A number in every CSV reader; float() also accepts '1_0', ' 1', 'nan' and Arabic digits."""
 TEXT_HINT = "do not submit this file; write it again: invoke ensemble-submit"
 
 
-def check_submission_text(content: str, expected: list[str], img_name: np.ndarray, y_pred: np.ndarray) -> None:
-    """Parses the text of a submission, and compares its rows with `expected` and the computed scores.
+def check_submission_text(content: str, template: Template, ids: np.ndarray, y_pred: np.ndarray) -> None:
+    """Parses the text of a submission, and compares its rows with the template and the computed scores.
 
     Accepted: CRLF, a byte-order mark, a missing last newline, blank lines at the end, quotes around a field, and other
     spellings of the same number (0.50, 5e-1). Refused: another order of rows, because a competition may ignore names.
 
     Args:
         content: the text of the file.
-        expected: the images of the competition.
-        img_name: str [N], the scored images.
+        template: the images of the competition.
+        ids: str [N], the scored images.
         y_pred: float [N], their scores.
 
     Raises:
         SubmissionError: lists all faults by line and image; or the faults of names and scores, as `build_submission`.
     """
-    if faults := find_faults(expected, img_name, y_pred):
-        raise _build_refusal("the submission", f"{img_name.size} scores", faults, NAMES_HINT)
-    written = {name: FLOAT % score for name, score in zip(img_name.tolist(), y_pred.tolist(), strict=True)}
+    if faults := find_faults(template, ids, y_pred):
+        raise _build_refusal("the submission", f"{ids.size} scores", faults, NAMES_HINT)
+    written = {one: template.number % score for one, score in zip(ids.tolist(), y_pred.tolist(), strict=True)}
     rows, problems = _parse_rows(content.removeprefix("\ufeff"))
-    header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
-    if tuple(header) != HEADER:
-        problems.append((1, f"the header is {shorten(','.join(header))}, not {','.join(HEADER)}"))
+    if template.header:
+        header = rows.pop(0)[1] if rows and rows[0][0] == 1 else []
+        if tuple(header) != template.columns:
+            problems.append((1, f"the header is {shorten(','.join(header))}, not {','.join(template.columns)}"))
     problems += _find_row_faults(rows, written)
     named = {fields[0] for _, fields in rows}
-    missing = [f"{shorten(name)} is missing" for name in expected if name not in named]
-    problems += [] if problems or missing else _find_misplaced(rows, expected)
+    missing = [f"{shorten(name)} is missing" for name in template.ids if name not in named]
+    problems += [] if problems or missing else _find_misplaced(rows, template.ids)
     if problems or missing:
         lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
-        raise _build_refusal("the submission's text", f"{len(expected)} images", lines, TEXT_HINT)
+        raise _build_refusal("the submission's text", f"{len(template.ids)} images", lines, TEXT_HINT)
 
 
 Lines = list[tuple[int, list[str]]]

@@ -18,6 +18,7 @@ TIMEOUT = 600.0
 """Seconds for an upload or a query, in addition to the requested wait for a score."""
 REF = re.compile(r"Submission ref: ([0-9]+)")
 COMPETITION = re.compile(r"\w[\w.-]*", re.ASCII)
+KERNEL = re.compile(r"[\w-]+/[\w-]+", re.ASCII)
 FAILED = "ERROR"
 """Kaggle's status of a submission that could not be scored."""
 
@@ -38,6 +39,25 @@ class Answer(NamedTuple):
     @property
     def is_accepted(self) -> bool:
         return self.code == 0 or bool(self.ref)
+
+
+class Upload(NamedTuple):
+    """What is submitted: a file, or a version of a notebook in a code competition.
+
+    Attributes:
+        path: the file; of a notebook, the file of this name in its output is submitted.
+        kernel: the notebook, OWNER/NAME; None for a file.
+        version: of the notebook.
+    """
+
+    path: Path
+    kernel: str | None = None
+    version: int | None = None
+
+    def format_arguments(self) -> list[str]:
+        if self.kernel is None:
+            return ["-f", str(self.path)]
+        return ["-k", self.kernel, "-v", str(self.version), "-f", self.path.name]
 
 
 class Verdict(NamedTuple):
@@ -63,12 +83,20 @@ def find_program() -> str:
     return found
 
 
-def check_arguments(competition: str, message: str) -> None:
+def check_arguments(competition: str, message: str, kernel: str | None = None, version: int | None = None) -> None:
     """Refuses arguments that Kaggle's command line would misread.
 
     Raises:
-        ConfigError: the name of the competition is invalid, or the message is not one line of text.
+        ConfigError: the name of the competition or of the notebook is invalid, the message is not one line of text, or
+            a notebook has no version.
     """
+    if (kernel is None) != (version is None):
+        raise ConfigError("--kernel and --kernel-version belong together", hint="pass both, or none")
+    if kernel is not None and not KERNEL.fullmatch(kernel):
+        raise ConfigError(
+            f"--kernel {names.quote(kernel)} is no name of a notebook",
+            hint="pass OWNER/NAME, as in its address on Kaggle",
+        )
     if not COMPETITION.fullmatch(competition):
         raise ConfigError(
             f"--competition {names.quote(competition)} is no name of a competition",
@@ -78,12 +106,12 @@ def check_arguments(competition: str, message: str) -> None:
         raise ConfigError(f"--message {names.quote(message)} {names.find_fault(message)}", hint="pass one line of text")
 
 
-def submit(competition: str, path: Path, message: str, wait: int) -> Answer:
-    """Uploads a file, and waits for its score.
+def submit(competition: str, upload: Upload, message: str, wait: int) -> Answer:
+    """Submits a file or a notebook, and waits for its score.
 
     Args:
         competition: its name in the address.
-        path: a CSV.
+        upload: what is submitted.
         message: a description, which Kaggle shows.
         wait: seconds to wait for the score; 0 does not wait.
     """
@@ -91,10 +119,9 @@ def submit(competition: str, path: Path, message: str, wait: int) -> Answer:
         "competitions",
         "submit",
         competition,
-        "-f",
-        str(path),
+        *upload.format_arguments(),
         f"--message={message}",
-    ]  # it may start with '-'
+    ]  # may start with '-'
     result = _run_kaggle([*words, "--wait", str(wait)] if wait else words, TIMEOUT + wait)
     lines = _clean_lines(result.stdout) + (_clean_lines(result.stderr) if result.returncode else [])
     ref = REF.search(result.stdout)

@@ -140,6 +140,8 @@ def _stretch(image: np.ndarray, factor: float) -> np.ndarray:
 def _recolour(source: np.ndarray, target: np.ndarray, mask: np.ndarray, strength: float) -> np.ndarray:
     """Moves the source's colours towards the target's inside the mask: means and deviations in Lab."""
     inside = mask > 0.5
+    if not inside.any():  # the face of an image of a few pixels
+        return source
     one, other = (cv2.cvtColor(image, cv2.COLOR_RGB2LAB).astype(np.float32) for image in (source, target))
     mean, deviation = one[inside].mean(0), one[inside].std(0) + 1e-3
     contrast = np.clip(other[inside].std(0) / deviation, 0.7, 1.4)  # a larger change would be easy to see

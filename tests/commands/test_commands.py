@@ -261,7 +261,7 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
     assert (answer.code, answer.err) == (
         1,
         "error: the submission is refused: 1 fault in 20 scores\n"
-        "  experiment tiny has the out-of-fold AUC 0.25, below 0.5 beyond chance: its labels are inverted\n"
+        "  experiment tiny has the mean AUC 0.25 over its folds, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; set target 1 for fakes in the labels, then train again: "
         "invoke train-folds --restart\n",
     )

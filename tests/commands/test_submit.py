@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -57,13 +60,14 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
     exports = copy / "exports" / "tiny"
     answer = invoke(*SUBMIT)
     record = json.loads((exports / "submission.json").read_text())
-    auc = sum(json.loads((copy / "experiments/tiny/metrics.json").read_text())["folds"][f]["auc"] for f in "01") / 2
+    auc = json.loads((copy / "experiments/tiny/metrics.json").read_text())["pooled"]["auc"]
     version, digest = record["version"], record["sha256"]
     message = f"tiny: tiny OOF AUC {auc:.4f}; 2 networks; ffdi {version}; {digest[:12]}"
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines() == [
         "submit tiny: 20 test images to faces",
         *(f"warning: {what}" for what in record["warnings"]),
+        "template: there is none; the rows are those of the image list",
         f"message: {message}",
         "kaggle: Submission ref: 4711",
         "kaggle: 3 submissions remaining today.",
@@ -171,6 +175,57 @@ def test_the_gate_stands_in_front(copy: Path, kaggle: Path, invoke: Invoke) -> N
     what = f"error: {path.with_name('submission.json')} does not exist: there is no submission\n"
     assert (answer.code, answer.err) == (1, what + make)
     assert not (kaggle / "calls.jsonl").exists()
+
+
+def test_the_template_must_be_the_one_that_was_checked(
+    copy: Path, kaggle: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    data = shutil.copytree(competition, tmp_path / "data")
+    names = [line.split(",")[0] for line in (data / "testset_nolabel.txt").read_text().splitlines()[1:]]
+    template = data / "sample_submission.csv"
+    template.write_text("id,label\n" + "".join(f"{Path(name).stem},0.5\n" for name in sorted(names, reverse=True)))
+    config = copy / "experiments" / "tiny" / "config.toml"
+    config.write_text(f"{config.read_text()}\n[submission]\nformat = 'zip'\ndecimals = 4\n")
+    assert invoke("ensemble-submit", "--experiment", "tiny", "--data", str(data)).code == 0
+    exports = copy / "exports" / "tiny"
+    text = (exports / "submission.csv").read_text()
+    assert text.startswith("id,label\n")
+    assert [line.split(",")[0] for line in text.splitlines()[1:]] == [
+        Path(name).stem for name in sorted(names, reverse=True)
+    ]
+    assert all(re.fullmatch(r"[^,]+,[01]\.[0-9]{4}", line) for line in text.splitlines()[1:])
+    with zipfile.ZipFile(exports / "submission.zip") as archive:
+        assert archive.read("submission.csv").decode() == text
+    answer = invoke(*SUBMIT, "--dry-run")
+    assert answer.code == 0
+    assert f"template: the rows and the header are those of {template}\n" in answer.out
+    assert not (kaggle / "calls.jsonl").exists()
+    assert invoke(*SUBMIT).code == 0
+    assert read_calls(kaggle)[0][4] == str(exports / "submission.zip")
+
+    with template.open("a") as file:
+        file.write("more,0.5\n")
+    answer = invoke(*SUBMIT, "--allow-duplicate")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: the template {template} has changed since the submission was written\n"
+        "next: invoke ensemble-submit --experiment tiny\n",
+    )
+    config.write_text(config.read_text().replace("'zip'", "'txt'"))
+    assert invoke("ensemble-submit", "--experiment", "tiny", "--data", str(competition)).code == 0
+    assert (exports / "submission.txt").read_text() == (exports / "submission.csv").read_text()
+    assert not (exports / "submission.zip").exists()
+    assert invoke("verify", "--experiment", "tiny").code == 0
+
+
+def test_a_notebook_is_submitted_in_a_code_competition(copy: Path, kaggle: Path, invoke: Invoke) -> None:
+    assert copy.is_dir()
+    assert invoke(*SUBMIT, "--kernel", "ann/faces", "--kernel-version", "3").code == 0
+    assert read_calls(kaggle)[0][3:9] == ["-k", "ann/faces", "-v", "3", "-f", "submission.csv"]
+    for flags in (("--kernel", "ann/faces"), ("--kernel", "faces", "--kernel-version", "3")):
+        answer = invoke(*SUBMIT, *flags)
+        assert answer.code == 1
+        assert answer.err.startswith("error: --kernel ")
 
 
 def test_other_networks_than_those_it_is_of(copy: Path, kaggle: Path, competition: Path, invoke: Invoke) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +43,41 @@ def test_freed_memory_is_reused() -> None:
 )
 def test_memory_errors_are_recognised_by_their_message(message: str, expected: bool) -> None:
     assert machine.is_memory_error(RuntimeError(message)) == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("0::/\n", {}, 8),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
+        ("0::/a/b\n", {"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
+        ("0::/not/visible\n", {"cpu.max": "400000 100000\n"}, 4),
+        (
+            "4:memory:/x\n3:cpu,cpuacct:/x\n0::/\n",
+            {"cpu,cpuacct/x/cpu.cfs_quota_us": "250000\n", "cpu,cpuacct/x/cpu.cfs_period_us": "100000\n"},
+            3,
+        ),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ("3:cpu:/\n", {"cpu/cpu.cfs_quota_us": "nonsense\n"}, 8),
+    ],
+)
+def test_the_quota_of_a_container_limits_the_cores(
+    own: str, files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, content in files.items():
+        (tmp_path / "cgroup" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "cgroup" / name).write_text(content)
+    (tmp_path / "own").write_text(own)
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(machine.os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert machine.count_cores() == cores
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert machine.count_cores() == 1
+    monkeypatch.setattr(machine, "OWN_CGROUP", tmp_path / "gone")
+    monkeypatch.setenv("OMP_NUM_THREADS", "0")
+    assert machine.count_cores() == 8

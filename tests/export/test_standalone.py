@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.metadata
+import io
 import os
 import shutil
 import subprocess
@@ -12,11 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from ffdi.data.images.decode import RESIZES, ResizePolicy
 from ffdi.export import onnx, standalone
 from tests.export.test_onnx import exported, single
 
+NO_IMAGE = "no image, or of another format than JPEG, PNG, BMP, TIFF and WebP"
 ALONE = ("numpy", "opencv-python-headless", "onnxruntime-gpu", "onnxruntime", "flatbuffers", "packaging", "protobuf")
 """What is on the stranger's machine: the three, and what ONNX Runtime brings."""
 
@@ -57,12 +61,13 @@ def export(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(export: Path, machine: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def run(export: Path, machine: Path, *words: str, lines: str = "") -> subprocess.CompletedProcess[str]:
     """Calls predict.py on the stranger's machine."""
     start = f"import runpy, sys; sys.path.insert(0, {str(machine)!r}); sys.argv = ['predict.py', *sys.argv[1:]]; "
     return subprocess.run(
         [sys.executable, "-I", "-S", "-c", f"{start}runpy.run_path('predict.py', run_name='__main__')", *words],
         cwd=export,
+        input=lines,
         capture_output=True,
         text=True,
     )
@@ -83,20 +88,39 @@ def test_the_script_gives_the_scores_of_the_graph(resize: str, export: Path, mac
 def test_bad_images_are_named_and_the_others_scored(export: Path, machine: Path) -> None:
     (export / "empty.jpg").write_bytes(b"")
     (export / "text.jpg").write_bytes(b"no image")
-    done = run(export, machine, "empty.jpg", "text.jpg", "nowhere.jpg", "small.png")
+    Image.new("RGB", (9, 9)).save(export / "moving.gif")
+    Image.new("F", (9, 9)).save(export / "floats.tiff")
+    done = run(export, machine, "empty.jpg", "text.jpg", "nowhere.jpg", "moving.gif", "floats.tiff", "small.png")
     assert done.returncode == 1
     assert done.stdout.startswith("small.png,0.")
     assert done.stderr.splitlines() == [
-        "empty.jpg: truncated, damaged, or no image",
-        "text.jpg: truncated, damaged, or no image",
+        f"empty.jpg: {NO_IMAGE}",
+        f"text.jpg: {NO_IMAGE}",
         "nowhere.jpg: [Errno 2] No such file or directory: 'nowhere.jpg'",
+        f"moving.gif: {NO_IMAGE}",
+        "floats.tiff: truncated, damaged, or not of 8 or 16 bits",
     ]
 
 
-def test_without_an_image_the_script_prints_its_usage(export: Path, machine: Path) -> None:
+def test_without_an_image_the_script_fails(export: Path, machine: Path) -> None:
     done = run(export, machine)
-    assert done.returncode == 1
-    assert "python predict.py IMAGE [IMAGE ...]" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "no image was given\n")
+
+
+def test_the_script_prints_its_usage(export: Path, machine: Path) -> None:
+    done = run(export, machine, "--help")
+    assert done.returncode == 0
+    assert "python predict.py IMAGE [IMAGE ...]" in done.stdout
+
+
+def test_folders_and_lines_of_standard_input_are_read(export: Path, machine: Path) -> None:
+    (export / "sub").mkdir()
+    shutil.copyfile(export / "small.png", export / "sub" / "two words, one.png")
+    (export / "sub" / "notes.txt").write_text("BM")
+    done = run(export, machine, lines='large.jpg\n\n"sub/two words, one.png"\r\nsub\n')
+    assert (done.returncode, done.stderr) == (0, "")
+    names = [name for name, _ in csv.reader(io.StringIO(done.stdout))]
+    assert names == ["large.jpg", "sub/two words, one.png", "sub/two words, one.png"]
 
 
 def test_the_script_needs_only_three_packages(machine: Path) -> None:

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from ffdi.core.errors import SubmissionError
+from ffdi.data.labels.image_names import ListedImages
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import Combination
 from ffdi.evaluation.predictions import sigmoid
+from ffdi.evaluation.score_table import FLOAT
 from ffdi.submission import gate
-from ffdi.submission.gate import Direction, Submission
+from ffdi.submission.gate import Direction, Submission, Template
 
 NAMES = ["a.jpg", "b.jpg", "c.jpg"]
 HINT = "next: nothing was written; check the list of test images and the template under the data folder"
@@ -38,7 +40,7 @@ def build(
     """By default nothing is known about the direction."""
     y_pred = np.array(scores)
     direction = Direction(np.zeros(len(y_pred)) if reference is None else reference, oof_auc or {}, oof_high or {})
-    return gate.build_submission(expected, np.array(names, dtype=str), y_pred, direction)
+    return gate.build_submission(Template(expected, expected), np.array(names, dtype=str), y_pred, direction)
 
 
 def refusal(expected: list[str], names: list[str], scores: list[float]) -> str:
@@ -48,7 +50,9 @@ def refusal(expected: list[str], names: list[str], scores: list[float]) -> str:
 
 
 def check(content: str) -> None:
-    gate.check_submission_text(content, NAMES, np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0]))
+    gate.check_submission_text(
+        content, Template(NAMES, NAMES), np.array(["c.jpg", "a.jpg", "b.jpg"]), np.array([1.0, 0.25, 0.0])
+    )
 
 
 # --- the gate ------------------------------------------------------------------------------------------------------
@@ -109,12 +113,12 @@ def test_a_name_that_no_csv_can_hold_is_refused() -> None:
 def test_names_that_are_not_text_are_refused() -> None:
     names = np.array(["a.jpg", np.nan, 7], dtype=object)
     with pytest.raises(SubmissionError) as caught:
-        gate.build_submission(NAMES, names, np.zeros(3), Direction(np.zeros(3), {}))
+        gate.build_submission(Template(NAMES, NAMES), names, np.zeros(3), Direction(np.zeros(3), {}))
     assert str(caught.value) == (
         "the submission is refused: 2 faults in 3 scores\n  nan is not an image name\n  7 is not an image name\n" + HINT
     )
     with pytest.raises(SubmissionError) as caught:
-        gate.build_submission(NAMES, np.array([NAMES]), np.zeros(3), Direction(np.zeros(3), {}))
+        gate.build_submission(Template(NAMES, NAMES), np.array([NAMES]), np.zeros(3), Direction(np.zeros(3), {}))
     assert caught.value.problems == ("the names are <U5 [1, 3], not str [N]",)
 
 
@@ -188,7 +192,7 @@ def test_an_experiment_at_chance_is_refused_and_not_called_inverted(
         build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": auc}, oof_high={"good": 0.6, **high})
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 3 scores\n"
-        f"  experiment bad has the out-of-fold AUC {auc}, {fault}\n"
+        f"  experiment bad has the mean AUC {auc} over its folds, {fault}\n"
         "next: nothing was written; leave it out, or train it until its state in invoke leaderboard is ok"
     )
 
@@ -198,7 +202,7 @@ def test_an_experiment_with_inverted_labels_is_refused() -> None:
         build(NAMES, NAMES, [0.1, 0.2, 0.3], oof_auc={"good": 0.5, "bad": 0.3}, oof_high={"bad": 0.4999})
     assert str(caught.value) == (
         "the submission is refused: 1 fault in 3 scores\n"
-        "  experiment bad has the out-of-fold AUC 0.3, below 0.5 beyond chance: its labels are inverted\n"
+        "  experiment bad has the mean AUC 0.3 over its folds, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; set target 1 for fakes in the labels, then train again: "
         "invoke train-folds --restart"
     )
@@ -214,7 +218,7 @@ def test_direction_names_and_scores_are_checked_together() -> None:
         "new.jpg is missing",
         "39.jpg is not wanted",
         "7.jpg has the score nan",
-        "experiment bad has the out-of-fold AUC 0.4, below 0.5 beyond chance: its labels are inverted",
+        "experiment bad has the mean AUC 0.4 over its folds, below 0.5 beyond chance: its labels are inverted",
         "the scores are turned around: their rank correlation with the networks' mean logit is -1.000",
     )
     assert f"next: {caught.value.hint}" == HINT
@@ -272,7 +276,7 @@ def test_rank_correlation_is_spearmans(first: list[int], shuffle: object) -> Non
 def test_ties_by_rounding_are_a_warning() -> None:
     scores = [*np.linspace(0, 0.9, 297), 0.99999999912, 0.99999999934, 0.99999999934]
     assert build(numbered(300), numbered(300), scores).warnings == (
-        "3 images have scores that differ, but not in the nine digits of the file: ties there",
+        "3 images have scores that differ, but not in the digits of the file: ties there",
     )
 
 
@@ -368,12 +372,12 @@ def test_a_different_text_is_refused(content: str, problems: list[str]) -> None:
 
 def test_a_text_with_bad_scores_is_refused() -> None:
     with pytest.raises(SubmissionError) as caught:
-        gate.check_submission_text(PLAIN, NAMES, np.array(NAMES), np.array([0.25, 0.0, np.nan]))
+        gate.check_submission_text(PLAIN, Template(NAMES, NAMES), np.array(NAMES), np.array([0.25, 0.0, np.nan]))
     assert str(caught.value) == (f"the submission is refused: 1 fault in 3 scores\n  c.jpg has the score nan\n{HINT}")
 
 
 def test_a_wrongly_written_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gate.score_table, "format_scores", lambda *_: PLAIN.replace("0.25", "0.2"))
+    monkeypatch.setattr(gate, "format_submission", lambda *_: PLAIN.replace("0.25", "0.2"))
     assert refusal(NAMES, NAMES, [0.25, 0.0, 1.0]) == (
         "the submission's text is refused: 1 fault in 3 images\n"
         f"  line 2: a.jpg has the score 0.2, not 0.25\n{TEXT_HINT}"
@@ -397,22 +401,25 @@ def test_a_wrongly_written_text_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_templates_names_are_read_in_its_order(tmp_path: Path, content: str) -> None:
     path = tmp_path / "prediction.txt"
     path.write_bytes(content.encode())
-    assert gate.read_template(path) == ["b.jpg", "a.jpg"]
+    assert gate.read_template(path).ids == ["b.jpg", "a.jpg"]
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", " line 1: no column img_name; the header is ''"),
-        (b"a.jpg,0.5\n", " line 1: no column img_name; the header is 'a.jpg,0.5'"),
-        (b"img_name;y_pred\na.jpg;0\n", " line 1: no column img_name; the header is 'img_name;y_pred'"),
+        (b"", " line 1: no column of images; the header is ''"),
+        (b"a.jpg,0.5\n", " line 1: there is no header, but an image"),
+        (b"b.jpg,0.5\n", " line 1: no column of images; the header is 'b.jpg,0.5'"),
+        (b"img_name;y_pred\na.jpg;0\n", " line 1: no column of images; the header is 'img_name;y_pred'"),
+        (b"md5,other,y_pred\na.jpg,a.jpg,0\n", " line 1: the columns md5 and other may both have the images"),
+        (b"img_name,a,b\na.jpg,0,0\n", " line 1: the columns a and b may both have the scores"),
     ],
 )
-def test_a_template_without_its_header_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_template_with_unclear_columns_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "prediction.txt"
     path.write_bytes(content)
     with pytest.raises(SubmissionError) as caught:
-        gate.read_template(path)
+        gate.read_template(path, lambda name: name if name == "a.jpg" else None)
     assert str(caught.value) == f"{path}{reason}\nnext: {gate.TEMPLATE_HINT}"
 
 
@@ -444,10 +451,73 @@ def test_all_bad_rows_of_a_template_are_listed(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("content", "columns", "ids"),
+    [
+        ("id,label\na,0.5\nb,0.5\n", ("id", "label"), ["a", "b"]),
+        (
+            "image_id,is_fake\ntestset/b.jpg,0\ntestset/a.jpg,0\n",
+            ("image_id", "is_fake"),
+            ["testset/b.jpg", "testset/a.jpg"],
+        ),
+        ("score,md5\n0,a.jpg\n0,gone.jpg\n", ("md5", "score"), ["a.jpg", "gone.jpg"]),
+        ("photo\nb.jpg\n", ("photo", "y_pred"), ["b.jpg"]),
+        ("note,y_pred,photo\nx,0,a.jpg\n", ("photo", "y_pred"), ["a.jpg"]),
+    ],
+)
+def test_a_template_may_have_any_columns(
+    tmp_path: Path, content: str, columns: tuple[str, str], ids: list[str]
+) -> None:
+    path = tmp_path / "sample_submission.csv"
+    path.write_text(content)
+    read = gate.read_template(path, ListedImages(["a.jpg", "b.jpg"], ["a.jpg", "b.jpg"], "testset", "").find)
+    assert (read.columns, read.ids) == (columns, ids)
+    assert [Path(image).name for image in read.images] == [f"{Path(one).stem}.jpg" for one in ids]
+
+
+def test_a_submission_has_the_ids_and_the_columns_of_its_template() -> None:
+    template = Template(["b", "a"], ["b.jpg", "a.jpg"], ("id", "label"))
+    built = gate.build_submission(
+        template, np.array(["a.jpg", "b.jpg"]), np.array([0.25, 1]), Direction(np.zeros(2), {})
+    )
+    assert built.content == "id,label\nb,1\na,0.25\n"
+
+
+def test_an_image_without_an_id_and_an_id_without_an_image_are_refused() -> None:
+    template = Template(["b", "a"], ["b.jpg", "a"], ("id", "label"))
+    with pytest.raises(SubmissionError) as caught:
+        gate.build_submission(template, np.array(["a.jpg", "b.jpg"]), np.array([0.25, 1]), Direction(np.zeros(2), {}))
+    assert caught.value.problems == ("a is missing", "a.jpg is not wanted")
+
+
+@pytest.mark.parametrize(
+    ("header", "number", "content"),
+    [
+        (True, "%.3f", "img_name,y_pred\na.jpg,0.250\nb.jpg,0.000\nc.jpg,1.000\n"),
+        (False, FLOAT, "a.jpg,0.25\nb.jpg,0\nc.jpg,1\n"),
+    ],
+)
+def test_a_submission_has_the_requested_form(header: bool, number: str, content: str) -> None:
+    template = Template(NAMES, NAMES, header=header, number=number)
+    y_pred, direction = np.array([0.25, 0.0, 1.0]), Direction(np.zeros(3), {})
+    assert gate.build_submission(template, np.array(NAMES), y_pred, direction).content == content
+    with pytest.raises(SubmissionError):
+        gate.check_submission_text(content.replace("0.25", "0.35"), template, np.array(NAMES), y_pred)
+
+
+def test_scores_that_rounding_makes_equal_are_refused() -> None:
+    template = Template(NAMES, NAMES, number="%.1f")
+    with pytest.raises(SubmissionError) as caught:
+        gate.build_submission(template, np.array(NAMES), np.array([0.51, 0.52, 0.53]), Direction(np.zeros(3), {}))
+    assert caught.value.problems == ("every score is 0.51: the network does not separate images",)
+
+
 def test_blanks_in_a_template_are_stripped_unless_an_image_has_them(tmp_path: Path) -> None:
     path = tmp_path / "prediction.csv"
     path.write_text("img_name\n a.jpg\n b.jpg\n\u3000c.jpg\n", encoding="utf-8")
-    assert gate.read_template(path, [" a.jpg", "b.jpg"]) == [" a.jpg", "b.jpg", "\u3000c.jpg"]
+    known = {" a.jpg", "b.jpg"}
+    read = gate.read_template(path, lambda name: name if name in known else None)
+    assert read.ids == [" a.jpg", "b.jpg", "\u3000c.jpg"]
 
 
 def test_a_name_in_another_normalisation_is_another_name() -> None:

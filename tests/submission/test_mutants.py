@@ -10,7 +10,7 @@ import pytest
 from ffdi.core import names
 from ffdi.core.errors import SubmissionError
 from ffdi.submission import gate
-from ffdi.submission.gate import Direction
+from ffdi.submission.gate import Direction, Template
 from tests.submission import mutants
 
 TEXTS = mutants.of_text()
@@ -31,7 +31,7 @@ def refused(attempt: Callable[[], object]) -> bool:
 
 
 def check(base: mutants.Base, content: str) -> None:
-    gate.check_submission_text(content, base.names, np.array(base.names), base.y_pred)
+    gate.check_submission_text(content, Template(base.names, base.names), np.array(base.names), base.y_pred)
 
 
 def test_there_are_more_than_500_reproducible_mutants() -> None:
@@ -44,7 +44,10 @@ def test_there_are_more_than_500_reproducible_mutants() -> None:
 @pytest.mark.parametrize("base", mutants.bases(), ids=lambda base: base.title)
 def test_the_bases_are_submissions_of_the_gate(base: mutants.Base) -> None:
     direction = Direction(base.y_pred, {})
-    assert gate.build_submission(base.names, np.array(base.names), base.y_pred, direction).content == base.content
+    assert (
+        gate.build_submission(Template(base.names, base.names), np.array(base.names), base.y_pred, direction).content
+        == base.content
+    )
     assert mutants.harmless(base.content, base.names, base.y_pred)
 
 
@@ -64,7 +67,7 @@ def test_every_array_mutant_is_refused_or_correct(kind: str) -> None:
         direction = Direction(one.reference, {"tiny": 0.9})
         built: list[gate.Submission] = []
         attempt = lambda one=one, direction=direction, built=built: built.append(  # noqa: E731
-            gate.build_submission(one.expected, one.img_name, one.y_pred, direction)
+            gate.build_submission(Template(one.expected, one.expected), one.img_name, one.y_pred, direction)
         )
         if not refused(attempt):
             assert mutants.lawful(one)
@@ -76,7 +79,9 @@ def test_valid_scores_are_refused_only_for_names_or_direction() -> None:
     reasons = set()
     for one in filter(mutants.lawful, ARRAYS):
         try:
-            gate.build_submission(one.expected, one.img_name, one.y_pred, Direction(one.reference, {}))
+            gate.build_submission(
+                Template(one.expected, one.expected), one.img_name, one.y_pred, Direction(one.reference, {})
+            )
         except SubmissionError as error:
             fault = names.find_fault(one.expected[-1])
             why = fault if fault and error.problems[0].endswith(fault) else error.problems[0]

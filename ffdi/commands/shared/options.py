@@ -181,6 +181,8 @@ class SubmitOptions(ExportOptions):
     allow_duplicate: bool = flag(False, "send the same scores a second time")
     wait: int = flag(300, "seconds to wait for the score; 0 does not wait")
     dry_run: bool = flag(False, "check everything, send nothing")
+    kernel: str | None = flag(None, "for a code competition: the notebook OWNER/NAME that writes submission.csv")
+    kernel_version: int | None = flag(None, "for a code competition: the notebook's version", least=1)
 
 
 @dataclass(frozen=True)

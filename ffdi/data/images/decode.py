@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Accepted formats. Cameras write JPEG files with several pictures (MPO); the first picture is used."""
-MAX_PIXELS = 50_000_000
-"""Limit of width times height; a larger image is refused before it is decoded (a decompression bomb)."""
+MAX_PIXELS = 120_000_000
+"""Limit of width times height; a larger image is refused before it is decoded (a decompression bomb).
+
+Phones take photos of up to 108 million pixels. Each image at the limit takes 360 MB while it is decoded.
+"""
 MAX_ASPECT_RATIO = 4
 """Limit of the aspect ratio: the ends of a longer strip are cut off before it is enlarged."""
 MAX_BYTES = 200_000_000
@@ -236,17 +239,28 @@ def read_header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
     try:
         image = Image.open(io.BytesIO(content), formats=FORMATS)
     except UnidentifiedImageError:
+        if content.startswith(_TIFF):
+            raise DataError(
+                f"{name} is a TIFF that is damaged, or of a kind that ffdi does not read; {_DEPTHS}"
+            ) from None
         raise DataError(f"{name} is not an image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
         raise DataError(f"{name} has more than {most} pixels, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} has a damaged header: {error}") from None
+    if image.format == "TIFF" and image.mode in ("F", "I"):
+        numbers = "fractions" if image.mode == "F" else "32-bit numbers"
+        raise DataError(f"{name} is a TIFF of {numbers}; {_DEPTHS}")
     if image.format in ("JPEG", "MPO") and not is_one_picture(content):
         raise DataError(f"{name} is damaged: its JPEG segments do not belong to one picture")
     width, height = image.size
     if width * height > most:
         raise DataError(f"{name} has {width} x {height} pixels; the limit is {most}")
     return Header(str(image.format), image.mode, width, height)
+
+
+_TIFF = (b"II*\0", b"MM\0*")
+_DEPTHS = "save it with 8 or 16 bits for each channel"
 
 
 def make_cubic_matrix(small: int, large: int) -> np.ndarray:

@@ -29,7 +29,8 @@ FOLDERS = {
 }
 """Names of each split's image folder; the star matches any ending."""
 ENDINGS = (".txt", ".csv", ".txt.csv")
-TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv")
+TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv", "sample_submission.csv", "sampleSubmission.csv",
+             "submission_format.csv")  # fmt: skip
 GROUPS_FILE = "groups.csv"
 LANDMARKS_FILE = "landmarks.csv"
 
@@ -41,6 +42,7 @@ class Dataset:
     root: Path
     splits: dict[str, Table]
     template: Path | None
+    config: DataConfig
 
     def split(self, name: str) -> Table:
         """The table of a split.
@@ -80,7 +82,7 @@ def find_dataset(root: Path, config: DataConfig) -> Dataset:
         splits["train"] = _add_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
-    dataset = Dataset(root, splits, _find_template(root, config))
+    dataset = Dataset(root, splits, _find_template(root, config), config)
     if not splits:
         dataset.split("train")
     return dataset

@@ -6,21 +6,17 @@ albumentations 2.0.8 repeats its random stream in loader workers. Therefore ever
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import albumentations as A
 import cv2
 import numpy as np
 
 from ffdi.data.images.decode import CropBox
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # before the import, which would ask a server for updates
-
-import albumentations as A
 
 Key = tuple[int, int, int, int]
 """seed, fold, epoch, row."""
@@ -63,10 +59,13 @@ class Augmentation:
         return CropBox(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
 
     def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """Augments uint8 [H, W, 3], result of the same shape; the same key gives the same result."""
-        thread = (
-            threading.get_ident()
-        )  # one pipeline for each thread: a pipeline holds the parameters that it has drawn
+        """Augments uint8 [H, W, 3], result of the same shape; the same key gives the same result.
+
+        An image of one row or column stays as it is: OpenCV cannot shrink it, and takes it for another shape.
+        """
+        if min(image.shape[:2]) == 1:
+            return image
+        thread = threading.get_ident()  # one pipeline for each thread: it holds the parameters that it has drawn
         if (compose := self._composed.get(thread)) is None:
             compose = self._composed[thread] = A.Compose(RECIPES[self.name].transforms())
         if not compose.transforms:

@@ -181,7 +181,7 @@ def test_a_missing_root_is_refused(tmp_path: Path) -> None:
 )
 def test_the_error_of_a_missing_split_has_the_searched_names(tmp_path: Path, split: str, searched: str) -> None:
     with pytest.raises(DataError) as caught:
-        layout.Dataset(tmp_path, {}, None).split(split)
+        layout.Dataset(tmp_path, {}, None, DataConfig()).split(split)
     assert str(caught.value) == (
         f"no {split} images under {tmp_path}: looked for {searched}\n"
         "next: pass --data FOLDER with the folder that holds the label files, "

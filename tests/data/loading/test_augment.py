@@ -73,6 +73,14 @@ def test_the_operations_of_a_recipe_have_chances_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("name", augment.RECIPES)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 60), (60, 1), (2, 3), (3, 200), (5, 5)])
+def test_an_image_of_a_few_pixels_keeps_its_shape(name: str, shape: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    apply = augment.Augmentation(name)
+    assert {apply(image, (0, 0, 0, index)).shape for index in range(100)} == {(*shape, 3)}
+
+
+@pytest.mark.parametrize("name", augment.RECIPES)
 def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> None:
     apply, recipe = augment.Augmentation(name), augment.RECIPES[name]
     views = [apply.choose_crop((0, 0, 0, index)) for index in range(200)]
