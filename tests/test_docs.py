@@ -90,7 +90,7 @@ def test_the_image_of_an_export_has_what_its_script_needs(trained: Path, competi
     assert all(any(one.partition(";")[0] == pin for one in listed) for pin in pins)
     copied = next(line for line in lines if line.startswith("COPY"))
     assert copied == "COPY ${EXPORT}/model.onnx ${EXPORT}/predict.py /faces/"
-    kept = (PROJECT / ".dockerignore").read_text().splitlines()
+    kept = (PROJECT / "Dockerfile.dockerignore").read_text().splitlines()
     assert kept == ["*", "!exports/*/model.onnx", "!exports/*/predict.py"]
     for name in ("model.onnx", "predict.py"):
         shutil.copy(trained / "exports" / "tiny" / name, tmp_path / name)

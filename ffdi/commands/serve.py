@@ -23,7 +23,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
         ExperimentError: the export is missing or damaged.
         DeviceError, ParityError: as for `select.open_graph`.
     """
-    if missing := [one for one in ("starlette", "uvicorn") if find_spec(one) is None]:
+    if missing := [one for one in ("starlette", "uvicorn", "python_multipart") if find_spec(one) is None]:
         raise ConfigError(f"{missing[0]} is not installed", hint="pip install -e '.[app]'")
     from ffdi.inference import explain, server
     from ffdi.inference.explain import ImageExplainer
@@ -37,7 +37,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     proof = select.make_proof(export, described, scorers.PROVEN)
     graph = select.open_graph(export.model_path, options.device, load, proof)
     console.say(f"runs on: {graph.provider} ({graph.why})")
-    limits = server.Limits(options.host, options.max_mb * 1_000_000)
+    limits = server.Limits(options.host, options.max_mb * 1_000_000, options.allow_host)
     if not limits.is_local:
         console.warn(f"anyone who can reach {options.host} can use it; there is no password and nothing is encrypted")
     address, port = listener.getsockname()[:2]

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
@@ -59,6 +60,17 @@ def _read_cpu_quotas() -> list[float]:
                 if int(quota) > 0:
                     quotas.append(int(quota) / int(period))
     return quotas
+
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def read_free_shared_memory() -> int | None:
+    """Returns the free bytes of the memory that processes share; None where a system has no limit of its own."""
+    try:
+        return shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:
+        return None
 
 
 def keep_freed_memory() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ffdi.config import schema
 from ffdi.config.schema import Config, list_differences
@@ -18,6 +22,11 @@ from ffdi.core import files, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.fold import FoldFolder, Identity
 
+if sys.platform != "win32":
+    import fcntl
+
+EMPTY_SECONDS = 10.0
+"""Age of a lock file without a holder that is removed; its writer needs milliseconds."""
 TRACE = "trace.json"
 """A file of torch's profiler; the only JSON file that is no manifest."""
 
@@ -219,7 +228,7 @@ def lock_folder(folder: Path, what: str, hint: str) -> Iterator[None]:
     lock, holder = links.join(folder, ".lock"), links.join(folder, ".lock.pid")
     with files.explain_write_errors(lock):
         folder.mkdir(parents=True, exist_ok=True)
-        file_lock = FileLock(lock)
+        file_lock = _open_lock(lock)
         free = _acquire(file_lock)
     if not free:
         pid = ""
@@ -236,7 +245,30 @@ def lock_folder(folder: Path, what: str, hint: str) -> Iterator[None]:
         file_lock.release()
 
 
-def _acquire(lock: FileLock) -> bool:
+def _open_lock(path: Path) -> BaseFileLock:
+    """A lock of the system; on a file system without such locks (some network disks), a file that names its holder."""
+    if _has_locks(path.parent):
+        return FileLock(path)
+    with suppress(OSError):
+        if not path.stat().st_size and time.time() - path.stat().st_mtime > EMPTY_SECONDS:
+            path.unlink()  # it names no holder: it was copied from another disk, or its writer was killed
+    return SoftFileLock(path)
+
+
+def _has_locks(folder: Path) -> bool:
+    if sys.platform == "win32":
+        return True
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                return False
+            raise
+    return True
+
+
+def _acquire(lock: BaseFileLock) -> bool:
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -16,8 +16,8 @@ from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
 from ffdi.report import gallery
 
-MAX_PIXELS = 25_000_000
-"""Limit of an upload: accepts a photograph of 24 megapixels, and decodes it in less than 200 MB."""
+MAX_PIXELS = 50_500_000
+"""Limit of an upload: accepts a photograph of 48 or 50 megapixels, and decodes it in less than 400 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class ImageExplainer:
             DataError: the image cannot be used.
         """
         y_pred = self._score(self.resize_policy.apply(self._decode(content, name, check)), check)
-        return {"img_name": name, "y_pred": FLOAT % y_pred}
+        return {"img_name": name, "y_pred": float(FLOAT % y_pred)}
 
     def explain(self, content: bytes, name: str, check: Check) -> dict[str, Any]:
         """Does the same, and returns pictures as data URLs and the share of each part of the face in the score."""
@@ -70,7 +70,7 @@ class ImageExplainer:
         parts = share_heat(found.heat) if self.sees_whole_image and found.change > 0 else {}
         return {
             "img_name": name,
-            "y_pred": FLOAT % y_pred,
+            "y_pred": float(FLOAT % y_pred),
             "width": width,
             "height": height,
             "picture": gallery.encode_picture(pixels if self.sees_whole_image else seen),

@@ -11,7 +11,7 @@ import logging
 import secrets
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,8 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
@@ -37,7 +39,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MAX_PORT = 65_535
 MAX_CONNECTIONS = 256
 """Limit of open connections, which take some kilobytes each; further ones get status 503."""
-MAX_WAITING = 32
+MAX_WAITING = 64
 """Limit of waiting images."""
 MAX_BODIES = 8
 """Limit of request bodies in memory, in images of the largest size."""
@@ -68,10 +70,12 @@ class Limits:
     Attributes:
         host: the address of the server.
         bytes: largest size of an image.
+        hosts: further host names in requests, such as that of a proxy.
     """
 
     host: str
     bytes: int
+    hosts: tuple[str, ...] = ()
 
     @property
     def is_local(self) -> bool:
@@ -112,9 +116,10 @@ class Bodies:
 
 
 def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Starlette:
-    """Builds the application: GET / (the page), POST /score and POST /look, both with one encoded image as body.
+    """Builds the application: GET / (the page), POST /score and POST /look, both with one encoded image.
 
-    `?img_name=` is the name of the image in errors. /score returns {"img_name", "y_pred"}; /look also returns pictures
+    The image is the body, or the file of a form (`curl -F file=@a.jpg`). `?img_name=` is its name in errors; by default
+    that of the form's file. /score returns {"img_name", "y_pred"}; /look also returns pictures
     and a heat map. Errors are {"error"} with a status: 400 for an unusable image or name, 408 for a slow upload,
     413 for a large one, and 503 with Retry-After for a full queue.
     """
@@ -127,8 +132,6 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
 
     async def respond(work: Callable[[bytes, str, Check], dict[str, Any]], request: Request) -> Response:
         name = request.query_params.get("img_name", "the image")
-        if fault := names.find_fault(name):
-            return _build_refusal(f"the image name {names.quote(name)} {fault}", 400)
         content, held = bytearray(), 0
         try:
             if worker.is_full:
@@ -136,6 +139,10 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
             await _read_body(request, name, limits.bytes, bodies, content)
             body, held = bytes(content), len(content)
             content.clear()  # one copy is enough
+            if request.headers.get("content-type", "").startswith("multipart/form-data"):
+                name, body = await _read_form(request, body, name)
+            if fault := names.find_fault(name):
+                return _build_refusal(f"the image name {names.quote(name)} {fault}", 400)
             return JSONResponse(await _wait_for_result(worker, partial(work, body, name), request))
         except DataError as error:
             return _build_refusal(error.what, 400)
@@ -156,10 +163,10 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
         Route("/score", partial(respond, explainer.score), methods=["POST"]),
         Route("/look", partial(respond, explainer.explain), methods=["POST"]),
     ]
-    hosts = [*LOOPBACK, "[::1]", limits.host] if limits.is_local else ["*"]
+    hosts = [*LOOPBACK, "[::1]", limits.host, *limits.hosts] if limits.is_local else ["*"]
     middleware = [
         Middleware(TrustedHostMiddleware, allowed_hosts=hosts),  # refuses other host names (DNS rebinding)
-        Middleware(_OriginGuard),
+        Middleware(_OriginGuard, hosts=limits.hosts),
     ]
     return Starlette(routes=routes, middleware=middleware)
 
@@ -283,6 +290,30 @@ async def _read_body(request: Request, name: str, most: int, bodies: Bodies, con
         raise Refused(f"{name} comes too slowly: {len(content)} bytes so far; try again", 408) from None
 
 
+async def _read_form(request: Request, body: bytes, name: str) -> tuple[str, bytes]:
+    """The name and the content of the file in a form.
+
+    Raises:
+        Refused: the form is damaged, or has no file, or several.
+    """
+
+    async def stream() -> AsyncGenerator[bytes]:
+        yield body
+
+    parser = MultiPartParser(request.headers, stream(), max_files=1, max_fields=10)
+    parser.spool_max_size = len(body) + 1  # no temporary file
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:
+        raise Refused(f"the form cannot be read: {getattr(error, 'message', 'it has no boundary')}", 400) from None
+    files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    if not files:
+        raise Refused("the form has no file: send one with curl -F file=@face.jpg", 400)
+    content = await files[0].read()
+    await form.close()
+    return request.query_params.get("img_name") or files[0].filename or name, content
+
+
 async def _wait_for_result(worker: Worker, work: Callable[[Check], dict[str, Any]], request: Request) -> dict[str, Any]:
     """Runs a job, and returns its result; drops the job if the client disconnects or the job waits too long.
 
@@ -318,8 +349,8 @@ async def _wait_for_disconnect(request: Request) -> None:
 class _OriginGuard:
     """Refuses requests of pages from other origins, and adds security headers to responses."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...]) -> None:
+        self._app, self._hosts = app, hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Request(scope).headers
@@ -330,7 +361,8 @@ class _OriginGuard:
                 message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
             await send(message)
 
-        foreign = origin is not None and origin.partition("://")[2] != headers.get("host")
+        own = (headers.get("host"), *self._hosts)
+        foreign = origin is not None and origin.partition("://")[2] not in own
         answer = _build_refusal(f"pages of {origin} may not use this server", 403) if foreign else self._app
         await answer(scope, receive, sent)
 

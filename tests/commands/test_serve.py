@@ -33,7 +33,7 @@ def port(trained: Path) -> Iterator[int]:
     """Where the tiny export is served, by the command in a process of its own; it is stopped while requests wait."""
     command = [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--json"]
     server = subprocess.Popen(
-        [*command, "--device", "cpu", "--max-mb", "1"],
+        [*command, "--device", "cpu", "--max-mb", "1", "--allow-host", "faces.example"],
         cwd=PROJECT,
         env={**os.environ, "FFDI_ROOT": str(trained)},
         stdout=subprocess.PIPE,
@@ -87,7 +87,8 @@ def test_scores_are_those_of_predict_onnx(port: int, trained: Path, competition:
     for name in known.index[:5]:
         status, found = ask(port, f"/score?img_name={name}", (competition / "testset" / name).read_bytes())
         assert (status, set(found), found["img_name"]) == (200, {"img_name", "y_pred"}, name)
-        assert float(found["y_pred"]) == pytest.approx(known[name], abs=1e-6)
+        assert isinstance(found["y_pred"], float)
+        assert found["y_pred"] == pytest.approx(known[name], abs=1e-6)
     status, looked = ask(port, f"/look?img_name={name}", (competition / "testset" / name).read_bytes())
     assert (status, looked["y_pred"], looked["width"], looked["height"]) == (200, found["y_pred"], 40, 40)
     assert list(looked["looks"]) == list(gallery.VIEWS)
@@ -108,13 +109,49 @@ def test_what_cannot_be_used_is_refused_in_words(port: int, competition: Path) -
 
 
 def test_pixels_are_limited_and_a_strip_is_looked_at(port: int) -> None:
-    assert ask(port, "/look?img_name=a.png", flat(7071, 7071)) == (
+    assert ask(port, "/look?img_name=a.png", flat(7200, 7200)) == (
         400,
-        {"error": "a.png has 7071 x 7071 pixels; the limit is 25000000"},
+        {"error": "a.png has 7200 x 7200 pixels; the limit is 50500000"},
     )
     for width, height in ((30_000, 1), (1, 30_000), (1, 1)):
         status, looked = ask(port, "/look?img_name=a.png", flat(width, height))
         assert (status, looked["width"], looked["height"]) == (200, width, height)
+
+
+def form(content: bytes, name: str = "a b.jpg", field: str = "file") -> bytes:
+    """What `curl -F file=@NAME` sends, with the boundary 'x'."""
+    kind = f'; filename="{name}"\r\nContent-Type: image/jpeg' if name else ""
+    head = f'--x\r\nContent-Disposition: form-data; name="{field}"{kind}\r\n\r\n'
+    return head.encode() + content + b"\r\n--x--\r\n"
+
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
+
+
+def test_the_file_of_a_form_is_scored(port: int, competition: Path) -> None:
+    whole = next((competition / "testset").iterdir()).read_bytes()
+    _, plain = ask(port, "/score", whole)
+    expected = (200, {"img_name": "a b.jpg", "y_pred": plain["y_pred"]})
+    assert ask(port, "/score", form(whole), **MULTIPART) == expected
+    assert ask(port, "/score?img_name=c.jpg", form(whole, field="image"), **MULTIPART)[1]["img_name"] == "c.jpg"
+    assert ask(port, "/look", form(whole), **MULTIPART)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "error"),
+    [
+        (form(b"x", name=""), "multipart/form-data; boundary=x", 400, "the form has no file: send one with curl -F"),
+        (form(b"x")[:-9], "multipart/form-data; boundary=x", 400, "the form has no file: send one with curl -F"),
+        (form(b"x"), "multipart/form-data", 400, "the form cannot be read: "),
+        (form(b"x")[:-7] + form(b"y"), "multipart/form-data; boundary=x", 400, "the form cannot be read: "),
+        (form(b"x", name="a\x1b.jpg"), "multipart/form-data; boundary=x", 400, "the image name 'a\\x1b.jpg' has a"),
+        (form(bytes(1_000_000)), "multipart/form-data; boundary=x", 413, "the image has more than 1 MB, the limit"),
+    ],
+)
+def test_a_form_without_a_usable_file_is_refused(port: int, body: bytes, kind: str, status: int, error: str) -> None:
+    found = ask(port, "/score", body, **{"Content-Type": kind})
+    assert found[0] == status
+    assert found[1]["error"].startswith(error)
 
 
 def test_a_client_that_has_gone_away_does_not_keep_others_waiting(port: int, competition: Path) -> None:
@@ -134,6 +171,8 @@ def test_pages_of_others_may_not_ask(port: int, competition: Path) -> None:
     )
     assert ask(port, "/score", whole, Origin=f"http://127.0.0.1:{port}")[0] == 200
     assert ask(port, "/", method="GET", Host="evil.example") == (400, b"Invalid host header")
+    assert ask(port, "/score", whole, Host="faces.example")[0] == 200
+    assert ask(port, "/score", whole, Origin="https://faces.example")[0] == 200  # a proxy may keep its own host
 
 
 @pytest.fixture(params=browser.WIDTHS)

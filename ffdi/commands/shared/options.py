@@ -212,7 +212,10 @@ class ServeOptions(ExportOptions, RuntimeOptions):
     port: int = flag(
         8000, "the port, or 0 for a free one; --json and --quiet print the address when the server listens"
     )
-    max_mb: int = flag(20, "the largest size of an image in megabytes", least=1)
+    max_mb: int = flag(40, "the largest size of an image in megabytes", least=1)
+    allow_host: tuple[str, ...] = flag(
+        (), "a host name that requests may have besides this machine's, such as that of a proxy; repeat the flag"
+    )
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
 from ffdi.config.schema import Config
-from ffdi.core import signals
-from ffdi.core.errors import DataError
+from ffdi.core import machine, signals
+from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
@@ -24,6 +24,8 @@ from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, Samp
 
 SECONDS = 300
 """Time limit of a worker for one batch."""
+PREFETCHED = 2
+"""Batches that each worker makes ahead; torch's default."""
 POLL_SECONDS = 5
 """Time between two checks of the workers."""
 
@@ -174,8 +176,13 @@ def make_train_loader(
         fold: the held-out fold, part of every random seed.
         loader_config: workers and threads; the batches do not depend on it.
         shard: the part of each batch that this process makes.
+
+    Raises:
+        DeviceError: the batches of the workers do not fit into shared memory.
     """
     assert table.target is not None
+    edge = config.augment.crop_size or config.model.size
+    _check_shared_memory(loader_config.workers, config.train.batch_size, edge)
     samples = TrainDataset(table, config, fold)
     train, fraction = config.train, config.pseudo_fakes.fraction
     sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard)
@@ -190,10 +197,26 @@ def make_eval_loader(
     loader_config: LoaderConfig,
     distortion: str | None = None,
 ) -> Batches:
-    """Batches in the table's order, without augmentation, optionally distorted before resizing."""
+    """Batches in the table's order, without augmentation, optionally distorted before resizing; errors as above."""
+    _check_shared_memory(loader_config.workers, min(batch_size, len(table)), resize_policy.size)
     order = SequentialSampler(range(len(table)))
     samples = EvalDataset(table, resize_policy, distortion)
     return Batches(_make_loader(samples, loader_config, sampler=order, batch_size=batch_size))
+
+
+def _check_shared_memory(workers: int, batch_size: int, edge: int) -> None:
+    """Refuses workers whose batches do not fit: they would be killed without a word (containers often have 64 MB).
+
+    Raises:
+        DeviceError: there is too little shared memory.
+    """
+    needed, free = workers * PREFETCHED * batch_size * edge * edge * 3, machine.read_free_shared_memory()
+    if free is not None and needed > free:
+        raise DeviceError(
+            f"{workers} loader workers need {needed / 1e6:.0f} MB of shared memory for their batches; "
+            f"{machine.SHARED_MEMORY} has {free / 1e6:.0f} MB free",
+            hint="pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g",
+        )
 
 
 def _make_loader(
@@ -203,6 +226,7 @@ def _make_loader(
     return DataLoader(
         _ThreadedDataset(samples, loader_config.threads) if in_threads else samples,  # type: ignore[arg-type]
         num_workers=loader_config.workers,
+        prefetch_factor=PREFETCHED if loader_config.workers else None,
         timeout=POLL_SECONDS if loader_config.workers else 0,
         collate_fn=_collate,
         pin_memory=loader_config.pin_memory,

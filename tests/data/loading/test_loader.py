@@ -15,7 +15,8 @@ import torch
 from torch.testing import assert_close
 
 from ffdi.config.schema import Config
-from ffdi.core.errors import DataError
+from ffdi.core import machine
+from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
@@ -58,6 +59,25 @@ def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Galler
     for epoch in range(2):
         for one, other in zip(alone.iterate_epoch(epoch), shared.iterate_epoch(epoch), strict=True):
             assert_close(one, other, rtol=0, atol=0)
+
+
+def test_workers_whose_batches_do_not_fit_are_refused(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = gallery(16)
+    needed = 3 * 2 * 4 * SIZE * SIZE * 3
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed)
+    training(table, workers=3)
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed - 1)
+    training(table)
+    for make in (training, reading):
+        with pytest.raises(DeviceError) as caught:
+            make(table, workers=3)
+        assert str(caught.value) == (
+            "3 loader workers need 0 MB of shared memory for their batches; /dev/shm has 0 MB free\n"
+            "next: pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g"
+        )
+    monkeypatch.undo()
+    monkeypatch.setattr(machine, "SHARED_MEMORY", Path("/nowhere"))
+    assert machine.read_free_shared_memory() is None
 
 
 @pytest.mark.parametrize("recipe", ["flips", "postprocess", "strong"])
