@@ -21,6 +21,7 @@ from ffdi.data.labels.table import MEND, Table, make_folder_table, read_class_fo
 from ffdi.data.labels.table import (
     SPLITS as SPLITS,
 )
+from ffdi.data.labels.videos import read_video_labels
 
 FOLDERS = {
     "train": ("trainset", "train"),
@@ -110,7 +111,8 @@ def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) 
     labels = _find_label_file(name, place, files)
     folder = _find_folder(name, place, labels, files)
     if labels is not None:
-        return read_labels(name, folder, labels, config, problems)
+        read = read_video_labels if labels.suffix.lower() == ".json" else read_labels
+        return read(name, folder, labels, config, problems)
     found = folders.list_images(folder, all_images=name != "train")
     if (table := read_class_folders(name, folder, found, config)) is not None:
         return table
@@ -165,6 +167,8 @@ def _find_folder(name: str, place: Path, labels: Path | None, files: SplitFiles)
     if files.folder is not None:
         return _check_named(place / files.folder, f"data.{name}.folder", Path.is_dir)
     found = _list_folders(name, place)
+    if labels is not None and files.labels is not None and not found:
+        return labels.parent
     if labels is not None:
         stem = labels.name.split(".")[0].removesuffix("_label").removesuffix("_nolabel")
         found = [path for path in found if path.name == stem] or found
