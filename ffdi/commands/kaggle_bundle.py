@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -79,7 +80,8 @@ def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
     )
     found = weights.find_weights(settings.model, root)
     if found is not None:
-        path = Path("weights") / f"{settings.model.backbone}-{manifests.hash_file(found)[:8]}{found.suffix}"
+        backbone = re.sub(r"[^\w.-]", "-", settings.model.backbone)  # it may be 'hf_hub:timm/...'
+        path = Path("weights") / f"{backbone}-{manifests.hash_file(found)[:8]}{found.suffix}"
         (folder / "weights").mkdir(exist_ok=True)
         shutil.copy(found, folder / path)
         content = variants.format_variant(experiment.name, content, {"model.weights_file": str(path)})

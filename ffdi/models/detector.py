@@ -121,13 +121,19 @@ def build_detector(config: ModelConfig, weights: Path | None) -> Detector:
     Raises:
         ConfigError: timm has no such backbone, or the file does not fit it.
     """
-    starting.check_name(config.backbone)
+    name = starting.resolve_name(config.backbone)
     residual = None if config.noise_residual == "none" else noise_residual.build_residual(config.noise_residual)
     options = {"num_classes": 1, "in_chans": 6 if residual else 3, "drop_rate": config.drop_rate}
-    if weights is None:
-        backbone = starting.create_backbone(config.backbone, **options)
-    else:
-        backbone = starting.load_weights(config.backbone, weights, options)
+    if starting.has_fixed_size(name):
+        options["img_size"] = config.size
+    try:
+        backbone = (
+            starting.create_backbone(name, **options)
+            if weights is None
+            else starting.load_weights(name, weights, options)
+        )
+    except (AssertionError, ValueError) as error:
+        raise _refuse_size("model.size", config.size, error) from None
     _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
@@ -140,10 +146,14 @@ def check_size(detector: Detector, key: str, edge: int) -> None:
         with torch.inference_mode():
             detector.eval()(torch.zeros((1, edge, edge, 3), dtype=torch.uint8))
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"{key} = {edge}: the backbone does not take images of that size: {starting.get_first_line(error)}",
-            hint=f"correct {key} in config.toml",
-        ) from None
+        raise _refuse_size(key, edge, error) from None
+
+
+def _refuse_size(key: str, edge: int, error: Exception) -> ConfigError:
+    return ConfigError(
+        f"{key} = {edge}: the backbone does not take images of that size: {starting.get_first_line(error)}",
+        hint=f"correct {key} in config.toml",
+    )
 
 
 def check_batch(detector: Detector, batch_size: int, edge: int) -> None:
@@ -174,11 +184,10 @@ def build_initialized(config: Config, weights: Path | None) -> Detector:
 
 def _reset_head(backbone: Backbone) -> None:
     """Makes every network start near probability 1/2: timm scales some heads by the number of classes."""
-    for module in starting.head_modules(backbone):
-        if isinstance(module, nn.Linear | nn.Conv2d):
-            nn.init.normal_(module.weight, std=HEAD_STD)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+    for layer in starting.list_last_layers(backbone):
+        nn.init.normal_(layer.weight, std=HEAD_STD)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
 
 
 def save_detector(detector: Detector, path: Path) -> None:

@@ -6,7 +6,10 @@ training gets a file that cannot run code. The child imports this module alone: 
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,6 +23,10 @@ GROWTH = 6 * 2**30
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 """Keys under which training scripts store the weights; averaged weights first, as in timm."""
+PREFIXES = ("module.", "model.", "backbone.", "_orig_mod.", "net.", "network.")
+"""Starts of all names in checkpoints of DDP, Lightning, segmentation libraries and torch.compile."""
+HARMLESS: list[Any] = [argparse.Namespace]
+"""Classes in checkpoints of training scripts that hold settings and no code; timm stores its arguments so."""
 
 
 def convert_to_safetensors(weights: Path, converted: Path) -> str:
@@ -38,7 +45,8 @@ def main(weights: str, converted: str) -> None:
     """Runs in the child process."""
     torch.set_num_threads(1)
     try:
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            state = torch.load(weights, map_location="cpu", weights_only=True)
     except Exception as error:
         if type(error).__name__ != "UnpicklingError":
             raise
@@ -46,4 +54,16 @@ def main(weights: str, converted: str) -> None:
         raise ValueError("is damaged, or has more than tensors in it") from None
     state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state)
     tensors = {name: value.contiguous().clone() for name, value in state.items() if torch.is_tensor(value)}
-    safetensors.torch.save_file(tensors, converted)
+    safetensors.torch.save_file(strip_prefixes(tensors), converted)
+
+
+def strip_prefixes(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Removes the prefixes that all names share, such as 'model.' of a Lightning module."""
+    while prefix := find_prefix(tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    return tensors
+
+
+def find_prefix(names: Collection[str]) -> str:
+    """One of PREFIXES that all names share; empty if there is none."""
+    return next((one for one in PREFIXES if names and all(name.startswith(one) for name in names)), "")

@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 HUB_SECONDS = 5
 """Time limit of the hub for its first answer."""
 EMPTY = "there is no tensor in it"
+HUB_PREFIX = re.compile(r"(hf[-_]hub:)?timm/|(hf[-_]hub:)(?=[^/]+$)")
+"""Where timm's networks are on the hub; also how people write their names."""
+HUB_PREFIX_OF_OTHERS = re.compile(r"hf[-_]hub:|[^/]+/")
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -58,9 +61,9 @@ def find_weights(config: ModelConfig, root: Path) -> Path | None:
     Raises:
         ConfigError: the file is missing or has no weights, or the hub cannot be reached; the hint has the next steps.
     """
-    check_name(config.backbone)
+    name = resolve_name(config.backbone)
     if config.weights_file is None:
-        return _download(config.backbone) if config.pretrained else None
+        return _download(name) if config.pretrained else None
     path = root / config.weights_file
     if not path.is_file():
         raise ConfigError(f"model.weights_file names {path}, which does not exist", hint="correct it in config.toml")
@@ -69,15 +72,21 @@ def find_weights(config: ModelConfig, root: Path) -> Path | None:
 
 
 def create_backbone(backbone: str, **options: Any) -> Backbone:
-    """`timm.create_model`, with the type of timm's networks."""
+    """`timm.create_model` by a result of `resolve_name`, with the type of timm's networks."""
     return cast("Backbone", timm.create_model(backbone, **options))
+
+
+def has_fixed_size(backbone: str) -> bool:
+    """Whether the network is made for one image size, such as a ViT with its position embedding."""
+    published = timm.get_pretrained_cfg(backbone)
+    return bool(published and published.fixed_input_size)
 
 
 def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
     """Creates timm's network with the weights of a file.
 
     Args:
-        backbone: timm's name.
+        backbone: a result of `resolve_name`.
         weights: .safetensors, or a .pth with nothing but tensors.
         options: for `timm.create_model`.
 
@@ -103,10 +112,30 @@ def head_modules(backbone: Backbone) -> list[nn.Module]:
     return [module for one in (head if isinstance(head, tuple) else (head,)) for module in one.modules()]
 
 
-def check_name(backbone: str) -> None:
-    """Raises:
-    ConfigError: timm has no such backbone; the message has the nearest name.
+def list_last_layers(backbone: Backbone) -> list[nn.Linear | nn.Conv2d]:
+    """The last layer of the classifier, or of both classifiers if a network has two; the layers before it are trained.
+
+    Some classifiers have several layers, such as CAFormer's.
     """
+    head = backbone.get_classifier()
+    heads = head if isinstance(head, tuple) else (head,)
+    layers = [[module for module in one.modules() if isinstance(module, nn.Linear | nn.Conv2d)] for one in heads]
+    return [found[-1] for found in layers if found]
+
+
+def resolve_name(backbone: str) -> str:
+    """timm's current name of a backbone: without the hub's prefix ('hf_hub:timm/'), and a new name for an old one.
+
+    Raises:
+        ConfigError: timm has no such backbone; the message has the nearest name.
+    """
+    backbone = HUB_PREFIX.sub("", backbone)
+    if HUB_PREFIX_OF_OTHERS.match(backbone):
+        raise ConfigError(
+            f"'{backbone}' is not one of timm's own networks on the hub",
+            hint="set model.backbone to timm's name of this network, and model.weights_file to its downloaded weights",
+        )
+    backbone = timm.models.get_deprecated_models().get(backbone) or backbone
     name, _, tag = backbone.partition(".")
     if not timm.is_model(name):
         close = suggest_nearest(name, models := timm.list_models())
@@ -119,6 +148,7 @@ def check_name(backbone: str) -> None:
             f"unknown weights '{tag}' of {name}: {suggest_nearest(tag, tags)}",
             hint="correct model.backbone in config.toml",
         )
+    return backbone
 
 
 def get_first_line(error: Exception) -> str:
@@ -142,15 +172,15 @@ def _record_missing_keys() -> Iterator[list[str]]:
 
 
 def _list_random_weights(backbone: Backbone, missing: set[str]) -> list[str]:
-    """Names of missing weights, without those of the head, which is new, and without vectors, which start alike."""
-    head = {id(parameter) for module in head_modules(backbone) for parameter in module.parameters()}
+    """Names of missing weights, without the last layer, which is new, and without vectors, which start alike."""
+    head = {id(parameter) for layer in list_last_layers(backbone) for parameter in layer.parameters()}
     parameters = backbone.named_parameters()
     return [name for name, one in parameters if name in missing and one.ndim > 1 and id(one) not in head]
 
 
 def _make_safe(weights: Path) -> Path:
     """The same weights in a readable file that cannot hold anything but tensors."""
-    if weights.suffix == ".safetensors":
+    if weights.suffix == ".safetensors" and not _has_prefix(weights):
         safe, fault = weights, _find_fault(weights)
     else:
         safe, fault = _convert(weights, weights.stat().st_mtime_ns)
@@ -160,6 +190,13 @@ def _make_safe(weights: Path) -> Path:
             hint="model.weights_file takes a .safetensors file or a .pth that holds tensors only",
         )
     return safe
+
+
+def _has_prefix(weights: Path) -> bool:
+    """Whether all names of a readable .safetensors have a prefix that is to be removed."""
+    with suppress(safetensors.SafetensorError, OSError), safetensors.safe_open(weights, "pt") as file:
+        return unpickle.find_prefix(file.keys()) != ""
+    return False
 
 
 def _find_fault(weights: Path) -> str:
@@ -172,10 +209,13 @@ def _find_fault(weights: Path) -> str:
 
 @cache
 def _convert(weights: Path, _mtime: int) -> tuple[Path, str]:
-    """Converts a .pth to safetensors, once in a process; returns the new file and its fault, '' if there is none."""
+    """Converts weights to a .safetensors with timm's names, once in a process; returns it and its fault, '' if none."""
     folder = tempfile.TemporaryDirectory(prefix="ffdi-")
     atexit.register(folder.cleanup)
     converted = Path(folder.name) / "weights.safetensors"
+    if weights.suffix == ".safetensors":
+        safetensors.torch.save_file(unpickle.strip_prefixes(safetensors.torch.load_file(weights)), converted)
+        return converted, _find_fault(converted)
     return converted, unpickle.convert_to_safetensors(weights, converted) or _find_fault(converted)
 
 
@@ -188,6 +228,8 @@ def _refuse_weights(weights: Path, backbone: str, reason: str) -> ConfigError:
 
 def _download(backbone: str) -> Path:
     published = timm.get_pretrained_cfg(backbone)
+    if published is not None and isinstance(published.url, str) and published.url and not published.hf_hub_id:
+        return _download_file(backbone, published.url)
     if published is None or not (repository := published.hf_hub_id):
         raise ConfigError(
             f"timm has no published weights of {backbone}",
@@ -202,6 +244,22 @@ def _download(backbone: str) -> Path:
         return Path(hub.hf_hub_download(repository, HUB_FILES[0]))
     except EntryNotFoundError:
         return Path(hub.hf_hub_download(repository, HUB_FILES[1]))
+
+
+def _download_file(backbone: str, url: str) -> Path:
+    """Downloads weights that are not on the hub, into torch's cache."""
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            torch.hub.download_url_to_file(url, str(path), progress=False)
+        except OSError as error:
+            raise ConfigError(
+                f"the weights of {backbone} are not on this machine and cannot be downloaded: {error}",
+                hint=f"download {url} elsewhere and name the file with model.weights_file in config.toml, or set "
+                "model.pretrained = false",
+            ) from None
+    return path
 
 
 def _check_hub(backbone: str) -> None:

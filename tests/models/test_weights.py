@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,98 @@ def test_a_weights_file_gives_the_backbone_its_start(ending: str, tmp_path: Path
     shared = [name for name in ours if not name.startswith("fc.")]
     assert len(shared) > 20
     assert all(torch.equal(ours[name], theirs[name]) for name in shared)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "model.module.", "_orig_mod.net."])
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+def test_checkpoints_of_other_trainers_are_read(prefix: str, ending: str, tmp_path: Path) -> None:
+    donor = timm.create_model("test_resnet", num_classes=1000)
+    state = {f"{prefix}{name}": tensor for name, tensor in donor.state_dict().items()}
+    path = tmp_path / f"donor{ending}"
+    if ending == ".pth":
+        arguments = argparse.Namespace(model="test_resnet", lr=0.1)
+        torch.save({"state_dict": state, "args": arguments, "epoch": 3, "hyper_parameters": {"lr": 0.1}}, path)
+    else:
+        safetensors.torch.save_file(state, path)
+    detector = detectors.build_detector(TINY, path)
+    assert torch.equal(detector.backbone.state_dict()["conv1.0.weight"], donor.state_dict()["conv1.0.weight"])
+
+
+def test_only_the_last_layer_is_new(tmp_path: Path) -> None:
+    donor = timm.create_model("caformer_s18", num_classes=1000)
+    path = tmp_path / "donor.safetensors"
+    safetensors.torch.save_file(donor.state_dict(), path)
+    backbone = detectors.build_detector(ModelConfig(backbone="caformer_s18", size=64), path).backbone
+    assert torch.equal(backbone.head.fc.fc1.weight, donor.head.fc.fc1.weight)
+    assert backbone.head.fc.fc2.weight.shape[0] == 1
+    assert backbone.head.fc.fc2.weight.std().item() == pytest.approx(detectors.HEAD_STD, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("test_vit", 96), ("test_vit2", 128), ("swin_tiny_patch4_window7_224", 256)]
+)
+def test_position_embeddings_are_resampled_to_another_size(name: str, size: int, tmp_path: Path) -> None:
+    donor = timm.create_model(name, num_classes=10)
+    path = tmp_path / "donor.safetensors"
+    safetensors.torch.save_file(donor.state_dict(), path)
+    config = ModelConfig(backbone=name, size=size)
+    detector = detectors.build_detector(config, path)
+    detectors.check_size(detector, "model.size", size)
+    detectors.save_detector(detector, tmp_path / "trained.safetensors")
+    images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
+    loaded = detectors.load_detector(config, tmp_path / "trained.safetensors")
+    assert torch.equal(loaded(images), detector.eval()(images))
+
+
+@pytest.mark.parametrize(
+    ("name", "resolved"),
+    [
+        ("tf_efficientnet_b7_ns", "tf_efficientnet_b7.ns_jft_in1k"),
+        ("xception", "legacy_xception"),
+        ("vit_base_patch16_224_in21k", "vit_base_patch16_224.augreg_in21k"),
+        ("hf_hub:timm/resnet18.a1_in1k", "resnet18.a1_in1k"),
+        ("hf-hub:timm/resnet18.a1_in1k", "resnet18.a1_in1k"),
+        ("timm/resnet18", "resnet18"),
+        ("resnet18", "resnet18"),
+    ],
+)
+def test_other_names_of_a_backbone_are_resolved(name: str, resolved: str) -> None:
+    assert weights.resolve_name(name) == resolved
+
+
+def test_a_network_of_others_on_the_hub_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        weights.resolve_name("hf_hub:someone/detector")
+    assert str(caught.value) == (
+        "'hf_hub:someone/detector' is not one of timm's own networks on the hub\n"
+        "next: set model.backbone to timm's name of this network, and model.weights_file to its downloaded weights"
+    )
+
+
+def test_weights_with_an_address_only_are_downloaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = []
+
+    def download(url: str, path: str, progress: bool) -> None:
+        requests.append((url, progress))
+        Path(path).write_bytes(b"x")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", download)
+    for _ in range(2):
+        path = weights.find_weights(ModelConfig(backbone="xception"), tmp_path)
+        assert path == tmp_path / "checkpoints" / "xception-43020ad28.pth"
+    assert len(requests) == 1
+
+    def fail(*_what: object, **_options: object) -> None:
+        raise OSError("no network")
+
+    path.unlink()
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(ConfigError) as caught:
+        weights.find_weights(ModelConfig(backbone="xception"), tmp_path)
+    assert caught.value.what == (
+        "the weights of legacy_xception are not on this machine and cannot be downloaded: no network"
+    )
 
 
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(tmp_path: Path) -> None:
