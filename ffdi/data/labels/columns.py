@@ -42,14 +42,19 @@ class Header:
     image: str | None
     is_row: bool = False
 
-    def find_target(self, path: Path, config: DataConfig) -> str | None:
+    def find_target(self, path: Path, config: DataConfig, *, usual: bool) -> str | None:
         """The name of the column of labels; None if there is no such column.
+
+        Args:
+            path: the file, for errors.
+            config: has the name of the column.
+            usual: whether the default name stands for all usual names.
 
         Raises:
             DataError: several columns may have the labels.
         """
         others = [column for column in self.columns if column != self.image]
-        return _find_column(path, others, "target_column", config, TARGET_COLUMNS)
+        return _find_column(path, others, "target_column", config, TARGET_COLUMNS if usual else ())
 
     def describe(self, file: str, target: str | None = None) -> str:
         """A line for the terminal if the file is not `img_name,target` with commas; else empty."""

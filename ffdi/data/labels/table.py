@@ -178,7 +178,10 @@ def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, probl
         is_label=lambda field: Classes(config.labels).read_label(field) is not None,
     )
     wanted = [header.image or config.image_column]
-    target = header.find_target(labels, config) or (config.target_column if name == "train" else None)
+    # competitions fill a column `label` of their test list with zeros: it has to be named by its key
+    target = header.find_target(labels, config, usual=name != "test")
+    if target is None and name == "train":
+        target = config.target_column
     group = config.group_column if name == "train" and config.groups_file is None else None
     wanted += [column for column in (target, group) if column is not None]
     rows: list[Row] = []
@@ -287,17 +290,22 @@ def read_class_folders(name: str, folder: Path, found: ImageFolder, config: Data
 
 def _refuse_folders(folder: Path, found: ImageFolder, targets: list[int | None], classes: Classes) -> DataError:
     """An error about images outside of the class folders."""
-    places = [image.partition("/")[0] if "/" in image else "" for image in found.images]
-    outside = Counter(place for place, target in zip(places, targets, strict=True) if target is None)
-    parts = {part for image in found.images for part in image.split("/")[:-1][:2]}
-    known = {part: target for part in sorted(parts) if (target := classes.read_folder(part)) is not None}
+    paths = [image.split("/")[:-1] for image in found.images]
+    with_classes = {path[0] for path, target in zip(paths, targets, strict=True) if target is not None}
+    outside = Counter[str]()
+    for path, target in zip(paths, targets, strict=True):
+        if target is None:
+            outside["/".join(path[:2] if path and path[0] in with_classes else path[:1])] += 1
+    parts = sorted({part for path in paths for part in path[:2]})
+    known = {part: target for part in parts if (target := classes.read_folder(part)) is not None}
+    unknown = sorted(place.rpartition("/")[2] for place in outside if place and place not in with_classes)
     return DataError(
         f"{folder} has class folders, and {format_count(outside.total(), 'image')} outside of them",
         problems=[
             f"{names.quote(place or '.')}/: {format_count(count, 'image')}" for place, count in sorted(outside.items())
         ],
         hint="move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
-        + format_labels({**known, **dict.fromkeys(sorted(filter(None, outside)))}),
+        + format_labels({**known, **dict.fromkeys(unknown)}),
     )
 
 

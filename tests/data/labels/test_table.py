@@ -98,6 +98,13 @@ def test_a_test_split_keeps_the_labels_it_has(labels: Callable[..., Path]) -> No
     assert rows.target.tolist() == [1]
 
 
+def test_a_column_of_a_test_list_with_a_usual_name_is_no_label(labels: Callable[..., Path]) -> None:
+    path = labels("id,label\na.jpg,0.5\n")
+    assert read(path, name="test")[0].target is None
+    rows, problems = read(path, DataConfig(target_column="label"), name="test")
+    assert (len(rows), len(problems)) == (0, 1)
+
+
 def test_taking_rows_keeps_names_targets_and_groups_together(labels: Callable[..., Path]) -> None:
     config = DataConfig(group_column="g")
     rows, _ = read(labels("img_name,target,g\na.jpg,0,x\nsub/b.JPG,1,y\n"), config)
@@ -352,6 +359,15 @@ def test_images_outside_of_the_class_folders_are_refused(put: Put, tmp_path: Pat
         "next: move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
         'data.labels = { fake = 1, real = 0, Deepfakes = ?, "two words" = ? }'
     )
+
+
+def test_unknown_folders_beside_nested_class_folders_are_named(put: Put, tmp_path: Path) -> None:
+    for name in ("gan/real/r.jpg", "gan/fake/f.jpg", "gan/other/x.jpg", "gan/loose.jpg", "sd/y.jpg"):
+        put(name)
+    with pytest.raises(DataError) as caught:
+        read_class_folders(tmp_path)
+    assert caught.value.problems == ("gan/: 1 image", "gan/other/: 1 image", "sd/: 1 image")
+    assert caught.value.hint.endswith("data.labels = { fake = 1, real = 0, other = ?, sd = ? }")
 
 
 def test_an_empty_class_folder_is_refused(put: Put, tmp_path: Path) -> None:
