@@ -33,8 +33,8 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     files.check_writable(export.report_path)
     console.title(f"report {export.name}: {len(ensemble.members)} networks, {len(ensemble.assignment.target)} images")
     picked = gallery.pick_images(ensemble.assignment.target, ensemble.choice.y_pred)
-    exhibits = _make_exhibits(ensemble, train, picked, options.device)
-    page = _make_page(export.name, ensemble, exhibits, gallery.count_kinds(picked))
+    exhibits, method = _make_exhibits(ensemble, train, picked, options.device)
+    page = _make_page(export.name, ensemble, exhibits, gallery.count_kinds(picked), method)
     with export.lock():
         files.write_text(export.report_path, page.render())
     size = export.report_path.stat().st_size / 1e6
@@ -42,12 +42,14 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, name)}")
 
 
-def _make_exhibits(ensemble: Ensemble, train: Table, picked: Mapping[int, list[str]], device: str) -> list[Exhibit]:
-    """The picked images with their heat maps, in the same order."""
+def _make_exhibits(
+    ensemble: Ensemble, train: Table, picked: Mapping[int, list[str]], device: str
+) -> tuple[list[Exhibit], str]:
+    """The picked images with their heat maps, in the same order, and the method of the heat maps."""
     rows = np.array(list(picked), np.int64)
     table = sources.select_images(train, ensemble.assignment, rows)
     assignment = ensemble.assignment
-    heats = _compute_heat_maps(ensemble, table, assignment.fold[rows], device)
+    heats, method = _compute_heat_maps(ensemble, table, assignment.fold[rows], device)
     resize_policy = ResizePolicy.from_config(ensemble.members[0].config.model)
     exhibits = []
     with console.bar("example images", len(rows)) as bar:
@@ -59,32 +61,38 @@ def _make_exhibits(ensemble: Ensemble, train: Table, picked: Mapping[int, list[s
             shown = gallery.encode_picture(seen), gallery.encode_overlay(heats[place]), gallery.render_views(pixels)
             exhibits.append(Exhibit(*about, float(ensemble.choice.y_pred[row]), picked[row], *shown))
             bar.advance()
-    return exhibits
+    return exhibits, method
 
 
-def _compute_heat_maps(ensemble: Ensemble, table: Table, fold_of: np.ndarray, device_flag: str) -> np.ndarray:
-    """float32 [n, h, w]: the evidence of the first experiment's networks for the class that they chose."""
+def _compute_heat_maps(
+    ensemble: Ensemble, table: Table, fold_of: np.ndarray, device_flag: str
+) -> tuple[np.ndarray, str]:
+    """The evidence of the first experiment's networks for their class, float32 [n, h, w], and the method."""
     from ffdi.models import detector
     from ffdi.training.runtime import device as devices
     from ffdi.training.tools import gradcam
 
     device = devices.choose_device(device_flag, None, 0)
     console.say(f"device: {device.why}")
-    heats = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32)
+    heats, method = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32), "HiResCAM"
     with console.bar("heat maps", len(table)) as bar:
         for member in (one for one in ensemble.members if one.experiment == ensemble.experiments[0]):
             resize_policy = ResizePolicy.from_config(member.config.model)
             network = device.prepare(detector.load_detector(member.config.model, member.folder.weights_path))
+            if gradcam.find_layer(network, resize_policy.size) is None:
+                method = "gradient times input, because the backbone has no single map of features"
             rows = np.flatnonzero(fold_of == member.folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 seen = np.stack([resize_policy.load(table.path(row)) for row in part])
                 heats[part] = gradcam.compute_heat_map(network, seen, device)
                 bar.advance(len(part))
-    return heats
+    return heats, method
 
 
-def _make_page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int]) -> Page:
+def _make_page(
+    name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int], method: str
+) -> Page:
     experiments, k = ensemble.experiments, len({member.folder.fold for member in ensemble.members})
     scored = sections.collect_oof_scores(ensemble)
     val = {one.name: found for one in experiments if (found := scores.read_val_predictions(one, list(range(k))))}
@@ -104,7 +112,7 @@ def _make_page(name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], count
         ],
         exhibits,
         counts,
-        f"Heat maps show the evidence of {experiments[0].name}'s network for the class that it chose (HiResCAM).",
+        f"Heat maps show the evidence of {experiments[0].name}'s network for the class that it chose ({method}).",
         [sections.build_origin(experiments)],
         sections.collect_configs(experiments),
     )

@@ -51,14 +51,14 @@ class Detector(nn.Module):
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self._normalize(images)).squeeze(1).float()
+        return self.backbone(self.normalize(images)).squeeze(1).float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Features before the head: uint8 [B, S, S, 3] -> float32 [B, D]."""
-        features = self.backbone.forward_features(self._normalize(images))
+        features = self.backbone.forward_features(self.normalize(images))
         return self.backbone.forward_head(features, pre_logits=True).float()
 
-    def _normalize(self, images: torch.Tensor) -> torch.Tensor:
+    def normalize(self, images: torch.Tensor) -> torch.Tensor:
         """Normalises the pixels and appends the residual's channels: float32 [B, 3 or 6, S, S]."""
         pixels = images.permute(0, 3, 1, 2).to(torch.float32)
         normalised = (pixels - self.mean) / self.std

@@ -48,6 +48,6 @@ def test_a_detector_sees_them_beside_the_colours(name: str) -> None:
     config = ModelConfig(backbone="test_resnet", pretrained=False, size=32, noise_residual=name)
     images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
     detector = detectors.build_detector(config, None).eval()
-    assert detector._normalize(images).shape == (2, 6, 32, 32)
+    assert detector.normalize(images).shape == (2, 6, 32, 32)
     assert detector(images).shape == (2,)
     assert not [key for key in detector.state_dict() if "kernels" in key]

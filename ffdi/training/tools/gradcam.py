@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import cv2
 import numpy as np
 import torch
@@ -13,20 +11,52 @@ from ffdi.models.detector import Detector
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
-if TYPE_CHECKING:
-    from ffdi.models.weights import Backbone
-
 MIN_CELLS = 10
 """The smallest edge of the feature map to use, if the network has one: deeper maps are too coarse."""
 EDGE = 56
 """The edge of a heat map."""
+BLUR = 32
+"""The edge of an image in standard deviations of the blur of gradient times input."""
+
+
+def find_layer(network: Detector, edge: int) -> nn.Module | None:
+    """The layer of HiResCAM: the deepest with `MIN_CELLS` along an edge; the first layer if none has as many.
+
+    If the last layers have the same scale, as in transformers, the last but one: after the last layer a head may read
+    the class token only, and the other tokens have no gradient.
+
+    Args:
+        network: on the CPU or a GPU.
+        edge: of the images in pixels.
+
+    Returns:
+        None if the network has no layer with one map of features, such as HRNet, which has several scales at once.
+    """
+    info = network.backbone.feature_info
+    listed = info if isinstance(info, list) else info.info
+    scales = [(one["module"], edge / one["reduction"]) for one in listed]
+    fine = [scale for scale in scales if scale[1] >= MIN_CELLS] or scales[:1]
+    place = -2 if len(fine) > 1 and fine[-1][1] == fine[-2][1] else -1
+    results: list[object] = []
+    try:
+        layer = network.backbone.get_submodule(fine[place][0])
+    except (AttributeError, IndexError):  # timm names no module there
+        return None
+    hook = layer.register_forward_hook(lambda _, __, result: results.append(result))
+    try:
+        with torch.inference_mode():
+            network.eval()(torch.zeros((1, edge, edge, 3), dtype=torch.uint8, device=network.mean.device))
+    finally:
+        hook.remove()
+    return layer if len(results) == 1 and torch.is_tensor(results[0]) and results[0].ndim in (3, 4) else None
 
 
 def compute_heat_map(network: Detector, images: np.ndarray, device: Device) -> np.ndarray:
-    """The evidence in each image for the predicted class.
+    """The evidence in each image for the predicted class, which is fake if the logit is positive.
 
     HiResCAM (Draelos and Carin, arXiv 2011.08891): activations times gradients of the logit, summed over the channels,
-    where positive, of the deepest layer with enough cells. The predicted class is fake if the logit is positive.
+    where positive, of the layer of `find_layer`. Without such a layer, the normalised pixels take the place of the
+    activations (gradient times input; Shrikumar et al., ICML 2017), smoothed.
 
     Args:
         network: on the device.
@@ -36,39 +66,33 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device) -> n
     Returns:
         float32 [B, 56, 56] from 0 to 1; zeros without evidence.
     """
-    network.eval()
-    activations: list[torch.Tensor] = []
-    hook = _select_layer(network.backbone, images.shape[1]).register_forward_hook(
-        lambda _, __, result: activations.append(result)
-    )
-    try:
-        with torch.enable_grad(), devices.disable_tf32():
-            logit = network(device.send(torch.from_numpy(images)))
-            (gradients,) = torch.autograd.grad((logit * logit.detach().sign()).sum(), activations)
-    finally:
-        hook.remove()
-    channels_last = getattr(network.backbone, "output_fmt", "NCHW") == "NHWC"  # such as swin
-    return _compute_map(_to_planes(activations[0], channels_last), _to_planes(gradients, channels_last))
+    layer, batch = find_layer(network, images.shape[1]), device.send(torch.from_numpy(images))
+    with torch.enable_grad(), devices.disable_tf32():
+        if layer is None:
+            pixels = network.normalize(batch).requires_grad_()
+            weighted = _weight(network.backbone(pixels).squeeze(1).float(), pixels)
+            blurred = [cv2.GaussianBlur(one, (0, 0), images.shape[1] / BLUR) for one in weighted]
+            return _enlarge(np.stack(blurred), cv2.INTER_AREA)
+        activations: list[torch.Tensor] = []
+        hook = layer.register_forward_hook(lambda _, __, result: activations.append(result))
+        try:
+            logit = network(batch)
+        finally:
+            hook.remove()
+        channels_last = getattr(network.backbone, "output_fmt", "NCHW") == "NHWC"  # such as swin
+        return _enlarge(_weight(logit, activations[0], channels_last), cv2.INTER_LINEAR)
 
 
-def _select_layer(backbone: Backbone, edge: int) -> nn.Module:
-    """The deepest layer with `MIN_CELLS` along an edge; the first layer if none has as many.
-
-    If the last layers have the same scale, as in transformers, the last but one: after the last layer a head may read
-    the class token only, and the other tokens have no gradient.
-    """
-    info = backbone.feature_info
-    scales = [(one["module"], edge / one["reduction"]) for one in (info if isinstance(info, list) else info.info)]
-    fine = [scale for scale in scales if scale[1] >= MIN_CELLS] or scales[:1]
-    place = -2 if len(fine) > 1 and fine[-1][1] == fine[-2][1] else -1
-    return backbone.get_submodule(fine[place][0])
+def _weight(logit: torch.Tensor, activations: torch.Tensor, channels_last: bool = False) -> np.ndarray:
+    """Activations times gradients, where positive: float32 [B, h, w]."""
+    (gradients,) = torch.autograd.grad((logit * logit.detach().sign()).sum(), activations)
+    planes, slopes = (_to_planes(one, channels_last) for one in (activations, gradients))
+    return (planes * slopes).sum(1).clamp(min=0).detach().float().cpu().numpy()
 
 
-def _compute_map(activations: torch.Tensor, gradients: torch.Tensor) -> np.ndarray:
-    """From [B, C, h, w] to float32 [B, 56, 56]."""
-    weighted = (activations * gradients).sum(1).clamp(min=0)
-    plain = weighted.detach().float().cpu().numpy()
-    enlarged = np.stack([cv2.resize(one, (EDGE, EDGE), interpolation=cv2.INTER_LINEAR) for one in plain])
+def _enlarge(maps: np.ndarray, interpolation: int) -> np.ndarray:
+    """From [B, h, w] to float32 [B, 56, 56], from 0 to 1."""
+    enlarged = np.stack([cv2.resize(one, (EDGE, EDGE), interpolation=interpolation) for one in maps])
     return enlarged / np.maximum(enlarged.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
 
 

@@ -31,10 +31,18 @@ class Corner(nn.Module):
         return self.sign * (seen.mean((1, 2, 3), keepdim=True)[:, :, 0, 0] - 0.1)
 
 
+class NoMap(Corner):
+    """The same, without a layer that timm's list of features names."""
+
+    feature_info = [{"module": "stage", "reduction": 4}]  # noqa: RUF012
+
+
+@pytest.mark.parametrize("kind", [Corner, NoMap])
 @pytest.mark.parametrize("sign", [1, -1], ids=["fake", "real"])
 @pytest.mark.parametrize("rows", [slice(0, 4), slice(12, 16)], ids=["top left", "bottom right"])
-def test_heat_is_where_the_evidence_is_for_both_classes(rows: slice, sign: int) -> None:
-    network = Detector(Corner(rows, sign), (0.0,) * 3, (1.0,) * 3)
+def test_heat_is_where_the_evidence_is_for_both_classes(kind: type[Corner], rows: slice, sign: int) -> None:
+    network = Detector(kind(rows, sign), (0.0,) * 3, (1.0,) * 3)
+    assert (gradcam.find_layer(network, SIZE) is None) == (kind is NoMap)
     images = np.full((2, SIZE, SIZE, 3), 200, np.uint8)
     heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0))
     assert (heat.shape, heat.dtype) == ((2, gradcam.EDGE, gradcam.EDGE), np.float32)
@@ -42,14 +50,21 @@ def test_heat_is_where_the_evidence_is_for_both_classes(rows: slice, sign: int) 
     edge = slice(rows.start * gradcam.EDGE // 16, rows.stop * gradcam.EDGE // 16)
     hot[edge, edge] = True
     assert heat[0][hot].min() > 0
-    around = slice(max(0, edge.start - 2), edge.stop + 2)
+    margin = 2 if kind is Corner else 8  # a blur
+    around = slice(max(0, edge.start - margin), edge.stop + margin)
     hot[around, around] = True
-    assert heat[0][~hot].max() == 0
+    assert heat[0][~hot].max() < 1e-2
 
 
-@pytest.mark.parametrize("backbone", ["test_resnet", "test_efficientnet", "test_convnext", "test_vit"])
-def test_all_kinds_of_backbones_have_heat_maps(backbone: str) -> None:
-    edge = 160 if backbone == "test_vit" else SIZE
+@pytest.mark.parametrize(
+    ("backbone", "edge"),
+    [
+        ("test_resnet", SIZE), ("test_efficientnet", SIZE), ("test_convnext", SIZE), ("test_vit", 160),
+        ("pit_ti_224", 224), ("coat_lite_tiny", 64), ("twins_pcpvt_small", 64), ("hrnet_w18_small", 64),
+        ("mvitv2_tiny", 64), ("crossvit_tiny_240", 240),
+    ],
+)  # fmt: skip
+def test_all_kinds_of_backbones_have_heat_maps(backbone: str, edge: int) -> None:
     config = ModelConfig(backbone=backbone, pretrained=False, size=edge)
     torch.manual_seed(0)
     network = detector.build_detector(config, None)
