@@ -220,7 +220,8 @@ def test_every_bad_row_of_every_file_is_listed_at_once(
         f"  trainset_label.txt line 66: {first} is on line 2 already\n"
         "  trainset_label.txt line 67: gone.jpg is not in trainset/\n"
         "  trainset_label.txt line 68: ../x.jpg leaves the folder trainset/\n"
-        f"  trainset_label.txt line 69: label '2' of {first[:-4]}.png is neither 0 nor 1\n"
+        f"  trainset_label.txt line 69: label '2' of {first[:-4]}.png is none of 0, 1, real, fake, false, true: "
+        "map it with data.labels\n"
         "  valset_label.txt line 34: other.jpg is not in valset/\n"
         "next: mend these rows and run the same command again; nothing was written\n",
     )
