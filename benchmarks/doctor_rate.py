@@ -28,7 +28,7 @@ from ffdi.core import machine
 from ffdi.data.images import decode
 from ffdi.data.inspection import scan
 from ffdi.data.inspection.scan_store import ScanStore
-from ffdi.data.labels import table as tables
+from ffdi.data.labels import folders
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
 
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         folder = links(root, args.files, args.kinds)
-        turns(tables.list_folder(folder), root)
+        turns(folders.list_folder(folder), root)
         whole(root, args.files)
 
 

@@ -41,7 +41,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from ffdi.config.schema import Config
 from ffdi.core import machine
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.data.labels import table as tables
+from ffdi.data.labels.folders import list_folder
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
 from ffdi.ensemble import combine
@@ -99,7 +99,7 @@ def main() -> None:
         latency(networks, models, asked.size)
         for edge in (256, 512):
             folders = [jpegs(root / f"{edge}-{count}", edge, count) for count in (asked.images, LONGER * asked.images)]
-            few, many = map(tables.list_folder, folders)
+            few, many = map(list_folder, folders)
             ways = throughput(networks, models, few, many, asked.size, asked.timm)
             report(edge, turns(ways, asked.rounds))
 

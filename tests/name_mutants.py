@@ -33,7 +33,7 @@ from ffdi.commands.shared import groups
 from ffdi.config.schema import DataConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
-from ffdi.data.labels import columns, layout, metadata, table
+from ffdi.data.labels import columns, folders, layout, metadata, table
 from ffdi.data.labels.image_names import ListedImages
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
@@ -300,7 +300,7 @@ def from_folder(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     """As the files of a folder."""
     way = "file in a folder"
     try:
-        table.list_folder(folder)
+        folders.list_folder(folder)
         refused: dict[str, str] = {}
     except DataError as error:
         starts = {start: one for one in names for start in (f"{one} ", f"{one!r} ")}
@@ -311,7 +311,7 @@ def from_folder(folder: Path, names: Sequence[str]) -> Iterator[Result]:
         yield grade(way, name, REFUSED, problem)
         (folder / name).unlink()
     left = sorted(name for name in names if name not in refused)
-    yield from compared(way, left, lambda: table.list_folder(folder).img_name.tolist(), check=True)
+    yield from compared(way, left, lambda: folders.list_folder(folder).img_name.tolist(), check=True)
 
 
 def both(way: str, names: Sequence[str], text: str, column: str = "img_name") -> Iterator[Result]:

@@ -10,7 +10,7 @@ import pytest
 
 from ffdi.core.errors import ParityError
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.data.labels import table
+from ffdi.data.labels import folders
 from ffdi.inference import bundle
 
 
@@ -21,7 +21,7 @@ def written(root: Path) -> tuple[Path, np.ndarray]:
     for name in ("b.png", "a.JPG", "c.bmp"):
         cv2.imwrite(str(folder / name), rng.integers(0, 256, (8, 8, 3), np.uint8))
     y_pred = np.array([1 / 3, 0.1, 0.9], np.float32)
-    bundle.write_golden(root / "golden" / "golden.csv", table.list_folder(folder), y_pred)
+    bundle.write_golden(root / "golden" / "golden.csv", folders.list_folder(folder), y_pred)
     return root / "golden" / "golden.csv", y_pred
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.data.labels import table
+from ffdi.data.labels import folders
 from ffdi.inference import predict
 from ffdi.inference.backend import OpenGraph
 
@@ -46,7 +46,7 @@ def folder(root: Path, count: int) -> Path:
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 70])
 def test_every_image_is_scored_in_order(count: int, tmp_path: Path) -> None:
     brightness = Brightness(streams=2)
-    images = table.list_folder(folder(tmp_path, count))
+    images = folders.list_folder(folder(tmp_path, count))
     parts = list(predict.score_batches(images, [range(count)], ResizePolicy(8), brightness.graph, 3))
     assert [row for part in parts for row in part.rows] == list(range(count))
     assert np.allclose(np.concatenate([part.y_pred for part in parts]) * 255, np.arange(count))
@@ -58,7 +58,7 @@ def test_a_score_of_nan_has_a_line_of_its_own(tmp_path: Path) -> None:
         found = images.mean((1, 2, 3)).astype(np.float32)
         return np.where(found == 3, np.float32(np.nan), found)
 
-    images = table.list_folder(folder(tmp_path, 5))
+    images = folders.list_folder(folder(tmp_path, 5))
     graph = OpenGraph("cpu", "fake", "", 8, 1, run)
     (part,) = predict.score_batches(images, [range(5)], ResizePolicy(8), graph, 1)
     assert (part.faults, part.nan_faults) == ([], ["003.png: the graph returns NaN"])
@@ -66,7 +66,7 @@ def test_a_score_of_nan_has_a_line_of_its_own(tmp_path: Path) -> None:
 
 
 def test_every_batch_is_inside_one_range(tmp_path: Path) -> None:
-    images = table.list_folder(folder(tmp_path, 30))
+    images = folders.list_folder(folder(tmp_path, 30))
     parts = list(
         predict.score_batches(images, iter([range(3, 12), range(20, 30)]), ResizePolicy(8), Brightness().graph, 2)
     )
@@ -78,14 +78,14 @@ def test_threads_in_the_graph_are_limited_to_its_streams(streams: int, tmp_path:
     brightness = Brightness(streams)
     list(
         predict.score_batches(
-            table.list_folder(folder(tmp_path, 70)), [range(70)], ResizePolicy(8), brightness.graph, 4
+            folders.list_folder(folder(tmp_path, 70)), [range(70)], ResizePolicy(8), brightness.graph, 4
         )
     )
     assert 1 <= brightness.most <= streams
 
 
 def test_pending_batches_are_limited_by_the_threads(tmp_path: Path) -> None:
-    images = table.list_folder(folder(tmp_path, 250))
+    images = folders.list_folder(folder(tmp_path, 250))
     brightness = Brightness()
     started = []
 
@@ -101,7 +101,7 @@ def test_pending_batches_are_limited_by_the_threads(tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_used_have_no_score_and_are_named(tmp_path: Path) -> None:
-    images = table.list_folder(folder(tmp_path, 20))
+    images = folders.list_folder(folder(tmp_path, 20))
     for number in (3, *range(8, 16)):
         (tmp_path / f"{number:03d}.png").write_bytes(b"")
     parts = list(predict.score_batches(images, [range(20)], ResizePolicy(8), Brightness().graph, 2))

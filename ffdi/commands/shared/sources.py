@@ -16,7 +16,7 @@ from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.data.labels import layout
+from ffdi.data.labels import folders, layout
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
@@ -140,7 +140,7 @@ def find_images(workspace: Workspace, names: Sequence[str], options: PredictOnnx
         return choose_split(dataset, options.split)
     path = Path(options.images)
     if path.is_dir() or path.is_file():
-        table = tables.list_folder(path) if path.is_dir() else tables.read_list(path)
+        table = folders.list_folder(path) if path.is_dir() else tables.read_list(path)
         show_notes(table)
         return table
     raise DataError(f"--images {path} is neither a folder nor a file", hint="pass a folder of images, or a CSV")

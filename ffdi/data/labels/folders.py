@@ -1,4 +1,4 @@
-"""Image folders: which files are images, and which files are passed over.
+"""Image folders: which files are images, which are passed over, and which labels class folders give.
 
 Links are followed. A folder is read once, even if several links lead to it; a link to a parent folder would never end,
 and is passed over. Nothing is passed over silently: `ImageFolder.describe_passed_over` counts the files by kind.
@@ -13,9 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ffdi.core.errors import DataError, format_count
+import numpy as np
 
-IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"})
+from ffdi.config.schema import DataConfig
+from ffdi.core import names
+from ffdi.core.errors import DataError, format_count
+from ffdi.data.labels.classes import Classes, format_labels
+from ffdi.data.labels.image_names import IMAGE_ENDINGS
+from ffdi.data.labels.table import Table
+
 UNREAD_ENDINGS = frozenset(
     {".gif", ".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".ico", ".svg", ".psd", ".tga", ".dng", ".cr2", ".nef",
      ".arw", ".ppm", ".pgm", ".exr", ".hdr"}
@@ -181,3 +187,86 @@ def has_image_signature(path: Path) -> bool:
 
 
 _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
+
+
+def list_folder(folder: Path) -> Table:
+    """Lists all images below a folder, sorted by name, those included that cannot be read: all are to be scored.
+
+    Raises:
+        DataError: there is no image, or a name that a CSV cannot hold.
+    """
+    return make_folder_table("images", folder, list_images(folder, all_images=True))
+
+
+def make_folder_table(name: str, folder: Path, found: ImageFolder) -> Table:
+    """The images of a folder without labels; errors as for `list_folder`."""
+    _check_images(folder, found)
+    table = Table(name, folder, np.array(found.images), None, None, folder)
+    return table.add_note(found.describe_passed_over())
+
+
+def _check_images(folder: Path, found: ImageFolder) -> None:
+    if not found.images:
+        passed_over = f"; {found.describe_passed_over()}" if found.passed_over else ""
+        raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}{passed_over}")
+    if problems := [f"{names.quote(name)} {fault}" for name in found.images if (fault := names.find_fault(name))]:
+        raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
+
+
+def read_class_folders(name: str, folder: Path, found: ImageFolder, config: DataConfig) -> Table | None:
+    """Reads class folders: `train/real/` and `train/fake/`, or one level deeper, `train/stylegan/fake/`.
+
+    Args:
+        name: the split.
+        folder: the image folder.
+        found: its files.
+        config: `labels` has the names of the class folders.
+
+    Returns:
+        None if no image is in a class folder.
+
+    Raises:
+        DataError: some images are in no class folder, or a class folder has no image.
+    """
+    classes = Classes(config.labels)
+    targets = [_read_class(image, classes) for image in found.images]
+    if all(target is None for target in targets):
+        return None
+    _check_images(folder, found)
+    if None in targets:
+        raise _refuse_folders(folder, found, targets, classes)
+    used = {image.partition("/")[0] for image in found.images}
+    for child in found.subfolders:
+        if classes.read_folder(child) is not None and child not in used:
+            raise DataError(f"no image in {folder / child}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
+    table = Table(name, folder, np.array(found.images), np.array(targets, dtype=np.int64), None, folder)
+    return table.add_note(found.describe_passed_over())
+
+
+def _refuse_folders(folder: Path, found: ImageFolder, targets: list[int | None], classes: Classes) -> DataError:
+    """An error about images outside of the class folders."""
+    paths = [image.split("/")[:-1] for image in found.images]
+    with_classes = {path[0] for path, target in zip(paths, targets, strict=True) if target is not None}
+    outside = Counter[str]()
+    for path, target in zip(paths, targets, strict=True):
+        if target is None:
+            outside["/".join(path[:2] if path and path[0] in with_classes else path[:1])] += 1
+    parts = sorted({part for path in paths for part in path[:2]})
+    known = {part: target for part in parts if (target := classes.read_folder(part)) is not None}
+    unknown = sorted(place.rpartition("/")[2] for place in outside if place and place not in with_classes)
+    return DataError(
+        f"{folder} has class folders, and {format_count(outside.total(), 'image')} outside of them",
+        problems=[
+            f"{names.quote(place or '.')}/: {format_count(count, 'image')}" for place, count in sorted(outside.items())
+        ],
+        hint="move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
+        + format_labels({**known, **dict.fromkeys(unknown)}),
+    )
+
+
+def _read_class(image: str, classes: Classes) -> int | None:
+    """The target of an image by the first or the second folder of its path; None for another folder."""
+    for part in image.split("/")[:-1][:2]:
+        if (target := classes.read_folder(part)) is not None:
+            return target
+    return None

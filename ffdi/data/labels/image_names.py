@@ -14,38 +14,78 @@ The field itself comes first: a spelling is changed only if there is no image of
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from ffdi.core import names
-from ffdi.data.labels.folders import IMAGE_ENDINGS
+
+IMAGE_ENDINGS = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"})
 
 
-class KnownImages(Protocol):
-    """Images in a folder, or in a table."""
+class KnownImages(ABC):
+    """Images that fields of a table are looked up in.
 
+    Args:
+        folder: the name of the image folder.
+        prefix: `data.prefix`.
+    """
+
+    def __init__(self, folder: str, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+
+    @abstractmethod
     def __contains__(self, name: object) -> bool: ...
 
+    @abstractmethod
     def list_by_stem(self, name: str) -> list[str]:
         """The images whose names are `name` and an ending."""
 
+    def find(self, field: str, *, stems: bool = True) -> str | None:
+        """The image that a field names; None if there is none, or several.
 
-class ListedImages:
+        Args:
+            field: as in the table.
+            stems: whether the name may lack its ending.
+        """
+        bare = field.strip(names.BLANKS)
+        if bare == field and not names.is_outside(bare) and bare in self:
+            return bare
+        spellings = [name for name in (field, *self._respell(bare)) if not names.is_outside(name)]
+        for name in spellings:
+            if name in self:
+                return name
+        for name in filter(None, spellings if stems else ()):
+            if found := self.list_by_stem(name):
+                return found[0] if len(found) == 1 else None
+        return None
+
+    def _respell(self, bare: str) -> Iterator[str]:
+        slashes = bare.replace("\\", "/")
+        yield from (bare, slashes)
+        start = self._prefix.replace("\\", "/").rstrip("/") + "/"
+        below = slashes[len(start) :] if self._prefix and slashes.startswith(start) else slashes
+        if below != slashes:
+            yield below
+        if self._folder and below.startswith(f"{self._folder}/"):
+            yield below[len(self._folder) + 1 :]
+
+
+class ListedImages(KnownImages):
     """The images of a table, also by the names in its label file."""
 
     def __init__(self, img_name: Sequence[str], listed: Sequence[str], folder: str, prefix: str) -> None:
         """Args:
         img_name, listed: as in a `Table`.
-        folder, prefix: as for `find_image`.
+        folder, prefix: as for all `KnownImages`.
         """
+        super().__init__(folder, prefix)
         self._image = dict(zip(listed, img_name, strict=True)) | dict(zip(img_name, img_name, strict=True))
-        self._folder, self._prefix = folder, prefix
         self._by_stem: dict[str, list[str]] | None = None
 
-    def find(self, field: str) -> str | None:
-        """The `img_name` of the image that a field names; None if there is none, or several."""
-        found = find_image(field, self, self._folder, self._prefix)
+    def find(self, field: str, *, stems: bool = True) -> str | None:
+        """The `img_name` of the image that a field names."""
+        found = super().find(field, stems=stems)
         return None if found is None else self._image[found]
 
     def __contains__(self, name: object) -> bool:
@@ -57,10 +97,11 @@ class ListedImages:
         return self._by_stem.get(name, [])
 
 
-class FolderImages:
+class FolderImages(KnownImages):
     """The files in a folder. Each subfolder is listed once: a look-up of every single name would be slow."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, prefix: str = "") -> None:
+        super().__init__(folder.name, prefix)
         self.folder = folder
         self._names: dict[str, set[str]] = {}
         self._composed: dict[str, set[str]] = {}
@@ -102,39 +143,5 @@ def _group_by_stem(files: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def find_image(field: str, known: KnownImages, folder: str = "", prefix: str = "", *, stems: bool = True) -> str | None:
-    """Finds the image that a field names; None if there is none, or several.
-
-    Args:
-        field: as in the table.
-        known: the images.
-        folder: the name of the image folder.
-        prefix: `data.prefix`.
-        stems: whether the name may lack its ending.
-    """
-    bare = field.strip(names.BLANKS)
-    if bare == field and not names.is_outside(bare) and bare in known:
-        return bare
-    spellings = [name for name in (field, *_respell(bare, folder, prefix)) if not names.is_outside(name)]
-    for name in spellings:
-        if name in known:
-            return name
-    for name in filter(None, spellings if stems else ()):
-        if found := known.list_by_stem(name):
-            return found[0] if len(found) == 1 else None
-    return None
-
-
 def has_image_ending(field: str) -> bool:
     return field[field.rfind(".") :].rstrip(names.BLANKS).lower() in IMAGE_ENDINGS
-
-
-def _respell(bare: str, folder: str, prefix: str) -> Iterator[str]:
-    slashes = bare.replace("\\", "/")
-    yield from (bare, slashes)
-    start = prefix.replace("\\", "/").rstrip("/") + "/"
-    below = slashes[len(start) :] if prefix and slashes.startswith(start) else slashes
-    if below != slashes:
-        yield below
-    if folder and below.startswith(f"{folder}/"):
-        yield below[len(folder) + 1 :]

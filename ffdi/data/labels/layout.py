@@ -17,7 +17,7 @@ from ffdi.data.labels import folders, metadata
 from ffdi.data.labels.classes import FOLDERS as FOLDER_CLASSES
 from ffdi.data.labels.classes import format_labels
 from ffdi.data.labels.columns import read_columns, read_header
-from ffdi.data.labels.table import MEND, Table, make_folder_table, read_class_folders, read_labels
+from ffdi.data.labels.table import MEND, Table, read_labels
 from ffdi.data.labels.table import (
     SPLITS as SPLITS,
 )
@@ -114,7 +114,7 @@ def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) 
         read = read_video_labels if labels.suffix.lower() == ".json" else read_labels
         return read(name, folder, labels, config, problems)
     found = folders.list_images(folder, all_images=name != "train")
-    if (table := read_class_folders(name, folder, found, config)) is not None:
+    if (table := folders.read_class_folders(name, folder, found, config)) is not None:
         return table
     if name == "train":
         classes = ", ".join(config.labels or FOLDER_CLASSES)
@@ -126,7 +126,7 @@ def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) 
             f"folders {classes} in it",
             hint=hint,
         )
-    return make_folder_table(name, folder, found)
+    return folders.make_folder_table(name, folder, found)
 
 
 def _find_place(name: str, root: Path, files: SplitFiles) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -11,12 +10,10 @@ import numpy as np
 
 from ffdi.config.schema import DataConfig
 from ffdi.core import names
-from ffdi.core.errors import DataError, format_count
-from ffdi.data.labels import folders
-from ffdi.data.labels.classes import Classes, format_labels
+from ffdi.core.errors import DataError
+from ffdi.data.labels.classes import Classes
 from ffdi.data.labels.columns import IMAGE_COLUMNS, read_columns, read_header
-from ffdi.data.labels.folders import IMAGE_ENDINGS, ImageFolder
-from ffdi.data.labels.image_names import FolderImages, ListedImages, find_image, has_image_ending
+from ffdi.data.labels.image_names import FolderImages, ListedImages, has_image_ending
 
 SPLITS = ("train", "val", "test")
 MEND = "mend these rows and run the same command again; nothing was written"
@@ -64,6 +61,10 @@ class Table:
     def path(self, index: int) -> Path:
         return self.folder / str(self.img_name[index])
 
+    def add_note(self, note: str) -> Table:
+        """The table with one more line for the terminal; the same table if the line is empty."""
+        return replace(self, notes=(*self.notes, note)) if note else self
+
     def index_names(self, config: DataConfig) -> ListedImages:
         """The images, for tables that name them in other ways."""
         listed = self.img_name if self.listed is None else self.listed
@@ -109,7 +110,7 @@ def read_list(file: Path) -> Table:
     beside = [file.parent / stem, file.parent / stem.removesuffix("_label").removesuffix("_nolabel")]
     places = [FolderImages(folder) for folder in (file.parent, *beside) if folder.is_dir()]
     problems: list[str] = []
-    header = read_header(file, DataConfig(), lambda field: any(_finds(field, place) for place in places))
+    header = read_header(file, DataConfig(), lambda field: any(place.find(field) for place in places))
     if header.image is None:
         raise DataError(
             f"{file} line 1: no column of images; the header is '{','.join(header.columns)}'",
@@ -117,44 +118,12 @@ def read_list(file: Path) -> Table:
         )
     rows = list(read_columns(file, header, (header.image,), problems))
     first = [name for _, (name,) in rows[:50]]
-    place = max(places, key=lambda place: sum(_finds(name, place) for name in first))
+    place = max(places, key=lambda place: sum(place.find(name) is not None for name in first))
     unlabelled: list[Row] = [(line, name, None, None) for line, (name,) in rows]
     table = _make_table("images", place, file, unlabelled, DataConfig(), problems)
     if problems:
         raise DataError(f"bad rows in {file}: {len(problems)}", problems=problems, hint=MEND)
-    return _add_note(table, header.describe(file.name))
-
-
-def _finds(field: str, place: FolderImages) -> bool:
-    return find_image(field, place, place.folder.name) is not None
-
-
-def list_folder(folder: Path) -> Table:
-    """Lists all images below a folder, sorted by name, those included that cannot be read: all are to be scored.
-
-    Raises:
-        DataError: there is no image, or a name that a CSV cannot hold.
-    """
-    return make_folder_table("images", folder, folders.list_images(folder, all_images=True))
-
-
-def make_folder_table(name: str, folder: Path, found: ImageFolder) -> Table:
-    """The images of a folder without labels; errors as for `list_folder`."""
-    _check_images(folder, found)
-    table = Table(name, folder, np.array(found.images), None, None, folder)
-    return _add_note(table, found.describe_passed_over())
-
-
-def _check_images(folder: Path, found: ImageFolder) -> None:
-    if not found.images:
-        passed_over = f"; {found.describe_passed_over()}" if found.passed_over else ""
-        raise DataError(f"no image in {folder}: looked for {', '.join(sorted(IMAGE_ENDINGS))}{passed_over}")
-    if problems := [f"{names.quote(name)} {fault}" for name in found.images if (fault := names.find_fault(name))]:
-        raise DataError(f"bad file names in {folder}: {len(problems)}", problems=problems, hint="rename these files")
-
-
-def _add_note(table: Table, note: str) -> Table:
-    return replace(table, notes=(*table.notes, note)) if note else table
+    return table.add_note(header.describe(file.name))
 
 
 def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, problems: list[str]) -> Table:
@@ -170,12 +139,12 @@ def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, probl
     Raises:
         DataError: the file is not a CSV, or a column is missing.
     """
-    images = FolderImages(folder)
+    images, classes = FolderImages(folder, config.prefix), Classes(config.labels)
     header = read_header(
         labels,
         config,
-        is_image=lambda field: find_image(field, images, folder.name, config.prefix) is not None,
-        is_label=lambda field: Classes(config.labels).read_label(field) is not None,
+        is_image=lambda field: images.find(field) is not None,
+        is_label=lambda field: classes.read_label(field) is not None,
     )
     wanted = [header.image or config.image_column]
     # competitions fill a column `label` of their test list with zeros: it has to be named by its key
@@ -187,7 +156,8 @@ def read_labels(name: str, folder: Path, labels: Path, config: DataConfig, probl
     rows: list[Row] = []
     for line, (image, *others) in read_columns(labels, header, wanted, problems):
         rows.append((line, image, others[0] if target is not None else None, others[-1] if group is not None else None))
-    return _add_note(_make_table(name, images, labels, rows, config, problems), header.describe(labels.name, target))
+    table = _make_table(name, images, labels, rows, config, problems)
+    return table.add_note(header.describe(labels.name, target))
 
 
 Row = tuple[int, str, str | None, str | None]
@@ -203,7 +173,7 @@ def _make_table(
     stems = not any(has_image_ending(field) for _, field, _, _ in rows)
     for line, field, label, group in rows:
         listed = field.strip(names.BLANKS)
-        image = find_image(field, images, images.folder.name, config.prefix, stems=stems)
+        image = images.find(field, stems=stems)
         plain = names.normalize_path(image or listed)
         target = None if label is None else classes.read_label(label)
         if fault := _find_row_fault(image or listed, group, first_line.get(plain)):
@@ -256,62 +226,3 @@ def _explain_missing(listed: str, images: FolderImages, config: DataConfig) -> s
     if alike := images.list_by_stem(listed):
         return f"{names.quote(listed)} has no ending; it may be {' or '.join(map(names.quote, alike))}"
     return f"{names.quote(listed)} is not in {folder}{images.describe_lookalike(listed)}"
-
-
-def read_class_folders(name: str, folder: Path, found: ImageFolder, config: DataConfig) -> Table | None:
-    """Reads class folders: `train/real/` and `train/fake/`, or one level deeper, `train/stylegan/fake/`.
-
-    Args:
-        name: the split.
-        folder: the image folder.
-        found: its files.
-        config: `labels` has the names of the class folders.
-
-    Returns:
-        None if no image is in a class folder.
-
-    Raises:
-        DataError: some images are in no class folder, or a class folder has no image.
-    """
-    classes = Classes(config.labels)
-    targets = [_read_class(image, classes) for image in found.images]
-    if all(target is None for target in targets):
-        return None
-    _check_images(folder, found)
-    if None in targets:
-        raise _refuse_folders(folder, found, targets, classes)
-    used = {image.partition("/")[0] for image in found.images}
-    for child in found.subfolders:
-        if classes.read_folder(child) is not None and child not in used:
-            raise DataError(f"no image in {folder / child}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    table = Table(name, folder, np.array(found.images), np.array(targets, dtype=np.int64), None, folder)
-    return _add_note(table, found.describe_passed_over())
-
-
-def _refuse_folders(folder: Path, found: ImageFolder, targets: list[int | None], classes: Classes) -> DataError:
-    """An error about images outside of the class folders."""
-    paths = [image.split("/")[:-1] for image in found.images]
-    with_classes = {path[0] for path, target in zip(paths, targets, strict=True) if target is not None}
-    outside = Counter[str]()
-    for path, target in zip(paths, targets, strict=True):
-        if target is None:
-            outside["/".join(path[:2] if path and path[0] in with_classes else path[:1])] += 1
-    parts = sorted({part for path in paths for part in path[:2]})
-    known = {part: target for part in parts if (target := classes.read_folder(part)) is not None}
-    unknown = sorted(place.rpartition("/")[2] for place in outside if place and place not in with_classes)
-    return DataError(
-        f"{folder} has class folders, and {format_count(outside.total(), 'image')} outside of them",
-        problems=[
-            f"{names.quote(place or '.')}/: {format_count(count, 'image')}" for place, count in sorted(outside.items())
-        ],
-        hint="move them to another folder, or set in config.toml, with 0 (real) or 1 (fake) for each '?': "
-        + format_labels({**known, **dict.fromkeys(unknown)}),
-    )
-
-
-def _read_class(image: str, classes: Classes) -> int | None:
-    """The target of an image by the first or the second folder of its path; None for another folder."""
-    for part in image.split("/")[:-1][:2]:
-        if (target := classes.read_folder(part)) is not None:
-            return target
-    return None

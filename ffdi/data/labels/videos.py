@@ -61,16 +61,15 @@ def read_video_labels(name: str, folder: Path, labels: Path, config: DataConfig,
         else:
             rows.append((image, video.target, video.group))
     images, targets, groups = zip(*rows, strict=True) if rows else ((), (), ())
-    note = found.describe_passed_over()
-    return Table(
+    table = Table(
         name,
         folder,
         np.array(images, dtype=str),
         np.array(targets, dtype=np.int64),
         np.array(groups, dtype=str) if name == "train" else None,
         labels,
-        notes=(note,) if note else (),
     )
+    return table.add_note(found.describe_passed_over())
 
 
 def _read_videos(path: Path, config: DataConfig, problems: list[str]) -> dict[str, Video]:

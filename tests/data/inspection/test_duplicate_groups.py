@@ -12,7 +12,7 @@ from ffdi.data.images import decode
 from ffdi.data.inspection import duplicate_groups
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups
 from ffdi.data.inspection.scan_store import ScanStore
-from ffdi.data.labels import table as tables
+from ffdi.data.labels import folders
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits
 from tests.data.conftest import scan_table
@@ -33,7 +33,7 @@ def folder(place: Path, pictures: dict[str, np.ndarray]) -> Table:
     place.mkdir()
     for name, pixels in pictures.items():
         cv2.imwrite(str(place / name), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
-    return tables.list_folder(place)
+    return folders.list_folder(place)
 
 
 def searched(splits: list[Table], findings: ScanStore) -> DuplicateGroups:
@@ -53,7 +53,7 @@ def test_copies_are_found_across_tables_and_encodings(tmp_path: Path, findings: 
     train = folder(tmp_path / "train", {"0.png": a, "1.png": b, "2.png": c, "3.png": a[3:-3, 3:-3]})
     test = folder(tmp_path / "test", {"0.png": portrait(9), "1.bmp": b, "2.png": jpeg(a, 70)})
     (tmp_path / "test" / "9.png").write_bytes((tmp_path / "test" / "0.png").read_bytes())
-    test = tables.list_folder(tmp_path / "test")
+    test = folders.list_folder(tmp_path / "test")
     result = searched([train, test], findings)
     assert [together(result, row) for row in range(8)] == [
         [0, 3, 6],
@@ -84,7 +84,7 @@ def test_unusable_images_have_no_duplicates(tmp_path: Path, findings: ScanStore)
     table = folder(tmp_path / "train", {"0.png": portrait(0), "1.png": portrait(1)})
     for name in ("2.png", "3.png"):
         (tmp_path / "train" / name).write_bytes(b"")
-    table = tables.list_folder(tmp_path / "train")
+    table = folders.list_folder(tmp_path / "train")
     assert len(set(searched([table], findings).cluster.tolist())) == 4
 
 
@@ -105,7 +105,7 @@ def test_a_thousand_copies_of_one_file_are_no_thousand_pairs(tmp_path: Path, fin
     table = folder(tmp_path / "train", {"0.png": portrait(0, 64), "1.png": portrait(1, 64)})
     for number in range(2, 300):
         (tmp_path / "train" / f"{number:03}.png").hardlink_to(tmp_path / "train" / f"{number % 2}.png")
-    table = tables.list_folder(tmp_path / "train")
+    table = folders.list_folder(tmp_path / "train")
     search = duplicate_groups.Search([scan_table(table, findings)], findings, 2)
     *_, pairs = search.find_candidates()
     assert (search.files, len(pairs)) == (2, 0)

@@ -10,6 +10,7 @@ import pytest
 
 from ffdi.core.errors import DataError
 from ffdi.data.labels import folders
+from ffdi.data.labels.image_names import IMAGE_ENDINGS
 
 Put = Callable[..., Path]
 
@@ -23,7 +24,7 @@ def encode(ending: str) -> bytes:
     return cv2.imencode(ending, np.full((9, 7, 3), 90, np.uint8))[1].tobytes()
 
 
-@pytest.mark.parametrize("ending", sorted(folders.IMAGE_ENDINGS))
+@pytest.mark.parametrize("ending", sorted(IMAGE_ENDINGS))
 def test_an_image_ending_is_read_in_any_case(put: Put, tmp_path: Path, ending: str) -> None:
     put(f"a{ending}")
     put(f"sub/b{ending.upper()}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.data.labels.image_names import FolderImages, ListedImages, find_image
+from ffdi.data.labels.image_names import FolderImages, ListedImages
 
 Put = Callable[..., Path]
 PREFIX = "/kaggle/input/faces"
@@ -16,7 +16,7 @@ def trainset(put: Put, tmp_path: Path) -> FolderImages:
     for name in ("a.jpg", "fake/b.PNG", "fake/b.jpg", "c.1.png", "notes.txt", " d.jpg"):
         put(f"trainset/{name}")
     put("secret.jpg")
-    return FolderImages(tmp_path / "trainset")
+    return FolderImages(tmp_path / "trainset", PREFIX)
 
 
 @pytest.mark.parametrize(
@@ -47,22 +47,22 @@ def trainset(put: Put, tmp_path: Path) -> FolderImages:
     ],
 )
 def test_a_field_names_an_image_in_usual_spellings(trainset: FolderImages, field: str, image: str | None) -> None:
-    assert find_image(field, trainset, "trainset", PREFIX) == image
+    assert trainset.find(field) == image
 
 
 @pytest.mark.parametrize("field", ["D:\\faces\\trainset\\fake\\b.jpg", "D:/faces/trainset/fake/b.jpg"])
 @pytest.mark.parametrize("prefix", ["D:\\faces", "D:\\faces\\", "D:/faces/", "D:\\faces\\trainset"])
 def test_a_windows_path_below_the_prefix_is_found(trainset: FolderImages, field: str, prefix: str) -> None:
-    assert find_image(field, trainset, "trainset", prefix) == "fake/b.jpg"
-    assert find_image(field, trainset, "trainset") is None
+    assert FolderImages(trainset.folder, prefix).find(field) == "fake/b.jpg"
+    assert FolderImages(trainset.folder).find(field) is None
 
 
 def test_the_field_itself_comes_before_other_spellings(put: Put, tmp_path: Path) -> None:
     for name in ("a.jpg", "trainset/a.jpg", "b\\c.jpg", "b/c.jpg"):
         put(f"trainset/{name}")
     images = FolderImages(tmp_path / "trainset")
-    assert find_image("trainset/a.jpg", images, "trainset") == "trainset/a.jpg"
-    assert find_image("b\\c.jpg", images, "trainset") == "b\\c.jpg"
+    assert images.find("trainset/a.jpg") == "trainset/a.jpg"
+    assert images.find("b\\c.jpg") == "b\\c.jpg"
 
 
 def test_images_of_a_table_are_found_by_both_names() -> None:

@@ -285,7 +285,7 @@ def test_a_list_without_an_image_column_is_refused(put: Put) -> None:
 def test_a_folder_gives_all_its_images_sorted(put: Put, tmp_path: Path) -> None:
     for name in ("b.JPG", "sub/deep/a.png", "a b.webp", "é.tif", "notes.txt", "x.gif", "dir.jpg/y.bmp"):
         put(name)
-    found = table.list_folder(tmp_path)
+    found = folders.list_folder(tmp_path)
     assert found.img_name.tolist() == ["a b.webp", "b.JPG", "dir.jpg/y.bmp", "sub/deep/a.png", "x.gif", "é.tif"]
     assert found.notes == ("1 file in 1 folder is not read: 1 .txt",)
 
@@ -293,7 +293,7 @@ def test_a_folder_gives_all_its_images_sorted(put: Put, tmp_path: Path) -> None:
 def test_a_folder_without_images_is_refused(put: Put, tmp_path: Path) -> None:
     put("notes.txt")
     with pytest.raises(DataError) as caught:
-        table.list_folder(tmp_path)
+        folders.list_folder(tmp_path)
     assert str(caught.value) == f"no image in {tmp_path}: {LOOKED_FOR}; 1 file in 1 folder is not read: 1 .txt"
 
 
@@ -301,7 +301,7 @@ def test_file_names_that_a_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
     for name in (b"\xe9.jpg", b"a\nb.jpg", b"fine.jpg"):
         (tmp_path / name.decode("utf-8", "surrogateescape")).touch()
     with pytest.raises(DataError) as caught:
-        table.list_folder(tmp_path)
+        folders.list_folder(tmp_path)
     assert str(caught.value) == (
         f"bad file names in {tmp_path}: 2\n"
         "  'a\\nb.jpg' has a control character: U+000A\n"
@@ -315,7 +315,7 @@ def test_file_names_that_a_csv_cannot_hold_are_refused(tmp_path: Path) -> None:
 
 def read_class_folders(folder: Path, **labels: int) -> Table | None:
     found = folders.list_images(folder)
-    return table.read_class_folders("train", folder, found, DataConfig(labels=labels))
+    return folders.read_class_folders("train", folder, found, DataConfig(labels=labels))
 
 
 @pytest.mark.parametrize(
