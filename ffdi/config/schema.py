@@ -53,6 +53,12 @@ class DataConfig(Section):
     val: SplitFiles = SplitFiles()
     test: SplitFiles = SplitFiles()
 
+    def for_split(self, split: str) -> DataConfig:
+        """Returns the same keys with the columns of a split, which may have names of its own."""
+        files = getattr(self, split)
+        columns = {"image_column": files.image_column, "target_column": files.target_column}
+        return self.model_copy(update={key: column for key, column in columns.items() if column is not None})
+
 
 class FoldsConfig(Section):
     """The assignment of training images to folds."""

@@ -106,8 +106,7 @@ def _read_split(name: str, root: Path, config: DataConfig, problems: list[str]) 
     place = _find_place(name, root, files)
     if place is None:
         return None
-    columns = {"image_column": files.image_column, "target_column": files.target_column}
-    config = config.model_copy(update={key: column for key, column in columns.items() if column is not None})
+    config = config.for_split(name)
     labels = _find_label_file(name, place, files)
     folder = _find_folder(name, place, labels, files)
     if labels is not None:

@@ -99,10 +99,11 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
     files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
     found: dict[str, np.ndarray] = {}
     for path in files:
-        header = read_header(path, config)
+        keys = config.for_split(table.split) if path == table.source else config
+        header = read_header(path, keys)
         if header.image is None:
             continue
-        target = header.find_target(path, config, usual=True) if path == table.source else config.target_column
+        target = header.find_target(path, keys, usual=True) if path == table.source else config.target_column
         known, names_of = {header.image, target, config.group_column}, header.columns
         for column in [name for name in names_of if name and name not in known and names_of.count(name) == 1]:
             by_split = (SPLIT,) if names_of.count(SPLIT) == 1 else ()

@@ -83,3 +83,19 @@ def test_attributes_of_other_splits_and_images_are_ignored(tmp_path: Path) -> No
     with pytest.raises(DataError) as caught:
         metadata.read_attributes(tmp_path, rows, DataConfig())
     assert caught.value.problems == ("families.csv line 3: a.jpg has another family already",)
+
+
+def test_attributes_of_a_label_file_are_read_by_the_columns_of_its_split(put: Put, tmp_path: Path) -> None:
+    labels = put("train.csv", "id,path,label,family\n1,a.jpg,0,x\n2,b.jpg,1,y\n")
+    rows = Table("train", tmp_path, np.array(["a.jpg", "b.jpg"]), None, None, labels)
+    config = DataConfig.model_validate({"train": {"image_column": "path"}})
+    found = metadata.read_attributes(tmp_path, rows, config)
+    assert {name: values.tolist() for name, values in found.items()} == {"id": ["1", "2"], "family": ["x", "y"]}
+
+
+def test_labels_of_videos_have_no_attributes(put: Put, tmp_path: Path) -> None:
+    labels = put("metadata.json", '{"a.mp4":{"label":"FAKE","split":"train","original":"b.mp4"}}')
+    put("families.csv", "img_name,family\na.jpg,x\nb.jpg,y\n")
+    rows = Table("train", tmp_path, np.array(["a.jpg", "b.jpg"]), None, None, labels)
+    found = metadata.read_attributes(tmp_path, rows, DataConfig())
+    assert {name: values.tolist() for name, values in found.items()} == {"family": ["x", "y"]}
