@@ -79,13 +79,14 @@ def _compute_heat_maps(
         for member in (one for one in ensemble.members if one.experiment == ensemble.experiments[0]):
             resize_policy = ResizePolicy.from_config(member.config.model)
             network = device.prepare(detector.load_detector(member.config.model, member.folder.weights_path))
-            if gradcam.find_layer(network, resize_policy.size) is None:
+            layer = gradcam.find_layer(network, resize_policy.size)
+            if layer is None:
                 method = "gradient times input, because the backbone has no single map of features"
             rows = np.flatnonzero(fold_of == member.folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 seen = np.stack([resize_policy.load(table.path(row)) for row in part])
-                heats[part] = gradcam.compute_heat_map(network, seen, device)
+                heats[part] = gradcam.compute_heat_map(network, seen, device, layer)
                 bar.advance(len(part))
     return heats, method
 

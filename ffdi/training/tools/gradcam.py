@@ -51,22 +51,23 @@ def find_layer(network: Detector, edge: int) -> nn.Module | None:
     return layer if len(results) == 1 and torch.is_tensor(results[0]) and results[0].ndim in (3, 4) else None
 
 
-def compute_heat_map(network: Detector, images: np.ndarray, device: Device) -> np.ndarray:
+def compute_heat_map(network: Detector, images: np.ndarray, device: Device, layer: nn.Module | None) -> np.ndarray:
     """The evidence in each image for the predicted class, which is fake if the logit is positive.
 
     HiResCAM (Draelos and Carin, arXiv 2011.08891): activations times gradients of the logit, summed over the channels,
-    where positive, of the layer of `find_layer`. Without such a layer, the normalised pixels take the place of the
+    where positive, of a layer. Without a layer, the normalised pixels take the place of the
     activations (gradient times input; Shrikumar et al., ICML 2017), smoothed.
 
     Args:
         network: on the device.
         images: uint8 [B, S, S, 3], the network's input.
         device: of the network.
+        layer: the result of `find_layer`.
 
     Returns:
         float32 [B, 56, 56] from 0 to 1; zeros without evidence.
     """
-    layer, batch = find_layer(network, images.shape[1]), device.send(torch.from_numpy(images))
+    batch = device.send(torch.from_numpy(images))
     with torch.enable_grad(), devices.disable_tf32():
         if layer is None:
             pixels = network.normalize(batch).requires_grad_()

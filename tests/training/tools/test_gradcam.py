@@ -42,9 +42,10 @@ class NoMap(Corner):
 @pytest.mark.parametrize("rows", [slice(0, 4), slice(12, 16)], ids=["top left", "bottom right"])
 def test_heat_is_where_the_evidence_is_for_both_classes(kind: type[Corner], rows: slice, sign: int) -> None:
     network = Detector(kind(rows, sign), (0.0,) * 3, (1.0,) * 3)
-    assert (gradcam.find_layer(network, SIZE) is None) == (kind is NoMap)
+    layer = gradcam.find_layer(network, SIZE)
+    assert (layer is None) == (kind is NoMap)
     images = np.full((2, SIZE, SIZE, 3), 200, np.uint8)
-    heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0))
+    heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0), layer)
     assert (heat.shape, heat.dtype) == ((2, gradcam.EDGE, gradcam.EDGE), np.float32)
     hot = np.zeros((gradcam.EDGE, gradcam.EDGE), bool)
     edge = slice(rows.start * gradcam.EDGE // 16, rows.stop * gradcam.EDGE // 16)
@@ -69,7 +70,9 @@ def test_all_kinds_of_backbones_have_heat_maps(backbone: str, edge: int) -> None
     torch.manual_seed(0)
     network = detector.build_detector(config, None)
     images = np.random.default_rng(0).integers(0, 256, (3, edge, edge, 3), np.uint8)
-    heat = gradcam.compute_heat_map(network, images, device.choose_device("cpu", None, 0))
+    heat = gradcam.compute_heat_map(
+        network, images, device.choose_device("cpu", None, 0), gradcam.find_layer(network, edge)
+    )
     assert heat.shape == (3, gradcam.EDGE, gradcam.EDGE)
     assert heat.min() >= 0
     assert heat.max() <= 1
