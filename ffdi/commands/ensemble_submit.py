@@ -54,22 +54,23 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     if val is not None and val.split != table.split and val.target is not None:
         exact["val"] = _score_split(ensemble, val, _predict_logits(ensemble, val, device))
 
-    with export.lock(), export.publish(export.submission_path.name) as new:
-        to_send = _write_submission(new, built.content, settings.format)
-        record = {
-            "split": table.split,
-            "rows": len(table),
-            "sha256": manifests.hash_file(new.submission_path),
-            "to_send": {to_send.name: manifests.hash_file(to_send)},
-            "template": _describe_template(dataset),
-            **ensemble.describe(),
-            "warnings": list(built.warnings),
-            "oof": ensemble.read_oof_scores(),
-            "scores": {split: score for split, score in exact.items() if score},
-            "version": __version__,
-        }
-        manifests.write_manifest(new.submission_record_path, record)
-    _remove_other_forms(export, to_send.name)
+    with export.lock():
+        with export.publish(export.submission_path.name) as new:
+            to_send = _write_submission(new, built.content, settings.format)
+            record = {
+                "split": table.split,
+                "rows": len(table),
+                "sha256": manifests.hash_file(new.submission_path),
+                "to_send": {to_send.name: manifests.hash_file(to_send)},
+                "template": _describe_template(dataset),
+                **ensemble.describe(),
+                "warnings": list(built.warnings),
+                "oof": ensemble.read_oof_scores(),
+                "scores": {split: score for split, score in exact.items() if score},
+                "version": __version__,
+            }
+            manifests.write_manifest(new.submission_record_path, record)
+        _remove_other_forms(export, to_send.name)
     console.written(export.folder / to_send.name, about=f" ({len(table)} rows)")
     console.advise(f"invoke export-onnx{groups.repeat_flags(options.experiment, name)}")
 
