@@ -104,14 +104,16 @@ def count_cores() -> int:
 
 
 def list_paths(words: Iterable[str]) -> Iterator[str]:
-    """The paths of the images; of a folder, all files below it that start like an image, sorted."""
+    """The paths of the images; of a folder, all files below it that start like an image, sorted; counts the others."""
     for word in words:
-        if Path(word).is_dir():
-            yield from (
-                str(path) for path in sorted(Path(word).rglob("*")) if path.is_file() and starts_like_image(path)
-            )
-        else:
+        if not Path(word).is_dir():
             yield word
+            continue
+        files = [path for path in sorted(Path(word).rglob("*")) if path.is_file()]
+        images = [path for path in files if starts_like_image(path)]
+        if len(images) < len(files):
+            print(f"{word}: {len(files) - len(images)} of {len(files)} files are no images", file=sys.stderr)
+        yield from map(str, images)
 
 
 def starts_like_image(path: Path) -> bool:
