@@ -109,7 +109,7 @@ def list_paths(words: Iterable[str]) -> Iterator[str]:
         if not Path(word).is_dir():
             yield word
             continue
-        files = [path for path in sorted(Path(word).rglob("*")) if path.is_file()]
+        files = [path for path in sorted(Path(word).rglob("*")) if not path.is_dir()]
         images = [path for path in files if starts_like_image(path)]
         if len(images) < len(files):
             print(f"{word}: {len(files) - len(images)} of {len(files)} files are no images", file=sys.stderr)
@@ -117,8 +117,12 @@ def list_paths(words: Iterable[str]) -> Iterator[str]:
 
 
 def starts_like_image(path: Path) -> bool:
-    with path.open("rb") as file:
-        return SIGNATURES.match(file.read(12)) is not None
+    """True also for a file that cannot be read, such as a broken link: `load_image` says why."""
+    try:
+        with path.open("rb") as file:
+            return SIGNATURES.match(file.read(12)) is not None
+    except OSError:
+        return True
 
 
 def read_lines(lines: Iterable[str]) -> Iterator[str]:

@@ -123,6 +123,14 @@ def test_folders_and_lines_of_standard_input_are_read(export: Path, machine: Pat
     assert names == ["large.jpg", "sub/two words, one.png", "sub/two words, one.png"]
 
 
+def test_a_file_of_a_folder_that_cannot_be_read_is_named(export: Path, machine: Path) -> None:
+    (export / "sub").mkdir()
+    (export / "sub" / "gone.jpg").symlink_to("nowhere.jpg")
+    done = run(export, machine, "sub", "small.png")
+    assert (done.returncode, done.stdout[:12]) == (1, "small.png,0.")
+    assert done.stderr == "sub/gone.jpg: [Errno 2] No such file or directory: 'sub/gone.jpg'\n"
+
+
 def test_the_script_needs_only_three_packages(machine: Path) -> None:
     start = f"import sys; sys.path.insert(0, {str(machine)!r}); "
     for name in ("ffdi", "torch", "PIL", "pandas", "onnx"):
