@@ -119,9 +119,9 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
     """Builds the application: GET / (the page), POST /score and POST /look, both with one encoded image.
 
     The image is the body, or the file of a form (`curl -F file=@a.jpg`). `?img_name=` is its name in errors; by default
-    that of the form's file. /score returns {"img_name", "y_pred"}; /look also returns pictures
-    and a heat map. Errors are {"error"} with a status: 400 for an unusable image or name, 408 for a slow upload,
-    413 for a large one, and 503 with Retry-After for a full queue.
+    that of the form's file. /score returns {"img_name", "y_pred"}; /look also returns pictures and a heat map. Errors
+    are {"error"} with a status: 400 for an unusable image, name or form, 408 for a slow upload, 413 for a large one,
+    and 503 with Retry-After for a full queue.
     """
     bodies = Bodies(MAX_BODIES * limits.bytes)
 
@@ -134,6 +134,7 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
         name = request.query_params.get("img_name", "the image")
         content, held = bytearray(), 0
         try:
+            _check_name(name)
             if worker.is_full:
                 raise Full
             await _read_body(request, name, limits.bytes, bodies, content)
@@ -141,8 +142,6 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
             content.clear()  # one copy is enough
             if request.headers.get("content-type", "").startswith("multipart/form-data"):
                 name, body = await _read_form(request, body, name)
-            if fault := names.find_fault(name):
-                return _build_refusal(f"the image name {names.quote(name)} {fault}", 400)
             return JSONResponse(await _wait_for_result(worker, partial(work, body, name), request))
         except DataError as error:
             return _build_refusal(error.what, 400)
@@ -290,11 +289,16 @@ async def _read_body(request: Request, name: str, most: int, bodies: Bodies, con
         raise Refused(f"{name} comes too slowly: {len(content)} bytes so far; try again", 408) from None
 
 
+def _check_name(name: str) -> None:
+    if fault := names.find_fault(name):
+        raise Refused(f"the image name {names.quote(name)} {fault}", 400)
+
+
 async def _read_form(request: Request, body: bytes, name: str) -> tuple[str, bytes]:
     """The name and the content of the file in a form.
 
     Raises:
-        Refused: the form is damaged, or has no file, or several.
+        Refused: the form is damaged, or has no file, or several; or the name of the file is refused.
     """
 
     async def stream() -> AsyncGenerator[bytes]:
@@ -311,7 +315,9 @@ async def _read_form(request: Request, body: bytes, name: str) -> tuple[str, byt
         raise Refused("the form has no file: send one with curl -F file=@face.jpg", 400)
     content = await files[0].read()
     await form.close()
-    return request.query_params.get("img_name") or files[0].filename or name, content
+    name = request.query_params.get("img_name") or files[0].filename or name
+    _check_name(name)
+    return name, content
 
 
 async def _wait_for_result(worker: Worker, work: Callable[[Check], dict[str, Any]], request: Request) -> dict[str, Any]:

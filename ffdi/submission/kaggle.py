@@ -121,7 +121,7 @@ def submit(competition: str, upload: Upload, message: str, wait: int) -> Answer:
         competition,
         *upload.format_arguments(),
         f"--message={message}",
-    ]  # may start with '-'
+    ]  # the message may start with '-'
     result = _run_kaggle([*words, "--wait", str(wait)] if wait else words, TIMEOUT + wait)
     lines = _clean_lines(result.stdout) + (_clean_lines(result.stderr) if result.returncode else [])
     ref = REF.search(result.stdout)

@@ -128,6 +128,11 @@ def form(content: bytes, name: str = "a b.jpg", field: str = "file") -> bytes:
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=x"}
 
 
+def test_a_refused_name_is_refused_before_the_image_is_read(port: int) -> None:
+    status, found = ask(port, "/score?img_name=a%1B.jpg", bytes(1_000_001))
+    assert (status, found["error"]) == (400, "the image name 'a\\x1b.jpg' has a control character: U+001B")
+
+
 def test_the_file_of_a_form_is_scored(port: int, competition: Path) -> None:
     whole = next((competition / "testset").iterdir()).read_bytes()
     _, plain = ask(port, "/score", whole)

@@ -55,8 +55,8 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device, laye
     """The evidence in each image for the predicted class, which is fake if the logit is positive.
 
     HiResCAM (Draelos and Carin, arXiv 2011.08891): activations times gradients of the logit, summed over the channels,
-    where positive, of a layer. Without a layer, the normalised pixels take the place of the
-    activations (gradient times input; Shrikumar et al., ICML 2017), smoothed.
+    where positive, of a layer. Without a layer, the normalised pixels take the place of the activations (gradient times
+    input; Shrikumar et al., ICML 2017), smoothed.
 
     Args:
         network: on the device.
@@ -67,6 +67,7 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device, laye
     Returns:
         float32 [B, 56, 56] from 0 to 1; zeros without evidence.
     """
+    network.eval()
     batch = device.send(torch.from_numpy(images))
     with torch.enable_grad(), devices.disable_tf32():
         if layer is None:
