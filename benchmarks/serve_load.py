@@ -6,8 +6,8 @@ SIGTERM ends it within 5 s.
 takes an export of this workspace, serves it on the loopback to a normal client, who asks for one score after another
 and tries again where the server says so, and to others beside it, one kind after another:
 
-- ten flat PNGs of 7,071 px, and ten of 4,999 px, which is as large as may be, to /look at once;
-- 32 uploads of 19 MB at once;
+- ten flat PNGs of 7,200 px, which are refused, and ten of 7,100 px, which are just accepted, to /look at once;
+- 32 uploads of 39 MB at once;
 - 64 uploads of which a byte comes every second;
 - uploads to /look whose clients have gone away before the answer, for ten seconds;
 - 400 connections on which nothing is asked.
@@ -92,7 +92,7 @@ def bombs(edge: int) -> Callable[[int, threading.Event], Counter[str]]:
 
 def large(port: int, _end: threading.Event) -> Counter[str]:
     """Uploads that are no images, as large as may be."""
-    body = b"\xff\xd8" + bytes(19_000_000)
+    body = b"\xff\xd8" + bytes(39_000_000)
     return together([lambda: ask(port, "/look", body)] * LARGE)
 
 
@@ -214,9 +214,9 @@ def main() -> None:
     words = ["--experiment", given.experiment, *(["--name", given.name] if given.name else [])]
     kinds = {
         "no other client": lambda _port, end: Counter({"waited": int(not end.wait(5))}),
-        f"{BOMBS} flat PNGs of 7,071 px": bombs(7071),
-        f"{BOMBS} flat PNGs of 4,999 px": bombs(4999),
-        f"{LARGE} uploads of 19 MB": large,
+        f"{BOMBS} flat PNGs of 7,200 px": bombs(7200),
+        f"{BOMBS} flat PNGs of 7,100 px": bombs(7100),
+        f"{LARGE} uploads of 39 MB": large,
         f"{SLOW} slow uploads": slow,
         "clients that go away": gone,
         f"{SILENT} silent connections": silent,

@@ -18,7 +18,10 @@ import numpy as np
 import pytest
 from invoke import Program
 
-from ffdi.core import manifests
+from ffdi.commands.shared import planning
+from ffdi.config import schema
+from ffdi.core import files, manifests
+from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -112,8 +115,16 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "workspace"
     (root / "experiments" / "tiny").mkdir(parents=True)
     (root / "experiments" / "tiny" / "config.toml").write_text(TINY)
+    skip_export_trial(root, "tiny")
     monkeypatch.setenv("FFDI_ROOT", str(root))
     return root
+
+
+def skip_export_trial(root: Path, experiment: str) -> None:
+    """Records that the network of an experiment can be exported: to try it takes seconds."""
+    workspace = Workspace(root, PROJECT)
+    settings = schema.load_experiment(workspace.get_experiment(experiment).config_path)
+    files.write_text(planning.get_export_trial_path(workspace, settings), "")
 
 
 @pytest.fixture

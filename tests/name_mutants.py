@@ -661,6 +661,7 @@ def executed(text: str) -> list[tuple[Any, ...]]:
         "shutil": SimpleNamespace(copy=lambda *paths: calls.append(paths)),
         **{"WORK": PurePosixPath("/kaggle/working"), "BUNDLE": PurePosixPath("/bundle")},
         "INPUT": SimpleNamespace(rglob=lambda _: []),
+        "gather_inputs": lambda _, names: f"data with {names}",
     }
     for number, cell in enumerate(cells[1:]):
         code = compile("".join(cell["source"]), "cell", "exec")
@@ -671,9 +672,9 @@ def executed(text: str) -> list[tuple[Any, ...]]:
 
 def in_training(name: str) -> str:
     """What a notebook trains and exports under."""
-    calls = executed(kaggle_bundle.build_training_notebook(name, [name, "other"], "11h"))
+    calls = executed(kaggle_bundle.build_training_notebook(name, [name, "other"], [name], "11h"))
     flags = ("--experiment", name, "--experiment", "other")
-    data = "/kaggle/input/FOLDER"
+    data = f"data with {[name]}"
     work = PurePosixPath("/kaggle/working")
     expected: list[tuple[Any, ...]] = [
         (PurePosixPath("/bundle/weights"), work / "weights"),
@@ -689,11 +690,12 @@ def in_training(name: str) -> str:
 
 def in_inference(name: str) -> str:
     """What a notebook scores with."""
-    calls = executed(kaggle_bundle.build_inference_notebook(name))
-    images, output = "/kaggle/input/FOLDER", "/kaggle/working/submission.csv"
+    calls = executed(kaggle_bundle.build_inference_notebook(name, [name, "other"], [name]))
+    flags = ("--experiment", name, "--experiment", "other", "--name", name)
+    data, output = f"data with {[name]}", "/kaggle/working/submission.csv"
     expected: list[tuple[Any, ...]] = [
         (PurePosixPath("/bundle/export"), PurePosixPath("/kaggle/working") / f"exports/{name}"),
-        ("invoke", "predict-onnx", "--experiment", name, "--images", images, "--output", output),
+        ("invoke", "predict-onnx", *flags, "--data", data, "--output", output),
     ]
     return name if calls == expected else repr(calls)
 

@@ -60,7 +60,7 @@ CONFIGS = {
     "a size that the network does not take": (
         "[model]\nbackbone = 'test_vit'\npretrained = false\nsize = 100\n",
         "model.size = 100: the backbone does not take images of that size: Input height (100) should be divisible by "
-        "patch size (16).\nnext: correct model.size in config.toml",
+        "patch size (16).\nnext: correct model.size in config.toml; timm's weights of this backbone are for 160 px",
     ),
     "a crop that no network takes": (
         "[augment]\ncrop_size = 16\n",

@@ -11,6 +11,7 @@ from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
+from ffdi.data.labels import layout
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
@@ -46,10 +47,15 @@ def run(workspace: Workspace, options: KaggleBundleOptions) -> None:
         kaggle_bundle.build_wheel(workspace.project, folder)
         shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         bundled = [one.name for one in experiments]
+        settings = [schema.load_experiment(one.config_path) for one in experiments]
+        patterns = list(dict.fromkeys(one for each in settings for one in layout.list_patterns(each.data)))
         (folder / "train.ipynb").write_text(
-            kaggle_bundle.build_training_notebook(export.name, bundled, MAX_TIME), encoding="utf-8"
+            kaggle_bundle.build_training_notebook(export.name, bundled, patterns, MAX_TIME), encoding="utf-8"
         )
-        exported = _copy_export(export, folder)
+        if exported := _copy_export(export, folder):
+            (folder / "infer.ipynb").write_text(
+                kaggle_bundle.build_inference_notebook(export.name, bundled, patterns), encoding="utf-8"
+            )
         if options.wheels:
             console.say(
                 f"downloading wheels for Python {kaggle_bundle.PYTHON}, all but {', '.join(kaggle_bundle.PREINSTALLED)}"
@@ -99,5 +105,4 @@ def _copy_export(export: ExportFolder, folder: Path) -> bool:
         copied = folder / "export" / path.relative_to(export.folder)
         copied.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copied)
-    (folder / "infer.ipynb").write_text(kaggle_bundle.build_inference_notebook(export.name), encoding="utf-8")
     return True

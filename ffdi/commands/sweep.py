@@ -16,6 +16,7 @@ from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import SweepOptions
 from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema
+from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, TrainingError
@@ -74,12 +75,14 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
     sampler = samplers.build_sampler(options.sampler, space, options.trials, settings.seed)
     files.check_writable(base.sweep_path)
     device, _ = planning.choose_device(workspace, settings, options)
-    _check_foreseen(workspace, base, sampler, options)
+    foreseen = _check_foreseen(workspace, base, sampler, options)
     rungs = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
     compared = ", ".join(map(str, rungs))
     console.title(f"sweep of {base.name} on fold {options.fold}: compared after {compared} epochs")
     with engines.open_engine(options, device, None) as train_jobs:
         data = planning.prepare_data(workspace, base, settings, options)
+        for one in foreseen:
+            planning.warn_if_not_exportable(workspace, one)
         sweep = _Sweep(workspace, base, data, options, sampler, rungs)
         with base.lock(), signals.handle_signals(end):
             sweep.train(train_jobs)
@@ -228,15 +231,16 @@ def _check_comparable(space: Space) -> None:
             )
 
 
-def _check_foreseen(workspace: Workspace, base: Experiment, sampler: Sampler, options: SweepOptions) -> None:
-    """Checks the known trials before the first training."""
-    seen = set()
+def _check_foreseen(workspace: Workspace, base: Experiment, sampler: Sampler, options: SweepOptions) -> list[Config]:
+    """Checks the known trials before the first training; returns the settings of each network among them."""
+    seen: dict[str, Config] = {}
     for keys in sampler.foreseen:
         settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
         network = settings.model, settings.augment.crop_size, settings.train.batch_size, settings.train.precision
         if (key := repr(network)) not in seen:
             planning.choose_device(workspace, settings, options)
-            seen.add(key)
+            seen[key] = settings
+    return list(seen.values())
 
 
 def _read_curve(plan: TrainingPlan, experiment: Experiment, fold: int) -> list[float]:

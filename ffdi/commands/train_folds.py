@@ -46,6 +46,8 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
     k = math.gcd(*(one.settings.folds.k for one in trainings))
     with engines.open_engine(options, trainings[0].device, k) as train_jobs:
         data = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in trainings], options)
+        for one in trainings:
+            planning.warn_if_not_exportable(workspace, one.settings)
         with ExitStack() as stack:
             for one in trainings:
                 stack.enter_context(one.experiment.lock())

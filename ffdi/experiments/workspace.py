@@ -64,6 +64,14 @@ class Workspace:
         """
         return links.join(self.data_folder, "vetted", manifests.hash_text(f"{sha256} {size} px"))
 
+    def get_export_trial_path(self, network: str) -> Path:
+        """Returns the path of the result of an export that was tried before a training.
+
+        Args:
+            network: all that the result depends on.
+        """
+        return links.join(self.data_folder, "exportable", manifests.hash_text(network))
+
     def get_cache_folder(self, data: Path, kind: str) -> Path:
         """Returns the folder of an image cache.
 

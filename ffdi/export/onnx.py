@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,9 +14,13 @@ import torch
 from torch import nn
 
 from ffdi.core import console
+from ffdi.core.errors import ConfigError
 from ffdi.ensemble.calibration import IDENTITY_FRACTION, Calibration
 from ffdi.ensemble.combine import Combination
 from ffdi.inference.bundle import INPUT, LOGITS, OUTPUT
+
+MAX_REASON = 200
+"""Characters of an exporter's error that are shown."""
 
 
 class Graph(nn.Module):
@@ -85,22 +91,60 @@ def convert_to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
     Args:
         graph: on the CPU, in evaluation mode.
         size: edge length of the images.
+
+    Raises:
+        ConfigError: the exporter does not support an operation of the network.
     """
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # a batch of one image would be exported as a constant
-    with console.silence():
-        program = torch.onnx.export(
-            graph,
-            (example,),
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT, LOGITS],
-            dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
-            external_data=False,
-        )
+    try:
+        with console.silence(), _disable_fused_attention(graph):
+            program = torch.onnx.export(
+                graph,
+                (example,),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT, LOGITS],
+                dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
+                external_data=False,
+            )
+    except Exception as error:  # it passes on whatever goes wrong in torch, ONNX Script and the network
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).partition("\n\n")[0].split())[:MAX_REASON] or type(cause).__name__
+        raise ConfigError(
+            f"torch {torch.__version__} cannot export this network to ONNX: {reason}",
+            hint="submit with invoke ensemble-submit, which needs no ONNX, or train another model.backbone",
+        ) from error
     assert program is not None
     model = program.model_proto
     _name_nodes(model.graph, graph.names)
     return model
+
+
+def check_exportable(scorer: nn.Module, size: int) -> None:
+    """Tries to export a network; one with other weights can be exported if this one can.
+
+    Args:
+        scorer: uint8 [N, size, size, 3] -> logit [N]; on the CPU, in evaluation mode.
+        size: edge length of the images.
+
+    Raises:
+        ConfigError: as `convert_to_onnx`.
+    """
+    graph = Graph({"network": scorer}, np.ones(1), Combination("mean", np.ones(1)), Calibration("none"))
+    convert_to_onnx(graph.eval(), size)
+
+
+@contextmanager
+def _disable_fused_attention(graph: nn.Module) -> Iterator[None]:
+    """Replaces timm's fused attention by products: that of the exporter has other strides, which MaxViT refuses."""
+    fused: list[Any] = [module for module in graph.modules() if getattr(module, "fused_attn", False)]
+    for module in fused:
+        module.fused_attn = False
+    try:
+        yield
+    finally:
+        for module in fused:
+            module.fused_attn = True
 
 
 def save_graph(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], output: str = OUTPUT) -> None:

@@ -133,7 +133,7 @@ def build_detector(config: ModelConfig, weights: Path | None) -> Detector:
             else starting.load_weights(name, weights, options)
         )
     except (AssertionError, ValueError) as error:
-        raise _refuse_size("model.size", config.size, error) from None
+        raise _refuse_size("model.size", config.size, starting.get_published_size(name), error) from None
     _reset_head(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
@@ -146,13 +146,15 @@ def check_size(detector: Detector, key: str, edge: int) -> None:
         with torch.inference_mode():
             detector.eval()(torch.zeros((1, edge, edge, 3), dtype=torch.uint8))
     except (AssertionError, RuntimeError, ValueError) as error:
-        raise _refuse_size(key, edge, error) from None
+        raise _refuse_size(key, edge, max(detector.backbone.pretrained_cfg["input_size"]), error) from None
 
 
-def _refuse_size(key: str, edge: int, error: Exception) -> ConfigError:
+def _refuse_size(key: str, edge: int, published: int | None, error: Exception) -> ConfigError:
+    reason = f": {starting.get_first_line(error)}" if str(error) else ""
+    own = f"; timm's weights of this backbone are for {published} px" if published else ""
     return ConfigError(
-        f"{key} = {edge}: the backbone does not take images of that size: {starting.get_first_line(error)}",
-        hint=f"correct {key} in config.toml",
+        f"{key} = {edge}: the backbone does not take images of that size{reason}",
+        hint=f"correct {key} in config.toml{own}",
     )
 
 

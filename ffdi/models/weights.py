@@ -82,6 +82,12 @@ def has_fixed_size(backbone: str) -> bool:
     return bool(published and published.fixed_input_size)
 
 
+def get_published_size(backbone: str) -> int | None:
+    """The edge of the images that timm's weights of a backbone were trained for; None if timm has none."""
+    published = timm.get_pretrained_cfg(backbone)
+    return max(published.input_size) if published else None
+
+
 def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:
     """Creates timm's network with the weights of a file.
 

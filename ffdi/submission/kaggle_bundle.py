@@ -14,10 +14,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import DataError, ExperimentError
 from ffdi.core.names import escape_markdown
+from ffdi.experiments.workspace import Workspace
 
-SETUP = """import os, shutil, subprocess, sys
+SETUP = """import os, platform, shutil, subprocess, sys
+from importlib import invalidate_caches, metadata
 from pathlib import Path
 
 INPUT, WORK = Path("/kaggle/input"), Path("/kaggle/working")
@@ -36,10 +38,24 @@ def copy_folder(source, target):
             shutil.copyfile(path, target / path.relative_to(source))
 
 
+def version(name):
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+print("Python " + platform.python_version(), *(f"{name} {version(name)}" for name in ("torch", "timm")), sep=", ")
+if shutil.which("nvidia-smi"):
+    subprocess.run(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
+else:
+    print("no GPU")
 wheels = BUNDLE / "wheels"
 if wheels.is_dir():
     run("pip", "install", "--no-index", "--find-links", str(wheels), "-r", str(wheels / "requirements.txt"))
-run("pip", "install", "--no-index", "--no-deps", str(next(BUNDLE.glob("ffdi-*.whl"))))"""
+run("pip", "install", "--no-index", "--no-deps", str(next(BUNDLE.glob("ffdi-*.whl"))))
+invalidate_caches()
+from ffdi.submission.kaggle_bundle import gather_inputs"""
 
 
 class Code(NamedTuple):
@@ -49,18 +65,20 @@ class Code(NamedTuple):
 
 
 DATA, IMAGES, OUTPUT = Code("DATA"), Code("IMAGES"), Code('str(WORK / "submission.csv")')
+GATHERED = Code("gather_inputs(INPUT, NAMES)")
 RESUME = """# folds of earlier sessions: attach their output as another input
 for earlier in sorted(INPUT.rglob("*/experiments")):
     copy_folder(earlier, WORK / earlier.name)
 copy_folder(BUNDLE / "weights", WORK / "weights")"""
 
 
-def build_training_notebook(name: str, names: Sequence[str], max_time: str) -> str:
+def build_training_notebook(name: str, names: Sequence[str], patterns: Sequence[str], max_time: str) -> str:
     """Builds a notebook that trains experiments offline, and writes a submission, a graph and a report.
 
     Args:
         name: of their export.
         names: of the experiments.
+        patterns: of the files and folders to gather as the data, as from `layout.list_patterns`.
         max_time: --max-time of the training.
     """
     named = [word for one in names for word in ("--experiment", one)]
@@ -71,27 +89,86 @@ def build_training_notebook(name: str, names: Sequence[str], max_time: str) -> s
     return _format_notebook(
         [
             f"# {escape_markdown(name)}: training\n"
-            "Attach this bundle and the competition's data, set `DATA`, choose a GPU. If the time ends before "
+            "Attach this bundle and the competition's data, and choose a GPU. If the time ends before "
             "the training, attach this session's output as another input and run again.",
             SETUP,
-            f'{DATA.text} = "/kaggle/input/FOLDER"  # with the label files\n\n{RESUME}',
+            f'{DATA.text} = ""  # the folder with the label files; empty: all of these from the inputs\n'
+            f"{_format_names(patterns)}\n{DATA.text} = {DATA.text} or {GATHERED.text}\n\n{RESUME}",
             _format_call("invoke", "train-folds", *named, "--data", DATA, "--max-time", max_time),
             "\n".join([*then, f"shutil.copy(WORK / {_quote(f'exports/{name}/submission.csv')}, {OUTPUT.text})"]),
         ]
     )
 
 
-def build_inference_notebook(name: str) -> str:
-    """Builds a notebook that scores images offline with an exported graph, without torch."""
+def build_inference_notebook(name: str, names: Sequence[str], patterns: Sequence[str]) -> str:
+    """Builds a notebook that scores images offline with an exported graph, without torch.
+
+    Args:
+        name: of the export.
+        names: of its experiments.
+        patterns: as in `build_training_notebook`.
+    """
+    named = [word for one in names for word in ("--experiment", one)]
+    scoring = ("invoke", "predict-onnx", *named, "--name", name)
     return _format_notebook(
         [
-            f"# {escape_markdown(name)}: scoring\nAttach this bundle and the images, and set `IMAGES`.",
+            f"# {escape_markdown(name)}: scoring\n"
+            "Attach this bundle and the competition's data, or set `IMAGES` to other images.",
             SETUP,
-            f'{IMAGES.text} = "/kaggle/input/FOLDER"  # a folder, or a CSV with a column img_name\n\n'
             f'copy_folder(BUNDLE / "export", WORK / {_quote(f"exports/{name}")})\n'
-            + _format_call("invoke", "predict-onnx", "--experiment", name, "--images", IMAGES, "--output", OUTPUT),
+            f'{IMAGES.text} = ""  # a folder of images, or a CSV with a column img_name; empty: the test images\n'
+            f"{_format_names(patterns)}\n"
+            f"if {IMAGES.text}:\n"
+            f"    {_format_call(*scoring, '--images', IMAGES, '--output', OUTPUT)}\n"
+            "else:\n"
+            f"    {_format_call(*scoring, '--data', GATHERED, '--output', OUTPUT)}",
         ]
     )
+
+
+def _format_names(patterns: Sequence[str]) -> str:
+    rows = [", ".join(map(_quote, patterns[start : start + 6])) for start in range(0, len(patterns), 6)]
+    return "NAMES = [\n" + "".join(f"    {row},\n" for row in rows) + "]"
+
+
+def gather_inputs(inputs: Path, patterns: Sequence[str]) -> str:
+    """Links the data of a competition, which may be in several inputs of a notebook, into one temporary folder.
+
+    Kaggle has mounted inputs as input/NAME, input/competitions/NAME and input/datasets/OWNER/NAME. The bundle, and
+    inputs with the experiments of earlier sessions, are passed over.
+
+    Args:
+        inputs: the folder with all inputs.
+        patterns: of the names to link; what is below a linked folder comes with it.
+
+    Returns:
+        The path of the new folder.
+
+    Raises:
+        DataError: nothing has such a name, or two have the same.
+    """
+    found: dict[str, list[Path]] = {}
+    waiting = [inputs]
+    for folder in waiting:  # the list grows
+        entries = sorted(folder.iterdir())
+        if Workspace(folder, folder).experiments_folder.is_dir():
+            continue
+        for entry in entries:
+            if any(entry.match(pattern) for pattern in patterns):
+                found.setdefault(entry.name, []).append(entry)
+            elif entry.is_dir():
+                waiting.append(entry)
+    hint = "set DATA to the folder with the label files"
+    if not found:
+        there = ", ".join(str(one) for one in sorted(inputs.glob("*/*"))) or "nothing"
+        raise DataError(f"{inputs} has no {', '.join(patterns)}; it has {there}", hint=f"attach the data, or {hint}")
+    if problems := [f"{name}: {', '.join(map(str, places))}" for name, places in found.items() if len(places) > 1]:
+        raise DataError("several inputs have data with the same name", problems=problems, hint=hint)
+    data = Path(tempfile.mkdtemp(prefix="ffdi-data-"))  # not below the output, which Kaggle would copy it into
+    for name, (place,) in sorted(found.items()):
+        (data / name).symlink_to(place)
+        print(f"data: {place}")
+    return str(data)
 
 
 def _format_call(*words: str | Code) -> str:

@@ -13,6 +13,8 @@ import pandas as pd
 import pytest
 
 from ffdi.core import manifests
+from ffdi.core.errors import ConfigError
+from ffdi.export import onnx
 from tests.conftest import TINY, Invoke
 
 Snapshot = Callable[[Path], dict[str, bytes]]
@@ -353,3 +355,36 @@ def test_a_training_that_leads_nowhere_says_so(workspace: Path, competition: Pat
         "majority_class",
         "at_chance, majority_class",
     )  # by where the random weights put its scores
+
+
+def test_a_network_that_cannot_be_exported_is_named_before_its_training(
+    workspace: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    config.write_text(config.read_text().replace("epochs = 3", "epochs = 1").replace("size = 32", "size = 40"))
+    tried = []
+
+    def refuse(_network: object, size: int) -> None:
+        tried.append(size)
+        raise ConfigError("torch cannot export this network to ONNX: no operator for it")
+
+    monkeypatch.setattr(onnx, "check_exportable", refuse)
+    trying = "trying to export test_resnet to ONNX, once before its first training\n"
+    warning = (
+        "warning: test_resnet: torch cannot export this network to ONNX: no operator for it; "
+        "train-folds and ensemble-submit do not need ONNX\n"
+    )
+    words = ("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds")
+    first, second = invoke(*words, "0"), invoke(*words, "1")
+    assert (first.code, second.code, tried) == (0, 0, [40])
+    assert f"\n{trying}{warning}" in first.out
+    assert first.out.index(warning) < first.out.index("fold 0  epoch  1/1")
+    assert "trying" not in second.out
+    assert f"\n{warning}" in second.out
+
+
+@pytest.mark.usefixtures("copy")
+def test_the_export_is_tried_once(trained: Path, competition: Path, invoke: Invoke) -> None:
+    trying = "trying to export test_resnet to ONNX, once before its first training\n"
+    assert f"\n{trying}" in (trained / "output.txt").read_text()
+    assert trying not in invoke("train-folds", "--experiment", "tiny", "--data", str(competition)).out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ import timm
 from safetensors.torch import save_file
 
 from ffdi import __version__
+from ffdi.config.schema import DataConfig
+from ffdi.core.errors import DataError
+from ffdi.data.labels import layout
 from ffdi.submission import kaggle_bundle
 from tests.conftest import PROJECT, Invoke, run
 
@@ -107,9 +111,16 @@ def test_its_notebooks_run_from_what_it_brings(bundle: Path, competition: Path, 
     shutil.copytree(bundle, given / "my-bundle")
     for path in sorted((given / "my-bundle").rglob("*")):
         path.chmod(0o555 if path.is_dir() else 0o444)
-    changed = {"/kaggle/input/FOLDER": str(competition), "/kaggle/input": str(given), "/kaggle/working": str(work)}
+    images, lists = given / "datasets" / "owner" / "faces" / "deep", given / "competitions" / "deepfakes"
+    shutil.copytree(competition / "trainset", images / "trainset")
+    shutil.copytree(competition, lists, ignore=shutil.ignore_patterns("trainset"))
+    changed = {"/kaggle/input": str(given), "/kaggle/working": str(work)}
     work.mkdir()
-    executed(given / "my-bundle" / "train.ipynb", changed, tmp_path / "site")
+    printed = executed(given / "my-bundle" / "train.ipynb", changed, tmp_path / "site")
+    assert f"Python {platform.python_version()}, torch {metadata.version('torch')}, timm " in printed
+    assert re.search(r"^(no GPU|.+, \d+ MiB, [\d.]+)$", printed, re.MULTILINE)
+    assert f"data: {images / 'trainset'}\n" in printed
+    assert f"data: {lists / 'trainset_label.txt'}\n" in printed
     before = bundle.parent
     assert (work / "submission.csv").read_bytes() == (before / "submission.csv").read_bytes()
     assert (work / "exports" / "tiny" / "report.html").is_file()
@@ -118,7 +129,7 @@ def test_its_notebooks_run_from_what_it_brings(bundle: Path, competition: Path, 
     work.mkdir()
     executed(
         given / "my-bundle" / "infer.ipynb",
-        {**changed, str(competition): str(competition / "testset")},
+        changed,
         tmp_path / "site",
     )
     found, scored = (
@@ -127,6 +138,27 @@ def test_its_notebooks_run_from_what_it_brings(bundle: Path, competition: Path, 
     assert set(found.index) == set(scored.index)
     # the notebook takes the fastest runtime, which may multiply in fewer bits
     assert (found.y_pred[scored.index] - scored.y_pred).abs().max() < 5e-3
+
+
+def test_data_that_cannot_be_gathered_is_named(tmp_path: Path) -> None:
+    patterns = layout.list_patterns(DataConfig.model_validate({"train": {"labels": "my lists [1]/train.csv"}}))
+    for folder in ("bundle/experiments/train", "one/docs", "datasets/me/two/my lists [1]"):
+        (tmp_path / folder).mkdir(parents=True)
+    (data,) = Path(kaggle_bundle.gather_inputs(tmp_path, patterns)).iterdir()
+    assert data.resolve() == tmp_path / "datasets" / "me" / "two" / "my lists [1]"
+    (tmp_path / "one" / "my lists [1]").mkdir()
+    with pytest.raises(DataError) as clash:
+        kaggle_bundle.gather_inputs(tmp_path, patterns)
+    assert str(clash.value) == (
+        "several inputs have data with the same name\n"
+        f"  my lists [1]: {tmp_path / 'one/my lists [1]'}, {tmp_path / 'datasets/me/two/my lists [1]'}\n"
+        "next: set DATA to the folder with the label files"
+    )
+    with pytest.raises(
+        DataError, match=rf"^{tmp_path} has no x, y\*; it has {tmp_path}/bundle/experiments, .*\n.*"
+    ) as none:
+        kaggle_bundle.gather_inputs(tmp_path, ["x", "y*"])
+    assert none.value.hint == "attach the data, or set DATA to the folder with the label files"
 
 
 def test_starting_weights_come_along(workspace: Path, invoke: Invoke) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from timm.models import maxxvit
 
 from ffdi.config.schema import Config, ModelConfig
-from ffdi.core.errors import DeviceError
+from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
@@ -132,6 +134,45 @@ def test_a_smaller_member_sees_the_middle_of_cropped_images() -> None:
     with torch.inference_mode():
         through = detector.prepare_for_inference(network, config, 47)(torch.from_numpy(large))
         assert torch.equal(through, network(torch.from_numpy(middle)))
+
+
+class MaxViTBlock(torch.nn.Module):
+    """An image's logit by an attention of MaxViT, and with it the exporter's trouble."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = maxxvit.PartitionAttentionCl(64, cfg=maxxvit.MaxxVitTransformerCfg(window_size=(4, 4)))
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        return self.attention(given.float().mean(3, keepdim=True).expand(-1, -1, -1, 64) / 255).mean((1, 2, 3))
+
+
+def test_attention_of_maxvit_is_exported_and_stays_fused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    block = MaxViTBlock().eval()
+    graph = export.Graph({"max": block}, np.ones(1), combine.make_equal_combination("mean", 1), Calibration("none"))
+    assert block.attention.attn.fused_attn
+    served = select.RUNTIMES["cpu"].open(written(graph.eval(), tmp_path / "model.onnx", 8), 0, LOAD)
+    assert block.attention.attn.fused_attn
+    for count in (1, 3, 7):
+        assert np.abs(served.run(batch := images(count, size=8)) - graph.score(batch)).max() < 1e-6
+
+
+class Branching(torch.nn.Module):
+    """A network whose path depends on the image."""
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        logit = given.float().mean((1, 2, 3))
+        return logit if bool(logit.sum() > 0) else -logit
+
+
+def test_a_network_that_cannot_be_exported_is_named_in_one_line() -> None:
+    with pytest.raises(ConfigError) as fault:
+        export.check_exportable(Branching(), 32)
+    what = rf"torch {re.escape(torch.__version__)} cannot export this network to ONNX: .*[Dd]ata-dependent.*"
+    assert re.fullmatch(what, fault.value.what)
+    assert len(fault.value.what) < 300
+    export.check_exportable(next(iter(networks((32,)).values())), 32)
 
 
 @pytest.mark.parametrize(("tta", "residual"), [("hflip", "none"), ("crops", "srm"), ("hflip+crops", "highpass")])

@@ -107,7 +107,17 @@ def test_a_size_that_a_network_does_not_take_is_refused() -> None:
         detectors.check_size(detectors.build_detector(ModelConfig(backbone="test_vit"), None), "augment.crop_size", 100)
     assert str(caught.value) == (
         "augment.crop_size = 100: the backbone does not take images of that size: Input height (100) should be "
-        "divisible by patch size (16).\nnext: correct augment.crop_size in config.toml"
+        "divisible by patch size (16).\n"
+        "next: correct augment.crop_size in config.toml; timm's weights of this backbone are for 160 px"
+    )
+
+
+def test_a_size_that_is_refused_without_a_reason() -> None:
+    with pytest.raises(ConfigError) as caught:
+        detectors.check_size(detectors.build_detector(ModelConfig(backbone="halonet_h1"), None), "model.size", 128)
+    assert str(caught.value) == (
+        "model.size = 128: the backbone does not take images of that size\n"
+        "next: correct model.size in config.toml; timm's weights of this backbone are for 256 px"
     )
 
 

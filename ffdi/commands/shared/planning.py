@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -154,6 +156,41 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     depthwise = detector.is_depthwise(network)
     device = devices.choose_device(options.device, settings.train.precision, options.workers, depthwise=depthwise)
     return device, weights
+
+
+def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
+    """Warns of a network that `export-onnx` could not export after the training.
+
+    The export is tried once in a workspace for each network and each version of its libraries: it takes 10 s to a
+    minute. A training does not need it.
+    """
+    path = get_export_trial_path(workspace, settings)
+    if not path.is_file():
+        console.say(f"trying to export {settings.model.backbone} to ONNX, once before its first training")
+        files.write_text(path, _find_export_fault(settings))
+    if fault := path.read_text(encoding="utf-8"):
+        console.warn(f"{settings.model.backbone}: {fault}; train-folds and ensemble-submit do not need ONNX")
+
+
+def get_export_trial_path(workspace: Workspace, settings: Config) -> Path:
+    """The path of the result of trying an export: what is wrong, or nothing."""
+    network = settings.model.model_dump(exclude={"pretrained", "weights_file"})
+    versions = {name: metadata.version(name) for name in ("torch", "timm", "onnx", "onnxscript")}
+    return workspace.get_export_trial_path(json.dumps([network, settings.predict.tta, versions]))
+
+
+def _find_export_fault(settings: Config) -> str:
+    """Why a network cannot be exported; empty if it can."""
+    from ffdi.export import onnx
+    from ffdi.models import detector
+
+    size = settings.model.size
+    network = detector.prepare_for_inference(detector.build_initialized(settings, None), settings, size)
+    try:
+        onnx.check_exportable(network, size)
+    except ConfigError as error:
+        return error.what
+    return ""
 
 
 def prepare_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import glob
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,11 +30,27 @@ FOLDERS = {
     "test": ("testset*", "test", "testset1_seen"),
 }
 """Names of each split's image folder; the star matches any ending."""
+PHASES = ("phase1", "phase2")
+"""Folders that may hold the splits of a competition."""
 ENDINGS = (".txt", ".csv", ".txt.csv")
 TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv", "sample_submission.csv", "sampleSubmission.csv",
              "submission_format.csv")  # fmt: skip
 GROUPS_FILE = "groups.csv"
 LANDMARKS_FILE = "landmarks.csv"
+
+
+def list_patterns(config: DataConfig) -> list[str]:
+    """Patterns of the names at the top of a data folder: those of the config, and those that need no key."""
+    splits = [getattr(config, name) for name in SPLITS]
+    named = [config.groups_file, config.landmarks_file, config.template]
+    named += [path for split in splits for path in (split.folder, split.labels)]
+    return [
+        *dict.fromkeys(glob.escape(Path(path).parts[0]) for path in named if path is not None),
+        *(pattern for split in FOLDERS.values() for pattern in split),
+        *(f"{name}*{ending}" for name in SPLITS for ending in (".txt", ".csv")),
+        *PHASES,
+        *(GROUPS_FILE, LANDMARKS_FILE, *TEMPLATES),
+    ]
 
 
 @dataclass(frozen=True)
@@ -132,7 +149,7 @@ def _find_place(name: str, root: Path, files: SplitFiles) -> Path | None:
     """The folder of the split: root, root/phase1 or root/phase2; None if there is no such split."""
     if files.folder is not None or files.labels is not None:
         return root
-    for place in (root, root / "phase1", root / "phase2"):
+    for place in (root, *(root / phase for phase in PHASES)):
         if place.is_dir() and (_list_folders(name, place) or _list_label_files(name, place)):
             return place
     return None
@@ -234,7 +251,7 @@ def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[
 def _find_template(root: Path, config: DataConfig) -> Path | None:
     if config.template is not None:
         return _check_named(root / config.template, "data.template")
-    places = (root, root / "phase2", root / "phase1")
+    places = (root, *(root / phase for phase in reversed(PHASES)))
     return next((place / name for place in places for name in TEMPLATES if (place / name).is_file()), None)
 
 
