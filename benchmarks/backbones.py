@@ -4,7 +4,7 @@ scores and a heat map, or one line before the training says why not.
     python benchmarks/backbones.py                     the smallest network of each of timm's modules; writes a table
     python benchmarks/backbones.py NAME [NAME ...]     these networks
 
-For each network, with random weights, at its own image size or at 128 px, in a process of its own: the checks of
+For each network, with random weights, at 128 or 224 px or its own size, in a process of its own: the checks of
 `train-folds`, one step of training, scores of seven images that are wider apart than `SPREAD`, the export, the same
 scores by ONNX Runtime in batches of 1, 3 and 7, and a heat map of three images. Prints a table in Markdown with the
 largest difference of a score, and ends with 1 if a network did neither. Two networks at once; an hour on two cores, of
@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,9 +39,9 @@ IMAGES = 7
 ROUNDING = 4
 """A score may differ by more than the tolerance of `export-onnx` if the rounding of torch is that large: with random
 weights some networks give images nearly equal scores, whose differences are enlarged, and with them the rounding."""
-SIZE = 128
-"""Edge of the images of networks that take any size."""
 BATCHES = (1, 3, 7)
+SIZES = (128, 224)
+"""Edges of the images; networks that are made for one size are tried at the second."""
 SPREAD = 0.05
 """The smallest standard deviation of the scores: an export that ignores its input would give equal scores too."""
 
@@ -73,25 +74,20 @@ def draw_images(size: int) -> np.ndarray:
 
 
 def make_settings(name: str) -> Config:
-    """A config with the network, at `SIZE` if it takes that size."""
+    """A config with the network, at the first of `SIZES` that it takes, or at the size of its weights."""
     from ffdi.config.schema import Config
     from ffdi.core.errors import ConfigError
     from ffdi.models import detector, weights
 
     own = weights.get_published_size(name) or 224
-    small, large = (
-        Config.model_validate(
+    for size in [*(size for size in SIZES[weights.has_fixed_size(name) :] if size < own), own]:
+        settings = Config.model_validate(
             {"model": {"backbone": name, "pretrained": False, "size": size}, "train": {"batch_size": 4, "lr": 1e-3}}
         )
-        for size in (min(own, SIZE), own)
-    )
-    if weights.has_fixed_size(name):
-        return large
-    try:
-        detector.check_size(detector.build_detector(small.model, None), "model.size", SIZE)
-    except ConfigError:  # such as a network that attends to blocks of 8 x 8 features
-        return large
-    return small
+        with suppress(ConfigError):
+            detector.check_size(detector.build_detector(settings.model, None), "model.size", size)
+            break
+    return settings
 
 
 def try_network(name: str) -> dict[str, Any]:

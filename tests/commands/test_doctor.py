@@ -40,10 +40,27 @@ def test_a_sound_data_set_is_described(workspace: Path, competition: Path, invok
     answer = invoke("doctor", *WORDS, str(competition))
     assert (answer.code, answer.err) == (0, "")
     assert "no two images show the same picture\n" in answer.out
+    assert "are not used" not in answer.out
     assert answer.out.endswith(f"doctor.json\nnext: invoke train-folds --experiment tiny --data {competition}\n")
     report = json.loads((workspace / "experiments" / "tiny" / "doctor.json").read_text())
     assert (report["splits"]["train"]["images"], report["faults"]) == (64, [])
     assert report["splits"]["test"]["sizes"] == {"40 x 40": 20}
+
+
+@pytest.mark.usefixtures("workspace")
+def test_images_that_no_label_file_lists_are_counted(data: Path, invoke: Invoke) -> None:
+    lines = (data / "trainset_label.txt").read_text().splitlines(keepends=True)
+    (data / "trainset_label.txt").write_text("".join(lines[:-3]))
+    shutil.copytree(data / "trainset", data / "trainset" / "more")
+    unlisted = sorted(line.partition(",")[0] for line in lines[-3:])
+    line = f"67 of 128 images in trainset/ are not in trainset_label.txt, and are not used: {unlisted[0]}, ...\n"
+    assert line in invoke("doctor", *WORDS, str(data), "--accept", "leaks").out
+    shutil.rmtree(data / "trainset" / "more")
+    for name in unlisted[:2]:
+        (data / "trainset" / name).unlink()
+    answer = invoke("train-folds", *WORDS, str(data), "--folds", "0")
+    line = f"\n1 of 62 images in trainset/ are not in trainset_label.txt, and are not used: {unlisted[2]}\n"
+    assert line in answer.out
 
 
 def test_faults_are_refused_by_both_commands_and_accepted_by_name(workspace: Path, data: Path, invoke: Invoke) -> None:

@@ -11,6 +11,7 @@ from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
 from ffdi.data.inspection.scan import ScanResult, scan_images
 from ffdi.data.inspection.scan_store import ScanStore
+from ffdi.data.labels import folders
 from ffdi.data.labels.layout import Dataset
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -20,6 +21,8 @@ Result = TypeVar("Result")
 
 def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset) -> Diagnosis:
     """Scans the images that were not scanned before, compares all images, and writes doctor.json."""
+    for line in folders.describe_unlisted(dataset.splits.values()):
+        console.say(line)
     findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
     try:
         scans = {split: ScanResult(table) for split, table in dataset.splits.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,6 +187,29 @@ def has_image_signature(path: Path) -> bool:
 
 
 _BMP_HEADERS = frozenset(size.to_bytes(4, "little") for size in (12, 40, 52, 56, 64, 108, 124))
+
+
+def describe_unlisted(tables: Collection[Table]) -> list[str]:
+    """Counts the images in the folders of label files that no label file lists: one line for each such folder."""
+    listed = {f"{table.folder}/{name}" for table in tables for name in table.img_name.tolist()}
+    lines = []
+    for folder, sources in _group_sources(tables).items():
+        images = list_images(folder).images
+        if unlisted := [name for name in images if f"{folder}/{name}" not in listed]:
+            lines.append(
+                f"{len(unlisted)} of {format_count(len(images), 'image')} in {folder.name}/ are not in "
+                f"{' or '.join(sources)}, and are not used: {unlisted[0]}{', ...' if len(unlisted) > 1 else ''}"
+            )
+    return lines
+
+
+def _group_sources(tables: Collection[Table]) -> dict[Path, list[str]]:
+    """The names of the label files of each image folder."""
+    sources: dict[Path, list[str]] = {}
+    for table in tables:
+        if table.source != table.folder:
+            sources.setdefault(table.folder, []).append(table.source.name)
+    return sources
 
 
 def list_folder(folder: Path) -> Table:

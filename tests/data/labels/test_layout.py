@@ -7,7 +7,7 @@ import pytest
 
 from ffdi.config.schema import DataConfig
 from ffdi.core.errors import DataError
-from ffdi.data.labels import layout
+from ffdi.data.labels import folders, layout
 
 Put = Callable[..., Path]
 LABELLED = "img_name,target\na.jpg,0\nb.jpg,1\n"
@@ -24,6 +24,17 @@ def images(put: Put) -> Callable[..., None]:
             put(f"{folder}/b.jpg")
 
     return write
+
+
+def test_unlisted_images_of_folders_that_splits_share(images: Callable[..., None], put: Put, tmp_path: Path) -> None:
+    images("faces", "faces/deep")
+    put("faces/train.csv", b"img_name,target\na.jpg,0\ndeep/a.jpg,1\n")
+    put("faces/val.csv", b"img_name,target\ndeep/b.jpg,1\n")
+    config = {"train": {"labels": "faces/train.csv"}, "val": {"labels": "faces/val.csv"}}
+    found = layout.find_dataset(tmp_path, DataConfig.model_validate(config))
+    assert folders.describe_unlisted(found.splits.values()) == [
+        "1 of 4 images in faces/ are not in train.csv or val.csv, and are not used: b.jpg"
+    ]
 
 
 def refusal(root: Path, **config: object) -> str:
