@@ -89,6 +89,7 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
 def test_cuda_is_named_in_few_files() -> None:
     named = {file for file in FILES if re.search("cuda", (PACKAGE / file).read_text(), re.IGNORECASE)}
     assert named == {
+        "core/cuda.py",
         "training/runtime/device.py",
         "inference/onnxruntime.py",
         "commands/shared/options.py",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -108,12 +109,7 @@ def convert_to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
                 external_data=False,
             )
     except Exception as error:  # it passes on whatever goes wrong in torch, ONNX Script and the network
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).partition("\n\n")[0].split())[:MAX_REASON] or type(cause).__name__
-        raise ConfigError(
-            f"torch {torch.__version__} cannot export this network to ONNX: {reason}",
-            hint="submit with invoke ensemble-submit, which needs no ONNX, or train another model.backbone",
-        ) from error
+        raise _refuse_network(error.__cause__ or error) from error
     assert program is not None
     model = program.model_proto
     _name_nodes(model.graph, graph.names)
@@ -128,10 +124,19 @@ def check_exportable(scorer: nn.Module, size: int) -> None:
         size: edge length of the images.
 
     Raises:
-        ConfigError: as `convert_to_onnx`.
+        ConfigError: as `convert_to_onnx` and `save_graph`.
     """
     graph = Graph({"network": scorer}, np.ones(1), Combination("mean", np.ones(1)), Calibration("none"))
-    convert_to_onnx(graph.eval(), size)
+    with tempfile.TemporaryDirectory(prefix="ffdi-") as folder:
+        save_graph(convert_to_onnx(graph.eval(), size), Path(folder) / "model.onnx", {})
+
+
+def _refuse_network(error: BaseException) -> ConfigError:
+    reason = " ".join(str(error).partition("\n\n")[0].split())[:MAX_REASON] or type(error).__name__
+    return ConfigError(
+        f"torch {torch.__version__} cannot export this network to ONNX: {reason}",
+        hint="submit with invoke ensemble-submit, which needs no ONNX, or train another model.backbone",
+    )
 
 
 @contextmanager
@@ -155,13 +160,19 @@ def save_graph(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], 
         path: the file.
         metadata: stored in the file.
         output: the only output of the file.
+
+    Raises:
+        ConfigError: the exporter has written an invalid graph.
     """
     served = _select_output(model, output)
     del served.metadata_props[:]
     for key, value in metadata.items():
         served.metadata_props.add(key=key, value=value)
     onnx.save(served, path)
-    onnx.checker.check_model(path, full_check=True)
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise _refuse_network(error) from error
 
 
 def _select_output(model: onnx.ModelProto, output: str) -> onnx.ModelProto:

@@ -100,5 +100,7 @@ def _pad_batch(part: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
 
 
+NO_DEVICE = "there is no device"
+"""Why most machines do not run a runtime for GPUs."""
 IMAGES_PER_CORE = 32
 """Images per core from which on parallel calls are faster."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ffdi.core import links
+from ffdi.core import cuda, links
 from ffdi.core.errors import DeviceError
-from ffdi.inference.backend import Load, OpenGraph, Run, Runtime, pad_batches
+from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Run, Runtime, pad_batches
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 CPU_BATCH = 4
@@ -45,8 +45,10 @@ def open_on_device(providers: Options, name: str, model: Path, index: int, load:
     session = _open_session(model, wanted, 1)
     runs = session.get_providers()[0]
     if runs != wanted[0][0]:
+        library = _find_missing_library(wanted[0][0])
         raise DeviceError(
-            f"--device {name}:{index}: ONNX Runtime fell back to {runs}; its libraries for {name} did not load",
+            f"--device {name}:{index}: ONNX Runtime fell back to {runs}; its libraries for {name} did not load"
+            + (f": {library}" if library else ""),
             hint="pass --device auto or --device cpu",
         )
     why = f"ONNX Runtime, {name} device {index}"
@@ -55,7 +57,8 @@ def open_on_device(providers: Options, name: str, model: Path, index: int, load:
 
 
 def _run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
-    (y_pred,) = session.run(None, {session.get_inputs()[0].name: images})
+    with _explain_errors("the graph does not run"):
+        (y_pred,) = session.run(None, {session.get_inputs()[0].name: images})
     return y_pred
 
 
@@ -63,14 +66,15 @@ def _bind_buffers(session: onnxruntime.InferenceSession, index: int, batch: int)
     """Returns a function that runs a fixed batch through buffers on the device, without allocations."""
     given, wanted = session.get_inputs()[0], session.get_outputs()[0]
     create = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-    images = create([batch, *given.shape[1:]], np.uint8, "cuda", index)
-    y_pred = create([batch, *wanted.shape[1:]], np.float32, "cuda", index)
+    with _explain_errors(f"there is no memory on device {index} for a batch of {batch}"):
+        images = create([batch, *given.shape[1:]], np.uint8, "cuda", index)
+        y_pred = create([batch, *wanted.shape[1:]], np.float32, "cuda", index)
     binding, lock = session.io_binding(), Lock()
     binding.bind_ortvalue_input(given.name, images)
     binding.bind_ortvalue_output(wanted.name, y_pred)
 
     def run(filled: np.ndarray) -> np.ndarray:
-        with lock:  # the buffers are shared
+        with lock, _explain_errors(f"the graph does not run on device {index}"):  # the buffers are shared
             images.update_inplace(np.ascontiguousarray(filled))
             session.run_with_iobinding(binding)
             return y_pred.numpy()
@@ -89,37 +93,62 @@ def _list_tensorrt_providers(index: int, model: Path) -> list[Provider]:
 
 
 def _explain_missing(provider: str, index: int) -> str:
-    """Returns why a device cannot run here; empty if it can."""
+    """Returns why a device cannot run here; empty if it can. ONNX Runtime lists CUDA on machines without devices."""
+    driver = cuda.query_driver()
+    if driver is None:
+        return NO_DEVICE
+    if driver.fault:
+        return f"the CUDA driver does not work: {driver.fault}"
     if provider not in onnxruntime.get_available_providers():
         return "this onnxruntime was built without it"
-    if (count := _count_devices()) <= index:
-        return f"there is no device {index}, only {count}" if count else "there is no device"
-    return ""
+    built = str(getattr(onnxruntime, "cuda_version", None) or "")
+    if built and int(built.partition(".")[0]) > driver.cuda[0]:
+        return (
+            f"onnxruntime {onnxruntime.__version__} needs a driver for CUDA {built}, and this one is for CUDA "
+            f"{cuda.format_version(driver.cuda)}"
+        )
+    if index >= len(driver.gpus):
+        return f"there is no device {index}, only {len(driver.gpus)}"
+    onnxruntime.preload_dlls()
+    return _find_missing_library(provider)
 
 
-def _count_devices() -> int:
-    """Counts the devices of the driver; ONNX Runtime lists CUDA on machines without devices."""
+def _find_missing_library(provider: str) -> str:
+    """Why the library of a provider cannot be loaded: ONNX Runtime only logs it; empty if it can be."""
+    name = provider.removesuffix("ExecutionProvider").lower()
+    library = Path(onnxruntime.__file__).parent / "capi" / f"libonnxruntime_providers_{name}.so"
     try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return 0
-    count = ctypes.c_int(0)
-    works = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
-    return count.value if works else 0
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        if "cannot open shared object file" in str(error) and library.is_file():
+            return str(error)
+    return ""
 
 
 def _open_session(model: Path, providers: Sequence[Provider], threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # the caller reports errors
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    try:
+    with _explain_errors("the graph cannot be opened"):
         return onnxruntime.InferenceSession(
-            str(model), options, providers=providers, disabled_optimizers=["WeightBiasQuantization"]
-        )  # it quantises the fp32 layers of an int8 graph
+            str(model),
+            options,
+            providers=providers,
+            disabled_optimizers=["WeightBiasQuantization"],  # it quantises the fp32 layers of an int8 graph
+            enable_fallback=0,  # after an error it would run on the CPU, with words on stdout
+        )
+
+
+@contextmanager
+def _explain_errors(what: str) -> Iterator[None]:
+    """Turns errors of ONNX Runtime into a DeviceError, so that another runtime can be tried."""
+    try:
+        yield
     except Exception as error:  # the base class of ONNX Runtime's errors
         if type(error).__module__.partition(".")[0] != "onnxruntime":
             raise
-        raise DeviceError(f"the graph cannot be opened: {str(error).splitlines()[0]}") from None
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DeviceError(f"{what}: {reason}", hint="pass --device cpu, or --device auto for another runtime") from None
 
 
 def _build_runtime(name: str, provider: str, providers: Options, *, exact: bool, offered: bool) -> Runtime:

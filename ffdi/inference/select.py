@@ -13,7 +13,7 @@ import numpy as np
 from ffdi.core.errors import ConfigError, DeviceError, FFDIError, ParityError
 from ffdi.experiments.export import ExportFolder
 from ffdi.inference import bundle, onnxruntime, openvino
-from ffdi.inference.backend import Load, OpenGraph, Runtime
+from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Runtime
 from ffdi.inference.bundle import Golden
 
 RUNTIMES: dict[str, Runtime] = {**onnxruntime.RUNTIMES, **openvino.RUNTIMES}
@@ -128,9 +128,10 @@ def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
 
 def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
     """Opens the fastest runtime that runs here and gives the golden scores; some runtimes have to be requested."""
-    names = [name for name, one in RUNTIMES.items() if one.offered and not _explain_refusal(name, 0, proof)]
+    faults = {name: _explain_refusal(name, 0, proof) for name, one in RUNTIMES.items() if one.offered}
+    names = [name for name, fault in faults.items() if not fault]
     best: tuple[float, OpenGraph] | None = None
-    results = []
+    results = [f"{name} not used: {RUNTIMES[name].missing(0)}" for name in faults if _has_unused_gpu(name)]
     for name in names:
         try:
             graph = RUNTIMES[name].open(model, 0, load)
@@ -139,7 +140,8 @@ def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
             results.append(f"{name} refused: {error.what}")
             continue
         rate = _measure_rate(graph, proof.golden) if len(names) > 1 else 0.0
-        results.append(f"{name} {rate:.0f} images/s")
+        if len(names) > 1:
+            results.append(f"{name} {rate:.0f} images/s")
         if best is None or rate > best[0]:
             best = rate, graph
     if best is None:
@@ -148,7 +150,12 @@ def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
             problems=results,
             hint="export again on this machine",
         )
-    return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if len(names) > 1 else best[1]
+    return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if results else best[1]
+
+
+def _has_unused_gpu(name: str) -> bool:
+    """Whether there is a GPU that this runtime cannot use."""
+    return RUNTIMES[name].numbered and RUNTIMES[name].missing(0) not in ("", NO_DEVICE)
 
 
 def _measure_rate(graph: OpenGraph, golden: Golden) -> float:

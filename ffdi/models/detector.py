@@ -7,6 +7,7 @@ sigmoid(b - a), so z = b - a has the same probability and the same loss (docs/tr
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 WINDOW = 7 / 8
 """Edge of the windows of test-time crops, in parts of the image's edge."""
+ONEDNN_CHANNELS = 16
+"""Input channels that oneDNN processes at once: 8 with AVX2, 16 with AVX-512."""
 HEAD_STD = 0.01
 """Standard deviation of the new head's weights."""
 
@@ -135,6 +138,7 @@ def build_detector(config: ModelConfig, weights: Path | None) -> Detector:
     except (AssertionError, ValueError) as error:
         raise _refuse_size("model.size", config.size, starting.get_published_size(name), error) from None
     _reset_head(backbone)
+    _subsample_before_small_convolutions(backbone)
     return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
 
 
@@ -190,6 +194,28 @@ def _reset_head(backbone: Backbone) -> None:
         nn.init.normal_(layer.weight, std=HEAD_STD)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+def _subsample_before_small_convolutions(backbone: Backbone) -> None:
+    """Takes the stride out of 1x1 convolutions of few channels, and takes every other pixel before them.
+
+    The result is the same. For channels_last images on a CPU, oneDNN computes wrong gradients for such convolutions,
+    hangs or crashes, as in the first layers of FastViT and RepVGG (oneDNN 3.x, issue 6035).
+    """
+    for module in backbone.modules():
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.kernel_size == (1, 1)
+            and module.stride != (1, 1)
+            and module.padding == (0, 0)
+            and module.in_channels // module.groups < ONEDNN_CHANNELS
+        ):
+            module.register_forward_pre_hook(partial(_subsample, module.stride[0], module.stride[1]))
+            module.stride = (1, 1)
+
+
+def _subsample(rows: int, columns: int, _module: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (given[0][:, :, ::rows, ::columns],)
 
 
 def save_detector(detector: Detector, path: Path) -> None:

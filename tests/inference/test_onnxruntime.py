@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
+from ffdi.core import cuda
+from ffdi.core.cuda import Driver, Gpu
 from ffdi.core.errors import DeviceError
 from ffdi.inference import onnxruntime as ort
-from ffdi.inference.backend import Load
+from ffdi.inference.backend import NO_DEVICE, Load
 
+GPU = Gpu("Tesla T4", (7, 5))
 MODEL = Path("folder") / "model.onnx"
 MANY = Load(1000, 4, 1)
 
@@ -59,9 +65,15 @@ class Session:
     runs = 0
 
     def __init__(
-        self, _model: str, options: onnxruntime.SessionOptions, providers: list[Any], disabled_optimizers: list[str]
+        self,
+        _model: str,
+        options: onnxruntime.SessionOptions,
+        providers: list[Any],
+        disabled_optimizers: list[str],
+        enable_fallback: int,
     ) -> None:
         assert (options.log_severity_level, disabled_optimizers) == (4, ["WeightBiasQuantization"])
+        assert enable_fallback == 0
         Session.providers, Session.threads = providers, options.intra_op_num_threads
 
     def get_providers(self) -> list[str]:
@@ -89,7 +101,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [ort.TENSORRT, ort.CUDA, ort.CPU])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", Value)
-    monkeypatch.setattr(ort, "_count_devices", lambda: 2)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0")
+    monkeypatch.setattr(cuda, "query_driver", lambda: Driver((13, 0), (GPU, GPU)))
+    monkeypatch.setattr(ort, "_find_missing_library", lambda _provider: "")
     monkeypatch.setattr(Session, "works", True)
     monkeypatch.setattr(Session, "runs", 0)
     return monkeypatch
@@ -153,10 +167,78 @@ def test_a_silent_fallback_is_an_error(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_missing_device_has_a_reason(machine: pytest.MonkeyPatch) -> None:
-    machine.setattr(ort, "_count_devices", lambda: 1)
+    machine.setattr(cuda, "query_driver", lambda: Driver((13, 0), (GPU,)))
+    assert ort.RUNTIMES["cuda"].missing(0) == ""
     assert ort.RUNTIMES["cuda"].missing(1) == "there is no device 1, only 1"
-    machine.setattr(ort, "_count_devices", lambda: 0)
-    assert ort.RUNTIMES["cuda"].missing(0) == "there is no device"
+    machine.setattr(cuda, "query_driver", lambda: Driver((12, 4), (GPU,)))
+    assert ort.RUNTIMES["cuda"].missing(0) == (
+        f"onnxruntime {onnxruntime.__version__} needs a driver for CUDA 13.0, and this one is for CUDA 12.4"
+    )
+    machine.setattr(onnxruntime, "cuda_version", "12.8")
+    assert ort.RUNTIMES["cuda"].missing(0) == ""
+    machine.setattr(ort, "_find_missing_library", lambda provider: "libnvinfer.so.10" * (provider == ort.TENSORRT))
+    assert ort.RUNTIMES["tensorrt"].missing(0) == "libnvinfer.so.10"
+    assert ort.RUNTIMES["cuda"].missing(0) == ""
     machine.setattr(onnxruntime, "get_available_providers", lambda: [ort.CPU])
     assert ort.RUNTIMES["cuda"].missing(0) == "this onnxruntime was built without it"
+    machine.setattr(cuda, "query_driver", lambda: Driver((13, 0), fault="CUDA error 803: mismatch"))
+    assert ort.RUNTIMES["cuda"].missing(0) == "the CUDA driver does not work: CUDA error 803: mismatch"
+    machine.setattr(cuda, "query_driver", lambda: None)
+    assert ort.RUNTIMES["cuda"].missing(0) == NO_DEVICE
     assert ort.RUNTIMES["cpu"].missing(0) == ""
+
+
+@pytest.mark.usefixtures("machine")
+def test_a_fallback_names_the_library_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Session, "works", False)
+    monkeypatch.setattr(ort, "_find_missing_library", lambda _provider: "libcudnn.so.9: cannot open it")
+    with pytest.raises(DeviceError, match=r"its libraries for cuda did not load: libcudnn\.so\.9: cannot open it"):
+        ort.RUNTIMES["cuda"].open(MODEL, 0, MANY)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of libraries on Linux")
+def test_a_library_without_its_dependencies_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "capi").mkdir()
+    monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
+    assert ort._find_missing_library(ort.TENSORRT) == ""  # such as on Windows
+    library = tmp_path / "capi" / "libonnxruntime_providers_tensorrt.so"
+    library.write_bytes(b"")
+    assert ort._find_missing_library(ort.TENSORRT) == ""  # ONNX Runtime will say what is wrong with it
+
+    def fail(_path: str) -> None:
+        raise OSError("libnvinfer.so.10: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    assert ort._find_missing_library(ort.TENSORRT).startswith("libnvinfer.so.10: cannot open shared object file")
+
+
+@pytest.mark.usefixtures("machine")
+@pytest.mark.parametrize("place", ["run", "buffers"])
+def test_errors_of_a_device_are_explained(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    error = RuntimeException("CUDNN_STATUS_EXECUTION_FAILED: no kernel image is available\nsecond line")
+
+    def fail(*_arguments: object) -> None:
+        raise error
+
+    if place == "run":
+        graph = ort.RUNTIMES["cuda"].open(MODEL, 1, MANY)
+        monkeypatch.setattr(Session, "run_with_iobinding", fail)
+        what = "the graph does not run on device 1"
+    else:
+        monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", fail)
+        what = "there is no memory on device 1 for a batch of 64"
+    with pytest.raises(DeviceError) as caught:
+        (graph if place == "run" else ort.RUNTIMES["cuda"].open(MODEL, 1, MANY)).run(np.zeros((1, 2, 2, 3), np.uint8))
+    assert str(caught.value) == (
+        f"{what}: CUDNN_STATUS_EXECUTION_FAILED: no kernel image is available\n"
+        "next: pass --device cpu, or --device auto for another runtime"
+    )
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.usefixtures("machine")
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = ort.RUNTIMES["cuda"].open(MODEL, 0, MANY)
+    monkeypatch.setattr(Session, "run_with_iobinding", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        graph.run(np.zeros((1, 2, 2, 3), np.uint8))

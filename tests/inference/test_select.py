@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.inference import select
-from ffdi.inference.backend import Load, OpenGraph, Runtime
+from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Runtime
 from ffdi.inference.bundle import Golden
 from ffdi.inference.select import GoldenProof
 
@@ -73,6 +74,16 @@ def test_auto_chooses_the_fastest_correct_runtime() -> None:
 def test_auto_prints_no_comparison_of_one_runtime(machine: dict[str, Runtime]) -> None:
     for name in ("wrong", "rough", "numbered"):
         del machine[name]
+    assert select.open_graph(MODEL, "auto", LOAD, PROOF).why == "why cpu"
+
+
+def test_auto_says_why_a_gpu_is_not_used(machine: dict[str, Runtime]) -> None:
+    for name in ("wrong", "rough"):
+        del machine[name]
+    machine["numbered"] = replace(machine["numbered"], missing=lambda _index: "the driver is too old")
+    why = "why cpu; numbered not used: the driver is too old"
+    assert select.open_graph(MODEL, "auto", LOAD, PROOF).why == why
+    machine["numbered"] = replace(machine["numbered"], missing=lambda _index: NO_DEVICE)
     assert select.open_graph(MODEL, "auto", LOAD, PROOF).why == "why cpu"
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch.nn import functional
 
@@ -99,6 +101,23 @@ def test_crops_are_the_corners_enlarged() -> None:
     assert torch.equal(whole, flat.float())
     shares = [corner.mean().item() / 200 for corner in corners]
     assert shares == pytest.approx([(16 / 28) ** 2, 16 / 28 * 12 / 28, 16 / 28 * 12 / 28, (12 / 28) ** 2], abs=0.01)
+
+
+def test_strided_convolutions_of_few_channels_have_the_right_gradients() -> None:
+    """oneDNN's gradients of them are wrong, or it crashes: fp64, which it does not compute, is the reference."""
+    torch.manual_seed(0)
+    network = detectors.build_detector(ModelConfig(backbone="fastvit_t8"), None).eval()
+    given, name = images(4, 64), "backbone.stem.0.conv_scale.conv"
+    conv, exact = network.get_submodule(name), copy.deepcopy(network).double()
+    plain = timm.create_model("fastvit_t8", num_classes=1).eval().double()
+    plain.load_state_dict(exact.backbone.state_dict())
+    with torch.no_grad():
+        assert torch.allclose(exact(given), plain(exact.normalize(given)).squeeze(1).float(), atol=1e-6)
+    network(given).sum().backward()
+    exact(given).sum().backward()
+    wanted = exact.get_submodule(name).weight.grad
+    assert wanted.abs().max() > 0
+    assert (conv.weight.grad - wanted).abs().max() < 1e-3 * wanted.abs().max()
 
 
 def test_a_size_that_a_network_does_not_take_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -14,13 +15,16 @@ from torch.amp import GradScaler
 from torch.profiler import ProfilerActivity
 
 from ffdi.config.schema import Config
-from ffdi.core import machine
+from ffdi.core import cuda, machine
 from ffdi.core.errors import ConfigError, DeviceError, TrainingError
 from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 MAX_WORKERS = 8
+KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
+"""An architecture that torch has kernels for, such as sm_90."""
+OTHER_DEVICE = "pass --device auto or --device cpu"
 FIRST_GPU = "cuda:0"
 """The only GPU of a process that may use one."""
 
@@ -111,13 +115,13 @@ def choose_device(requested: str, precision: str | None, workers: int | None, *,
     """Chooses the device, its precision, threads and loader workers.
 
     Args:
-        requested: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        requested: 'auto', 'cpu', 'cuda' or 'cuda:N'; 'auto' and 'cuda' leave out GPUs that torch has no kernels for.
         precision: 'auto' chooses bf16 or fp16 if the device computes in it, else fp32; None is for scoring, in fp32.
         workers: loader processes; None chooses.
         depthwise: whether the network has depthwise convolutions, which are not faster in bf16 on a CPU.
 
     Raises:
-        DeviceError: there is no such CUDA device.
+        DeviceError: there is no such CUDA device, or there are GPUs that torch cannot use and 'auto' was requested.
         ConfigError: the name is unknown, or the device cannot train in that precision.
     """
     name, why = _resolve_name(requested)
@@ -126,8 +130,8 @@ def choose_device(requested: str, precision: str | None, workers: int | None, *,
         best, reason = _choose_cpu_precision(depthwise)
         default_workers = 0  # the network uses all cores; a worker process would only compete for them
     else:
-        index = torch.device(name).index
-        best, reason = _choose_cuda_precision(index)
+        used = [torch.device(name).index] if ":" in requested else _list_usable_gpus()
+        best, reason = _choose_cuda_precision(min(torch.cuda.get_device_capability(number) for number in used))
         default_workers = max(1, min(MAX_WORKERS, threads - 1))
     if precision == "fp16" and name == "cpu":
         raise ConfigError(
@@ -166,7 +170,7 @@ def assign_devices(
         count = jobs or max(number for number in range(1, most + 1) if (folds or 1) % number == 0)
         names = ["cpu"] * (count * ranks)
     else:
-        every = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+        every = [f"cuda:{number}" for number in _list_usable_gpus()]
         names = every if requested in ("auto", "cuda") else [device.name]
         if len(names) < ranks:
             raise DeviceError(
@@ -207,21 +211,89 @@ def disable_tf32() -> Iterator[None]:
 
 
 def _resolve_name(requested: str) -> tuple[str, str]:
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if requested == "auto":
-        if count:
-            return "cuda:0", f"cuda:0 ({torch.cuda.get_device_name(0)}), the first of {count}"
-        return "cpu", "the CPU: there is no CUDA device"
     if requested == "cpu":
         return "cpu", "the CPU, as requested"
     kind, _, index = requested.partition(":")
-    if kind != "cuda" or not (index.isdecimal() or requested == "cuda"):
+    if requested != "auto" and (kind != "cuda" or not (index.isdecimal() or requested == "cuda")):
         raise ConfigError(f"unknown device '{requested}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
-    number = int(index or 0)
+    if not torch.cuda.is_available():
+        driver = cuda.query_driver()
+        if driver is not None:
+            raise _explain_unusable(driver)
+        if requested == "auto":
+            return "cpu", "the CPU: there is no CUDA device"
+        raise DeviceError(f"no CUDA device {index or 0}: there is none", hint=OTHER_DEVICE)
+    count, usable = torch.cuda.device_count(), _list_usable_gpus()
+    number = int(index) if index else next(iter(usable), 0)
     if number >= count:
-        there = f"there are {count}" if count else "there is none"
-        raise DeviceError(f"no CUDA device {number}: {there}", hint="pass --device auto or --device cpu")
-    return f"cuda:{number}", f"cuda:{number} ({torch.cuda.get_device_name(number)}), as requested"
+        raise DeviceError(f"no CUDA device {number}: there are {count}", hint=OTHER_DEVICE)
+    if number not in usable:
+        raise DeviceError(
+            f"torch {torch.__version__} has no kernels for {_describe_gpu(number)}; it has those for "
+            f"{', '.join(torch.cuda.get_arch_list())}",
+            hint=f"install a torch with kernels for it, or {OTHER_DEVICE if usable else 'pass --device cpu'}",
+        )
+    name = f"cuda:{number} ({torch.cuda.get_device_name(number)})"
+    if requested != "auto":
+        return f"cuda:{number}", f"{name}, as requested"
+    left_out = [_describe_gpu(other) for other in range(count) if other not in usable]
+    without = f", without {', '.join(left_out)}: torch has no kernels for it" if left_out else ""
+    return f"cuda:{number}", f"{name}, the first of {len(usable)}{without}"
+
+
+def _describe_gpu(number: int) -> str:
+    capability = cuda.format_version(torch.cuda.get_device_capability(number))
+    return f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {capability})"
+
+
+def _list_usable_gpus() -> list[int]:
+    """The GPUs that torch has kernels for: of the same major version and at most the same minor one, or as PTX.
+
+    Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#binary-compatibility
+    """
+    known = [KERNELS.fullmatch(name) for name in torch.cuda.get_arch_list()]
+    kernels = [(found["kind"], (int(found["major"]), int(found["minor"])), found["only"]) for found in known if found]
+    return [
+        number
+        for number in range(torch.cuda.device_count())
+        if not kernels or any(_runs_on(torch.cuda.get_device_capability(number), *one) for one in kernels)
+    ]
+
+
+def _runs_on(gpu: cuda.Version, kind: str, kernels: cuda.Version, only: str) -> bool:
+    if only == "a":  # such as sm_90a; those with f run on the family
+        return gpu == kernels
+    return kernels <= gpu if kind == "compute" else kernels[0] == gpu[0] and kernels[1] <= gpu[1]
+
+
+def _explain_unusable(driver: cuda.Driver) -> DeviceError:
+    """GPUs that torch does not see: the network would be trained on the CPU without a word."""
+    built = torch.version.cuda
+    if driver.fault:
+        return DeviceError(
+            f"the CUDA driver does not work: {driver.fault}",
+            hint="restart the machine or install the driver again, or pass --device cpu",
+        )
+    newest = cuda.format_version(driver.cuda)
+    if built is None:
+        why, install = "it is built without CUDA", f"install a torch for CUDA {newest} or older"
+    elif int(built.partition(".")[0]) > driver.cuda[0]:
+        why = f"it needs a driver for CUDA {built}, and this one is for CUDA {newest}"
+        install = f"install a newer driver, or a torch for CUDA {driver.cuda[0]}"
+    else:
+        why, install = _find_cuda_fault(), "correct that"
+    return DeviceError(
+        f"this machine has {driver.describe_gpus()} that torch {torch.__version__} cannot use: {why}",
+        hint=f"{install}, or pass --device cpu",
+    )
+
+
+def _find_cuda_fault() -> str:
+    try:
+        torch.cuda.init()
+    except (AssertionError, RuntimeError) as error:
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return "it gives no reason"
 
 
 def _choose_cpu_precision(depthwise: bool) -> tuple[str, str]:
@@ -232,13 +304,14 @@ def _choose_cpu_precision(depthwise: bool) -> tuple[str, str]:
     return "bf16", "the CPU multiplies in bf16"
 
 
-def _choose_cuda_precision(index: int) -> tuple[str, str]:
-    major, minor = torch.cuda.get_device_capability(index)
-    if major >= 8:
-        return "bf16", f"compute capability {major}.{minor} multiplies in bf16"
-    if major >= 7:
-        return "fp16", f"compute capability {major}.{minor} multiplies in fp16"
-    return "fp32", f"compute capability {major}.{minor} has no tensor cores"
+def _choose_cuda_precision(capability: cuda.Version) -> tuple[str, str]:
+    """The precision for the oldest GPU in use."""
+    named = f"compute capability {cuda.format_version(capability)}"
+    if capability >= (8, 0):
+        return "bf16", f"{named} multiplies in bf16"
+    if capability >= (7, 0):
+        return "fp16", f"{named} multiplies in fp16"
+    return "fp32", f"{named} has no tensor cores"
 
 
 def _has_cpu_bf16() -> bool:

@@ -6,18 +6,29 @@ import pytest
 import torch
 
 from ffdi.config.schema import ModelConfig
-from ffdi.core import machine
+from ffdi.core import cuda, machine
+from ffdi.core.cuda import Driver, Gpu
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.models import detector
 from ffdi.training.runtime import device as devices
 
 
-def fake(monkeypatch: pytest.MonkeyPatch, *, capability: tuple[int, int] = (9, 0), count: int = 2) -> None:
-    """Makes torch report CUDA devices."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+def fake(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    capability: tuple[int, int] = (9, 0),
+    count: int = 2,
+    others: tuple[tuple[int, int], ...] = (),
+    architectures: tuple[str, ...] = ("sm_61", "sm_75", "sm_80", "sm_90"),
+) -> None:
+    """Makes torch report CUDA devices: `count` of one capability, then others."""
+    gpus = [capability] * count + list(others)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: len(gpus) > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: gpus[index])
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: list(architectures))
+    monkeypatch.setattr(cuda, "query_driver", lambda: None)
     monkeypatch.setattr(machine, "count_cores", lambda: 16)
 
 
@@ -79,6 +90,122 @@ def test_a_missing_gpu_is_refused(asked: str, count: int, expected: str, monkeyp
     with pytest.raises(DeviceError) as caught:
         devices.choose_device(asked, "auto", None)
     assert str(caught.value) == expected
+
+
+T4 = Gpu("Tesla T4", (7, 5))
+OLD = "it needs a driver for CUDA 13.0, and this one is for CUDA"
+INSTALL = "install a newer driver, or a torch for CUDA 12, or pass --device cpu"
+
+
+@pytest.mark.parametrize(
+    ("driver", "built", "expected"),
+    [
+        (Driver((12, 2), (T4,)), "13.0", f"1 GPU (Tesla T4) that torch 2.14.1 cannot use: {OLD} 12.2\nnext: {INSTALL}"),
+        (
+            Driver((12, 8), (T4, T4)),
+            "13.0",
+            f"2 GPUs (Tesla T4, Tesla T4) that torch 2.14.1 cannot use: {OLD} 12.8\nnext: {INSTALL}",
+        ),
+        (
+            Driver((12, 4), (T4,)),
+            None,
+            "1 GPU (Tesla T4) that torch 2.14.1 cannot use: it is built without CUDA\n"
+            "next: install a torch for CUDA 12.4 or older, or pass --device cpu",
+        ),
+        (
+            Driver((13, 0), (T4,)),
+            "12.8",
+            "1 GPU (Tesla T4) that torch 2.14.1 cannot use: no permission for /dev/nvidia0\n"
+            "next: correct that, or pass --device cpu",
+        ),
+    ],
+)
+@pytest.mark.parametrize("asked", ["auto", "cuda", "cuda:1"])
+def test_gpus_that_torch_cannot_use_are_an_error(
+    asked: str, driver: Driver, built: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise RuntimeError("no permission for /dev/nvidia0\nsecond line")
+
+    fake(monkeypatch, count=0)
+    monkeypatch.setattr(cuda, "query_driver", lambda: driver)
+    monkeypatch.setattr(torch, "__version__", "2.14.1")
+    monkeypatch.setattr(torch.version, "cuda", built)
+    monkeypatch.setattr(torch.cuda, "init", fail)
+    with pytest.raises(DeviceError) as caught:
+        devices.choose_device(asked, "auto", None)
+    assert str(caught.value) == f"this machine has {expected}"
+    assert devices.choose_device("cpu", "fp32", None).name == "cpu"
+
+
+def test_a_driver_that_does_not_work_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, count=0)
+    monkeypatch.setattr(cuda, "query_driver", lambda: Driver((12, 4), fault="CUDA error 803: driver mismatch"))
+    with pytest.raises(DeviceError) as caught:
+        devices.choose_device("auto", "auto", None)
+    assert str(caught.value) == (
+        "the CUDA driver does not work: CUDA error 803: driver mismatch\n"
+        "next: restart the machine or install the driver again, or pass --device cpu"
+    )
+
+
+MODERN = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120")
+
+
+def test_a_gpu_without_kernels_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, capability=(6, 1), count=1, others=((8, 9), (9, 0)), architectures=MODERN)
+    device = devices.choose_device("auto", "auto", None)
+    assert device.why.startswith(
+        "cuda:1 (Card 1), the first of 2, without cuda:0 (Card 0, compute capability 6.1): torch has no kernels for it"
+        "; bf16: compute capability 8.9 multiplies in bf16; "
+    )
+    assert [[one.name for one in group] for group in devices.assign_devices(device, "auto", 2, None)] == [
+        ["cuda:1"],
+        ["cuda:2"],
+    ]
+    assert devices.choose_device("cuda", "auto", None).name == "cuda:1"
+    with pytest.raises(DeviceError) as caught:
+        devices.choose_device("cuda:0", "auto", None)
+    assert str(caught.value) == (
+        f"torch {torch.__version__} has no kernels for cuda:0 (Card 0, compute capability 6.1); it has those for "
+        "sm_75, sm_80, sm_86, sm_90, sm_100, sm_120, compute_120\n"
+        "next: install a torch with kernels for it, or pass --device auto or --device cpu"
+    )
+
+
+def test_no_gpu_has_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, capability=(6, 0), architectures=MODERN)
+    with pytest.raises(DeviceError) as caught:
+        devices.choose_device("auto", "auto", None)
+    assert str(caught.value).startswith(f"torch {torch.__version__} has no kernels for cuda:0 (Card 0, compute ")
+    assert str(caught.value).endswith("next: install a torch with kernels for it, or pass --device cpu")
+
+
+@pytest.mark.parametrize(
+    ("capability", "architectures", "runs"),
+    [
+        ((8, 9), ("sm_80",), True),  # a newer minor version of the same major one
+        ((8, 0), ("sm_86",), False),
+        ((9, 0), ("sm_80",), False),
+        ((12, 1), MODERN, True),
+        ((13, 0), MODERN, True),  # PTX
+        ((10, 3), ("sm_100a",), False),
+        ((10, 3), ("sm_100f",), True),
+        ((6, 1), (), True),  # torch does not say
+        ((9, 0), ("gfx90a",), True),
+    ],
+)
+def test_kernels_run_on_compatible_gpus(
+    capability: tuple[int, int], architectures: tuple[str, ...], runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch, capability=capability, count=1, architectures=architectures)
+    assert devices._list_usable_gpus() == [0] * runs
+
+
+def test_unlike_gpus_train_in_a_precision_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, capability=(9, 0), count=1, others=((7, 5),))
+    assert devices.choose_device("auto", "auto", None).precision == "fp16"
+    assert devices.choose_device("cuda:0", "auto", None).precision == "bf16"
 
 
 @pytest.mark.parametrize("asked", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", ""])
