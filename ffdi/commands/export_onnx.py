@@ -70,7 +70,7 @@ def _write(
     exact = options.precision == "fp32" and not options.soup and not ensemble.enlarges_images
     trial = equivalence.RuntimeVerifier(ensemble.resize_policy, exact, real, expected, check, machine.count_cores())
     model = onnx.convert_to_onnx(
-        _average_folds(ensemble, found) if options.soup else networks, ensemble.resize_policy.size
+        _average_folds(ensemble, found, options.device) if options.soup else networks, ensemble.resize_policy.size
     )
 
     def attempt(kind: str, path: Path, folder: Path) -> equivalence.Candidate:
@@ -110,7 +110,7 @@ def _load_networks(ensemble: Ensemble) -> Graph:
     return Graph(members, ensemble.weights, ensemble.choice.combination, ensemble.calibration).eval()
 
 
-def _average_folds(ensemble: Ensemble, found: Dataset) -> Graph:
+def _average_folds(ensemble: Ensemble, found: Dataset, device_flag: str) -> Graph:
     """One network for each experiment: the mean of its folds' weights."""
     from ffdi.export.onnx import Graph
     from ffdi.models import detector
@@ -118,7 +118,7 @@ def _average_folds(ensemble: Ensemble, found: Dataset) -> Graph:
     from ffdi.training.runtime import device as devices
     from ffdi.training.tools import soup
 
-    device = devices.choose_device("auto", None, 0)
+    device = devices.choose_device(device_flag, None, 0)
     members = {}
     for experiment in ensemble.experiments:
         folds = [member for member in ensemble.members if member.experiment == experiment]

@@ -186,7 +186,7 @@ class SubmitOptions(ExportOptions):
 
 
 @dataclass(frozen=True)
-class ExportOnnxOptions(ExportOptions, DataOptions):
+class ExportOnnxOptions(ExportOptions, DataOptions, DeviceOptions):
     precision: str = flag("fp32", "fp32, fp16 or int8; a lower precision is used only if the scores are as good")
     soup: bool = flag(
         False, "one network for each experiment: the mean of its folds' weights, if its scores are as good"

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-MAX_WORKERS = 8
+MIN_WORKERS, MAX_WORKERS = 2, 8
+"""Loader processes of a GPU: with one, it waits while the next batch is decoded."""
 KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 """An architecture that torch has kernels for, such as sm_90."""
 OTHER_DEVICE = "pass --device auto or --device cpu"
@@ -132,7 +133,7 @@ def choose_device(requested: str, precision: str | None, workers: int | None, *,
     else:
         used = [torch.device(name).index] if ":" in requested else _list_usable_gpus()
         best, reason = _choose_cuda_precision(min(torch.cuda.get_device_capability(number) for number in used))
-        default_workers = max(1, min(MAX_WORKERS, threads - 1))
+        default_workers = max(MIN_WORKERS, min(MAX_WORKERS, threads - 1))
     if precision == "fp16" and name == "cpu":
         raise ConfigError(
             "train.precision = 'fp16' needs a CUDA device", hint="set train.precision to 'auto', 'bf16' or 'fp32'"
@@ -181,7 +182,7 @@ def assign_devices(
         names = [names[number % len(names)] for number in range(count * ranks)]
     threads, workers = max(1, device.threads // len(names)), device.workers
     if len(names) > 1 and workers:
-        workers = max(1, min(workers, threads - 1))
+        workers = min(workers, max(MIN_WORKERS, threads - 1))
     shares = [replace(device, name=name, threads=threads, workers=workers) for name in names]
     return [shares[first : first + ranks] for first in range(0, len(shares), ranks)]
 
@@ -201,13 +202,16 @@ def disable_tf32() -> Iterator[None]:
 
     TF32 rounds factors to a mantissa of 10 bits: enough to train, not enough to compare scores to 1e-4.
     """
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = False
+    backends: Any = torch.backends
+    kinds = (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]  # to read allow_tf32 fails after someone has set these
+    backends.fp32_precision = "ieee"
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
     try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+        for kind, precision in zip(kinds, before, strict=True):
+            kind.fp32_precision = precision
 
 
 def _resolve_name(requested: str) -> tuple[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -225,18 +228,31 @@ def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-def test_tf32_is_disabled_and_restored() -> None:
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = True
-    try:
-        with devices.disable_tf32():
-            assert not matmul.allow_tf32
-            assert not cudnn.allow_tf32
-        assert matmul.allow_tf32
-        assert cudnn.allow_tf32
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+@pytest.mark.parametrize("api", ["old", "new", "both", "global"])
+def test_tf32_is_disabled_and_restored(api: str) -> None:
+    """In a process of its own: torch has no way back to the state that it starts in."""
+    code = f"""
+import warnings
+import torch
+from ffdi.training.runtime import device
+warnings.simplefilter("ignore")
+backends, api = torch.backends, {api!r}
+kinds = backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn
+if api in ("old", "both"):
+    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = True
+if api in ("new", "both"):
+    backends.cuda.matmul.fp32_precision = backends.cudnn.conv.fp32_precision = "tf32"
+if api == "global":
+    backends.fp32_precision = "tf32"
+before = [kind.fp32_precision for kind in kinds]
+assert "tf32" in before
+with device.disable_tf32():
+    assert "tf32" not in [kind.fp32_precision for kind in kinds]
+    assert not backends.cuda.matmul.allow_tf32 and not backends.cudnn.allow_tf32
+assert [kind.fp32_precision for kind in kinds] == before
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_autocast_follows_the_precision() -> None:
@@ -300,6 +316,16 @@ def test_folds_are_assigned_to_all_requested_gpus(
     shared = devices.assign_devices(devices.choose_device(asked, "auto", None), asked, folds, jobs)
     assert [one.name for [one] in shared] == names
     assert {(one.threads, one.workers) for [one] in shared} == {(threads, workers)}
+
+
+def test_every_fold_on_a_gpu_has_two_loader_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    monkeypatch.setattr(machine, "count_cores", lambda: 4)
+    device = devices.choose_device("auto", "auto", None)
+    assert device.workers == 3
+    assert {one.workers for [one] in devices.assign_devices(device, "auto", 5, None)} == {2}
+    asked = devices.choose_device("auto", "auto", 1)
+    assert {one.workers for [one] in devices.assign_devices(asked, "auto", 5, None)} == {1}
 
 
 def test_each_fold_has_one_gpu_per_rank(monkeypatch: pytest.MonkeyPatch) -> None:
