@@ -88,10 +88,10 @@ def keep_freed_memory() -> None:
 
 MEMORY_ERRORS = re.compile(
     r"out of memory|not enough memory|insufficient memory|can(?:no|')t allocate memory|bad_alloc|"
-    r"failed to map segment|can't start new thread|failed to allocate|unable to allocate",
+    r"failed to map segment|can't start new thread|failed to allocate|unable to allocate|ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
-"""Messages about short memory: of GPUs, ONNX Runtime, OpenCV, allocators, C++, the dynamic loader and Python."""
+"""Messages about short memory: of CUDA, cuBLAS, cuDNN, ONNX Runtime, OpenCV, allocators, C++, the loader and Python."""
 
 
 def is_memory_error(error: BaseException) -> bool:

@@ -23,6 +23,7 @@ from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
 from ffdi.training import health, optim
 from ffdi.training.health import HealthWarning
+from ffdi.training.predict import PartwiseRunner
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
@@ -233,14 +234,14 @@ def _check_finite(state: TrainingState, rows: list[torch.Tensor], training: Batc
 
 def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Labels int64 [N] and scores float64 [N] of the held-out fold, in the precision of the training."""
-    detector.eval()
+    score = PartwiseRunner(detector.eval(), device)
     logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)
     targets, start = np.empty(batches.rows, np.int64), 0
     with torch.inference_mode(), device.autocast():
         for batch in batches:  # into tensors that are allocated once, see `EpochProgress.add`
             signals.raise_if_interrupted()
             rows = slice(start, start + len(batch.images))
-            logits[rows], targets[rows] = detector(device.send(batch.images)), batch.target.numpy()
+            logits[rows], targets[rows] = score(device.send(batch.images)), batch.target.numpy()
             start = rows.stop
     logit, target = distributed.all_gather(logits.cpu().numpy()), distributed.all_gather(targets)
     if not np.isfinite(logit).all():

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ffdi.core import signals
+from ffdi.core import machine, signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models.detector import Detector
 from ffdi.training.runtime import device as devices
@@ -20,6 +20,33 @@ ProgressCallback = Callable[[int], None]
 
 def ignore_progress(_images: int) -> None:
     """The default ProgressCallback."""
+
+
+class PartwiseRunner:
+    """Runs a function on batches, in smaller parts after the memory of the device was short.
+
+    Scores have more views and larger activations than a training step of the same batch.
+    """
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor], device: Device) -> None:
+        self._function, self._device = function, device
+        self._most: int | None = None
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """[B, ...] -> [B, ...].
+
+        Raises:
+            RuntimeError, MemoryError: of the function; short memory only if one image is too much.
+        """
+        while True:
+            size = self._most or len(images)
+            try:
+                return torch.cat([self._function(part) for part in images.split(size)])
+            except (RuntimeError, MemoryError) as error:
+                if size == 1 or not machine.is_memory_error(error):
+                    raise
+            self._most = size // 2  # after the error, which keeps the tensors of the attempt
+            self._device.free_cache()
 
 
 def extract_features(
@@ -39,10 +66,10 @@ def extract_features(
     Raises:
         DataError: an image is unreadable.
     """
-    detector.eval()
+    embed = PartwiseRunner(detector.eval().embed, device)
     result = np.empty((0, 0), np.float32)
     for rows, batch in _iterate_batches(batches):
-        part = detector.embed(device.send(batch.images)).cpu().numpy()
+        part = embed(device.send(batch.images)).cpu().numpy()
         if not len(result):
             result = np.empty((batches.rows, part.shape[1]), np.float32)
         result[rows] = part
@@ -67,10 +94,11 @@ def predict_logits(
     Raises:
         DataError: an image is unreadable.
     """
+    runners = [PartwiseRunner(network, device) for network in networks]
     result = np.empty((len(networks), batches.rows), np.float32)
     for rows, batch in _iterate_batches(batches):
         images = device.send(batch.images)
-        result[:, rows] = torch.stack([network(images) for network in networks]).float().cpu().numpy()
+        result[:, rows] = torch.stack([run(images) for run in runners]).float().cpu().numpy()
         advance(len(batch.images))
     return result
 

@@ -25,6 +25,7 @@ MIN_WORKERS, MAX_WORKERS = 2, 8
 """Loader processes of a GPU: with one, it waits while the next batch is decoded."""
 KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 """An architecture that torch has kernels for, such as sm_90."""
+GPU_ERROR = re.compile("CUDA|CUBLAS|CUDNN")
 OTHER_DEVICE = "pass --device auto or --device cpu"
 FIRST_GPU = "cuda:0"
 """The only GPU of a process that may use one."""
@@ -106,6 +107,11 @@ class Device:
         if self.name == "cpu":
             machine.keep_freed_memory()
         return network.to(self.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes both
+
+    def free_cache(self) -> None:
+        """Gives back memory of a GPU that torch keeps for later tensors."""
+        if self.name != "cpu":
+            torch.cuda.empty_cache()
 
     def send(self, tensor: Tensor) -> Tensor:
         """Copies a tensor to the device, asynchronously from pinned memory."""
@@ -330,7 +336,7 @@ def explain_oom(config: Config, device: Device) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        of_gpu = isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error)
+        of_gpu = isinstance(error, torch.OutOfMemoryError) or GPU_ERROR.search(str(error)) is not None
         if not machine.is_memory_error(error) or (device.name.startswith("cuda") and not of_gpu):
             raise  # smaller batches do not help when the host is short of memory
         raise _describe_oom(config, device) from None
