@@ -14,7 +14,7 @@ import onnx
 import torch
 from torch import nn
 
-from ffdi.core import console
+from ffdi.core import console, machine
 from ffdi.core.errors import ConfigError
 from ffdi.ensemble.calibration import IDENTITY_FRACTION, Calibration
 from ffdi.ensemble.combine import Combination
@@ -109,7 +109,9 @@ def convert_to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
                 external_data=False,
             )
     except Exception as error:  # it passes on whatever goes wrong in torch, ONNX Script and the network
-        raise _refuse_network(error.__cause__ or error) from error
+        if machine.is_memory_error(cause := error.__cause__ or error):
+            raise cause from None
+        raise _refuse_network(cause) from error
     assert program is not None
     model = program.model_proto
     _name_nodes(model.graph, graph.names)

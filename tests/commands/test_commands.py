@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError
@@ -381,6 +382,21 @@ def test_a_network_that_cannot_be_exported_is_named_before_its_training(
     assert first.out.index(warning) < first.out.index("fold 0  epoch  1/1")
     assert "trying" not in second.out
     assert f"\n{warning}" in second.out
+
+
+def test_a_training_goes_on_if_there_is_no_memory_to_try_the_export(
+    workspace: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(workspace / "data")
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch.onnx, "export", fail)
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "0")
+    assert (answer.code, answer.err) == (0, "")
+    assert "warning: there is too little memory to export test_resnet here; the training goes on\n" in answer.out
+    assert not (workspace / "data" / "exportable").exists()
 
 
 @pytest.mark.usefixtures("copy")

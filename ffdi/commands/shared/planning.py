@@ -167,7 +167,13 @@ def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
     path = get_export_trial_path(workspace, settings)
     if not path.is_file():
         console.say(f"trying to export {settings.model.backbone} to ONNX, once before its first training")
-        files.write_text(path, _find_export_fault(settings))
+        try:
+            files.write_text(path, _find_export_fault(settings))
+        except (MemoryError, RuntimeError) as error:
+            if not machine.is_memory_error(error):
+                raise
+            console.warn(f"there is too little memory to export {settings.model.backbone} here; the training goes on")
+            return
     if fault := path.read_text(encoding="utf-8"):
         console.warn(f"{settings.model.backbone}: {fault}; train-folds and ensemble-submit do not need ONNX")
 

@@ -209,15 +209,21 @@ def disable_tf32() -> Iterator[None]:
     TF32 rounds factors to a mantissa of 10 bits: enough to train, not enough to compare scores to 1e-4.
     """
     backends: Any = torch.backends
-    kinds = (backends, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
-    before = [kind.fp32_precision for kind in kinds]  # to read allow_tf32 fails after someone has set these
-    backends.fp32_precision = "ieee"
-    backends.cuda.matmul.allow_tf32 = backends.cudnn.allow_tf32 = False
+    matmul, cudnn = backends.cuda.matmul, backends.cudnn
+    switches: list[tuple[Any, str]] = [(matmul, "allow_tf32"), (cudnn, "allow_tf32")]
+    off: bool | str = False
     try:
+        before = [getattr(*switch) for switch in switches]
+    except RuntimeError:  # someone has used torch's newer switches, after which the older ones cannot be read
+        switches, off = [(kind, "fp32_precision") for kind in (matmul, cudnn.conv, cudnn.rnn)], "ieee"
+        before = [getattr(*switch) for switch in switches]
+    try:
+        for switch in switches:
+            setattr(*switch, off)
         yield
     finally:
-        for kind, precision in zip(kinds, before, strict=True):
-            kind.fp32_precision = precision
+        for switch, value in zip(switches, before, strict=True):
+            setattr(*switch, value)
 
 
 def _resolve_name(requested: str) -> tuple[str, str]:
