@@ -91,7 +91,7 @@ MEMORY_ERRORS = re.compile(
     r"failed to map segment|can't start new thread|failed to allocate|unable to allocate|ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
-"""Messages about short memory: of CUDA, cuBLAS, cuDNN, ONNX Runtime, OpenCV, allocators, C++, the loader and Python."""
+"""Messages about short memory: of GPUs, cuBLAS, cuDNN, ONNX Runtime, OpenCV, allocators, C++, the loader and Python."""
 
 
 def is_memory_error(error: BaseException) -> bool:

@@ -384,7 +384,7 @@ def test_a_network_that_cannot_be_exported_is_named_before_its_training(
     assert f"\n{warning}" in second.out
 
 
-def test_a_training_goes_on_if_there_is_no_memory_to_try_the_export(
+def test_a_training_continues_if_there_is_no_memory_to_try_the_export(
     workspace: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(workspace / "data")
@@ -395,7 +395,7 @@ def test_a_training_goes_on_if_there_is_no_memory_to_try_the_export(
     monkeypatch.setattr(torch.onnx, "export", fail)
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "0")
     assert (answer.code, answer.err) == (0, "")
-    assert "warning: there is too little memory to export test_resnet here; the training goes on\n" in answer.out
+    assert "warning: there is too little memory to export test_resnet here; the training continues\n" in answer.out
     assert not (workspace / "data" / "exportable").exists()
 
 

@@ -172,7 +172,7 @@ def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
         except (MemoryError, RuntimeError) as error:
             if not machine.is_memory_error(error):
                 raise
-            console.warn(f"there is too little memory to export {settings.model.backbone} here; the training goes on")
+            console.warn(f"there is too little memory to export {settings.model.backbone} here; the training continues")
             return
     if fault := path.read_text(encoding="utf-8"):
         console.warn(f"{settings.model.backbone}: {fault}; train-folds and ensemble-submit do not need ONNX")
