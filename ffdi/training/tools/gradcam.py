@@ -20,7 +20,7 @@ BLUR = 32
 
 
 def find_layer(network: Detector, edge: int) -> nn.Module | None:
-    """The layer of HiResCAM: the deepest with `MIN_CELLS` along an edge; the first layer if none has as many.
+    """The layer of HiResCAM: the deepest with `MIN_CELLS` along an edge, or with the most cells if none has as many.
 
     If the last layers have the same scale, as in transformers, the last but one: after the last layer a head may read
     the class token only, and the other tokens have no gradient.
@@ -35,7 +35,8 @@ def find_layer(network: Detector, edge: int) -> nn.Module | None:
     info = network.backbone.feature_info
     listed = info if isinstance(info, list) else info.info
     scales = [(one["module"], edge / one["reduction"]) for one in listed]
-    fine = [scale for scale in scales if scale[1] >= MIN_CELLS] or scales[:1]
+    cells = min(MIN_CELLS, max((scale[1] for scale in scales), default=0))
+    fine = [scale for scale in scales if scale[1] >= cells]
     place = -2 if len(fine) > 1 and fine[-1][1] == fine[-2][1] else -1
     results: list[object] = []
     try:
