@@ -42,8 +42,9 @@ weights some networks give images nearly equal scores, whose differences are enl
 BATCHES = (1, 3, 7)
 SIZES = (128, 224)
 """Edges of the images; networks that are made for one size are tried at the second."""
-SPREAD = 0.05
-"""The smallest standard deviation of the scores: an export that ignores its input would give equal scores too."""
+LOGIT_SPREAD, SPREAD = 0.4, 0.05
+"""The standard deviation of the logits, and the smallest of the scores: an export that ignores its input would give
+equal scores. A larger spread would enlarge rounding too: features of random weights hardly differ between images."""
 
 
 def list_smallest() -> list[str]:
@@ -137,11 +138,10 @@ def try_network(name: str) -> dict[str, Any]:
         graph = onnx.Graph({"network": scorer}, np.ones(1), Combination("mean", np.ones(1)), Calibration("none"))
         start = time.perf_counter()
         try:  # as `check_exportable` does before the training
-            model = onnx.convert_to_onnx(graph.eval(), size)
+            onnx.save_graph(onnx.convert_to_onnx(graph.eval(), size), path := Path(folder) / "model.onnx", {})
         except FFDIError as error:
             return {**found, "line": error.what}
         found["seconds"] = time.perf_counter() - start
-        onnx.save_graph(model, path := Path(folder) / "model.onnx", {})
         opened = onnxruntime.open_on_cpu("cpu", path, 0, Load(IMAGES, 1, 1))
         scores = [np.concatenate([opened.run(images[at : at + n]) for at in range(0, IMAGES, n)]) for n in BATCHES]
         found["difference"] = float(np.abs(np.stack(scores) - expected).max())
@@ -157,7 +157,7 @@ def try_network(name: str) -> dict[str, Any]:
 
 
 def spread_scores(detector: Any, images: np.ndarray) -> None:
-    """Makes the logits of a network with random weights as wide apart as those of a trained one.
+    """Scales the head of a network with random weights, whose scores are nearly equal otherwise.
 
     First BatchNorm gets the statistics of these images: with others, signals die out over many layers.
     """
@@ -171,7 +171,7 @@ def spread_scores(detector: Any, images: np.ndarray) -> None:
         detector.eval()
         logits = detector(torch.from_numpy(images))
         for layer in weights.list_last_layers(detector.backbone):
-            layer.weight /= logits.std()
+            layer.weight *= LOGIT_SPREAD / logits.std()
         logits = detector(torch.from_numpy(images))
         for layer in weights.list_last_layers(detector.backbone):
             if layer.bias is not None:
