@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,8 +128,7 @@ def check_exportable(scorer: nn.Module, size: int) -> None:
         ConfigError: as `convert_to_onnx` and `save_graph`.
     """
     graph = Graph({"network": scorer}, np.ones(1), Combination("mean", np.ones(1)), Calibration("none"))
-    with tempfile.TemporaryDirectory(prefix="ffdi-") as folder:
-        save_graph(convert_to_onnx(graph.eval(), size), Path(folder) / "model.onnx", {})
+    _check_graph(convert_to_onnx(graph.eval(), size))
 
 
 def _refuse_network(error: BaseException) -> ConfigError:
@@ -171,8 +169,12 @@ def save_graph(model: onnx.ModelProto, path: Path, metadata: Mapping[str, str], 
     for key, value in metadata.items():
         served.metadata_props.add(key=key, value=value)
     onnx.save(served, path)
+    _check_graph(path)
+
+
+def _check_graph(model: onnx.ModelProto | Path) -> None:
     try:
-        onnx.checker.check_model(path, full_check=True)
+        onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise _refuse_network(error) from error
 
