@@ -698,7 +698,7 @@ def test_no_module_reads_a_pickle() -> None:
 
 def test_a_damaged_scan_store_is_refused(workspace: Path, competition: Path, invoke: Invoke) -> None:
     path = workspace / "data" / "findings.sqlite"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(np.random.default_rng(0).bytes(8192))
     answer = invoke("doctor", "--experiment", "tiny", "--data", str(competition))
     assert answer.code == 1
