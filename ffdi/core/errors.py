@@ -64,6 +64,11 @@ class ParityError(FFDIError):
     """An exported graph does not give the scores of its networks."""
 
 
+def get_first_line(error: BaseException) -> str:
+    """Returns the first line of a library's error message, or the error's type if it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def suggest_nearest(word: str, known: Iterable[str]) -> str:
     """Returns "did you mean 'X'?" for the closest known word, or the list of all known words."""
     known = list(known)

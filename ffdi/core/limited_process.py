@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ffdi.core import machine, signals
+from ffdi.core.errors import get_first_line
 
 TAIL = 4096
 """Bytes of the child's stderr that are read, from its end."""
@@ -112,8 +113,7 @@ def _run_child(seconds: str, memory: str, module: str, *words: str) -> None:
     except MemoryError:
         sys.exit(NO_MEMORY)
     except Exception as error:  # an untrusted file can make its reader fail in any way
-        message = (str(error).splitlines() or [""])[0] or type(error).__name__
-        sys.exit(NO_MEMORY if machine.is_memory_error(error) else message)
+        sys.exit(NO_MEMORY if machine.is_memory_error(error) else get_first_line(error))
     sys.stderr.flush()
     os._exit(0)  # the cleanup of loaded libraries takes seconds
 

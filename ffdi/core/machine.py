@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ffdi import __version__
-from ffdi.core.errors import DeviceError
+from ffdi.core.errors import DeviceError, get_first_line
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 """Constants of glibc's malloc.h."""
@@ -101,7 +101,7 @@ def is_memory_error(error: BaseException) -> bool:
 
 def explain_memory_error(error: BaseException) -> DeviceError:
     """Turns such an error into one with a next step."""
-    message = (str(error).splitlines() or [""])[0] or type(error).__name__
+    message = get_first_line(error)
     most = _read_address_space_limit()
     if most is None:
         return DeviceError(f"memory is short: {message}", hint="close other programs, or use a larger machine")

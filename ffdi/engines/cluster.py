@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ffdi import __version__
 from ffdi.core import console, machine
-from ffdi.core.errors import ConfigError, DeviceError, format_count
+from ffdi.core.errors import ConfigError, DeviceError, format_count, get_first_line
 from ffdi.data.labels.table import Table
 from ffdi.models import detector
 from ffdi.training.fold import TrainingPlan
@@ -64,7 +64,7 @@ def connect(address: str | None) -> Iterator[None]:
             )
     except (OSError, RuntimeError, ValueError, RaySystemError) as error:
         raise ConfigError(
-            f"--address {address}: no Ray cluster answers: {str(error).strip().splitlines()[0]}",
+            f"--address {address}: no Ray cluster answers: {get_first_line(error)}",
             hint="start a cluster: ray start --head; see docs/cluster.md",
         ) from None
     try:

@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
 from ffdi.core import console, links, signals
-from ffdi.core.errors import FFDIError, TrainingError
+from ffdi.core.errors import FFDIError, TrainingError, get_first_line
 from ffdi.core.signals import Interrupted
 from ffdi.data.images.cache import ImageStore, get_cached_rows
 from ffdi.data.images.decode import ResizePolicy
@@ -153,7 +153,7 @@ class _RayTask:
         if isinstance(error, RayTaskError):  # an error of the code, which would be raised on each machine
             raise RuntimeError(f"fold {self.folder.fold} has failed:\n{error}") from None
         self.losses, self.started = self.losses + 1, False
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        reason = f"{type(error).__name__}: {get_first_line(error)}"
         if self.losses > MAX_LOSSES:
             raise TrainingError(
                 f"fold {self.folder.fold} has lost its process {self.losses} times without progress; {reason}",

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
-from ffdi.core.errors import DataError, DeviceError, FFDIError
+from ffdi.core.errors import DataError, DeviceError, FFDIError, get_first_line
 from ffdi.engines import cluster
 from ffdi.engines.cluster import Machine
 from ffdi.inference import predict, select
@@ -182,7 +182,7 @@ def _score_ranges(servers: list[_Server], ranges: Iterable[range]) -> Iterator[P
             except RayError as error:
                 servers.remove(server)
                 lost.extend(server.pending.values())
-                reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+                reason = f"{type(error).__name__}: {get_first_line(error)}"
         if not servers:
             raise DeviceError(
                 f"all machines that scored were lost; the last one: {reason}",

@@ -15,7 +15,7 @@ from onnx import TensorProto
 from onnx.defs import OpSchema, SchemaError, get_schema
 
 from ffdi.core import limited_process, machine
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, get_first_line
 from ffdi.core.limited_process import Bounds
 from ffdi.inference import onnxruntime
 from ffdi.inference.backend import Load
@@ -110,7 +110,7 @@ def main(path: str, size: str) -> None:
         graph = onnxruntime.RUNTIMES["cpu"].open(Path(path), 0, Load(largest, 1, threads))
         found = [graph.run(noise[:count]) for count in BATCHES]
     except Exception as error:  # the base class of ONNX Runtime's errors
-        raise ExperimentError(f"cannot be opened and run: {(str(error).splitlines() or [''])[0]}") from None
+        raise ExperimentError(f"cannot be opened and run: {get_first_line(error)}") from None
     if any(
         y_pred.shape != (count,) or y_pred.dtype != np.float32 for count, y_pred in zip(BATCHES, found, strict=True)
     ):

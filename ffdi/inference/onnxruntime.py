@@ -14,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from ffdi.core import cuda, links
-from ffdi.core.errors import DeviceError
+from ffdi.core.errors import DeviceError, get_first_line
 from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Run, Runtime, pad_batches
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -147,8 +147,9 @@ def _explain_errors(what: str) -> Iterator[None]:
     except Exception as error:  # the base class of ONNX Runtime's errors
         if type(error).__module__.partition(".")[0] != "onnxruntime":
             raise
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DeviceError(f"{what}: {reason}", hint="pass --device cpu, or --device auto for another runtime") from None
+        raise DeviceError(
+            f"{what}: {get_first_line(error)}", hint="pass --device cpu, or --device auto for another runtime"
+        ) from None
 
 
 def _build_runtime(name: str, provider: str, providers: Options, *, exact: bool, offered: bool) -> Runtime:

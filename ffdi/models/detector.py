@@ -17,7 +17,7 @@ from torch import nn
 
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import files
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, get_first_line
 from ffdi.data.images import decode
 from ffdi.ensemble.ensemble import Member
 from ffdi.models import noise_residual
@@ -154,7 +154,7 @@ def check_size(detector: Detector, key: str, edge: int) -> None:
 
 
 def _refuse_size(key: str, edge: int, published: int | None, error: Exception) -> ConfigError:
-    reason = f": {starting.get_first_line(error)}" if str(error) else ""
+    reason = f": {get_first_line(error)}" if str(error) else ""
     own = f"; timm's weights of this backbone are for {published} px" if published else ""
     return ConfigError(
         f"{key} = {edge}: the backbone does not take images of that size{reason}",
@@ -171,7 +171,7 @@ def check_batch(detector: Detector, batch_size: int, edge: int) -> None:
             detector.train()(torch.zeros((min(batch_size, 2), edge, edge, 3), dtype=torch.uint8))
     except ValueError as error:
         raise ConfigError(
-            f"train.batch_size = {batch_size}: the backbone does not train on that: {starting.get_first_line(error)}",
+            f"train.batch_size = {batch_size}: the backbone does not train on that: {get_first_line(error)}",
             hint="set a larger train.batch_size in config.toml",
         ) from None
 
@@ -236,7 +236,7 @@ def load_detector(config: ModelConfig, path: Path) -> Detector:
         detector.load_state_dict(safetensors.torch.load_file(path))
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ExperimentError(
-            f"{path} does not hold weights of {config.backbone}: {starting.get_first_line(error)}",
+            f"{path} does not hold weights of {config.backbone}: {get_first_line(error)}",
             hint=f"remove the fold and train it again: rm -r {shlex.quote(str(path.parent))}",
         ) from None
     return detector.eval()

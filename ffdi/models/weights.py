@@ -23,7 +23,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 
 from ffdi.config.schema import ModelConfig
-from ffdi.core.errors import ConfigError, suggest_nearest
+from ffdi.core.errors import ConfigError, get_first_line, suggest_nearest
 from ffdi.models import unpickle
 
 if TYPE_CHECKING:
@@ -155,11 +155,6 @@ def resolve_name(backbone: str) -> str:
             hint="correct model.backbone in config.toml",
         )
     return backbone
-
-
-def get_first_line(error: Exception) -> str:
-    """The first line of a library's error message."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

@@ -12,11 +12,10 @@ from pathlib import Path
 import safetensors
 import safetensors.torch
 
-from ffdi.core.errors import ExperimentError, TrainingError
+from ffdi.core.errors import ExperimentError, TrainingError, get_first_line
 from ffdi.core.signals import Interrupted
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import weights
-from ffdi.models.weights import get_first_line
 from ffdi.training.runtime import distributed
 from ffdi.training.state import TrainingState
 

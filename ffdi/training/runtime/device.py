@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity
 
 from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
-from ffdi.core.errors import ConfigError, DeviceError, TrainingError
+from ffdi.core.errors import ConfigError, DeviceError, TrainingError, get_first_line
 from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -308,7 +308,7 @@ def _find_cuda_fault() -> str:
     try:
         torch.cuda.init()
     except (AssertionError, RuntimeError) as error:
-        return (str(error).splitlines() or [type(error).__name__])[0]
+        return get_first_line(error)
     return "it gives no reason"
 
 
