@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ffdi.core.errors import format_count
+
 NO_DEVICE, STUB = 100, 34
 """Errors of cuInit that mean: there is no device."""
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
@@ -42,8 +44,7 @@ class Driver:
 
     def describe_gpus(self) -> str:
         """Returns '2 GPUs (Tesla T4, Tesla T4)'."""
-        count = f"{len(self.gpus)} GPU{'' if len(self.gpus) == 1 else 's'}"
-        return f"{count} ({', '.join(gpu.name for gpu in self.gpus)})"
+        return f"{format_count(len(self.gpus), 'GPU')} ({', '.join(gpu.name for gpu in self.gpus)})"
 
 
 def query_driver() -> Driver | None:

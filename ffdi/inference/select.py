@@ -128,10 +128,11 @@ def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
 
 def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
     """Opens the fastest runtime that runs here and gives the golden scores; some runtimes have to be requested."""
-    faults = {name: _explain_refusal(name, 0, proof) for name, one in RUNTIMES.items() if one.offered}
-    names = [name for name, fault in faults.items() if not fault]
+    offered = {name: one for name, one in RUNTIMES.items() if one.offered}
+    names = [name for name in offered if not _explain_refusal(name, 0, proof)]
+    gpus = {name: one.missing(0) for name, one in offered.items() if one.numbered}
     best: tuple[float, OpenGraph] | None = None
-    results = [f"{name} not used: {RUNTIMES[name].missing(0)}" for name in faults if _has_unused_gpu(name)]
+    results = [f"{name} not used: {reason}" for name, reason in gpus.items() if reason not in ("", NO_DEVICE)]
     for name in names:
         try:
             graph = RUNTIMES[name].open(model, 0, load)
@@ -139,8 +140,9 @@ def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
         except (DeviceError, ParityError) as error:
             results.append(f"{name} refused: {error.what}")
             continue
-        rate = _measure_rate(graph, proof.golden) if len(names) > 1 else 0.0
+        rate = 0.0
         if len(names) > 1:
+            rate = _measure_rate(graph, proof.golden)
             results.append(f"{name} {rate:.0f} images/s")
         if best is None or rate > best[0]:
             best = rate, graph
@@ -151,11 +153,6 @@ def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
             hint="export again on this machine",
         )
     return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if results else best[1]
-
-
-def _has_unused_gpu(name: str) -> bool:
-    """Whether there is a GPU that this runtime cannot use."""
-    return RUNTIMES[name].numbered and RUNTIMES[name].missing(0) not in ("", NO_DEVICE)
 
 
 def _measure_rate(graph: OpenGraph, golden: Golden) -> float:

@@ -150,10 +150,9 @@ def gather_inputs(inputs: Path, patterns: Sequence[str]) -> str:
     found: dict[str, list[Path]] = {}
     waiting = [inputs]
     for folder in waiting:  # the list grows
-        entries = sorted(folder.iterdir())
         if Workspace(folder, folder).experiments_folder.is_dir():
             continue
-        for entry in entries:
+        for entry in sorted(folder.iterdir()):
             if any(entry.match(pattern) for pattern in patterns):
                 found.setdefault(entry.name, []).append(entry)
             elif entry.is_dir():

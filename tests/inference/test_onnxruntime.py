@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -196,7 +195,6 @@ def test_a_fallback_names_the_library_that_is_missing(monkeypatch: pytest.Monkey
         ort.RUNTIMES["cuda"].open(MODEL, 0, MANY)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names of libraries on Linux")
 def test_a_library_without_its_dependencies_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "capi").mkdir()
     monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))

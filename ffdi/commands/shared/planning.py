@@ -161,8 +161,8 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
 def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
     """Warns of a network that `export-onnx` could not export after the training.
 
-    The export is tried once in a workspace for each network and each version of its libraries: it takes 10 s to a
-    minute. A training does not need it.
+    The export takes as long as `export-onnx` needs for one network, so it is tried once in a workspace for each network
+    and each version of its libraries. A training does not need it.
     """
     path = get_export_trial_path(workspace, settings)
     if not path.is_file():
