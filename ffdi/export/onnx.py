@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from ffdi.core import console, machine
-from ffdi.core.errors import ConfigError
+from ffdi.core.errors import ConfigError, format_count
 from ffdi.ensemble.calibration import IDENTITY_FRACTION, Calibration
 from ffdi.ensemble.combine import Combination
 from ffdi.inference.bundle import INPUT, LOGITS, OUTPUT
@@ -93,8 +93,15 @@ def convert_to_onnx(graph: Graph, size: int) -> onnx.ModelProto:
         size: edge length of the images.
 
     Raises:
-        ConfigError: the exporter does not support an operation of the network.
+        ConfigError: the weights do not fit into one file, or the exporter does not support an operation.
     """
+    weights = sum(tensor.nbytes for tensor in (*graph.parameters(), *graph.buffers()))
+    if weights > (most := onnx.checker.MAXIMUM_PROTOBUF):
+        raise ConfigError(
+            f"the weights of {format_count(len(graph.names), 'network')} have {weights / 2**30:.1f} GiB, and one ONNX "
+            f"file holds at most {most / 2**30:.1f} GiB",
+            hint="submit with invoke ensemble-submit, which needs no ONNX, or train a smaller model.backbone",
+        )
     example = torch.zeros((2, size, size, 3), dtype=torch.uint8)  # a batch of one image would be exported as a constant
     try:
         with console.silence(), _disable_fused_attention(graph):

@@ -175,6 +175,15 @@ def test_a_network_that_cannot_be_exported_is_named_in_one_line() -> None:
     export.check_exportable(next(iter(networks((32,)).values())), 32)
 
 
+def test_weights_that_do_not_fit_into_one_file_are_refused_before_the_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = single()
+    size = sum(tensor.nbytes for tensor in graph.state_dict().values())
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: pytest.fail("exported"))
+    monkeypatch.setattr(onnx.checker, "MAXIMUM_PROTOBUF", size // 2)
+    with pytest.raises(ConfigError, match=r"^the weights of 1 network have 0\.0 GiB, and one ONNX file holds at"):
+        export.check_exportable(next(iter(networks((32,)).values())), 32)
+
+
 def test_an_exporter_that_writes_an_invalid_graph_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(exported())

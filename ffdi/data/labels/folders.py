@@ -194,7 +194,11 @@ def describe_unlisted(tables: Collection[Table]) -> list[str]:
     listed = {f"{table.folder}/{name}" for table in tables for name in table.img_name.tolist()}
     lines = []
     for folder, sources in _group_sources(tables).items():
-        images = list_images(folder).images
+        try:
+            images = list_images(folder).images
+        except DataError as error:  # of a subfolder that may have nothing to do with the data, such as lost+found
+            lines.append(f"images outside of {' or '.join(sources)} are not counted: {error.what}")
+            continue
         if unlisted := [name for name in images if f"{folder}/{name}" not in listed]:
             lines.append(
                 f"{len(unlisted)} of {format_count(len(images), 'image')} in {folder.name}/ are not in "

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,25 @@ def test_unlisted_images_of_folders_that_splits_share(images: Callable[..., None
     assert folders.describe_unlisted(found.splits.values()) == [
         "1 of 4 images in faces/ are not in train.csv or val.csv, and are not used: b.jpg"
     ]
+
+
+def test_a_subfolder_that_cannot_be_read_stops_no_training(
+    images: Callable[..., None], put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images("train")
+    (put("train_label.csv", LABELLED.encode()).parent / "train" / "lost+found").mkdir()
+    scan = folders._scan
+
+    def refuse(place: Path) -> list[os.DirEntry[str]]:
+        if place.name == "lost+found":
+            raise DataError(f"the folder {place} cannot be read: Permission denied")
+        return scan(place)
+
+    monkeypatch.setattr(folders, "_scan", refuse)
+    found = layout.find_dataset(put("readme.md").parent, DataConfig())
+    (line,) = folders.describe_unlisted(found.splits.values())
+    assert line.startswith("images outside of train_label.csv are not counted: the folder ")
+    assert line.endswith("/train/lost+found cannot be read: Permission denied")
 
 
 def refusal(root: Path, **config: object) -> str:
