@@ -142,10 +142,17 @@ def collect_provenance(data_root: Path, command: list[str]) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "libraries": {name: version for name in LIBRARIES if (version := _find_version(name))},
         "commit": _describe_commit(),
         "version": __version__,
     }
+
+
+def _find_version(library: str) -> str | None:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:  # OpenCV has several packages
+        return None
 
 
 def _describe_commit() -> str | None:

@@ -3,7 +3,7 @@
     python predict.py IMAGE [IMAGE ...]     images, and folders with all images in them
     python predict.py < LIST                one path in each line, as it is or quoted as in a CSV
 
-It prints a CSV of path and y_pred. It needs only numpy, opencv-python-headless (5 or later) and onnxruntime (or
+It prints a CSV of path and y_pred. It needs only numpy, opencv-python-headless (4.11 or later) and onnxruntime (or
 onnxruntime-gpu). It trusts the graph and the images: it has no limits on time and memory. It sends nothing.
 """
 
@@ -29,13 +29,16 @@ UNSAFE = re.compile(
 """Characters that end a line, steer a terminal, hide or reorder text, or are not UTF-8; refused in a CSV."""
 
 
+SET_LOG_LEVEL = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+"""Before OpenCV 4.13 the function had another place."""
+
 SIGNATURES = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|BM.{4}\0{4}|II\*\0|MM\0\*|RIFF....WEBP", re.DOTALL)
 """First bytes of JPEG, PNG, BMP, TIFF and WebP. The networks were trained on no other format."""
 
 
 def load_image(path: str, size: int, framing: str) -> np.ndarray:
     """Reads an image as in the training: RGB, uint8 [size, size, 3]."""
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    SET_LOG_LEVEL(0)  # it would print lines between these
     content = Path(path).read_bytes()
     if not SIGNATURES.match(content):
         raise ValueError("no image, or of another format than JPEG, PNG, BMP, TIFF and WebP")

@@ -13,7 +13,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.typing import RcKeyType
 
 from ffdi.core import files
 from ffdi.evaluation import metrics
@@ -36,7 +35,7 @@ MIN_FPR = 1e-4
 """The smallest false positive rate of the logarithmic axis."""
 MAX_SPOT = 12.0
 """The diameter, in points, of a bin with all images."""
-STYLE: dict[RcKeyType, Any] = {"svg.fonttype": "none", "text.parse_math": False}
+STYLE: dict[Any, Any] = {"svg.fonttype": "none", "text.parse_math": False}
 """Text stays text, and a dollar sign does not start a formula."""
 TAG = re.compile("<[^>]*>")
 """A tag of an SVG; matplotlib escapes '<' and '>' in text."""

@@ -6,6 +6,7 @@ import io
 import re
 import stat
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Accepted formats. Cameras write JPEG files with several pictures (MPO); the first picture is used."""
+SET_LOG_LEVEL: Callable[[int], int] = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+"""Before OpenCV 4.13 the function had another place."""
 MAX_PIXELS = 120_000_000
 """Limit of width times height; a larger image is refused before it is decoded (a decompression bomb).
 
@@ -154,7 +157,7 @@ def decode_grey(content: bytes, name: str) -> np.ndarray:
 
 
 def _decode_with(content: bytes, name: str, flag: int) -> np.ndarray:
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # it would print lines between ours
+    SET_LOG_LEVEL(0)  # OpenCV would print lines between ours
     if content.startswith(b"RIFF"):  # libwebp would read on behind the end of a damaged WebP
         content = content[: 8 + int.from_bytes(content[4:8], "little")]
     try:

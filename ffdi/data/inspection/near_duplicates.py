@@ -158,7 +158,8 @@ class _KeypointIndex:
         for start in range(0, len(keys), CHUNK):
             matches = self._match_neighbours(keys[start : start + CHUNK + FOLLOWING], lot)
             part = (matches >> (self._images + np.uint64(15))) // np.uint64(self.lots) % np.uint64(PARTS)
-            order = np.argsort(part.astype(np.uint8), kind="stable")
+            part = part.astype(np.uint8)
+            order = np.argsort(part, kind="stable")
             for found, some in zip(
                 self._found, np.split(matches[order], np.cumsum(np.bincount(part, minlength=PARTS))[:-1]), strict=True
             ):
