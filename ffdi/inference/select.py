@@ -185,13 +185,28 @@ def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
 
 
 def _open_device(model: Path, device: Device, load: Load, proof: GoldenProof) -> OpenGraph:
-    """Opens a graph with the requested options, else with those that are fastest here.
+    """Opens a graph with the requested options, else with those that are fastest here."""
+    graph, _ = _open_checked(model, device, load, proof)
+    return graph if device.options else _tune(model, device, graph, load, proof)
+
+
+def _tune(model: Path, device: Device, best: OpenGraph, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens a graph again with the options that are fastest here.
 
     Each option of the runtime is added to those that were kept before it. It is kept if the golden scores are right and
     the graph is faster. The graph's `why` has all rates.
+
+    Args:
+        model: the graph.
+        device: without options.
+        best: the graph that was opened without options.
+        load: the expected use.
+        proof: the golden scores.
+
+    Raises:
+        DeviceError, ParityError: the device does not work any more after the error of an option.
     """
-    best, _ = _open_checked(model, device, load, proof)
-    options = () if device.options else RUNTIMES[device.runtime].options.get(proof.setup.precision, ())
+    options = RUNTIMES[device.runtime].options.get(proof.setup.precision, ())
     if not options:
         return best
     rate = _measure_rate(best, proof.golden, RACE_BATCHES)
@@ -212,30 +227,53 @@ def _open_device(model: Path, device: Device, load: Load, proof: GoldenProof) ->
 
 
 def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
-    """Opens the fastest runtime that runs here and gives the golden scores; some runtimes have to be requested."""
+    """Opens the fastest runtime that runs here and gives the golden scores, with its fastest options.
+
+    Some runtimes have to be requested. Only the fastest one tries its options.
+    """
     offered = {name: one for name, one in RUNTIMES.items() if one.offered}
     names = [name for name in offered if not _explain_refusal(Device(name, (), 0), proof)]
-    best: tuple[float, OpenGraph] | None = None
     results = _list_unused(offered, proof)
-    for name in names:
+    while (graph := _find_fastest(names, model, load, proof, results)) is not None:
         try:
-            graph = _open_device(model, Device(name, (), 0), load, proof)
+            graph = _tune(model, Device(graph.runtime, (), 0), graph, load, proof)
+        except (DeviceError, ParityError) as error:
+            results.append(f"{graph.runtime} refused: {error.what}")
+            names.remove(graph.runtime)
+            continue
+        return replace(graph, why=f"{graph.why}; {', '.join(results)}") if results else graph
+    raise DeviceError(
+        "no runtime of this machine gives this export's scores", problems=results, hint="export again on this machine"
+    )
+
+
+def _find_fastest(
+    names: list[str], model: Path, load: Load, proof: GoldenProof, results: list[str]
+) -> OpenGraph | None:
+    """Returns the graph on the fastest runtime, without options; None if none of them gives the golden scores.
+
+    Args:
+        names: the runtimes; those that cannot be used are removed.
+        model: the graph.
+        load: the expected use.
+        proof: the golden scores.
+        results: gets a rate or a reason for each runtime, but none for a single runtime that can be used.
+    """
+    best: tuple[float, OpenGraph] | None = None
+    several = len(names) > 1
+    for name in list(names):
+        try:
+            graph, _ = _open_checked(model, Device(name, (), 0), load, proof)
+            rate = _measure_rate(graph, proof.golden) if several else 0.0
         except (DeviceError, ParityError) as error:
             results.append(f"{name} refused: {error.what}")
+            names.remove(name)
             continue
-        rate = 0.0
-        if len(names) > 1:
-            rate = _measure_rate(graph, proof.golden)
+        if several:
             results.append(f"{name} {rate:.0f} images/s")
         if best is None or rate > best[0]:
             best = rate, graph
-    if best is None:
-        raise DeviceError(
-            "no runtime of this machine gives this export's scores",
-            problems=results,
-            hint="export again on this machine",
-        )
-    return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if results else best[1]
+    return best[1] if best else None
 
 
 def _list_unused(offered: Mapping[str, Runtime], proof: GoldenProof) -> list[str]:

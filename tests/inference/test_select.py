@@ -117,17 +117,20 @@ class Tuned:
         """Errors of the scores by option."""
         self.broken = False
         """After an error, nothing runs on the device any more."""
+        self.seconds = 0.08
+        """Of a batch without options."""
         self.now = 0.0
         """A clock that only the batches move."""
 
-    def runtime(self, precision: str = "fp32") -> Runtime:
+    def runtime(self, precision: str = "fp32", name: str = "tuned") -> Runtime:
+        self.name = name
         refused = {"int8": "an int8 graph is for CPUs"}
         options = {precision: tuple(self.options)}
         return Runtime(True, True, True, lambda _index: "", self.open, refused, options)
 
     def open(self, _model: Path, index: int, load: Load, setup: Setup = DEFAULT) -> OpenGraph:
         self.opened.append(setup.options)
-        seconds, off = 0.08, 0.0
+        seconds, off = self.seconds, 0.0
         for option in setup.options:
             change = self.options.get(option, 0.0)
             if isinstance(change, str):
@@ -141,7 +144,7 @@ class Tuned:
             self.now += seconds
             return scores(images) + np.float32(off)
 
-        return OpenGraph("tuned", f"number {index}", "why", 4, load.streams, run, setup.options or ("plain",))
+        return OpenGraph(self.name, f"number {index}", "why", 4, load.streams, run, setup.options or ("plain",))
 
 
 @pytest.fixture
@@ -194,6 +197,32 @@ def test_requested_options_are_opened_without_a_race(
     graph = select.open_graph(MODEL, f"tuned+{options}", LOAD, PROOF)
     assert tuned.opened == [tuple(options.split("+"))]
     assert (graph.device, graph.why) == (f"tuned+{options}", "why")
+
+
+def test_auto_tries_only_the_options_of_the_fastest_runtime(
+    machine: dict[str, Runtime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = Tuned({"wide": 0.01}), Tuned({"wide": 0.01})
+    second.seconds = 0.06
+    for name in list(machine):
+        del machine[name]
+    machine["first"], machine["second"] = first.runtime(name="first"), second.runtime(name="second")
+    monkeypatch.setattr(select, "time", SimpleNamespace(perf_counter=lambda: first.now + second.now))
+    graph = select.open_graph(MODEL, "auto", LOAD, PROOF)
+    assert (first.opened, second.opened) == ([()], [(), ("wide",)])
+    assert graph.device == "second+wide"
+    assert graph.why == ("why, wide (plain 133 images/s, wide 160 images/s); first 100 images/s, second 133 images/s")
+
+
+def test_auto_takes_the_next_runtime_if_an_option_breaks_the_device(machine: dict[str, Runtime]) -> None:
+    tuned = Tuned({"graph": "the device is lost"})
+    tuned.seconds = 0.0
+    for name in ("wrong", "rough", "numbered"):
+        del machine[name]
+    machine["tuned"] = tuned.runtime()
+    graph = select.open_graph(MODEL, "auto", LOAD, PROOF)
+    assert graph.runtime == "cpu"
+    assert "tuned refused: the graph does not run" in graph.why
 
 
 def test_an_option_for_graphs_of_another_precision_is_refused(tuned: Tuned, monkeypatch: pytest.MonkeyPatch) -> None:
