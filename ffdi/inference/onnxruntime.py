@@ -67,7 +67,7 @@ class Request(NamedTuple):
     setup: Setup
 
 
-List = Callable[[Request], list[Provider]]
+ListProviders = Callable[[Request], list[Provider]]
 """Returns providers with options, the requested one first."""
 
 
@@ -79,7 +79,7 @@ def open_on_cpu(name: str, model: Path, _index: int, load: Load, _setup: Setup =
 
 
 def open_on_device(
-    providers: List, name: str, model: Path, index: int, load: Load, setup: Setup = DEFAULT
+    providers: ListProviders, name: str, model: Path, index: int, load: Load, setup: Setup = DEFAULT
 ) -> OpenGraph:
     """Opens a graph on a device, with permanent buffers there, and scores one batch of black images.
 
@@ -166,7 +166,9 @@ def _name_engine(request: Request) -> str:
     """A hash of all that an engine depends on: ONNX Runtime's own name for it has not the weights, nor the versions."""
     driver, library = cuda.query_driver(), _read_tensorrt_name()
     gpus = driver.gpus[request.number : request.number + 1] if driver else ()
-    version = ctypes.CDLL(library).getInferLibVersion() if library else 0  # 101303 of TensorRT 10.13.3
+    version = 0
+    with suppress(OSError):  # it is not installed: ONNX Runtime will fall back, which is an error
+        version = ctypes.CDLL(library).getInferLibVersion() if library else 0  # 101303 of TensorRT 10.13.3
     parts = (manifests.hash_file(request.model), gpus, version, onnxruntime.__version__, request.batch)
     return manifests.hash_text(f"{parts} {request.setup.precision}")
 
@@ -301,7 +303,7 @@ def _explain_errors(what: str) -> Iterator[None]:
 def _build_runtime(
     name: str,
     provider: str,
-    providers: List,
+    providers: ListProviders,
     *,
     exact: bool,
     offered: bool,

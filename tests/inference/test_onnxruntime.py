@@ -250,6 +250,18 @@ def test_an_engine_is_of_one_graph_on_one_kind_of_gpu(engines: Path, machine: py
     assert len(set(names)) == len(names) == 7
 
 
+def test_tensorrt_that_is_not_installed_is_a_fallback(engines: Path, machine: pytest.MonkeyPatch) -> None:
+    refuse(machine, "libnvinfer.so.10: cannot open shared object file")
+    machine.setattr(Session, "works", False)
+    machine.setattr(ort, "_find_missing_library", lambda _provider: "libnvinfer.so.10 is missing: pip install it")
+    with pytest.raises(DeviceError) as caught:
+        open_engine(engines)
+    assert caught.value.what == (
+        "--device tensorrt:0: ONNX Runtime fell back to CPUExecutionProvider; its libraries for tensorrt did not load: "
+        "libnvinfer.so.10 is missing: pip install it"
+    )
+
+
 @pytest.mark.usefixtures("machine")
 def test_a_cpu_has_a_thread_for_each_call_or_all_for_one() -> None:
     graph = ort.RUNTIMES["cpu"].open(MODEL, 0, MANY)
