@@ -9,7 +9,7 @@ way takes its turn on the same JPEGs of 256 and of 512 px, round by round, so th
 - timm's own inference script, where a path to it is given (for measuring only; it is not part of this project);
 - a plain loop over ONNX Runtime, image by image;
 - OpenVINO's own asynchronous queue on images that are decoded already;
-- ffdi, with each runtime that runs here, in fp32 and in int8.
+- ffdi, with each runtime that runs here, in fp32 and in int8; with a GPU also in fp16, and with each of its options.
 
 The limit is 1 / (time to decode + time of the network), each measured alone on all cores.
 """
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -48,7 +48,7 @@ from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
 from ffdi.export import onnx, quantize
 from ffdi.inference import predict, select
-from ffdi.inference.backend import Load, OpenGraph
+from ffdi.inference.backend import Load, OpenGraph, Setup
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
 
@@ -114,7 +114,7 @@ def network(backbone: str, size: int, fold: int) -> Scorer:
 
 
 def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]:
-    """One graph of all folds in fp32, and one in int8."""
+    """One graph of all folds in each precision; fp16 is for GPUs."""
     members = {f"fold_{fold}": one for fold, one in enumerate(networks)}
     weights = np.full(len(members), 1 / len(members))
     graph = onnx.Graph(members, weights, combine.make_equal_combination("mean", 1), Calibration("none")).eval()
@@ -122,7 +122,8 @@ def graphs(networks: Sequence[Scorer], size: int, root: Path) -> dict[str, Path]
     model = onnx.convert_to_onnx(graph, size)
     drawn = np.stack([cv2.resize(draw(number, 256), (size, size)) for number in range(32)])
     paths = {}
-    for name in ("fp32", "int8"):
+    gpu = any(runtime.numbered and not runtime.missing(0) for runtime in select.RUNTIMES.values())
+    for name in ("fp32", "int8", *(["fp16"] if gpu else [])):
         paths[name] = root / f"{name}.onnx"
         onnx.save_graph(quantize.convert(name, model, lambda: drawn), paths[name], {})
         print(f"graph in {name}: {time.perf_counter() - started:.1f} s")
@@ -162,17 +163,23 @@ def throughput(
     session = onnxruntime.InferenceSession(str(models["fp32"]))
     ways["ONNX Runtime in a loop"] = Way(len(few), partial(loop, session, few, size))
     for kind, path in models.items():
-        table = few if kind == "fp32" else many
+        table = many if kind == "int8" else few
         pixels = np.stack([ResizePolicy(size).load(table.path(row)) for row in range(len(table))])
-        for name, runtime in select.RUNTIMES.items():
-            if not runtime.offered or runtime.missing(0):
-                continue
-            graph = runtime.open(path, 0, Load(MANY, CORES, 1))
-            ways[f"network alone: {name} {kind}"] = Way(len(table), partial(alone, graph, pixels))
-            ways[f"ffdi: {name} {kind}"] = Way(len(table), partial(ffdi, graph, table, size))
-            if name.startswith("openvino"):
-                ways[f"queue alone: {name} {kind}"] = Way(len(table), queue(path, name, pixels))
+        for graph in opened(path, kind, Load(MANY, CORES, 1)):
+            ways[f"network alone: {graph.device} {kind}"] = Way(len(table), partial(alone, graph, pixels))
+            ways[f"ffdi: {graph.device} {kind}"] = Way(len(table), partial(ffdi, graph, table, size))
+            if graph.runtime.startswith("openvino"):
+                ways[f"queue alone: {graph.device} {kind}"] = Way(len(table), queue(path, graph.device, pixels))
     return ways
+
+
+def opened(path: Path, kind: str, load: Load) -> Iterator[OpenGraph]:
+    """The graph on each runtime that runs here and is used for its precision, with one option more each time."""
+    for runtime in select.RUNTIMES.values():
+        if runtime.offered and kind not in runtime.refused and not runtime.missing(0):
+            options = runtime.options.get(kind, ())
+            for count in range(len(options) + 1):
+                yield runtime.open(path, 0, load, Setup(kind, options[:count]))
 
 
 def decode(table: Table, size: int) -> None:
@@ -293,10 +300,8 @@ def latency(networks: Sequence[Scorer], models: dict[str, Path], size: int, repe
 
     ways = {"torch": Way(1, eager)}
     for kind, path in models.items():
-        for name, runtime in select.RUNTIMES.items():
-            if runtime.offered and not runtime.missing(0):
-                graph = runtime.open(path, 0, Load(1, 1, CORES))
-                ways[f"{name} {kind}"] = Way(1, partial(graph.run, image))
+        for graph in opened(path, kind, Load(1, 1, CORES)):
+            ways[f"{graph.device} {kind}"] = Way(1, partial(graph.run, image))
     for way in ways.values():
         way.run()
     seconds = turns(ways, repeats)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -32,7 +33,11 @@ def test_torch_and_onnx_agree(exported: Path, invoke: Invoke) -> None:
     assert max(record["largest_difference"].values()) <= 1e-5
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cuda:0")
     assert answer.code == 0, answer.err
-    assert "runs on: CUDAExecutionProvider (ONNX Runtime, cuda device 0)" in answer.out
+    assert re.search(
+        r"runs on: CUDAExecutionProvider \(ONNX Runtime, cuda device 0, (plain|graph) "
+        r"\(plain \d+ images/s, graph (\d+ images/s|refused: .*)\)\)",
+        answer.out,
+    )
     scores = [pd.read_csv(exported / name) for name in ("submission.csv", "onnx_scores.csv")]
     assert (scores[0].y_pred - scores[1].y_pred).abs().max() <= 1e-5
 
@@ -48,7 +53,18 @@ def test_the_selftest_passes_and_auto_takes_a_runtime(invoke: Invoke) -> None:
 
 
 @pytest.mark.usefixtures("exported")
-def test_tensorrt_is_used_where_it_is_verified(invoke: Invoke) -> None:
+@pytest.mark.parametrize("options", ["plain", "nhwc", "graph", "nhwc+graph"])
+def test_a_graph_of_fp16_runs_with_each_option(invoke: Invoke, options: str) -> None:
+    words = ["--experiment", "tiny", "--name", "half"]
+    answer = invoke("export-onnx", *words, "--precision", "fp16", "--runtimes", "cpu,cuda")
+    assert answer.code == 0, answer.err
+    answer = invoke("predict-onnx", *words, "--device", f"cuda+{options}:0")
+    assert answer.code == 0, answer.err
+    assert "runs on: CUDAExecutionProvider (ONNX Runtime, cuda device 0)" in answer.out
+
+
+@pytest.mark.usefixtures("exported")
+def test_tensorrt_is_used_where_it_is_verified(workspace: Path, invoke: Invoke) -> None:
     if reason := select.RUNTIMES["tensorrt"].missing(0):
         pytest.skip(reason)
     answer = invoke("export-onnx", "--experiment", "tiny", "--runtimes", "cpu,tensorrt")
@@ -56,3 +72,7 @@ def test_tensorrt_is_used_where_it_is_verified(invoke: Invoke) -> None:
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "tensorrt:0")
     assert answer.code == 0, answer.err
     assert "runs on: TensorrtExecutionProvider" in answer.out
+    engines = sorted((workspace / "data" / "engines").glob("*/*.engine"))
+    assert engines
+    assert invoke("predict-onnx", "--experiment", "tiny", "--device", "tensorrt:0").code == 0
+    assert sorted((workspace / "data" / "engines").glob("*/*.engine")) == engines

@@ -35,7 +35,7 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     groups.write_group_variants(workspace, options.experiment)
     export = workspace.get_export(members, name)
     quantize.check_precision(options.precision)
-    runtimes = equivalence.choose_runtimes(options.runtimes)
+    runtimes = equivalence.choose_runtimes(options.runtimes, options.precision)
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
     ensemble.check_exportable()
     found = sources.find_ensemble_dataset(workspace, ensemble, options.data)
@@ -43,7 +43,7 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     with export.lock():
         console.title(f"export-onnx {export.name}: {_describe_networks(ensemble, options)}")
         with export.publish(export.model_path.name) as new:
-            kind, records = _write(new, ensemble, found, check, options, runtimes)
+            kind, records = _write(new, ensemble, found, check, options, runtimes, workspace.engines_folder)
             described = bundle.describe_export(new, ensemble, kind, options.soup, records)
             manifests.write_manifest(new.bundle_path, described)
     scorers.mark_vetted(workspace, export, described)
@@ -58,17 +58,27 @@ def _write(
     check: EquivalenceCheck,
     options: ExportOnnxOptions,
     runtimes: Sequence[str],
+    engines: Path,
 ) -> tuple[str, dict[str, dict[str, Any]]]:
     """Writes the graph and its files; returns its precision, and the measurements of each runtime."""
     from ffdi.export import equivalence, onnx, quantize
     from ffdi.inference import bundle
+    from ffdi.inference.backend import Setup
 
     networks = _load_networks(ensemble)
     some = check.table.take(equivalence.spread_rows(len(check.table), bundle.GOLDEN_IMAGES))
     real = _load_pixels(some, ensemble.resize_policy)
     expected = networks.score(real)
     exact = options.precision == "fp32" and not options.soup and not ensemble.enlarges_images
-    trial = equivalence.RuntimeVerifier(ensemble.resize_policy, exact, real, expected, check, machine.count_cores())
+    trial = equivalence.RuntimeVerifier(
+        ensemble.resize_policy,
+        exact,
+        real,
+        expected,
+        check,
+        machine.count_cores(),
+        Setup(options.precision, engines=engines),
+    )
     model = onnx.convert_to_onnx(
         _average_folds(ensemble, found, options.device) if options.soup else networks, ensemble.resize_policy.size
     )

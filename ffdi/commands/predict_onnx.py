@@ -45,24 +45,24 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
     console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
     task = Task(
         export.model_path,
-        select.make_proof(export, described, scorers.PROVEN),
+        select.make_proof(export, described, workspace.engines_folder, scorers.PROVEN),
         bundle.read_resize_policy(described),
         table,
     )
     device = select.choose_device(options.device, predict.read_started_runtime(path))
     with scorers.open_scorer(options, task, device) as scorer:
         console.say(f"runs on: {scorer.provider} ({scorer.why})")
-        shards = predict.Shards(path, table, f"{model} {scorer.runtime}", substitute)
+        shards = predict.Shards(path, table, f"{model} {scorer.device}", substitute)
         with experiment.lock_folder(shards.folder, f"is scoring to {path}", "wait for it, or pass another --output"):
             files.remove_leftovers_next_to(path, (path.name, record_path.name))
-            shards.start(scorer.runtime)
+            shards.start(scorer.device)
             faults = _score(shards, scorer.score, len(table))
             _check_faults(faults, table, substitute)
             with files.publish_together(path.parent, path.name) as new:
                 y_pred = shards.join(new / path.name)
                 record = {
                     "model": model,
-                    "runtime": scorer.runtime,
+                    "runtime": scorer.device,
                     "provider": scorer.provider,
                     "rows": len(table),
                     "sha256": manifests.hash_file(new / path.name),
@@ -88,7 +88,7 @@ def _selftest(workspace: Workspace, options: PredictOnnxOptions) -> None:
 
     export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
-    proof = select.make_proof(export, described)
+    proof = select.make_proof(export, described, workspace.engines_folder)
     console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
     passed = 0
     for verdict in select.measure_runtimes(export.model_path, options.device, machine.count_cores(), proof):

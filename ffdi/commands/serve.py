@@ -34,7 +34,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     console.title(f"serve {export.name}: images of {resize_policy.size} px, {resize_policy.resize}")
     listener = server.open_socket(options.host, options.port)
     load = Load(explain.STEPS**2, 1, machine.count_cores())  # for the heat map of one image
-    proof = select.make_proof(export, described, scorers.PROVEN)
+    proof = select.make_proof(export, described, workspace.engines_folder, scorers.PROVEN)
     graph = select.open_graph(export.model_path, options.device, load, proof)
     console.say(f"runs on: {graph.provider} ({graph.why})")
     limits = server.Limits(options.host, options.max_mb * 1_000_000, options.allow_host)

@@ -44,9 +44,9 @@ class _Slot:
 
 
 class _OpenedGraph(NamedTuple):
-    """The runtime that a server chose for the graph."""
+    """The device that a server chose for the graph, as `OpenGraph.device`."""
 
-    runtime: str
+    device: str
     provider: str
     why: str
 
@@ -111,10 +111,11 @@ def open_scorer(task: Task, requested: str) -> Scorer:
         DataError: a machine has no such folder of images.
     """
     slots = _place_servers(requested)
-    detached = replace(task, model=Path(), table=cluster.detach_table(task.table))
+    proof = replace(task.proof, setup=replace(task.proof.setup, engines=None))  # a folder of this machine
+    detached = replace(task, model=Path(), proof=proof, table=cluster.detach_table(task.table))
     shared = ray.put(task.model.read_bytes()), ray.put(detached), __version__
     servers = deque(_start_server(slot, shared, len(task.table) // len(slots)) for slot in slots)
-    name = requested if requested == "auto" else select.parse_device(requested)[0]
+    name = requested.partition(":")[0]
     opened = None
     while servers and (opened := servers[0].receive_opened(servers[0].actor.open.remote(name))) is None:
         servers.popleft()
@@ -122,10 +123,10 @@ def open_scorer(task: Task, requested: str) -> Scorer:
         raise DeviceError(
             "all machines were lost while they opened the graph", hint="add machines, or machines with more memory"
         )
-    others = [(server, server.actor.open.remote(opened.runtime)) for server in list(servers)[1:]]
+    others = [(server, server.actor.open.remote(opened.device)) for server in list(servers)[1:]]
     ready = [servers[0], *(server for server, reference in others if server.receive_opened(reference) is not None)]
     each = f"each of {len(ready)} servers: " if len(ready) > 1 else ""
-    return Scorer(opened.runtime, opened.provider, f"{each}{opened.why}", lambda ranges: _score_ranges(ready, ranges))
+    return Scorer(opened.device, opened.provider, f"{each}{opened.why}", lambda ranges: _score_ranges(ready, ranges))
 
 
 def _place_servers(requested: str) -> list[_Slot]:
@@ -135,7 +136,7 @@ def _place_servers(requested: str) -> list[_Slot]:
         DeviceError: no machine has the device.
     """
     machines = cluster.list_machines()
-    numbered = requested != "auto" and select.RUNTIMES[select.parse_device(requested)[0]].numbered
+    numbered = requested != "auto" and select.RUNTIMES[select.parse_device(requested).runtime].numbered
     if numbered or (requested == "auto" and cluster.detect_device_kind() == "gpu"):
         with_gpus = [machine for machine in machines if machine.gpus]
         slots = [_Slot(machine, machine.cpus // machine.gpus, 1) for machine in with_gpus for _ in range(machine.gpus)]
@@ -228,7 +229,7 @@ class _ScoringActor:
         except FFDIError as error:
             return error
         self._model, self._score = b"", scorer.score
-        return _OpenedGraph(scorer.runtime, scorer.provider, scorer.why)
+        return _OpenedGraph(scorer.device, scorer.provider, scorer.why)
 
     def score(self, rows: range) -> Part:
         assert self._score is not None

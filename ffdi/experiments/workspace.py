@@ -57,6 +57,14 @@ class Workspace:
         """Results of image scans by image hash; a cache, which may be removed."""
         return links.join(self.data_folder, "findings.sqlite")
 
+    @property
+    def engines_folder(self) -> Path:
+        """Graphs that TensorRT has compiled for a GPU; a cache, which may be removed.
+
+        Not next to the graph: an engine contains code, and an export may come from another person.
+        """
+        return links.join(self.data_folder, "engines")
+
     def get_vetting_path(self, sha256: str, size: int) -> Path:
         """Returns the path of an empty file that exists if a graph was made or vetted here.
 

@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffdi.core.errors import DataError, FFDIError, ParityError
+from ffdi.core.errors import ConfigError, DataError, FFDIError, ParityError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import metrics, predictions
 from ffdi.inference import predict, select
-from ffdi.inference.backend import Load, OpenGraph
+from ffdi.inference.backend import Load, OpenGraph, Setup
 from ffdi.inference.bundle import LOGITS, OUTPUT
 
 LIMITS = {"auc": 0.002, "tpr_at_fpr_1e-3": 0.02}
@@ -217,6 +217,7 @@ class RuntimeVerifier:
         expected: their y_pred by the networks in fp32, float [N].
         equivalence: the check of a graph or a runtime that is not exact.
         threads: number of cores.
+        setup: how candidates are opened.
     """
 
     resize_policy: ResizePolicy
@@ -225,6 +226,7 @@ class RuntimeVerifier:
     expected: np.ndarray
     equivalence: EquivalenceCheck
     threads: int
+    setup: Setup
 
     def verify(self, candidate: Candidate, name: str) -> dict[str, Any]:
         """Checks a candidate on one runtime; returns the provider, the differences, and the `limit` for golden scores.
@@ -234,13 +236,13 @@ class RuntimeVerifier:
             DeviceError: the runtime cannot open the graph.
         """
         runtime, images = select.RUNTIMES[name], len(self.equivalence.table)
-        graph = runtime.open(candidate.model, 0, Load(images, 1, self.threads))
+        graph = runtime.open(candidate.model, 0, Load(images, 1, self.threads), self.setup)
         differences = measure_parity(graph, self.real, self.expected)
         record: dict[str, Any] = {"provider": graph.provider, "largest_difference": differences}
         if self.exact and runtime.exact:
             check_parity(name, differences)
             return {**record, "limit": TOLERANCE}
-        graph = runtime.open(candidate.compared, 0, Load(images, self.threads, 1))
+        graph = runtime.open(candidate.compared, 0, Load(images, self.threads, 1), self.setup)
         record["gate"] = self.equivalence.compare(self._score(graph), f"this graph on {name}")
         largest = max(record["gate"]["largest_difference"], *differences.values())
         return {**record, "limit": MARGIN * largest}
@@ -296,13 +298,18 @@ def verify_first(
     return candidate, verify_all(trial, candidate, names)
 
 
-def choose_runtimes(requested: str | None) -> list[str]:
+def choose_runtimes(requested: str | None, precision: str) -> list[str]:
     """Chooses the runtimes to check: the requested ones, else all that run here; the plain one first.
 
     Raises:
-        ConfigError: a runtime is unknown.
+        ConfigError: a runtime is unknown, or not used for graphs of this precision.
     """
     words = [word.strip() for word in requested.split(",")] if requested else []
-    names = [select.parse_device(word)[0] for word in words]
-    offered = [name for name, one in select.RUNTIMES.items() if one.offered and not one.missing(0)]
+    names = [select.parse_device(word).runtime for word in words]
+    refused = {name: reason for name in select.RUNTIMES if (reason := select.explain_precision(name, precision))}
+    if unfit := [name for name in names if name in refused]:
+        raise ConfigError(f"--runtimes {unfit[0]}: {refused[unfit[0]]}", hint="leave it out of --runtimes")
+    offered = [
+        name for name, one in select.RUNTIMES.items() if one.offered and name not in refused and not one.missing(0)
+    ]
     return list(dict.fromkeys([select.PLAIN, *(names or offered)]))

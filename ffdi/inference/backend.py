@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -36,6 +37,24 @@ class Load:
         return max(1, min(most, self.images // self.streams))
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How a graph is opened.
+
+    Attributes:
+        precision: of the graph: fp32, fp16 or int8.
+        options: keys of `Runtime.options`, such as ("nhwc", "graph"); empty is the same as (PLAIN,).
+        engines: a folder for compiled engines; None: they are not kept.
+    """
+
+    precision: str = "fp32"
+    options: tuple[str, ...] = ()
+    engines: Path | None = None
+
+
+DEFAULT = Setup()
+
+
 @dataclass(frozen=True, eq=False)
 class OpenGraph:
     """A graph that is ready to score.
@@ -47,6 +66,7 @@ class OpenGraph:
         batch: the best batch size.
         streams: number of threads that may call `run` in parallel.
         run: any number of images -> their scores. Without a fixed batch its memory grows with this number.
+        options: of the runtime; empty for a runtime without options.
     """
 
     runtime: str
@@ -55,10 +75,22 @@ class OpenGraph:
     batch: int
     streams: int
     run: Run
+    options: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> str:
+        """The value of --device that opens this graph again with the same options, without the device's number."""
+        return "+".join([self.runtime, *self.options])
 
     def score(self, images: np.ndarray) -> np.ndarray:
         """Scores any number of images, uint8 [N, S, S, 3], in batches."""
         return np.concatenate([self.run(part) for part in split_batches(images, self.batch)])
+
+
+class Open(Protocol):
+    """Opens a graph on device number `index` for a load."""
+
+    def __call__(self, model: Path, index: int, load: Load, setup: Setup = ..., /) -> OpenGraph: ...
 
 
 @dataclass(frozen=True)
@@ -66,18 +98,22 @@ class Runtime:
     """An engine with one precision.
 
     Attributes:
-        exact: it computes in fp32, so its scores must equal those of torch.
+        exact: it computes a graph of fp32 in fp32, so its scores must equal those of torch.
         offered: `--device auto` may choose it.
         numbered: a machine can have several such devices.
         missing: returns why device number N cannot run here; empty if it can.
-        open: opens a graph on device number N for a load.
+        open: opens a graph.
+        refused: precisions of graphs that it is not used for, with the reason.
+        options: by precision of the graph: what may make it faster, to be tried in this order.
     """
 
     exact: bool
     offered: bool
     numbered: bool
     missing: Callable[[int], str]
-    open: Callable[[Path, int, Load], OpenGraph]
+    open: Open
+    refused: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def pad_batches(run: Run, batch: int) -> Run:
@@ -100,6 +136,8 @@ def _pad_batch(part: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
 
 
+PLAIN = "plain"
+"""The option of a runtime without its other options."""
 NO_DEVICE = "there is no device"
 """Why most machines do not run a runtime for GPUs."""
 IMAGES_PER_CORE = 32

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import DeviceError
-from ffdi.inference.backend import Load, OpenGraph, Run, Runtime, pad_batches
+from ffdi.inference.backend import DEFAULT, Load, OpenGraph, Run, Runtime, Setup, pad_batches
 
 BATCH = 4
 """Batch size of each stream."""
@@ -32,7 +32,7 @@ def _explain_missing(precision: str, _index: int) -> str:
     return "" if capability in able else f"this CPU does not support {precision}"
 
 
-def _open_graph(name: str, precision: str, model: Path, _index: int, load: Load) -> OpenGraph:
+def _open_graph(name: str, precision: str, model: Path, _index: int, load: Load, _setup: Setup = DEFAULT) -> OpenGraph:
     """Opens a graph with a fixed batch, and one stream for each parallel call.
 
     Raises:

@@ -126,13 +126,13 @@ class Scorer(NamedTuple):
     """An opened and checked graph, here or on a cluster.
 
     Attributes:
-        runtime: a key of `select.RUNTIMES`.
+        device: `OpenGraph.device`.
         provider: the name of the engine's provider that really runs.
         why: one line for the user.
         score: scores ranges of rows.
     """
 
-    runtime: str
+    device: str
     provider: str
     why: str
     score: Score
@@ -143,7 +143,7 @@ def open_scorer(task: Task, device: str, load: Load) -> Scorer:
     graph = select.open_graph(task.model, device, load, task.proof)
     threads = load.streams * load.threads
     score = partial(score_batches, task.table, resize_policy=task.resize_policy, graph=graph, threads=threads)
-    return Scorer(graph.runtime, graph.provider, graph.why, score)
+    return Scorer(graph.device, graph.provider, graph.why, score)
 
 
 ROWS = 1024

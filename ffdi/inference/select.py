@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,14 +13,16 @@ import numpy as np
 
 from ffdi.core.errors import ConfigError, DeviceError, FFDIError, ParityError
 from ffdi.experiments.export import ExportFolder
-from ffdi.inference import bundle, onnxruntime, openvino
-from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Runtime
+from ffdi.inference import backend, bundle, onnxruntime, openvino
+from ffdi.inference.backend import NO_DEVICE, Load, OpenGraph, Runtime, Setup
 from ffdi.inference.bundle import Golden
 
 RUNTIMES: dict[str, Runtime] = {**onnxruntime.RUNTIMES, **openvino.RUNTIMES}
 """Runtimes by their name in --device."""
 PLAIN = "cpu"
 """The runtime that every machine has."""
+RACE_BATCHES = 5
+"""Warm batches that measure an option of a runtime."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +32,30 @@ class GoldenProof:
     Attributes:
         golden: images with their scores.
         limits: largest difference from these scores by runtime; None for a runtime that the export has refused.
+        setup: how the graph is opened.
     """
 
     golden: Golden
     limits: Mapping[str, float | None]
+    setup: Setup = backend.DEFAULT
 
     def get_limit(self, name: str) -> float | None:
         """Returns the limit of a runtime; an exact runtime without a record has the limit of the plain one."""
         return self.limits.get(name, self.limits[PLAIN] if RUNTIMES[name].exact else None)
+
+
+class Device(NamedTuple):
+    """A value of --device.
+
+    Attributes:
+        runtime: a key of RUNTIMES.
+        options: of the runtime, such as ("nhwc", "graph"); empty: the fastest ones.
+        number: the number of the device.
+    """
+
+    runtime: str
+    options: tuple[str, ...]
+    number: int
 
 
 class Verdict(NamedTuple):
@@ -48,10 +67,14 @@ class Verdict(NamedTuple):
     fault: str
 
 
-def make_proof(export: ExportFolder, described: Mapping[str, Any], count: int = bundle.GOLDEN_IMAGES) -> GoldenProof:
-    """Builds the proof from the first `count` golden images of an export."""
+def make_proof(
+    export: ExportFolder, described: Mapping[str, Any], engines: Path | None, count: int = bundle.GOLDEN_IMAGES
+) -> GoldenProof:
+    """Builds the proof from the first `count` golden images of an export; `engines` is as in `Setup`."""
     limits = {name: record["limit"] for name, record in described["runtimes"].items()}
-    return GoldenProof(bundle.read_golden(export.golden_path, bundle.read_resize_policy(described), count), limits)
+    precision = str(described.get("precision", "fp32")).partition("+")[0]  # of 'int8+fp32'
+    golden = bundle.read_golden(export.golden_path, bundle.read_resize_policy(described), count)
+    return GoldenProof(golden, limits, Setup(precision, engines=engines))
 
 
 def open_graph(model: Path, device: str, load: Load, proof: GoldenProof) -> OpenGraph:
@@ -59,7 +82,8 @@ def open_graph(model: Path, device: str, load: Load, proof: GoldenProof) -> Open
 
     Args:
         model: an ONNX file.
-        device: a key of RUNTIMES, with ':1' for one of several devices, or 'auto' for the fastest.
+        device: a key of RUNTIMES, with '+graph' for an option and ':1' for one of several devices, or 'auto' for the
+            fastest. Without options, those that are fastest here are used.
         load: the expected use.
         proof: the golden scores.
 
@@ -70,54 +94,88 @@ def open_graph(model: Path, device: str, load: Load, proof: GoldenProof) -> Open
     """
     if device == "auto":
         return _open_fastest(model, load, proof)
-    name, index = parse_device(device)
-    if fault := _explain_refusal(name, index, proof):
+    requested = parse_device(device)
+    if fault := _explain_refusal(requested, proof):
         raise DeviceError(f"--device {device}: {fault}", hint="pass --device auto or --device cpu")
-    graph = RUNTIMES[name].open(model, index, load)
-    _check_golden(graph, proof)
-    return graph
+    return _open_device(model, requested, load, proof)
 
 
 def choose_device(device: str, started: str | None) -> str:
-    """Replaces 'auto' by the runtime of the unfinished run: another runtime would start from the beginning."""
-    resumes = device == "auto" and started in RUNTIMES and not RUNTIMES[str(started)].missing(0)
-    return str(started) if resumes else device
+    """Returns the device of the unfinished run for 'auto', and for the same runtime without options.
+
+    Another runtime would start from the beginning.
+
+    Args:
+        device: the value of --device.
+        started: `OpenGraph.device` of the unfinished run.
+    """
+    with suppress(ConfigError):  # it is of another version
+        before = parse_device(started or "")
+        if device == "auto":
+            return device if RUNTIMES[before.runtime].missing(0) else str(started)
+        if parse_device(device)[:2] == (before.runtime, ()):
+            return str(started) + device.removeprefix(before.runtime)
+    return device
 
 
 def measure_runtimes(model: Path, device: str, threads: int, proof: GoldenProof) -> Iterator[Verdict]:
     """Checks the golden scores of every runtime, or of the requested one: image by image, and in parallel batches."""
-    for name, index in [parse_device(device)] if device != "auto" else [(name, 0) for name in RUNTIMES]:
-        fault = _explain_refusal(name, index, proof)
+    for one in [parse_device(device)] if device != "auto" else [Device(name, (), 0) for name in RUNTIMES]:
+        fault = _explain_refusal(one, proof)
         if fault:
-            yield Verdict(name, "", 0, fault)
+            yield Verdict(one.runtime, "", 0, fault)
             continue
         try:
-            graphs = [RUNTIMES[name].open(model, index, load) for load in (Load(1, 1, threads), Load(999, threads, 1))]
-            yield Verdict(name, graphs[0].provider, max(_check_golden(graph, proof) for graph in graphs), "")
+            graphs = [_open_checked(model, one, load, proof) for load in (Load(1, 1, threads), Load(999, threads, 1))]
+            yield Verdict(one.runtime, graphs[0][0].provider, max(difference for _, difference in graphs), "")
         except FFDIError as error:
-            yield Verdict(name, "", 0, str(error))
+            yield Verdict(one.runtime, "", 0, str(error))
 
 
-def parse_device(device: str) -> tuple[str, int]:
-    """Parses a device such as 'cpu' or 'tensorrt:1' into the runtime and the number of the device.
+def parse_device(device: str) -> Device:
+    """Parses a device such as 'cpu' or 'tensorrt:1', with options such as '+nhwc+graph' before the number.
 
     Raises:
-        ConfigError: the runtime is unknown, or its devices have no numbers.
+        ConfigError: the runtime or an option is unknown, or its devices have no numbers.
     """
-    name, colon, number = device.partition(":")
+    before, colon, number = device.partition(":")
+    name, *options = before.split("+")
     if name in RUNTIMES and (not colon or (RUNTIMES[name].numbered and number.isdecimal())):
-        return name, int(number or 0)
-    known = ", ".join(["auto", *(f"{one}:N" if runtime.numbered else one for one, runtime in RUNTIMES.items())])
-    raise ConfigError(f"unknown device '{device}': known: {known}", hint="pass --device auto")
+        known = {backend.PLAIN, *(option for some in RUNTIMES[name].options.values() for option in some)}
+        if (RUNTIMES[name].options and known >= set(options)) or not options:
+            return Device(name, tuple(options), int(number or 0))
+    known_devices = ", ".join(["auto", *(f"{one}:N" if runtime.numbered else one for one, runtime in RUNTIMES.items())])
+    raise ConfigError(f"unknown device '{device}': known: {known_devices}", hint="pass --device auto")
 
 
-def _explain_refusal(name: str, index: int, proof: GoldenProof) -> str:
+def explain_precision(name: str, precision: str) -> str:
+    """Returns why a runtime is not used for graphs of a precision; empty if it is."""
+    return RUNTIMES[name].refused.get(precision, "")
+
+
+def _explain_refusal(device: Device, proof: GoldenProof) -> str:
     """Returns why a runtime cannot be used here; empty if it can be tried."""
-    if reason := RUNTIMES[name].missing(index):
+    runtime, precision = RUNTIMES[device.runtime], proof.setup.precision
+    if reason := runtime.missing(device.number):
         return f"it does not run here: {reason}"
-    if proof.get_limit(name) is None:
+    if reason := explain_precision(device.runtime, precision):
+        return reason
+    if unfit := [one for one in device.options if one not in (backend.PLAIN, *runtime.options.get(precision, ()))]:
+        return f"{unfit[0]} is no option for a graph of {precision}"
+    if proof.get_limit(device.runtime) is None:
         return "the export has not checked this graph on it; export again on a machine where it runs"
     return ""
+
+
+def _open_checked(model: Path, device: Device, load: Load, proof: GoldenProof) -> tuple[OpenGraph, float]:
+    """Opens a graph; returns it with its largest difference from the golden scores.
+
+    Raises:
+        DeviceError, ParityError: as for `open_graph`.
+    """
+    setup = replace(proof.setup, options=device.options)
+    graph = RUNTIMES[device.runtime].open(model, device.number, load, setup)
+    return graph, _check_golden(graph, proof)
 
 
 def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
@@ -126,38 +184,111 @@ def _check_golden(graph: OpenGraph, proof: GoldenProof) -> float:
     return proof.golden.check_scores(graph.score, limit, graph.runtime)
 
 
-def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
-    """Opens the fastest runtime that runs here and gives the golden scores; some runtimes have to be requested."""
-    offered = {name: one for name, one in RUNTIMES.items() if one.offered}
-    names = [name for name in offered if not _explain_refusal(name, 0, proof)]
-    gpus = {name: one.missing(0) for name, one in offered.items() if one.numbered}
-    best: tuple[float, OpenGraph] | None = None
-    results = [f"{name} not used: {reason}" for name, reason in gpus.items() if reason not in ("", NO_DEVICE)]
-    for name in names:
+def _open_device(model: Path, device: Device, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens a graph with the requested options, else with those that are fastest here."""
+    graph, _ = _open_checked(model, device, load, proof)
+    return graph if device.options else _tune(model, device, graph, load, proof)
+
+
+def _tune(model: Path, device: Device, best: OpenGraph, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens a graph again with the options that are fastest here.
+
+    Each option of the runtime is added to those that were kept before it. It is kept if the golden scores are right and
+    the graph is faster. The graph's `why` has all rates.
+
+    Args:
+        model: the graph.
+        device: without options.
+        best: the graph that was opened without options.
+        load: the expected use.
+        proof: the golden scores.
+
+    Raises:
+        DeviceError, ParityError: the device does not work any more after the error of an option.
+    """
+    options = RUNTIMES[device.runtime].options.get(proof.setup.precision, ())
+    if not options:
+        return best
+    rate = _measure_rate(best, proof.golden, RACE_BATCHES)
+    results = [f"{backend.PLAIN} {rate:.0f} images/s"]
+    for option in options:
+        added = (*(one for one in best.options if one != backend.PLAIN), option)
         try:
-            graph = RUNTIMES[name].open(model, 0, load)
-            _check_golden(graph, proof)
+            graph, _ = _open_checked(model, device._replace(options=added), load, proof)
+            found = _measure_rate(graph, proof.golden, RACE_BATCHES)
+        except (DeviceError, ParityError) as error:
+            results.append(f"{option} refused: {error.what}")
+            _check_golden(best, proof)  # an error can break the device for the whole process
+            continue
+        results.append(f"{'+'.join(added)} {found:.0f} images/s")
+        if found > rate:
+            best, rate = graph, found
+    return replace(best, why=f"{best.why}, {'+'.join(best.options)} ({', '.join(results)})")
+
+
+def _open_fastest(model: Path, load: Load, proof: GoldenProof) -> OpenGraph:
+    """Opens the fastest runtime that runs here and gives the golden scores, with its fastest options.
+
+    Some runtimes have to be requested. Only the fastest one tries its options.
+    """
+    offered = {name: one for name, one in RUNTIMES.items() if one.offered}
+    names = [name for name in offered if not _explain_refusal(Device(name, (), 0), proof)]
+    results = _list_unused(offered, proof)
+    while (graph := _find_fastest(names, model, load, proof, results)) is not None:
+        try:
+            graph = _tune(model, Device(graph.runtime, (), 0), graph, load, proof)
+        except (DeviceError, ParityError) as error:
+            results.append(f"{graph.runtime} refused: {error.what}")
+            names.remove(graph.runtime)
+            continue
+        return replace(graph, why=f"{graph.why}; {', '.join(results)}") if results else graph
+    raise DeviceError(
+        "no runtime of this machine gives this export's scores", problems=results, hint="export again on this machine"
+    )
+
+
+def _find_fastest(
+    names: list[str], model: Path, load: Load, proof: GoldenProof, results: list[str]
+) -> OpenGraph | None:
+    """Returns the graph on the fastest runtime, without options; None if none of them gives the golden scores.
+
+    Args:
+        names: the runtimes; those that cannot be used are removed.
+        model: the graph.
+        load: the expected use.
+        proof: the golden scores.
+        results: gets a rate or a reason for each runtime, but none for a single runtime that can be used.
+    """
+    best: tuple[float, OpenGraph] | None = None
+    several = len(names) > 1
+    for name in list(names):
+        try:
+            graph, _ = _open_checked(model, Device(name, (), 0), load, proof)
+            rate = _measure_rate(graph, proof.golden) if several else 0.0
         except (DeviceError, ParityError) as error:
             results.append(f"{name} refused: {error.what}")
+            names.remove(name)
             continue
-        rate = 0.0
-        if len(names) > 1:
-            rate = _measure_rate(graph, proof.golden)
+        if several:
             results.append(f"{name} {rate:.0f} images/s")
         if best is None or rate > best[0]:
             best = rate, graph
-    if best is None:
-        raise DeviceError(
-            "no runtime of this machine gives this export's scores",
-            problems=results,
-            hint="export again on this machine",
-        )
-    return replace(best[1], why=f"{best[1].why}; {', '.join(results)}") if results else best[1]
+    return best[1] if best else None
 
 
-def _measure_rate(graph: OpenGraph, golden: Golden) -> float:
-    """Measures images per second of all streams, by one batch on one stream; the graph is warm."""
+def _list_unused(offered: Mapping[str, Runtime], proof: GoldenProof) -> list[str]:
+    """Lists the reasons why devices of this machine are not used, each with its runtimes."""
+    reasons: dict[str, list[str]] = {}
+    for name, runtime in offered.items():
+        if runtime.numbered and (missing := runtime.missing(0)) != NO_DEVICE:
+            reasons.setdefault(missing or explain_precision(name, proof.setup.precision), []).append(name)
+    return [f"{', '.join(names)} not used: {reason}" for reason, names in reasons.items() if reason]
+
+
+def _measure_rate(graph: OpenGraph, golden: Golden, batches: int = 1) -> float:
+    """Measures images per second of all streams, by batches on one stream; the graph is warm."""
     batch = golden.images[np.resize(np.arange(len(golden.images)), graph.batch)]
     start = time.perf_counter()
-    graph.run(batch)
-    return graph.batch * graph.streams / (time.perf_counter() - start)
+    for _ in range(batches):
+        graph.run(batch)
+    return batches * graph.batch * graph.streams / (time.perf_counter() - start)

@@ -17,7 +17,7 @@ from ffdi.data.labels.table import Table
 from ffdi.export import equivalence
 from ffdi.export.equivalence import Candidate, EquivalenceCheck, RuntimeVerifier
 from ffdi.inference import select
-from ffdi.inference.backend import Load, OpenGraph, Runtime
+from ffdi.inference.backend import DEFAULT, Load, OpenGraph, Runtime, Setup
 
 GRAPH = Candidate("fp32", Path("model.onnx"), Path("compared.onnx"))
 RNG = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def runtime(*, exact: bool, off: float = 0.0, noise: float = 0.0, fails: str = "
     def run(images: np.ndarray) -> np.ndarray:
         return scores(images) + np.float32(off) + np.random.default_rng(1).normal(0, noise, len(images))
 
-    def opened(model: Path, _index: int, load: Load) -> OpenGraph:
+    def opened(model: Path, _index: int, load: Load, _setup: Setup = DEFAULT) -> OpenGraph:
         if fails:
             raise DeviceError(fails)
         return OpenGraph("any", f"runs {model.name}", "", 4, load.streams, run)
@@ -55,7 +55,7 @@ def trial(tmp_path: Path) -> RuntimeVerifier:
     table = Table("val", tmp_path, names, TARGET, None, tmp_path)
     check = EquivalenceCheck(table, scores(PIXELS).astype(np.float64), "y_pred", lambda found: found.astype(np.float64))
     real = PIXELS[:9]
-    return RuntimeVerifier(ResizePolicy(8), True, real, scores(real), check, 2)
+    return RuntimeVerifier(ResizePolicy(8), True, real, scores(real), check, 2, DEFAULT)
 
 
 def test_failed_runtimes_have_no_limit(trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,9 +152,33 @@ def test_a_graph_that_fails_in_every_kind_is_refused(trial: RuntimeVerifier, mon
 
 
 def test_requested_runtimes_and_the_plain_one_are_checked() -> None:
-    assert equivalence.choose_runtimes("openvino") == ["cpu", "openvino"]
-    assert equivalence.choose_runtimes("openvino, cpu") == ["cpu", "openvino"]
-    assert equivalence.choose_runtimes(None)[0] == "cpu"
-    assert "openvino" in equivalence.choose_runtimes(None)
+    assert equivalence.choose_runtimes("openvino", "fp32") == ["cpu", "openvino"]
+    assert equivalence.choose_runtimes("openvino, cpu", "fp32") == ["cpu", "openvino"]
+    assert equivalence.choose_runtimes(None, "fp32")[0] == "cpu"
+    assert "openvino" in equivalence.choose_runtimes(None, "fp32")
     with pytest.raises(ConfigError):
-        equivalence.choose_runtimes("cpu,gpu")
+        equivalence.choose_runtimes("cpu,gpu", "fp32")
+
+
+def test_a_runtime_that_is_not_for_the_precision_is_refused_or_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = replace(runtime(exact=True), refused={"int8": "an int8 graph is for CPUs"})
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": runtime(exact=True), "gpu": gpu})
+    assert equivalence.choose_runtimes(None, "int8") == ["cpu"]
+    assert equivalence.choose_runtimes("gpu", "fp16") == ["cpu", "gpu"]
+    with pytest.raises(ConfigError) as caught:
+        equivalence.choose_runtimes("gpu", "int8")
+    assert str(caught.value) == "--runtimes gpu: an int8 graph is for CPUs\nnext: leave it out of --runtimes"
+
+
+def test_candidates_are_opened_with_their_precision(trial: RuntimeVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    setups: list[Setup] = []
+    plain = runtime(exact=True)
+
+    def opened(model: Path, index: int, load: Load, setup: Setup = DEFAULT) -> OpenGraph:
+        setups.append(setup)
+        return plain.open(model, index, load)
+
+    monkeypatch.setattr(select, "RUNTIMES", {"cpu": replace(plain, open=opened)})
+    setup = Setup("fp16", engines=Path("engines"))
+    replace(trial, exact=False, setup=setup).verify(GRAPH, "cpu")
+    assert setups == [setup, setup]

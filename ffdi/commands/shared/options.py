@@ -85,7 +85,7 @@ class RuntimeOptions:
     device: str = flag(
         "auto",
         "auto (the fastest that gives the golden scores), cpu, cuda:N, cuda-tf32:N, tensorrt:N, "
-        "openvino, openvino-bf16",
+        "openvino, openvino-bf16; cuda+nhwc+graph fixes the options of a GPU",
     )
 
 
