@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FACTOR = 3
 """One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
+UNRELATED = ("train.checkpoint_seconds", "train.deterministic")
+"""Keys of [train] that an experiment's identity does not have."""
 
 
 @dataclass(eq=False)
@@ -220,7 +222,7 @@ def _check_comparable(space: Space) -> None:
                 f"--set {key}: trials are compared on the same images after the same epochs",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
-        if section in ("predict", "ensemble", "export", "group") or key == "train.checkpoint_seconds":
+        if section in ("predict", "ensemble", "export", "group") or key in UNRELATED:
             raise ConfigError(
                 f"--set {key}: the AUC of a held-out fold in training does not depend on it",
                 hint="search keys of [model], [augment], [pseudo_fakes] or [train]",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Iterator
@@ -179,6 +180,22 @@ def train_step(
         state.scaler.step(state.optimizer)
         state.scaler.update()
     return distributed.all_reduce(loss)
+
+
+def list_nondeterministic(detector: Detector, config: Config, device: Device) -> list[str]:
+    """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
+    if device.kind != "cuda":
+        return []
+
+    def compute_gradients() -> None:
+        network, edge = copy.deepcopy(detector), config.augment.crop_size or config.model.size
+        optim.set_frozen(network.backbone, False)
+        images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
+        with device.autocast():
+            logits = network(images)
+        optim.create_loss(config.train, 0.5)(logits, torch.zeros_like(logits)).backward()
+
+    return device.list_nondeterministic(compute_gradients)
 
 
 def update_ema(state: TrainingState) -> None:

@@ -11,7 +11,6 @@ from torch import nn
 from ffdi.core import machine, signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models.detector import Detector
-from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 ProgressCallback = Callable[[int], None]
@@ -68,7 +67,7 @@ def extract_features(
     """
     embed = PartwiseRunner(detector.eval().embed, device)
     result = np.empty((0, 0), np.float32)
-    for rows, batch in _iterate_batches(batches):
+    for rows, batch in _iterate_batches(batches, device):
         part = embed(device.send(batch.images)).cpu().numpy()
         if not len(result):
             result = np.empty((batches.rows, part.shape[1]), np.float32)
@@ -96,21 +95,21 @@ def predict_logits(
     """
     runners = [PartwiseRunner(network, device) for network in networks]
     result = np.empty((len(networks), batches.rows), np.float32)
-    for rows, batch in _iterate_batches(batches):
+    for rows, batch in _iterate_batches(batches, device):
         images = device.send(batch.images)
         result[:, rows] = torch.stack([run(images) for run in runners]).float().cpu().numpy()
         advance(len(batch.images))
     return result
 
 
-def _iterate_batches(batches: Batches) -> Iterator[tuple[slice, Batch]]:
+def _iterate_batches(batches: Batches, device: Device) -> Iterator[tuple[slice, Batch]]:
     """Yields each batch with its rows.
 
     The callers write into arrays that are allocated once: a small array per batch would be allocated between the large
     blocks that networks allocate and free, and the process would grow by 0.05 MB per batch.
     """
     start = 0
-    with torch.inference_mode(), devices.disable_tf32():
+    with torch.inference_mode(), device.scoring():
         for batch in batches:
             signals.raise_if_interrupted()
             stop = start + len(batch.images)

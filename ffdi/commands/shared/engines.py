@@ -107,12 +107,18 @@ def _open_ray(options: EngineOptions, device: Device, k: int | None) -> Iterator
 def describe_warnings(event: object) -> list[str]:
     """Lines for the terminal about an event of a job, except its progress."""
     from ffdi.training.checkpointing import MachineLoss, ResumeEvent
+    from ffdi.training.fold import NondeterministicOperations
     from ffdi.training.health import HealthWarning
 
     if isinstance(event, ResumeEvent):
         return [f"warning: {warning}" for warning in event.warnings]
     if isinstance(event, MachineLoss):
         return [f"warning: {event.why}; it is trained on elsewhere"]
+    if isinstance(event, NondeterministicOperations):
+        return [
+            f"warning: torch has no deterministic kernel on this GPU for {', '.join(event.names)}: the last bits of "
+            "the weights differ between runs, as with train.deterministic = false, which is faster"
+        ]
     if isinstance(event, HealthWarning):
         return [*(f"unhealthy: {symptom}" for symptom in event.symptoms.values()), f"advice: {event.advice}"]
     return []

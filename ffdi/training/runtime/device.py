@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +28,12 @@ MIN_WORKERS, MAX_WORKERS = 2, 8
 KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
 """An architecture that torch has kernels for, such as sm_90."""
 GPU_ERROR = re.compile("CUDA|CUBLAS|CUDNN")
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""Makes cuBLAS deterministic. Source: https://docs.nvidia.com/cuda/cublas/#results-reproducibility"""
+NONDETERMINISTIC = re.compile(
+    r"(.+?)(?: does not have a deterministic implementation| defaults to a non-deterministic)"
+)
+"""torch's errors and warnings about an operation without a deterministic kernel."""
 OTHER_DEVICE = "pass --device auto or --device cpu"
 FIRST_GPU = "cuda:0"
 """The only GPU of a process that may use one."""
@@ -54,19 +62,28 @@ class Device:
         return torch.device(self.name)
 
     @property
+    def kind(self) -> str:
+        """'cpu' or 'cuda'."""
+        return self.torch.type
+
+    @property
     def pin_memory(self) -> bool:
         """Whether batches are in pinned memory, from which a GPU copies asynchronously."""
-        return self.name.startswith("cuda")
+        return self.kind == "cuda"
 
     @property
     def loader_config(self) -> LoaderConfig:
         return LoaderConfig(self.workers, self.threads, self.pin_memory)
 
-    @property
-    def machine(self) -> str:
+    def describe_machine(self, deterministic: bool, ranks: int) -> str:
         """The properties that the last bits of the weights depend on."""
-        threads = f", {self.threads} threads" if self.name == "cpu" else ""
-        return f"{self.name.split(':')[0]} in {self.precision}{threads}"
+        if self.kind == "cpu":
+            properties = [torch.backends.cpu.get_cpu_capability(), f"{self.threads} threads"]
+        else:
+            properties = [_describe_gpu(self.torch.index), f"cuDNN {torch.backends.cudnn.version()}"]
+            properties += [] if deterministic else ["not deterministic"]
+        properties += [f"torch {torch.__version__}", *([f"{ranks} ranks"] if ranks > 1 else [])]
+        return f"{self.kind} in {self.precision} ({', '.join(properties)})"
 
     @property
     def backend(self) -> str:
@@ -79,9 +96,64 @@ class Device:
         return None if self.name == "cpu" else [int(self.torch.index)]
 
     def select(self) -> None:
-        """Makes it the current CUDA device."""
-        if self.name != "cpu":
+        """Makes it the current CUDA device: else pinned memory, for one, takes some hundred MB of the first GPU."""
+        if self.kind == "cuda":
+            os.environ.setdefault(*CUBLAS_WORKSPACE)  # cuBLAS reads it once, before its first product
             torch.cuda.set_device(self.torch)
+
+    @contextmanager
+    def deterministic(self, enabled: bool = True, *, tolerant: bool = False) -> Iterator[None]:
+        """Inside, a GPU gives the same bits in every run; or it uses its fastest kernels. No effect on a CPU.
+
+        Args:
+            enabled: False lets cuDNN compare its kernels and choose the fastest, which may be another one in each run.
+            tolerant: also runs operations that have no deterministic kernel. The gradient of attention is then none
+                either: torch takes its deterministic kernels only if it may refuse the others
+                (aten/src/ATen/native/transformers/cuda/attention_backward.cu).
+
+        Raises:
+            TrainingError: an operation has no deterministic kernel.
+        """
+        if self.kind != "cuda":
+            yield
+            return
+        cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+        before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        settings = cudnn.benchmark, memory.fill_uninitialized_memory
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", NONDETERMINISTIC.pattern)
+                torch.use_deterministic_algorithms(enabled, warn_only=tolerant)
+                cudnn.benchmark, memory.fill_uninitialized_memory = not enabled, False
+                yield
+        except RuntimeError as error:
+            if not enabled or tolerant or "deterministic" not in str(error):
+                raise
+            raise TrainingError(
+                f"{_name_operation(error)} has no deterministic kernel on {self.name}",
+                hint="set train.deterministic = false in config.toml",
+            ) from None
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            cudnn.benchmark, memory.fill_uninitialized_memory = settings
+
+    def list_nondeterministic(self, run: Callable[[], object]) -> list[str]:
+        """The operations of a function that have no deterministic kernel on this device, in torch's words."""
+        try:
+            with self.deterministic():
+                run()
+        except TrainingError:
+            with self.deterministic(tolerant=True), warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                run()
+            return sorted({_name_operation(one.message) for one in caught if "deterministic" in str(one.message)})
+        return []
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Inside, scores are those of an exported graph, and the same in every run."""
+        with disable_tf32(), self.deterministic(tolerant=True):
+            yield
 
     @property
     def activities(self) -> list[ProfilerActivity]:
@@ -102,7 +174,8 @@ class Device:
         return GradScaler(self.torch.type, enabled=self.precision == "fp16")
 
     def prepare(self, network: Network) -> Network:
-        """Moves a network to the device in channels_last layout, and sets torch's threads."""
+        """Moves a network to the device in channels_last layout; selects the device and sets torch's threads."""
+        self.select()
         torch.set_num_threads(self.threads)
         if self.name == "cpu":
             machine.keep_freed_memory()
@@ -245,21 +318,27 @@ def _resolve_name(requested: str) -> tuple[str, str]:
         raise DeviceError(f"no CUDA device {number}: there are {count}", hint=OTHER_DEVICE)
     if number not in usable:
         raise DeviceError(
-            f"torch {torch.__version__} has no kernels for {_describe_gpu(number)}; it has those for "
+            f"torch {torch.__version__} has no kernels for cuda:{number} ({_describe_gpu(number)}); it has those for "
             f"{', '.join(torch.cuda.get_arch_list())}",
             hint=f"install a torch with kernels for it, or {OTHER_DEVICE if usable else 'pass --device cpu'}",
         )
     name = f"cuda:{number} ({torch.cuda.get_device_name(number)})"
     if requested != "auto":
         return f"cuda:{number}", f"{name}, as requested"
-    left_out = [_describe_gpu(other) for other in range(count) if other not in usable]
+    left_out = [f"cuda:{other} ({_describe_gpu(other)})" for other in range(count) if other not in usable]
     without = f", without {', '.join(left_out)}: torch has no kernels for it" if left_out else ""
     return f"cuda:{number}", f"{name}, the first of {len(usable)}{without}"
 
 
+def _name_operation(message: object) -> str:
+    first = str(message).partition("\n")[0]
+    found = NONDETERMINISTIC.match(first)
+    return found[1] if found else first
+
+
 def _describe_gpu(number: int) -> str:
     capability = cuda.format_version(torch.cuda.get_device_capability(number))
-    return f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {capability})"
+    return f"{torch.cuda.get_device_name(number)}, compute capability {capability}"
 
 
 def _list_usable_gpus() -> list[int]:

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ffdi.models.detector import Detector
-from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 MIN_CELLS = 10
@@ -70,7 +69,7 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device, laye
     """
     network.eval()
     batch = device.send(torch.from_numpy(images))
-    with torch.enable_grad(), devices.disable_tf32():
+    with torch.enable_grad(), device.scoring():
         if layer is None:
             pixels = network.normalize(batch).requires_grad_()
             weighted = _weight(network.backbone(pixels).squeeze(1).float(), pixels)

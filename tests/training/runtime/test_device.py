@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
-from ffdi.config.schema import ModelConfig
+from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import cuda, machine
 from ffdi.core.cuda import Driver, Gpu
-from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.core.errors import ConfigError, DeviceError, TrainingError
 from ffdi.models import detector
+from ffdi.training import loop
 from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 
 
 def fake(
@@ -365,3 +370,125 @@ def test_ranks_on_a_cpu_share_its_cores(
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
     shared = devices.assign_devices(devices.choose_device("auto", "auto", None), "auto", 5, jobs, ranks)
     assert [[(one.name, one.threads) for one in some] for some in shared] == [[("cpu", threads)] * ranks] * count
+
+
+class CudaOnCpu(Device):
+    """Counts as a GPU, and computes on the CPU."""
+
+    @property
+    def kind(self) -> str:
+        return "cuda"
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device("cpu")
+
+
+GPU = CudaOnCpu("cuda:0", "fp32", 1, 0, "")
+PUT = "put_ does not have a deterministic implementation"
+"""torch has no deterministic kernel for it, not even on a CPU."""
+
+
+def read_switches() -> list[bool]:
+    """The switches of torch that choose deterministic kernels."""
+    return [
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.utils.deterministic.fill_uninitialized_memory,
+    ]
+
+
+def put(values: torch.Tensor) -> torch.Tensor:
+    return values.clone().put_(torch.tensor([0]), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("enabled", "tolerant", "inside"),
+    [(True, False, [True, False]), (True, True, [True, True]), (False, False, [False, False])],
+)
+def test_kernels_are_deterministic_inside_only(enabled: bool, tolerant: bool, inside: list[bool]) -> None:
+    before = read_switches()
+    with GPU.deterministic(enabled, tolerant=tolerant):
+        assert read_switches() == [*inside, not enabled, False]
+    assert read_switches() == before == [False, False, False, True]
+    with Device("cpu", "fp32", 1, 0, "").deterministic():
+        assert read_switches() == before
+
+
+def test_scores_are_deterministic_within_a_fast_training() -> None:
+    with GPU.deterministic(False):
+        with GPU.scoring():
+            assert read_switches() == [True, True, False, False]
+        assert read_switches() == [False, False, True, False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
+    assert GPU.list_nondeterministic(lambda: torch.ones(2).sum()) == []
+    assert GPU.list_nondeterministic(lambda: put(torch.ones(2))) == ["put_"]
+    with GPU.deterministic(tolerant=True):
+        put(torch.ones(2))  # without a warning
+    with pytest.raises(TrainingError) as caught, GPU.deterministic():
+        put(torch.ones(2))
+    assert str(caught.value) == (
+        "put_ has no deterministic kernel on cuda:0\nnext: set train.deterministic = false in config.toml"
+    )
+    with pytest.raises(RuntimeError, match="shapes differ"), GPU.deterministic():
+        raise RuntimeError("shapes differ")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("change", [None, put])
+def test_a_step_is_tried_on_a_copy(change: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+    config = Config.model_validate({"model": {"backbone": "test_resnet", "pretrained": False, "size": 64}})
+    network = detector.build_initialized(config, None)
+    if change is not None:
+        network.backbone.register_forward_hook(lambda _module, _given, result: change(result))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert loop.list_nondeterministic(network, config, GPU) == ([] if change is None else ["put_"])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert loop.list_nondeterministic(network, config, Device("cpu", "fp32", 1, 0, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "deterministic", "ranks", "expected"),
+    [
+        ("cpu", True, 1, "cpu in bf16 (AVX2, 8 threads, torch 2.14.1)"),
+        ("cpu", False, 2, "cpu in bf16 (AVX2, 8 threads, torch 2.14.1, 2 ranks)"),
+        ("cuda:1", True, 1, "cuda in bf16 (Card 1, compute capability 9.0, cuDNN 91002, torch 2.14.1)"),
+        (
+            "cuda:1",
+            False,
+            2,
+            "cuda in bf16 (Card 1, compute capability 9.0, cuDNN 91002, not deterministic, torch 2.14.1, 2 ranks)",
+        ),
+    ],
+)
+def test_a_checkpoint_records_what_the_last_bits_depend_on(
+    name: str, deterministic: bool, ranks: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch)
+    monkeypatch.setattr(torch, "__version__", "2.14.1")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    assert Device(name, "bf16", 8, 0, "").describe_machine(deterministic, ranks) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_a_gpu_is_selected_before_it_is_used(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first GPU is used too."""
+    used: list[object] = []
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    else:
+        monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", "")  # undone at the end
+        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    network = nn.Conv2d(3, 4, 1)
+    monkeypatch.setattr(network, "to", lambda device, **_: used.append(device) or network)
+    Device("cuda:1", "fp32", torch.get_num_threads(), 0, "").prepare(network)
+    assert used == [torch.device("cuda:1")] * 2
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == expected
