@@ -94,12 +94,12 @@ def predict_logits(
         DataError: an image is unreadable.
     """
     runners = [PartwiseRunner(network, device) for network in networks]
-    result = np.empty((len(networks), batches.rows), np.float32)
+    result = torch.empty((len(networks), batches.rows), device=device.torch)
     for rows, batch in _iterate_batches(batches, device):
         images = device.send(batch.images)
-        result[:, rows] = torch.stack([run(images) for run in runners]).float().cpu().numpy()
+        result[:, rows] = torch.stack([run(images) for run in runners])
         advance(len(batch.images))
-    return result
+    return result.cpu().numpy()
 
 
 def _iterate_batches(batches: Batches, device: Device) -> Iterator[tuple[slice, Batch]]:

@@ -35,6 +35,7 @@ def event(name: str, milliseconds: float, *kernels: float, device: DeviceType = 
         end_us=milliseconds * MILLISECOND,
         device_type=device,
         use_device="cuda",
+        stack=[],
     )
     one.kernels = [Kernel("kernel", 0, duration * MILLISECOND) for duration in kernels]
     return one
