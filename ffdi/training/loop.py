@@ -186,8 +186,6 @@ def train_step(
 
 def list_nondeterministic(detector: Detector, config: Config, device: Device) -> list[str]:
     """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
-    if device.kind != "cuda":
-        return []
 
     def compute_gradients() -> None:
         network, edge = copy.deepcopy(detector), config.augment.crop_size or config.model.size

@@ -152,7 +152,7 @@ def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
     SAM, sharpness-aware minimization (Foret et al., ICLR 2021), computes the gradient there, where the loss is highest
     in the neighbourhood. BatchNorm does not update its running statistics: they belong to the unmoved weights.
     """
-    moved = [one for one in network.parameters() if one.grad is not None]
+    moved: list[torch.Tensor] = [one for one in network.parameters() if one.grad is not None]
     gradients = [one.grad for one in moved if one.grad is not None]
     before = [torch.empty_like(one) for one in moved]
     paused = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]

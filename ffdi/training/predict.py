@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
-from ffdi.core import machine, signals
+from ffdi.core import signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models.detector import Detector
 from ffdi.training.runtime.device import Device
@@ -35,14 +36,16 @@ class PartwiseRunner:
         """[B, ...] -> [B, ...].
 
         Raises:
+            DeviceError: one image is too much for a GPU.
             RuntimeError, MemoryError: of the function; short memory only if one image is too much.
         """
         while True:
             size = self._most or len(images)
             try:
-                return torch.cat([self._function(part) for part in images.split(size)])
+                with self._device.explain_memory("to score one image") if size == 1 else nullcontext():
+                    return torch.cat([self._function(part) for part in images.split(size)])
             except (RuntimeError, MemoryError) as error:
-                if size == 1 or not machine.is_memory_error(error):
+                if size == 1 or not self._device.is_memory_error(error):
                     raise
             self._most = size // 2  # after the error, which keeps the tensors of the attempt
             self._device.free_cache()

@@ -117,6 +117,11 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
             "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
         ),
         (
+            ("--set", "train.deterministic=true,false"),
+            "--set train.deterministic: the AUC of a held-out fold in training does not depend on it\n"
+            "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
+        ),
+        (
             ("--set", "train={lr=1}"),
             "--set train: not a key of config.toml with one value\nnext: pass --set train.lr=1e-4,3e-4\n",
         ),

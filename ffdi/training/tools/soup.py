@@ -32,6 +32,6 @@ def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], dev
     soup = averaged.module
     assert isinstance(soup, Detector)
     device.prepare(soup)
-    with torch.inference_mode(), device.scoring():
+    with torch.inference_mode(), device.scoring(), device.explain_memory("for new BatchNorm statistics"):
         update_bn((device.send(batch.images) for batch in batches), soup)
     return soup.cpu().eval()

@@ -55,14 +55,15 @@ def test_gpu_precision_follows_the_compute_capability(
 ) -> None:
     fake(monkeypatch, capability=capability)
     device = devices.choose_device("auto", "auto", None)
-    assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 8)
+    assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 15)
     assert device.make_scaler()._enabled is scaled
 
 
 def test_auto_explains_the_chosen_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch)
     assert devices.choose_device("auto", "auto", None).why == (
-        "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, 8 loader workers"
+        "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, "
+        "15 loader workers"
     )
     assert devices.choose_device("cuda:1", "fp16", 3).why == (
         "cuda:1 (Card 1), as requested; fp16: set in config.toml; 16 threads, 3 loader workers"
@@ -208,6 +209,7 @@ def test_kernels_run_on_compatible_gpus(
 ) -> None:
     fake(monkeypatch, capability=capability, count=1, architectures=architectures)
     assert devices._list_usable_gpus() == [0] * runs
+    assert cuda.has_kernels(capability, architectures) == runs
 
 
 def test_unlike_gpus_train_in_a_precision_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +223,9 @@ def test_an_unknown_device_is_refused(asked: str, monkeypatch: pytest.MonkeyPatc
     fake(monkeypatch)
     with pytest.raises(ConfigError) as caught:
         devices.choose_device(asked, "auto", None)
-    assert str(caught.value) == (f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N\nnext: pass --device auto")
+    assert str(caught.value) == (
+        f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N, mps\nnext: pass --device auto"
+    )
 
 
 def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +313,7 @@ def test_folds_on_a_cpu_share_its_cores(
     [
         ("auto", 5, None, ["cuda:0", "cuda:1"], 8, 7),
         ("cuda", 5, None, ["cuda:0", "cuda:1"], 8, 7),
-        ("cuda:1", 5, None, ["cuda:1"], 16, 8),
+        ("cuda:1", 5, None, ["cuda:1"], 16, 15),
         ("cuda:1", 5, 2, ["cuda:1", "cuda:1"], 8, 7),
         ("auto", 5, 4, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], 4, 3),
         ("auto", 2, 4, ["cuda:0", "cuda:1"], 8, 7),
@@ -492,3 +496,83 @@ def test_a_gpu_is_selected_before_it_is_used(given: str | None, expected: str, m
     Device("cuda:1", "fp32", torch.get_num_threads(), 0, "").prepare(network)
     assert used == [torch.device("cuda:1")] * 2
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == expected
+
+
+def test_short_shared_memory_means_fewer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    batch = 10_000_000  # bytes; each worker makes two batches ahead
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 64_000_000)
+    device = devices.choose_device("auto", "auto", None, batch_bytes=batch)
+    assert device.workers == 3
+    assert device.why.endswith(
+        "16 threads, 3 loader workers (/dev/shm has 64 MB free; start the container with more: docker run --shm-size "
+        "4g, or --ipc=host)"
+    )
+    assert {one.workers for [one] in devices.assign_devices(device, "auto", 5, None)} == {1}
+    assert devices.choose_device("auto", "auto", 8, batch_bytes=batch).workers == 8  # the loader refuses them
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 1_000_000)
+    assert devices.choose_device("auto", "auto", None, batch_bytes=batch).workers == 0
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: None)
+    assert devices.choose_device("auto", "auto", None, batch_bytes=batch).workers == 15
+
+
+def fake_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Mac, as torch shows it."""
+    fake_cpu(monkeypatch, bf16=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: None)
+
+
+def test_a_mac_trains_on_its_gpu_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_mps(monkeypatch)
+    assert devices.choose_device("auto", "auto", None).why.startswith(
+        "the CPU: there is no CUDA device; --device mps is the GPU of this Mac; "
+    )
+    device = devices.choose_device("mps", "auto", None, batch_bytes=10_000_000)
+    assert device.why == ("the GPU of this Mac, as requested; fp32: MPS trains in fp32; 16 threads, 15 loader workers")
+    assert (device.name, device.kind, device.pin_memory, device.ids, device.backend) == (
+        "mps",
+        "mps",
+        False,
+        None,
+        "gloo",
+    )
+    assert [len(device.activities), device.make_scaler().is_enabled()] == [1, False]
+    assert [[one.name for one in group] for group in devices.assign_devices(device, "mps", 5, None)] == [["mps"]]
+    with pytest.raises(DeviceError) as error:
+        devices.assign_devices(device, "mps", 5, None, 2)
+    assert str(error.value).startswith("--gpus-per-fold 2: there is 1 MPS device\n")
+    with pytest.raises(ConfigError) as refused:
+        devices.choose_device("mps", "bf16", None)
+    assert str(refused.value) == (
+        "train.precision = 'bf16': MPS trains in fp32\nnext: set train.precision to 'auto' or 'fp32'"
+    )
+
+
+def test_mps_without_a_mac_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cpu(monkeypatch, bf16=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError) as error:
+        devices.choose_device("mps", "auto", None)
+    assert str(error.value) == ("no MPS device: torch finds no GPU of a Mac\nnext: pass --device auto or --device cpu")
+
+
+def test_mps_has_no_channels_last_and_its_own_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: calls.append("synchronize"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: calls.append("empty_cache"))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, **_: calls.append(device) or tensor)
+    device = Device("mps", "fp32", torch.get_num_threads(), 0, "")
+    device.synchronize()
+    device.free_cache()
+    images = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
+    sent = device.send(images)
+    assert calls == ["synchronize", "empty_cache", torch.device("mps")]
+    assert torch.equal(sent, images)
+    assert sent.permute(0, 3, 1, 2).is_contiguous()
+    network = nn.Conv2d(3, 4, 1)
+    monkeypatch.setattr(network, "to", lambda _, *, memory_format: calls.append(memory_format) or network)
+    device.prepare(network)
+    assert calls[-1] == torch.contiguous_format
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
+    assert device.describe_machine(True, 1) == f"mps in fp32 (macOS 15.1, torch {torch.__version__})"
