@@ -127,7 +127,7 @@ def try_network(name: str) -> dict[str, Any]:
         target = torch.arange(4, dtype=torch.float32) % 2
         batch = Batch(torch.from_numpy(images[:4]), target, torch.arange(4))
         state.detector.train()
-        loss = loop.train_step(detector, state, batch, optim.create_loss(settings.train, 0.5), settings, device)
+        loss = loop.train_step(detector, state, batch, optim.create_loss(settings.train, 0.5), settings, device).loss
         assert torch.isfinite(loss), loss
         spread_scores(detector, images)
         scorer = detectors.prepare_for_inference(detector, settings, size)

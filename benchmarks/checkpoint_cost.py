@@ -72,7 +72,7 @@ def cost(root: Path, config: Config, seconds: float) -> None:
         loader.make_train_loader(table, config, fold=0, loader_config=loader.LoaderConfig()),
         fold.make_eval_batches(table, config, where),
     )
-    saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.machine)
+    saving = Timed(Checkpoints(root / "checkpoints", {}), 0.001, where.describe_machine(True, 1))
     started = time.perf_counter()
     for event in fit(state, batches, reading, config, where, 0):
         if isinstance(event, Step):

@@ -27,7 +27,6 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from torch.nn import Module
 
     from ffdi.config.schema import Config
@@ -148,7 +147,7 @@ def train(root: str, steps: int) -> None:
 
     def watched(
         network: Module, state: TrainingState, batch: Batch, criterion: Loss, config: Config, device: Device
-    ) -> Tensor:
+    ) -> loop.StepResult:
         nonlocal early
         times.append(time.time())
         if len(times) == WARM:

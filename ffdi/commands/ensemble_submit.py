@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     """Averages all folds' predictions of the test images into a submission; scores splits with labels."""
+    from ffdi.data.loading import loader
     from ffdi.training.runtime import device as devices
 
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
@@ -38,7 +39,12 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     table = sources.choose_split(dataset, options.split)
     settings = ensemble.members[0].config.submission
     template = _find_template(dataset, table, settings)
-    device = devices.choose_device(options.device, None, options.workers)
+    device = devices.choose_device(
+        options.device,
+        None,
+        options.workers,
+        batch_bytes=max(loader.measure_batch(one.config) for one in ensemble.members),
+    )
     files.check_writable(export.submission_path)
     console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
     console.say(f"device: {device.why}")

@@ -122,6 +122,7 @@ class TrainConfig(Section):
     clip_grad: float = Field(1.0, ge=0)
     ema_decay: float = Field(0.99, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    deterministic: bool = True
     select: Literal["last", "best"] = "last"
     checkpoint_seconds: float = Field(300, ge=0)
 
@@ -191,9 +192,9 @@ class Config(Section):
     def build_identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 
-        It has no paths of data, no splits that are predicted later, no ensemble settings and no interval of
-        checkpoints. A weights file is identified by its content, not by its name. Names and labels are those of the
-        image list, not of the label file.
+        It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints
+        and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file is identified by
+        its content, not by its name. Names and labels are those of the image list, not of the label file.
         """
         data = ("root", "val", "test", "template", "prefix", "labels")
         excluded: Any = {
@@ -202,7 +203,7 @@ class Config(Section):
             "export": True,
             "group": True,
             "data": {**dict.fromkeys(data, True), "train": {"image_column", "target_column"}},
-            "train": {"checkpoint_seconds"},
+            "train": {"checkpoint_seconds", "deterministic"},
         }
         content = self.model_dump(mode="json", exclude=excluded)
         if self.model.weights_file is not None:

@@ -7,16 +7,20 @@ Functions: https://docs.nvidia.com/cuda/cuda-driver-api/
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ffdi.core.errors import format_count
+from ffdi.core.errors import DeviceError, format_count
 
 NO_DEVICE, STUB = 100, 34
 """Errors of cuInit that mean: there is no device."""
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76
 """Attributes of a device."""
+KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
+"""An architecture that a library has kernels for, such as sm_90."""
 
 Version = tuple[int, int]
 
@@ -85,3 +89,51 @@ def _describe_error(library: ctypes.CDLL, error: int) -> str:
 
 def format_version(version: Version) -> str:
     return f"{version[0]}.{version[1]}"
+
+
+def has_kernels(gpu: Version, architectures: Iterable[str]) -> bool:
+    """Whether a library has kernels for a GPU: of the same major version and at most the same minor one, or as PTX.
+
+    Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#binary-compatibility
+
+    Args:
+        gpu: its compute capability.
+        architectures: of the library, such as sm_90; True if none is known.
+    """
+    known = [found for found in map(KERNELS.fullmatch, architectures) if found]
+    return not known or any(_runs_on(gpu, found) for found in known)
+
+
+def _runs_on(gpu: Version, kernels: re.Match[str]) -> bool:
+    version = int(kernels["major"]), int(kernels["minor"])
+    if kernels["only"] == "a":  # such as sm_90a; those with f run on the family
+        return gpu == version
+    return version <= gpu if kernels["kind"] == "compute" else version[0] == gpu[0] and version[1] <= gpu[1]
+
+
+def explain_unusable(driver: Driver, library: str, built: str | None, fault: str) -> DeviceError:
+    """An error for GPUs that a library does not see: the network would run on the CPU without a word.
+
+    Args:
+        driver: with a device, or with a fault.
+        library: with its version.
+        built: the version of CUDA that it is built for; None without CUDA.
+        fault: its reason, where the versions match.
+    """
+    if driver.fault:
+        return DeviceError(
+            f"the CUDA driver does not work: {driver.fault}",
+            hint="restart the machine or install the driver again, or pass --device cpu",
+        )
+    name, newest = library.partition(" ")[0], format_version(driver.cuda)
+    if built is None:
+        why, install = "it is built without CUDA", f"install a {name} for CUDA {newest} or older"
+    elif int(built.partition(".")[0]) > driver.cuda[0]:
+        why = f"it needs a driver for CUDA {built}, and this one is for CUDA {newest}"
+        install = f"install a newer driver, or a {name} for CUDA {driver.cuda[0]}"
+    else:
+        why, install = fault, "correct that"
+    return DeviceError(
+        f"this machine has {driver.describe_gpus()} that {library} cannot use: {why}",
+        hint=f"{install}, or pass --device cpu",
+    )

@@ -14,6 +14,7 @@ from ffdi import __version__
 from ffdi.core import console, machine
 from ffdi.core.errors import ConfigError, DeviceError, format_count, get_first_line
 from ffdi.data.labels.table import Table
+from ffdi.data.loading import loader
 from ffdi.models import detector
 from ffdi.training.fold import TrainingPlan
 from ffdi.training.runtime import device as devices
@@ -119,16 +120,12 @@ def detach_table(table: Table) -> Table:
     return replace(table, folder=table.folder.resolve(), stored=None)
 
 
-GPU_WORKERS = 3
-"""Loader processes for each GPU, without --workers."""
-
-
 @dataclass(frozen=True)
 class FoldResources:
     """The part of one machine that a fold needs.
 
     Attributes:
-        cpus: one for each thread and each loader process.
+        cpus: of a CPU, one for each thread; of a GPU, one for the training and each loader process.
         gpus: 0, or one for each rank.
         workers: loader processes of each rank; None chooses on the machine.
         ranks: processes that train the fold together.
@@ -140,19 +137,46 @@ class FoldResources:
     ranks: int
 
     @classmethod
-    def for_kind(cls, kind: str, threads: int, workers: int | None, ranks: int) -> FoldResources:
-        """The resources of a fold with `ranks` devices of one kind, 'cpu' or 'gpu'; `threads` of each CPU rank."""
-        if kind == "cpu":
-            return cls(ranks * threads, 0, workers, ranks)
-        workers = GPU_WORKERS if workers is None else workers
-        return cls(ranks * (1 + workers), ranks, workers, ranks)
+    def for_gpus(cls, workers: int | None, ranks: int) -> FoldResources:
+        """A GPU for each rank; without --workers, as many CPUs as every GPU of the cluster can have, at most."""
+        if workers is not None:
+            return cls(ranks * (1 + workers), ranks, workers, ranks)
+        shares = [machine.cpus // machine.gpus for machine in list_machines() if machine.gpus >= ranks]
+        share = max(1, min([*shares, 1 + devices.MAX_WORKERS]))
+        return cls(ranks * share, ranks, None, ranks)
+
+    @classmethod
+    def for_cpus(cls, folds: int | None, jobs: int | None, workers: int | None, ranks: int) -> FoldResources:
+        """The part of the largest machine that `device.assign_devices` gives to a fold."""
+        cpus = max([1, *(machine.cpus for machine in list_machines())])
+        whole = Device("cpu", "fp32", cpus, 0, "")
+        threads = devices.assign_devices(whole, "cpu", folds, jobs, ranks)[0][0].threads
+        return cls(ranks * threads, 0, workers, ranks)
 
     def choose_devices(self, plan: TrainingPlan) -> list[Device]:
-        """One device for each rank, on the machine of the task."""
-        depthwise = detector.is_depthwise(detector.build_detector(plan.config.model, None))
-        name = devices.FIRST_GPU if self.gpus else "cpu"
-        device = devices.choose_device(name, plan.config.train.precision, self.workers, depthwise=depthwise)
-        return devices.list_devices(replace(device, threads=self.cpus // self.ranks), self.ranks)
+        """One device for each rank, on the machine of the task.
+
+        Raises:
+            DeviceError, ConfigError: of `device.choose_device`, with the name of the machine.
+        """
+        config, threads = plan.config, self.cpus // self.ranks
+        if self.gpus:  # the task is alone with its GPUs, and may use their part of the CPUs
+            node = ray.get_runtime_context().get_node_id()
+            threads = max(
+                [threads, *(one.cpus // one.gpus for one in list_machines() if one.node == node and one.gpus)]
+            )
+        try:
+            device = devices.choose_device(
+                devices.FIRST_GPU if self.gpus else "cpu",
+                config.train.precision,
+                self.workers,
+                depthwise=detector.is_depthwise(detector.build_detector(config.model, None)),
+                batch_bytes=loader.measure_batch(config),
+                threads=threads,
+            )
+        except (ConfigError, DeviceError) as error:
+            raise type(error)(f"{platform.node()}: {error.what}", problems=error.problems, hint=error.hint) from None
+        return devices.list_devices(device, self.ranks)
 
     def count_slots(self) -> int:
         """The number of folds that fit into the cluster at the same time."""
@@ -168,8 +192,8 @@ class FoldResources:
             have = ", ".join(f"{machine.cpus} CPU and {machine.gpus} GPU" for machine in machines)
             raise DeviceError(
                 f"a fold needs {self} on one machine; the machines of the cluster have {have or 'none'}",
-                hint="pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add "
-                "machines",
+                hint="pass fewer --workers, or a larger --jobs, which divides a machine's CPUs among folds, or "
+                "--device, or add machines",
             )
 
     def __str__(self) -> str:

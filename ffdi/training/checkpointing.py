@@ -76,8 +76,8 @@ class CheckpointManager:
                 ) from None
             if (before := checkpoint.record.get("machine")) != self._machine:
                 warnings.append(
-                    f"was started with {before} and resumes with {self._machine}: the weights will differ from those "
-                    "of either in their last bits"
+                    f"was started with {before} and resumes with {self._machine}: the last bits of the weights may "
+                    "differ from those of either"
                 )
         elif not warnings:
             return None

@@ -23,7 +23,7 @@ from ffdi.models.detector import Scorer
 from ffdi.training import health, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
 from ffdi.training.health import HealthWarning
-from ffdi.training.loop import Step, fit
+from ffdi.training.loop import Step, fit, list_nondeterministic
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
@@ -67,7 +67,14 @@ class FoldJob:
     stop_after: int | None = None
 
 
-FoldEvent = ResumeEvent | MachineLoss | Step | EpochRecord | HealthWarning
+@dataclass(frozen=True)
+class NondeterministicOperations:
+    """The operations of the network, in torch's words, that have no deterministic kernel on the GPU."""
+
+    names: list[str]
+
+
+FoldEvent = ResumeEvent | MachineLoss | NondeterministicOperations | Step | EpochRecord | HealthWarning
 FoldEvents = Generator[FoldEvent, None, None]
 """The events of a training. It writes a checkpoint and ends on `close`, and on `Interrupted` by `throw`."""
 
@@ -79,11 +86,16 @@ def train(job: FoldJob, device: Device) -> FoldEvents:
     only.
 
     Yields:
-        A ResumeEvent if there was a checkpoint; then the events of `fit`.
+        A ResumeEvent if there was a checkpoint; NondeterministicOperations if there are any; then the events of `fit`.
 
     Raises:
         Interrupted: this process received a signal; the same call resumes from the checkpoint.
     """
+    with devices.explain_oom(job.plan.config, device):
+        yield from _train(job, device)
+
+
+def _train(job: FoldJob, device: Device) -> FoldEvents:
     plan, folder, config = job.plan, job.folder, job.plan.config
     seed, world_size = _derive_seed(config.seed, folder.fold), distributed.get_world_size()
     heldout = _take_local_rows(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
@@ -93,9 +105,10 @@ def train(job: FoldJob, device: Device) -> FoldEvents:
     state = TrainingState.create(distributed.convert_batch_norm(network, device), config.train, device)
     train_batches = _make_train_batches(training, plan, folder, device)
     heldout_batches = make_eval_batches(heldout, config, device)
-    machine = device.machine if world_size == 1 else f"{device.machine}, {world_size} ranks"
     manager = CheckpointManager(
-        folder.open_checkpoints(plan.identity, plan.folds_digest), config.train.checkpoint_seconds, machine
+        folder.open_checkpoints(plan.identity, plan.folds_digest),
+        config.train.checkpoint_seconds,
+        device.describe_machine(config.train.deterministic, world_size),
     )
     if (resumed := manager.resume(state)) is not None:
         yield resumed
@@ -103,7 +116,11 @@ def train(job: FoldJob, device: Device) -> FoldEvents:
     if plan.val is not None:
         val = _take_local_rows(plan.val)
         scored[folder.val_path] = (val, make_eval_batches(val, config, device))
-    with devices.explain_oom(config, device), manager.save_on_exit(state):
+    strict = config.train.deterministic
+    if strict and (names := list_nondeterministic(state.detector, config, device)):
+        yield NondeterministicOperations(names)
+        strict = False
+    with device.deterministic(config.train.deterministic, tolerant=not strict), manager.save_on_exit(state):
         for event in fit(state, train_batches, heldout_batches, config, device, seed):
             if isinstance(event, Step):
                 manager.save_if_due(state)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -123,11 +125,12 @@ def _train_epoch(
         state.between_steps = False
         rate = optim.compute_learning_rate(config.train, state.global_step, config.train.epochs * steps, steps)
         optim.set_learning_rate(state.optimizer, rate)
-        progress.add(train_step(network, state, batch, criterion, config, device), steps)
+        loss, images = train_step(network, state, batch, criterion, config, device)
+        progress.add(loss, steps)
         update_ema(state)
         rows.append(batch.index)
         state.global_step += 1
-        progress.images += distributed.sum_over_ranks(len(batch.images))
+        progress.images += images
         state.between_steps = True
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
@@ -138,17 +141,17 @@ def _train_epoch(
         yield Step(state.epoch, progress.step - 1, steps, progress.images)
 
 
+class StepResult(NamedTuple):
+    """The loss of a batch, float32 [], and the number of its images, over all ranks."""
+
+    loss: torch.Tensor
+    images: int
+
+
 def train_step(
     network: nn.Module, state: TrainingState, batch: Batch, criterion: optim.Loss, config: Config, device: Device
-) -> torch.Tensor:
-    """One optimizer step.
-
-    Args:
-        network: `state.detector`, or its DDP wrapper.
-
-    Returns:
-        The loss of the batch, over all ranks: float32 [].
-    """
+) -> StepResult:
+    """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     with record_function(SENDING):
         images, target = mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
@@ -178,7 +181,21 @@ def train_step(
             nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    return distributed.all_reduce(loss)
+    return StepResult(distributed.all_reduce(loss), batch_size)
+
+
+def list_nondeterministic(detector: Detector, config: Config, device: Device) -> list[str]:
+    """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
+
+    def compute_gradients() -> None:
+        network, edge = copy.deepcopy(detector), config.augment.crop_size or config.model.size
+        optim.set_frozen(network.backbone, False)
+        images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
+        with device.autocast():
+            logits = network(images)
+        optim.create_loss(config.train, 0.5)(logits, torch.zeros_like(logits)).backward()
+
+    return device.list_nondeterministic(compute_gradients)
 
 
 def update_ema(state: TrainingState) -> None:

@@ -152,13 +152,14 @@ def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
     SAM, sharpness-aware minimization (Foret et al., ICLR 2021), computes the gradient there, where the loss is highest
     in the neighbourhood. BatchNorm does not update its running statistics: they belong to the unmoved weights.
     """
-    moved = [one for one in network.parameters() if one.grad is not None]
-    norm = torch.stack([one.grad.norm() for one in moved]).norm()  # type: ignore[union-attr]
-    before = [one.detach().clone() for one in moved]
+    moved: list[torch.Tensor] = [one for one in network.parameters() if one.grad is not None]
+    gradients = [one.grad for one in moved if one.grad is not None]
+    before = [torch.empty_like(one) for one in moved]
     paused = [one for one in network.modules() if isinstance(one, _BatchNorm) and one.track_running_stats]
-    with torch.no_grad():
-        for one in moved:
-            one.add_(one.grad * (rho / (norm + 1e-12)))
+    with torch.no_grad():  # a kernel for many tensors; the norm stays on the device
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        torch._foreach_copy_(before, moved)
+        torch._foreach_add_(moved, torch._foreach_mul(gradients, rho / (norm + 1e-12)))
     for layer in paused:
         layer.track_running_stats = False
     try:
@@ -167,5 +168,4 @@ def perturb_weights(network: nn.Module, rho: float) -> Iterator[None]:
         for layer in paused:
             layer.track_running_stats = True
         with torch.no_grad():
-            for one, weights in zip(moved, before, strict=True):
-                one.copy_(weights)
+            torch._foreach_copy_(moved, before)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
 from torch import nn
 
-from ffdi.core import machine, signals
+from ffdi.core import signals
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models.detector import Detector
-from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 ProgressCallback = Callable[[int], None]
@@ -36,14 +36,16 @@ class PartwiseRunner:
         """[B, ...] -> [B, ...].
 
         Raises:
+            DeviceError: one image is too much for a GPU.
             RuntimeError, MemoryError: of the function; short memory only if one image is too much.
         """
         while True:
             size = self._most or len(images)
             try:
-                return torch.cat([self._function(part) for part in images.split(size)])
+                with self._device.explain_memory("to score one image") if size == 1 else nullcontext():
+                    return torch.cat([self._function(part) for part in images.split(size)])
             except (RuntimeError, MemoryError) as error:
-                if size == 1 or not machine.is_memory_error(error):
+                if size == 1 or not self._device.is_memory_error(error):
                     raise
             self._most = size // 2  # after the error, which keeps the tensors of the attempt
             self._device.free_cache()
@@ -68,7 +70,7 @@ def extract_features(
     """
     embed = PartwiseRunner(detector.eval().embed, device)
     result = np.empty((0, 0), np.float32)
-    for rows, batch in _iterate_batches(batches):
+    for rows, batch in _iterate_batches(batches, device):
         part = embed(device.send(batch.images)).cpu().numpy()
         if not len(result):
             result = np.empty((batches.rows, part.shape[1]), np.float32)
@@ -95,22 +97,22 @@ def predict_logits(
         DataError: an image is unreadable.
     """
     runners = [PartwiseRunner(network, device) for network in networks]
-    result = np.empty((len(networks), batches.rows), np.float32)
-    for rows, batch in _iterate_batches(batches):
+    result = torch.empty((len(networks), batches.rows), device=device.torch)
+    for rows, batch in _iterate_batches(batches, device):
         images = device.send(batch.images)
-        result[:, rows] = torch.stack([run(images) for run in runners]).float().cpu().numpy()
+        result[:, rows] = torch.stack([run(images) for run in runners])
         advance(len(batch.images))
-    return result
+    return result.cpu().numpy()
 
 
-def _iterate_batches(batches: Batches) -> Iterator[tuple[slice, Batch]]:
+def _iterate_batches(batches: Batches, device: Device) -> Iterator[tuple[slice, Batch]]:
     """Yields each batch with its rows.
 
     The callers write into arrays that are allocated once: a small array per batch would be allocated between the large
     blocks that networks allocate and free, and the process would grow by 0.05 MB per batch.
     """
     start = 0
-    with torch.inference_mode(), devices.disable_tf32():
+    with torch.inference_mode(), device.scoring():
         for batch in batches:
             signals.raise_if_interrupted()
             stop = start + len(batch.images)

@@ -117,6 +117,11 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
             "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
         ),
         (
+            ("--set", "train.deterministic=true,false"),
+            "--set train.deterministic: the AUC of a held-out fold in training does not depend on it\n"
+            "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
+        ),
+        (
             ("--set", "train={lr=1}"),
             "--set train: not a key of config.toml with one value\nnext: pass --set train.lr=1e-4,3e-4\n",
         ),
@@ -137,7 +142,19 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         ),
         (("--set", "train.lr=1", "--trials", "0"), "--trials 0: not 1 or more\nnext: pass --trials 1 or more\n"),
     ],
-    ids=["nothing", "unknown key", "epochs", "folds", "no matter", "section", "ends", "last value", "fold", "no trial"],
+    ids=[
+        "nothing",
+        "unknown key",
+        "epochs",
+        "folds",
+        "no matter",
+        "kernels",
+        "section",
+        "ends",
+        "last value",
+        "fold",
+        "no trial",
+    ],
 )
 def test_what_cannot_be_searched_is_refused(
     words: tuple[str, ...], error: str, workspace: Path, competition: Path, invoke: Invoke

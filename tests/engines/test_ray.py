@@ -47,11 +47,12 @@ def test_a_lost_machine_and_a_stopped_driver_do_not_change_the_bytes(
 
 def test_resources_that_no_machine_has_are_refused(cluster: Cluster, competition: Path, tmp_path: Path) -> None:
     cluster.add_node(num_cpus=1, num_gpus=2)
-    assert wait_for_end(start(tmp_path, competition, *words(cluster))) == (
+    assert wait_for_end(start(tmp_path, competition, *words(cluster), "--workers", "3", "--device", "cuda")) == (
         1,
         "error: a fold needs 4 CPU and 1 GPU on one machine; the machines of the cluster have 1 CPU and 2 GPU, "
         "0 CPU and 0 GPU\n"
-        "next: pass a larger --jobs, which divides this machine's CPUs among folds, or --device, or add machines\n",
+        "next: pass fewer --workers, or a larger --jobs, which divides a machine's CPUs among folds, or --device, or "
+        "add machines\n",
     )
 
 
@@ -74,6 +75,14 @@ def test_unknown_engines_and_addresses_are_refused(competition: Path, invoke: In
     assert invoke(*train, "--address", "auto").err == (
         "error: --address auto is the address of a Ray cluster\nnext: add --engine ray, or omit --address\n"
     )
+    assert invoke(*train, "--engine", "ray", "--device", "gpu").err == (
+        "error: unknown device 'gpu': known: auto, cpu, cuda, cuda:N, mps\nnext: pass --device auto\n"
+    )
+    for device in ("cuda:1", "mps"):
+        assert invoke(*train, "--engine", "ray", "--device", device).err == (
+            f"error: --engine ray --device {device}: Ray itself chooses the GPUs of a fold, and knows no others\n"
+            "next: pass --device auto, cpu or cuda\n"
+        )
     for address, why in (
         ("127.0.0.1:9", "[Errno 111] Connection refused"),
         ("ray://there", "an address must be 'auto' or HOST:PORT"),

@@ -260,20 +260,10 @@ def test_another_machine_is_reported(checkpoints: Checkpoints) -> None:
         0,
         1,
         [
-            "was started with one and resumes with cuda in fp16: the weights will differ "
-            "from those of either in their last bits"
+            "was started with one and resumes with cuda in fp16: the last bits of the weights may differ from those of "
+            "either"
         ],
     )
-
-
-@pytest.mark.parametrize(
-    ("name", "precision", "threads", "expected"),
-    [("cpu", "bf16", 2, "cpu in bf16, 2 threads"), ("cuda:1", "fp16", 8, "cuda in fp16")],
-)
-def test_device_machine_has_what_the_last_bits_depend_on(
-    name: str, precision: str, threads: int, expected: str
-) -> None:
-    assert devices.Device(name, precision, threads, 0, "").machine == expected
 
 
 def test_a_checkpoint_of_another_run_is_refused(checkpoints: Checkpoints) -> None:

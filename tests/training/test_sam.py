@@ -26,6 +26,16 @@ def test_weights_are_moved_by_rho_and_restored_exactly() -> None:
     assert all(torch.equal(one, two) for one, two in zip(net.parameters(), before, strict=True))
 
 
+def test_weights_are_moved_as_by_the_formula_bit_by_bit() -> None:
+    net = network().to(memory_format=torch.channels_last)
+    net(torch.rand(2, 3, 4, 4)).sum().backward()
+    with torch.no_grad():
+        norm = torch.stack([one.grad.norm() for one in net.parameters()]).norm()  # type: ignore[union-attr]
+        expected = [one + one.grad * (0.1 / (norm + 1e-12)) for one in net.parameters()]  # type: ignore[operator]
+    with optim.perturb_weights(net, 0.1):
+        assert all(torch.equal(one, two) for one, two in zip(net.parameters(), expected, strict=True))
+
+
 def test_batchnorm_statistics_do_not_change_at_moved_weights() -> None:
     net = network()
     net(torch.rand(2, 3, 4, 4)).sum().backward()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ffdi.commands.shared.options import ClusterOptions, EngineOptions
+from ffdi.commands.shared.options import RAY_DEVICES, ClusterOptions, EngineOptions
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, format_count, suggest_nearest
 
@@ -25,7 +25,7 @@ def check_engine(options: ClusterOptions) -> None:
     """Checks the flags --engine and --address.
 
     Raises:
-        ConfigError: the engine is unknown, or has no address.
+        ConfigError: the engine is unknown, or has no address, or no such device.
     """
     if options.engine not in ENGINES:
         raise ConfigError(
@@ -34,6 +34,14 @@ def check_engine(options: ClusterOptions) -> None:
     if options.address is not None and options.engine != "ray":
         raise ConfigError(
             f"--address {options.address} is the address of a Ray cluster", hint="add --engine ray, or omit --address"
+        )
+    if options.engine == "ray" and isinstance(options, EngineOptions) and options.device not in RAY_DEVICES:
+        from ffdi.training.runtime import device as devices
+
+        devices.check_name(options.device)
+        raise ConfigError(
+            f"--engine ray --device {options.device}: Ray itself chooses the GPUs of a fold, and knows no others",
+            hint=f"pass --device {', '.join(RAY_DEVICES[:-1])} or {RAY_DEVICES[-1]}",
         )
 
 
@@ -87,18 +95,17 @@ def _open_local(options: EngineOptions, device: Device, k: int | None) -> Iterat
 
 
 @contextmanager
-def _open_ray(options: EngineOptions, device: Device, k: int | None) -> Iterator[TrainJobs]:
+def _open_ray(options: EngineOptions, _device: Device, k: int | None) -> Iterator[TrainJobs]:
     from ffdi.engines import cluster, ray
     from ffdi.engines.cluster import FoldResources
-    from ffdi.training.runtime import device as devices
 
     per_fold = options.gpus_per_fold
     with cluster.connect(options.address):
-        kind = cluster.detect_device_kind() if options.device == "auto" else options.device.partition(":")[0]
-        threads = 0
+        kind = cluster.detect_device_kind() if options.device == "auto" else options.device
         if kind == "cpu":
-            threads = devices.assign_devices(device, options.device, k, options.jobs, per_fold)[0][0].threads
-        resources = FoldResources.for_kind(kind, threads, options.workers, per_fold)
+            resources = FoldResources.for_cpus(k, options.jobs, options.workers, per_fold)
+        else:
+            resources = FoldResources.for_gpus(options.workers, per_fold)
         resources.check_available()
         console.say(f"engine: Ray on {cluster.describe_machines()}; each fold has {resources}")
         yield lambda next_job: closing(ray.train_folds(next_job, resources))
@@ -107,12 +114,18 @@ def _open_ray(options: EngineOptions, device: Device, k: int | None) -> Iterator
 def describe_warnings(event: object) -> list[str]:
     """Lines for the terminal about an event of a job, except its progress."""
     from ffdi.training.checkpointing import MachineLoss, ResumeEvent
+    from ffdi.training.fold import NondeterministicOperations
     from ffdi.training.health import HealthWarning
 
     if isinstance(event, ResumeEvent):
         return [f"warning: {warning}" for warning in event.warnings]
     if isinstance(event, MachineLoss):
         return [f"warning: {event.why}; it is trained on elsewhere"]
+    if isinstance(event, NondeterministicOperations):
+        return [
+            f"warning: torch has no deterministic kernel on this GPU for {', '.join(event.names)}: the last bits of "
+            "the weights differ between runs, as with train.deterministic = false, which is faster"
+        ]
     if isinstance(event, HealthWarning):
         return [*(f"unhealthy: {symptom}" for symptom in event.symptoms.values()), f"advice: {event.advice}"]
     return []

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ffdi.core.cli import flag
 
 DEFAULT = "quickstart"
+RAY_DEVICES = ("auto", "cpu", "cuda")
+"""Values of --device with --engine ray."""
 EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
 
 
@@ -47,14 +49,14 @@ class DataOptions:
 class DeviceOptions:
     """The flag for the device that torch uses."""
 
-    device: str = flag("auto", "auto, cpu, or cuda:N")
+    device: str = flag("auto", "auto, cpu, cuda:N, or mps (the GPU of a Mac)")
 
 
 @dataclass(frozen=True)
 class LoadingOptions(DataOptions, DeviceOptions):
     """Flags for images and for the device that scores them."""
 
-    workers: int | None = flag(None, "loader processes (default: none on a CPU, up to 8 with a GPU)")
+    workers: int | None = flag(None, "loader processes (default: none on a CPU, up to 16 with a GPU)")
 
 
 @dataclass(frozen=True)

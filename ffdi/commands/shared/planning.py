@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,7 @@ from ffdi.config import schema, variants
 from ffdi.config.schema import MIN_SIZE, Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests, signals
-from ffdi.core.errors import ConfigError, check_choice
+from ffdi.core.errors import ConfigError, DeviceError, check_choice
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
@@ -135,13 +135,23 @@ def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
     return settings
 
 
-def choose_device(workspace: Workspace, settings: Config, options: TrainingOptions) -> tuple[Device, Path | None]:
+def choose_device(
+    workspace: Workspace, settings: Config, options: TrainingOptions, *, elsewhere: bool = False
+) -> tuple[Device, Path | None]:
     """The device and the file of starting weights, after `check_settings`.
+
+    Args:
+        workspace: has the weights.
+        settings: of the experiment.
+        options: the flags.
+        elsewhere: whether other machines train, which choose their own devices. This one then only computes features
+            for the folds, on a CPU if it has no such device.
 
     Raises:
         ConfigError: there are no starting weights, or the network does not accept the image size or the batch size.
         DeviceError: the device does not exist.
     """
+    from ffdi.data.loading import loader
     from ffdi.models import detector
     from ffdi.models import weights as starting
     from ffdi.training.runtime import device as devices
@@ -153,9 +163,19 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
     detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
-    depthwise = detector.is_depthwise(network)
-    device = devices.choose_device(options.device, settings.train.precision, options.workers, depthwise=depthwise)
-    return device, weights
+    choose = partial(
+        devices.choose_device,
+        precision=None if elsewhere else settings.train.precision,
+        workers=options.workers,
+        depthwise=detector.is_depthwise(network),
+        batch_bytes=loader.measure_batch(settings),
+    )
+    try:
+        return choose(options.device), weights
+    except DeviceError:
+        if not elsewhere:
+            raise
+        return choose("cpu"), weights
 
 
 def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
@@ -309,6 +329,7 @@ def start_short_training(
     """
     from ffdi.data.loading import loader
     from ffdi.models import detector
+    from ffdi.training.loop import list_nondeterministic
     from ffdi.training.runtime import device as devices
     from ffdi.training.state import TrainingState
 
@@ -317,7 +338,10 @@ def start_short_training(
     console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
     console.say(f"device: {device.why}")
     train = prepare_data(workspace, experiment, settings, options).train
-    state = TrainingState.create(device.prepare(detector.build_initialized(settings, weights)), settings.train, device)
     batches = loader.make_train_loader(train, settings, fold=0, loader_config=device.loader_config)
-    with experiment.lock(), signals.handle_signals(), devices.explain_oom(settings, device):
+    with experiment.lock(), signals.handle_signals(), devices.explain_oom(settings, device), ExitStack() as stack:
+        network = device.prepare(detector.build_initialized(settings, weights))
+        state, wanted = TrainingState.create(network, settings.train, device), settings.train.deterministic
+        tolerant = wanted and len(list_nondeterministic(network, settings, device)) > 0
+        stack.enter_context(device.deterministic(wanted, tolerant=tolerant))
         yield ShortTraining(state, batches, settings, device)

@@ -60,11 +60,12 @@ def _compute_features(
     workspace: Workspace, config: Config, samples: dict[str, Table], options: LoadingOptions
 ) -> dict[str, np.ndarray]:
     """float32 [n, D] by split: the features of the frozen backbone."""
+    from ffdi.data.loading import loader
     from ffdi.models import detector, weights
     from ffdi.training import fold, predict
     from ffdi.training.runtime import device as devices
 
-    device = devices.choose_device(options.device, None, options.workers)
+    device = devices.choose_device(options.device, None, options.workers, batch_bytes=loader.measure_batch(config))
     console.say(f"device: {device.why}")
     network = device.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
     seen = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,7 @@ SECONDS = 300
 """Time limit of a worker for one batch."""
 PREFETCHED = 2
 """Batches that each worker makes ahead; torch's default."""
+MORE_SHARED_MEMORY = "start the container with more: docker run --shm-size 4g, or --ipc=host"
 POLL_SECONDS = 5
 """Time between two checks of the workers."""
 
@@ -111,6 +113,7 @@ class Batches:
 
         Raises:
             DataError: a worker was killed or does not answer; the message has the images of the missing batch.
+            DeviceError: a worker was killed because shared memory was full.
         """
         waited = 0
         while True:
@@ -121,6 +124,10 @@ class Batches:
                 dead = isinstance(error, OSError | EOFError) or str(error).startswith("DataLoader worker")
                 if not self._loader.num_workers or not (hangs or dead):
                     raise
+                if "shared memory" in str(error):
+                    raise DeviceError(
+                        f"a loader worker was killed: {describe_shared_memory()}", hint="pass fewer --workers"
+                    ) from None
             waited += POLL_SECONDS
             if dead or waited >= SECONDS:
                 raise self._explain_lost_worker("was killed" if dead else f"did not answer for {SECONDS} s", count)
@@ -204,18 +211,35 @@ def make_eval_loader(
     return Batches(_make_loader(samples, loader_config, sampler=order, batch_size=batch_size))
 
 
+def measure_batch(config: Config) -> int:
+    """The bytes of a batch of whole images."""
+    return config.train.batch_size * config.model.size**2 * 3
+
+
+def count_fitting_workers(batch_bytes: int) -> int:
+    """The most workers whose batches fit into the free shared memory; containers often have 64 MB."""
+    free = machine.read_free_shared_memory()
+    return sys.maxsize if free is None or not batch_bytes else free // (PREFETCHED * batch_bytes)
+
+
+def describe_shared_memory() -> str:
+    """Says how much is free, and how a container gets more."""
+    free = machine.read_free_shared_memory() or 0
+    return f"{machine.SHARED_MEMORY} has {free / 1e6:.0f} MB free; {MORE_SHARED_MEMORY}"
+
+
 def _check_shared_memory(workers: int, batch_size: int, edge: int) -> None:
-    """Refuses workers whose batches do not fit: they would be killed without a word (containers often have 64 MB).
+    """Refuses workers whose batches do not fit: they would be killed without a word.
 
     Raises:
         DeviceError: there is too little shared memory.
     """
-    needed, free = workers * PREFETCHED * batch_size * edge * edge * 3, machine.read_free_shared_memory()
-    if free is not None and needed > free:
+    batch = batch_size * edge * edge * 3
+    if workers > count_fitting_workers(batch):
         raise DeviceError(
-            f"{workers} loader workers need {needed / 1e6:.0f} MB of shared memory for their batches; "
-            f"{machine.SHARED_MEMORY} has {free / 1e6:.0f} MB free",
-            hint="pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g",
+            f"{workers} loader workers need {workers * PREFETCHED * batch / 1e6:.0f} MB of shared memory for their "
+            f"batches; {machine.SHARED_MEMORY} has {(machine.read_free_shared_memory() or 0) / 1e6:.0f} MB free",
+            hint=f"pass fewer --workers or --workers 0, or {MORE_SHARED_MEMORY}",
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +20,22 @@ from torch.profiler import ProfilerActivity
 from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
 from ffdi.core.errors import ConfigError, DeviceError, TrainingError, get_first_line
+from ffdi.data.loading import loader
 from ffdi.data.loading.loader import LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
-MIN_WORKERS, MAX_WORKERS = 2, 8
+MIN_WORKERS, MAX_WORKERS = 2, 16
 """Loader processes of a GPU: with one, it waits while the next batch is decoded."""
-KERNELS = re.compile(r"(?P<kind>sm|compute)_(?P<major>\d+)(?P<minor>\d)(?P<only>[af]?)")
-"""An architecture that torch has kernels for, such as sm_90."""
-GPU_ERROR = re.compile("CUDA|CUBLAS|CUDNN")
+GPU_ERROR = re.compile("CUDA|CUBLAS|CUDNN", re.IGNORECASE)
+NO_START = re.compile(r"CU(BLAS|DNN)_STATUS_NOT_INITIALIZED|unable to find (an engine to execute|a valid cuDNN)", re.I)
+"""Errors of cuBLAS and cuDNN that mean, most of the time, that no memory was left for them."""
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG", ":4096:8"
+"""Makes cuBLAS deterministic. Source: https://docs.nvidia.com/cuda/cublas/#results-reproducibility"""
+NONDETERMINISTIC = re.compile(
+    r"(.+?)(?: does not have a deterministic implementation| defaults to a non-deterministic)"
+)
+"""torch's errors and warnings about an operation without a deterministic kernel."""
 OTHER_DEVICE = "pass --device auto or --device cpu"
 FIRST_GPU = "cuda:0"
 """The only GPU of a process that may use one."""
@@ -36,11 +46,12 @@ class Device:
     """A device, and how a network uses it.
 
     Attributes:
-        name: 'cpu' or 'cuda:N'.
+        name: 'cpu', 'cuda:N' or 'mps'.
         precision: of training: 'fp32', 'bf16' or 'fp16'. Scores are always computed in fp32.
         threads: CPU threads of torch.
         workers: loader processes.
         why: a line that explains the choice to the user.
+        batch_bytes: the size of a batch of images.
     """
 
     name: str
@@ -48,49 +59,119 @@ class Device:
     threads: int
     workers: int
     why: str
+    batch_bytes: int = 0
 
     @property
     def torch(self) -> torch.device:
         return torch.device(self.name)
 
     @property
+    def kind(self) -> str:
+        """'cpu', 'cuda' or 'mps'."""
+        return self.torch.type
+
+    @property
     def pin_memory(self) -> bool:
         """Whether batches are in pinned memory, from which a GPU copies asynchronously."""
-        return self.name.startswith("cuda")
+        return self.kind == "cuda"
 
     @property
     def loader_config(self) -> LoaderConfig:
         return LoaderConfig(self.workers, self.threads, self.pin_memory)
 
-    @property
-    def machine(self) -> str:
+    def describe_machine(self, deterministic: bool, ranks: int) -> str:
         """The properties that the last bits of the weights depend on."""
-        threads = f", {self.threads} threads" if self.name == "cpu" else ""
-        return f"{self.name.split(':')[0]} in {self.precision}{threads}"
+        if self.kind == "cpu":
+            properties = [torch.backends.cpu.get_cpu_capability(), f"{self.threads} threads"]
+        elif self.kind == "mps":
+            properties = [f"macOS {platform.mac_ver()[0]}"]
+        else:
+            properties = [_describe_gpu(self.torch.index), f"cuDNN {torch.backends.cudnn.version()}"]
+            properties += [] if deterministic else ["not deterministic"]
+        properties += [f"torch {torch.__version__}", *([f"{ranks} ranks"] if ranks > 1 else [])]
+        return f"{self.kind} in {self.precision} ({', '.join(properties)})"
 
     @property
     def backend(self) -> str:
         """The backends of torch.distributed, for tensors on the CPU and on the device."""
-        return "gloo" if self.name == "cpu" else "cpu:gloo,cuda:nccl"
+        return "cpu:gloo,cuda:nccl" if self.kind == "cuda" else "gloo"
 
     @property
     def ids(self) -> list[int] | None:
         """The argument `device_ids` of DistributedDataParallel."""
-        return None if self.name == "cpu" else [int(self.torch.index)]
+        return [int(self.torch.index)] if self.kind == "cuda" else None
 
     def select(self) -> None:
-        """Makes it the current CUDA device."""
-        if self.name != "cpu":
+        """Makes it the current CUDA device: else pinned memory, for one, takes some hundred MB of the first GPU."""
+        if self.kind == "cuda":
+            os.environ.setdefault(*CUBLAS_WORKSPACE)  # cuBLAS reads it once, before its first product
             torch.cuda.set_device(self.torch)
+
+    @contextmanager
+    def deterministic(self, enabled: bool = True, *, tolerant: bool = False) -> Iterator[None]:
+        """Inside, a GPU gives the same bits in every run; or it uses its fastest kernels. No effect on a CPU.
+
+        Args:
+            enabled: False lets cuDNN compare its kernels and choose the fastest, which may be another one in each run.
+            tolerant: also runs operations that have no deterministic kernel. The gradient of attention is then none
+                either: torch takes its deterministic kernels only if it may refuse the others
+                (aten/src/ATen/native/transformers/cuda/attention_backward.cu).
+
+        Raises:
+            TrainingError: an operation has no deterministic kernel.
+        """
+        if self.kind != "cuda":
+            yield
+            return
+        cudnn, memory = torch.backends.cudnn, cast(Any, torch.utils.deterministic)
+        before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        settings = cudnn.benchmark, memory.fill_uninitialized_memory
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", NONDETERMINISTIC.pattern)
+                torch.use_deterministic_algorithms(enabled, warn_only=enabled and tolerant)
+                cudnn.benchmark, memory.fill_uninitialized_memory = not enabled, False
+                yield
+        except RuntimeError as error:
+            if not enabled or tolerant or "deterministic" not in str(error):
+                raise
+            raise TrainingError(
+                f"{_name_operation(error)} has no deterministic kernel on {self.name}",
+                hint="set train.deterministic = false in config.toml",
+            ) from None
+        finally:
+            torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+            cudnn.benchmark, memory.fill_uninitialized_memory = settings
+
+    def list_nondeterministic(self, run: Callable[[], object]) -> list[str]:
+        """The operations of a function that have no deterministic kernel on a GPU, in torch's words; none on a CPU."""
+        if self.kind != "cuda":
+            return []
+        with suppress(TrainingError):
+            with self.deterministic():
+                run()
+            return []
+        with self.deterministic(tolerant=True), warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            run()
+        return sorted({_name_operation(one.message) for one in caught if "deterministic" in str(one.message)})
+
+    @contextmanager
+    def scoring(self) -> Iterator[None]:
+        """Inside, scores are those of an exported graph, and the same in every run."""
+        with disable_tf32(), self.deterministic(tolerant=True):
+            yield
 
     @property
     def activities(self) -> list[ProfilerActivity]:
-        return [ProfilerActivity.CPU, *([] if self.name == "cpu" else [ProfilerActivity.CUDA])]
+        return [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self.kind == "cuda" else [])]
 
     def synchronize(self) -> None:
         """Waits for the kernels of a GPU."""
-        if self.name != "cpu":
+        if self.kind == "cuda":
             torch.cuda.synchronize(self.torch)
+        elif self.kind == "mps":
+            torch.mps.synchronize()
 
     def autocast(self) -> AbstractContextManager[object]:
         """Mixed precision for a training step; no effect in fp32."""
@@ -102,54 +183,108 @@ class Device:
         return GradScaler(self.torch.type, enabled=self.precision == "fp16")
 
     def prepare(self, network: Network) -> Network:
-        """Moves a network to the device in channels_last layout, and sets torch's threads."""
+        """Moves a network to the device; selects the device, and sets torch's threads and the network's layout.
+
+        Raises:
+            DeviceError: the memory of a GPU is short.
+        """
+        self.select()
         torch.set_num_threads(self.threads)
         if self.name == "cpu":
             machine.keep_freed_memory()
-        return network.to(self.torch, memory_format=torch.channels_last)  # type: ignore[call-overload]  # takes both
+        layout = torch.contiguous_format if self.kind == "mps" else torch.channels_last
+        with self.explain_memory("for the network"):
+            return network.to(self.torch, memory_format=layout)  # type: ignore[call-overload]  # takes both
 
     def free_cache(self) -> None:
         """Gives back memory of a GPU that torch keeps for later tensors."""
-        if self.name != "cpu":
+        if self.kind == "cuda":
             torch.cuda.empty_cache()
+        elif self.kind == "mps":
+            torch.mps.empty_cache()
 
     def send(self, tensor: Tensor) -> Tensor:
-        """Copies a tensor to the device, asynchronously from pinned memory."""
+        """Copies a tensor to the device, asynchronously from pinned memory.
+
+        MPS gets images [B, S, S, 3] that are [B, 3, S, S] in memory: some of its operations are wrong in channels_last.
+        """
+        if self.kind == "mps" and tensor.ndim == 4:
+            tensor = tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         return tensor.to(self.torch, non_blocking=self.pin_memory)
 
+    def is_memory_error(self, error: BaseException) -> bool:
+        """Whether an error means that the device is short of memory; for a GPU, the host's memory does not count."""
+        if self.kind == "cuda" and NO_START.search(str(error)):
+            return True
+        of_gpu = isinstance(error, torch.OutOfMemoryError) or GPU_ERROR.search(str(error)) is not None
+        return machine.is_memory_error(error) and (of_gpu or self.kind != "cuda")
 
-def choose_device(requested: str, precision: str | None, workers: int | None, *, depthwise: bool = False) -> Device:
+    @contextmanager
+    def explain_memory(self, purpose: str) -> Iterator[None]:
+        """Turns short memory of a GPU, where smaller batches do not help, into a DeviceError."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.kind == "cpu" or not self.is_memory_error(error):
+                raise
+            raise DeviceError(
+                f"{self.name} has not enough memory {purpose}",
+                problems=_quote_start(error),
+                hint="end other programs that use this GPU, or pass --device cpu",
+            ) from None
+
+
+def choose_device(
+    requested: str,
+    precision: str | None,
+    workers: int | None,
+    *,
+    depthwise: bool = False,
+    batch_bytes: int = 0,
+    threads: int | None = None,
+) -> Device:
     """Chooses the device, its precision, threads and loader workers.
 
     Args:
-        requested: 'auto', 'cpu', 'cuda' or 'cuda:N'; 'auto' and 'cuda' leave out GPUs that torch has no kernels for.
+        requested: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'; 'auto' and 'cuda' leave out GPUs that torch has no kernels
+            for, and 'auto' does not choose 'mps'.
         precision: 'auto' chooses bf16 or fp16 if the device computes in it, else fp32; None is for scoring, in fp32.
-        workers: loader processes; None chooses.
+        workers: loader processes; None chooses, and takes fewer where shared memory is short.
         depthwise: whether the network has depthwise convolutions, which are not faster in bf16 on a CPU.
+        batch_bytes: the size of a batch of images; 0 does not look at shared memory.
+        threads: CPUs to use; None takes all of this process.
 
     Raises:
-        DeviceError: there is no such CUDA device, or there are GPUs that torch cannot use and 'auto' was requested.
+        DeviceError: there is no such device, or there are GPUs that torch cannot use and 'auto' was requested.
         ConfigError: the name is unknown, or the device cannot train in that precision.
     """
     name, why = _resolve_name(requested)
-    threads = machine.count_cores()
-    if name == "cpu":
+    threads, kind = threads or machine.count_cores(), torch.device(name).type
+    if kind == "cpu":
         best, reason = _choose_cpu_precision(depthwise)
-        default_workers = 0  # the network uses all cores; a worker process would only compete for them
+    elif kind == "mps":
+        best, reason = "fp32", "MPS trains in fp32"
     else:
         used = [torch.device(name).index] if ":" in requested else _list_usable_gpus()
         best, reason = _choose_cuda_precision(min(torch.cuda.get_device_capability(number) for number in used))
-        default_workers = max(MIN_WORKERS, min(MAX_WORKERS, threads - 1))
-    if precision == "fp16" and name == "cpu":
+    if precision == "fp16" and kind == "cpu":
         raise ConfigError(
             "train.precision = 'fp16' needs a CUDA device", hint="set train.precision to 'auto', 'bf16' or 'fp32'"
+        )
+    if precision in ("fp16", "bf16") and kind == "mps":
+        raise ConfigError(
+            f"train.precision = '{precision}': MPS trains in fp32", hint="set train.precision to 'auto' or 'fp32'"
         )
     chosen, reason = {"auto": (best, reason), None: ("fp32", "scores are always fp32")}.get(
         precision, (str(precision), "set in config.toml")
     )
-    workers = default_workers if workers is None else workers
-    line = f"{why}; {chosen}: {reason}; {threads} threads, {workers} loader workers"
-    return Device(name, chosen, threads, workers, line)
+    limit = ""
+    if workers is None:  # on a CPU the network uses all cores; a worker process would only compete for them
+        wanted = 0 if kind == "cpu" else max(MIN_WORKERS, min(MAX_WORKERS, threads - 1))
+        workers = min(wanted, loader.count_fitting_workers(batch_bytes))
+        limit = f" ({loader.describe_shared_memory()})" if workers < wanted else ""
+    line = f"{why}; {chosen}: {reason}; {threads} threads, {workers} loader workers{limit}"
+    return Device(name, chosen, threads, workers, line, batch_bytes)
 
 
 def assign_devices(
@@ -177,18 +312,19 @@ def assign_devices(
         count = jobs or max(number for number in range(1, most + 1) if (folds or 1) % number == 0)
         names = ["cpu"] * (count * ranks)
     else:
-        every = [f"cuda:{number}" for number in _list_usable_gpus()]
+        every = ["mps"] if device.kind == "mps" else [f"cuda:{number}" for number in _list_usable_gpus()]
         names = every if requested in ("auto", "cuda") else [device.name]
         if len(names) < ranks:
             raise DeviceError(
-                f"--gpus-per-fold {ranks}: there {_count_gpus(len(names))}",
+                f"--gpus-per-fold {ranks}: there {_count_gpus(len(names), device.kind.upper())}",
                 hint=f"pass --gpus-per-fold {len(names)}" + ("" if names == every else ", or --device auto"),
             )
         count = min(jobs or len(names) // ranks, folds or sys.maxsize)
         names = [names[number % len(names)] for number in range(count * ranks)]
     threads, workers = max(1, device.threads // len(names)), device.workers
     if len(names) > 1 and workers:
-        workers = min(workers, max(MIN_WORKERS, threads - 1))
+        fitting = loader.count_fitting_workers(device.batch_bytes) // len(names)
+        workers = min(workers, max(MIN_WORKERS, threads - 1), fitting)
     shares = [replace(device, name=name, threads=threads, workers=workers) for name in names]
     return [shares[first : first + ranks] for first in range(0, len(shares), ranks)]
 
@@ -198,8 +334,8 @@ def list_devices(device: Device, count: int) -> list[Device]:
     return [device if device.name == "cpu" else replace(device, name=f"cuda:{number}") for number in range(count)]
 
 
-def _count_gpus(count: int) -> str:
-    return "is 1 CUDA device" if count == 1 else f"are {count} CUDA devices"
+def _count_gpus(count: int, kind: str) -> str:
+    return f"is 1 {kind} device" if count == 1 else f"are {count} {kind} devices"
 
 
 @contextmanager
@@ -226,18 +362,34 @@ def disable_tf32() -> Iterator[None]:
             setattr(*switch, value)
 
 
+def check_name(requested: str) -> None:
+    """Raises:
+    ConfigError: no machine has a device of this name.
+    """
+    kind, _, index = requested.partition(":")
+    if requested not in ("auto", "cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
+        raise ConfigError(
+            f"unknown device '{requested}': known: auto, cpu, cuda, cuda:N, mps", hint="pass --device auto"
+        )
+
+
 def _resolve_name(requested: str) -> tuple[str, str]:
+    check_name(requested)
     if requested == "cpu":
         return "cpu", "the CPU, as requested"
-    kind, _, index = requested.partition(":")
-    if requested != "auto" and (kind != "cuda" or not (index.isdecimal() or requested == "cuda")):
-        raise ConfigError(f"unknown device '{requested}': known: auto, cpu, cuda, cuda:N", hint="pass --device auto")
+    has_mps = torch.backends.mps.is_available()
+    if requested == "mps":
+        if not has_mps:
+            raise DeviceError("no MPS device: torch finds no GPU of a Mac", hint=OTHER_DEVICE)
+        return "mps", "the GPU of this Mac, as requested"
+    index = requested.partition(":")[2]
     if not torch.cuda.is_available():
         driver = cuda.query_driver()
         if driver is not None:
-            raise _explain_unusable(driver)
+            fault = _find_cuda_fault()
+            raise cuda.explain_unusable(driver, f"torch {torch.__version__}", torch.version.cuda, fault)
         if requested == "auto":
-            return "cpu", "the CPU: there is no CUDA device"
+            return "cpu", f"the CPU: there is no CUDA device{'; --device mps is the GPU of this Mac' * has_mps}"
         raise DeviceError(f"no CUDA device {index or 0}: there is none", hint=OTHER_DEVICE)
     count, usable = torch.cuda.device_count(), _list_usable_gpus()
     number = int(index) if index else next(iter(usable), 0)
@@ -245,63 +397,33 @@ def _resolve_name(requested: str) -> tuple[str, str]:
         raise DeviceError(f"no CUDA device {number}: there are {count}", hint=OTHER_DEVICE)
     if number not in usable:
         raise DeviceError(
-            f"torch {torch.__version__} has no kernels for {_describe_gpu(number)}; it has those for "
+            f"torch {torch.__version__} has no kernels for cuda:{number} ({_describe_gpu(number)}); it has those for "
             f"{', '.join(torch.cuda.get_arch_list())}",
             hint=f"install a torch with kernels for it, or {OTHER_DEVICE if usable else 'pass --device cpu'}",
         )
     name = f"cuda:{number} ({torch.cuda.get_device_name(number)})"
     if requested != "auto":
         return f"cuda:{number}", f"{name}, as requested"
-    left_out = [_describe_gpu(other) for other in range(count) if other not in usable]
+    left_out = [f"cuda:{other} ({_describe_gpu(other)})" for other in range(count) if other not in usable]
     without = f", without {', '.join(left_out)}: torch has no kernels for it" if left_out else ""
     return f"cuda:{number}", f"{name}, the first of {len(usable)}{without}"
 
 
+def _name_operation(message: object) -> str:
+    first = str(message).partition("\n")[0]
+    found = NONDETERMINISTIC.match(first)
+    return found[1] if found else first
+
+
 def _describe_gpu(number: int) -> str:
     capability = cuda.format_version(torch.cuda.get_device_capability(number))
-    return f"cuda:{number} ({torch.cuda.get_device_name(number)}, compute capability {capability})"
+    return f"{torch.cuda.get_device_name(number)}, compute capability {capability}"
 
 
 def _list_usable_gpus() -> list[int]:
-    """The GPUs that torch has kernels for: of the same major version and at most the same minor one, or as PTX.
-
-    Source: https://docs.nvidia.com/cuda/cuda-c-programming-guide/#binary-compatibility
-    """
-    known = [KERNELS.fullmatch(name) for name in torch.cuda.get_arch_list()]
-    kernels = [(found["kind"], (int(found["major"]), int(found["minor"])), found["only"]) for found in known if found]
-    return [
-        number
-        for number in range(torch.cuda.device_count())
-        if not kernels or any(_runs_on(torch.cuda.get_device_capability(number), *one) for one in kernels)
-    ]
-
-
-def _runs_on(gpu: cuda.Version, kind: str, kernels: cuda.Version, only: str) -> bool:
-    if only == "a":  # such as sm_90a; those with f run on the family
-        return gpu == kernels
-    return kernels <= gpu if kind == "compute" else kernels[0] == gpu[0] and kernels[1] <= gpu[1]
-
-
-def _explain_unusable(driver: cuda.Driver) -> DeviceError:
-    """GPUs that torch does not see: the network would be trained on the CPU without a word."""
-    built = torch.version.cuda
-    if driver.fault:
-        return DeviceError(
-            f"the CUDA driver does not work: {driver.fault}",
-            hint="restart the machine or install the driver again, or pass --device cpu",
-        )
-    newest = cuda.format_version(driver.cuda)
-    if built is None:
-        why, install = "it is built without CUDA", f"install a torch for CUDA {newest} or older"
-    elif int(built.partition(".")[0]) > driver.cuda[0]:
-        why = f"it needs a driver for CUDA {built}, and this one is for CUDA {newest}"
-        install = f"install a newer driver, or a torch for CUDA {driver.cuda[0]}"
-    else:
-        why, install = _find_cuda_fault(), "correct that"
-    return DeviceError(
-        f"this machine has {driver.describe_gpus()} that torch {torch.__version__} cannot use: {why}",
-        hint=f"{install}, or pass --device cpu",
-    )
+    """The GPUs that torch has kernels for."""
+    known, gpus = torch.cuda.get_arch_list(), range(torch.cuda.device_count())
+    return [number for number in gpus if cuda.has_kernels(torch.cuda.get_device_capability(number), known)]
 
 
 def _find_cuda_fault() -> str:
@@ -342,18 +464,23 @@ def explain_oom(config: Config, device: Device) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        of_gpu = isinstance(error, torch.OutOfMemoryError) or GPU_ERROR.search(str(error)) is not None
-        if not machine.is_memory_error(error) or (device.name.startswith("cuda") and not of_gpu):
-            raise  # smaller batches do not help when the host is short of memory
-        raise _describe_oom(config, device) from None
+        if not device.is_memory_error(error):
+            raise  # smaller batches do not help when the host of a GPU is short of memory
+        raise _describe_oom(config, device, _quote_start(error)) from None
 
 
-def _describe_oom(config: Config, device: Device) -> TrainingError:
+def _quote_start(error: BaseException) -> list[str]:
+    """An error that may have another cause than short memory."""
+    return [f"torch: {get_first_line(error)}"] if NO_START.search(str(error)) else []
+
+
+def _describe_oom(config: Config, device: Device, problems: list[str]) -> TrainingError:
     size, parts = config.train.batch_size, config.train.micro_batches
     in_parts = f" in {parts} micro-batches" if parts > 1 else ""
     return TrainingError(
         f"{device.name} has not enough memory for {config.model.backbone} at {config.model.size} px with batches of "
         f"{size}{in_parts}",
+        problems=problems,
         hint=f"set train.micro_batches = {2 * parts}, or train.batch_size = {size // 2}, in config.toml"
         if size > parts
         else "set a smaller model.size or another model.backbone in config.toml",

@@ -107,7 +107,10 @@ def wrap_ddp(network: nn.Module, device: Device) -> nn.Module:
     if get_world_size() == 1:
         return network
     gc.collect()  # an earlier wrapper would average the gradients too while it exists
-    return DistributedDataParallel(network, device_ids=device.ids)
+    # BatchNorm has the same statistics in all ranks, and no other layer of timm's networks changes a buffer
+    return DistributedDataParallel(
+        network, device_ids=device.ids, broadcast_buffers=False, gradient_as_bucket_view=True
+    )
 
 
 def disable_gradient_sync(network: nn.Module) -> AbstractContextManager[None]:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ffdi.models.detector import Detector
-from ffdi.training.runtime import device as devices
+from ffdi.training.predict import PartwiseRunner
 from ffdi.training.runtime.device import Device
 
 MIN_CELLS = 10
@@ -69,12 +69,17 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device, laye
         float32 [B, 56, 56] from 0 to 1; zeros without evidence.
     """
     network.eval()
-    batch = device.send(torch.from_numpy(images))
-    with torch.enable_grad(), devices.disable_tf32():
+    compute = PartwiseRunner(lambda part: torch.from_numpy(_compute(network, part, device, layer)), device)
+    return compute(device.send(torch.from_numpy(images))).numpy()
+
+
+def _compute(network: Detector, batch: torch.Tensor, device: Device, layer: nn.Module | None) -> np.ndarray:
+    """float32 [B, 56, 56] for uint8 [B, S, S, 3]."""
+    with torch.enable_grad(), device.scoring():
         if layer is None:
             pixels = network.normalize(batch).requires_grad_()
             weighted = _weight(network.backbone(pixels).squeeze(1).float(), pixels)
-            blurred = [cv2.GaussianBlur(one, (0, 0), images.shape[1] / BLUR) for one in weighted]
+            blurred = [cv2.GaussianBlur(one, (0, 0), batch.shape[1] / BLUR) for one in weighted]
             return _enlarge(np.stack(blurred), cv2.INTER_AREA)
         activations: list[torch.Tensor] = []
         hook = layer.register_forward_hook(lambda _, __, result: activations.append(result))

@@ -64,10 +64,8 @@ def run_range_test(
         signals.raise_if_interrupted()
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(1, steps - 1))
         optim.set_learning_rate(state.optimizer, rate)
-        mean = (
-            SMOOTHING * mean
-            + (1 - SMOOTHING) * train_step(state.detector, state, batch, criterion, config, device).item()
-        )
+        loss = train_step(state.detector, state, batch, criterion, config, device).loss.item()
+        mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING ** (number + 1))
         least = min(least, smoothed)
         if not math.isfinite(smoothed) or smoothed > DIVERGED * least:

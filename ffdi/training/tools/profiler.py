@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
+from torch.autograd.profiler_util import FunctionEventAvg
 from torch.profiler import profile, record_function
 
 from ffdi.config.schema import Config
@@ -87,7 +89,8 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
     with profile(activities=device.activities) as result:
         run_steps(STEPS)
     result.export_chrome_trace(str(trace))
-    return Profile(images / seconds, _measure_parts(result), _rank_operators(result))
+    calls = _average_calls(result)
+    return Profile(images / seconds, _measure_parts(calls), _rank_operators(calls))
 
 
 def _repeat_epochs(training: Batches) -> Iterator[Batch]:
@@ -95,14 +98,20 @@ def _repeat_epochs(training: Batches) -> Iterator[Batch]:
         yield from training.iterate_epoch(epoch)
 
 
-def _measure_parts(result: profile) -> list[Part]:
-    times = {one.key: one.cpu_time_total / 1000 / STEPS for one in result.key_averages()}
-    return [Part(name, times[name]) for name in (WAITING, *PARTS) if name in times]
+def _average_calls(result: profile) -> dict[str, FunctionEventAvg]:
+    """By name: what the CPU called. A GPU's kernels, and its copies of named parts without CPU time, are left out."""
+    return {one.key: one for one in result.key_averages() if one.device_type == DeviceType.CPU}
 
 
-def _rank_operators(result: profile) -> list[Part]:
+def _measure_parts(calls: Mapping[str, FunctionEventAvg]) -> list[Part]:
+    return [Part(name, calls[name].cpu_time_total / 1000 / STEPS) for name in (WAITING, *PARTS) if name in calls]
+
+
+def _rank_operators(calls: Mapping[str, FunctionEventAvg]) -> list[Part]:
+    """By the time of their kernels on a GPU; on a CPU by their own."""
     known = {WAITING, *PARTS}
-    every = [one for one in result.key_averages() if one.key not in known and not one.key.startswith("enumerate(")]
-    times = {one.key: max(one.self_device_time_total, 0) or one.self_cpu_time_total for one in every}
+    every = {name: one for name, one in calls.items() if name not in known and not name.startswith("enumerate(")}
+    times = {name: one.self_device_time_total for name, one in every.items() if one.self_device_time_total > 0}
+    times = times or {name: one.self_cpu_time_total for name, one in every.items()}
     longest = sorted(times, key=lambda name: -times[name])[:OPERATORS]
     return [Part(name, times[name] / 1000 / STEPS) for name in longest]

@@ -9,7 +9,6 @@ from torch.optim.swa_utils import AveragedModel, update_bn
 
 from ffdi.data.loading.loader import Batch
 from ffdi.models.detector import Detector
-from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
 IMAGES = 512
@@ -33,6 +32,6 @@ def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], dev
     soup = averaged.module
     assert isinstance(soup, Detector)
     device.prepare(soup)
-    with torch.inference_mode(), devices.disable_tf32():
+    with torch.inference_mode(), device.scoring(), device.explain_memory("for new BatchNorm statistics"):
         update_bn((device.send(batch.images) for batch in batches), soup)
     return soup.cpu().eval()

@@ -73,7 +73,8 @@ def test_workers_whose_batches_do_not_fit_are_refused(gallery: Gallery, monkeypa
             make(table, workers=3)
         assert str(caught.value) == (
             "3 loader workers need 0 MB of shared memory for their batches; /dev/shm has 0 MB free\n"
-            "next: pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g"
+            "next: pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g, "
+            "or --ipc=host"
         )
     monkeypatch.undo()
     monkeypatch.setattr(machine, "SHARED_MEMORY", Path("/nowhere"))
@@ -235,6 +236,24 @@ def test_a_dead_or_hanging_worker_is_reported_with_its_images(
         + "".join(f"  {name}\n" for name in names)
         + "next: pass --workers 0: images are then read one by one, and the error has the name of the bad one; a "
         "worker may also have been killed because the memory was full"
+    )
+
+
+def test_a_worker_without_shared_memory_is_reported(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError(
+            "DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's workers are "
+            "out of shared memory. Please try to raise your shared memory limit."
+        )
+
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 64_000_000)
+    batches = reading(gallery(4), workers=1)
+    monkeypatch.setattr(loader, "next", fail, raising=False)
+    with pytest.raises(DeviceError) as caught:
+        list(batches)
+    assert str(caught.value) == (
+        "a loader worker was killed: /dev/shm has 64 MB free; start the container with more: docker run --shm-size 4g, "
+        "or --ipc=host\nnext: pass fewer --workers"
     )
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
-from ffdi.config.schema import ModelConfig
+from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import cuda, machine
 from ffdi.core.cuda import Driver, Gpu
-from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.core.errors import ConfigError, DeviceError, TrainingError
 from ffdi.models import detector
+from ffdi.training import loop
 from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 
 
 def fake(
@@ -50,14 +55,15 @@ def test_gpu_precision_follows_the_compute_capability(
 ) -> None:
     fake(monkeypatch, capability=capability)
     device = devices.choose_device("auto", "auto", None)
-    assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 8)
+    assert (device.name, device.precision, device.pin_memory, device.workers) == ("cuda:0", precision, True, 15)
     assert device.make_scaler()._enabled is scaled
 
 
 def test_auto_explains_the_chosen_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch)
     assert devices.choose_device("auto", "auto", None).why == (
-        "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, 8 loader workers"
+        "cuda:0 (Card 0), the first of 2; bf16: compute capability 9.0 multiplies in bf16; 16 threads, "
+        "15 loader workers"
     )
     assert devices.choose_device("cuda:1", "fp16", 3).why == (
         "cuda:1 (Card 1), as requested; fp16: set in config.toml; 16 threads, 3 loader workers"
@@ -203,6 +209,7 @@ def test_kernels_run_on_compatible_gpus(
 ) -> None:
     fake(monkeypatch, capability=capability, count=1, architectures=architectures)
     assert devices._list_usable_gpus() == [0] * runs
+    assert cuda.has_kernels(capability, architectures) == runs
 
 
 def test_unlike_gpus_train_in_a_precision_of_both(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,7 +223,9 @@ def test_an_unknown_device_is_refused(asked: str, monkeypatch: pytest.MonkeyPatc
     fake(monkeypatch)
     with pytest.raises(ConfigError) as caught:
         devices.choose_device(asked, "auto", None)
-    assert str(caught.value) == (f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N\nnext: pass --device auto")
+    assert str(caught.value) == (
+        f"unknown device '{asked}': known: auto, cpu, cuda, cuda:N, mps\nnext: pass --device auto"
+    )
 
 
 def test_fp16_on_a_cpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +313,7 @@ def test_folds_on_a_cpu_share_its_cores(
     [
         ("auto", 5, None, ["cuda:0", "cuda:1"], 8, 7),
         ("cuda", 5, None, ["cuda:0", "cuda:1"], 8, 7),
-        ("cuda:1", 5, None, ["cuda:1"], 16, 8),
+        ("cuda:1", 5, None, ["cuda:1"], 16, 15),
         ("cuda:1", 5, 2, ["cuda:1", "cuda:1"], 8, 7),
         ("auto", 5, 4, ["cuda:0", "cuda:1", "cuda:0", "cuda:1"], 4, 3),
         ("auto", 2, 4, ["cuda:0", "cuda:1"], 8, 7),
@@ -365,3 +374,205 @@ def test_ranks_on_a_cpu_share_its_cores(
     monkeypatch.setattr(machine, "count_cores", lambda: cores)
     shared = devices.assign_devices(devices.choose_device("auto", "auto", None), "auto", 5, jobs, ranks)
     assert [[(one.name, one.threads) for one in some] for some in shared] == [[("cpu", threads)] * ranks] * count
+
+
+class CudaOnCpu(Device):
+    """Counts as a GPU, and computes on the CPU."""
+
+    @property
+    def kind(self) -> str:
+        return "cuda"
+
+    @property
+    def torch(self) -> torch.device:
+        return torch.device("cpu")
+
+
+GPU = CudaOnCpu("cuda:0", "fp32", 1, 0, "")
+PUT = "put_ does not have a deterministic implementation"
+"""torch has no deterministic kernel for it, not even on a CPU."""
+
+
+def read_switches() -> list[bool]:
+    """The switches of torch that choose deterministic kernels."""
+    return [
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.utils.deterministic.fill_uninitialized_memory,
+    ]
+
+
+def put(values: torch.Tensor) -> torch.Tensor:
+    return values.clone().put_(torch.tensor([0]), torch.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("enabled", "tolerant", "inside"),
+    [(True, False, [True, False]), (True, True, [True, True]), (False, False, [False, False])],
+)
+def test_kernels_are_deterministic_inside_only(enabled: bool, tolerant: bool, inside: list[bool]) -> None:
+    before = read_switches()
+    with GPU.deterministic(enabled, tolerant=tolerant):
+        assert read_switches() == [*inside, not enabled, False]
+    assert read_switches() == before == [False, False, False, True]
+    with Device("cpu", "fp32", 1, 0, "").deterministic():
+        assert read_switches() == before
+
+
+def test_scores_are_deterministic_within_a_fast_training() -> None:
+    with GPU.deterministic(False):
+        with GPU.scoring():
+            assert read_switches() == [True, True, False, False]
+        assert read_switches() == [False, False, True, False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_operation_without_a_deterministic_kernel_is_named() -> None:
+    assert GPU.list_nondeterministic(lambda: torch.ones(2).sum()) == []
+    assert GPU.list_nondeterministic(lambda: put(torch.ones(2))) == ["put_"]
+    with GPU.deterministic(tolerant=True):
+        put(torch.ones(2))  # without a warning
+    with pytest.raises(TrainingError) as caught, GPU.deterministic():
+        put(torch.ones(2))
+    assert str(caught.value) == (
+        "put_ has no deterministic kernel on cuda:0\nnext: set train.deterministic = false in config.toml"
+    )
+    with pytest.raises(RuntimeError, match="shapes differ"), GPU.deterministic():
+        raise RuntimeError("shapes differ")
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("change", [None, put])
+def test_a_step_is_tried_on_a_copy(change: Callable[[torch.Tensor], torch.Tensor] | None) -> None:
+    config = Config.model_validate({"model": {"backbone": "test_resnet", "pretrained": False, "size": 64}})
+    network = detector.build_initialized(config, None)
+    if change is not None:
+        network.backbone.register_forward_hook(lambda _module, _given, result: change(result))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert loop.list_nondeterministic(network, config, GPU) == ([] if change is None else ["put_"])
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert loop.list_nondeterministic(network, config, Device("cpu", "fp32", 1, 0, "")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "deterministic", "ranks", "expected"),
+    [
+        ("cpu", True, 1, "cpu in bf16 (AVX2, 8 threads, torch 2.14.1)"),
+        ("cpu", False, 2, "cpu in bf16 (AVX2, 8 threads, torch 2.14.1, 2 ranks)"),
+        ("cuda:1", True, 1, "cuda in bf16 (Card 1, compute capability 9.0, cuDNN 91002, torch 2.14.1)"),
+        (
+            "cuda:1",
+            False,
+            2,
+            "cuda in bf16 (Card 1, compute capability 9.0, cuDNN 91002, not deterministic, torch 2.14.1, 2 ranks)",
+        ),
+    ],
+)
+def test_a_checkpoint_records_what_the_last_bits_depend_on(
+    name: str, deterministic: bool, ranks: int, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake(monkeypatch)
+    monkeypatch.setattr(torch, "__version__", "2.14.1")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91002)
+    assert Device(name, "bf16", 8, 0, "").describe_machine(deterministic, ranks) == expected
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_a_gpu_is_selected_before_it_is_used(given: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise the first GPU is used too."""
+    used: list[object] = []
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", given)
+    else:
+        monkeypatch.setitem(os.environ, "CUBLAS_WORKSPACE_CONFIG", "")  # undone at the end
+        del os.environ["CUBLAS_WORKSPACE_CONFIG"]
+    monkeypatch.setattr(torch.cuda, "set_device", used.append)
+    network = nn.Conv2d(3, 4, 1)
+    monkeypatch.setattr(network, "to", lambda device, **_: used.append(device) or network)
+    Device("cuda:1", "fp32", torch.get_num_threads(), 0, "").prepare(network)
+    assert used == [torch.device("cuda:1")] * 2
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == expected
+
+
+def test_short_shared_memory_means_fewer_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch)
+    batch = 10_000_000  # bytes; each worker makes two batches ahead
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 64_000_000)
+    device = devices.choose_device("auto", "auto", None, batch_bytes=batch)
+    assert device.workers == 3
+    assert device.why.endswith(
+        "16 threads, 3 loader workers (/dev/shm has 64 MB free; start the container with more: docker run --shm-size "
+        "4g, or --ipc=host)"
+    )
+    assert {one.workers for [one] in devices.assign_devices(device, "auto", 5, None)} == {1}
+    assert devices.choose_device("auto", "auto", 8, batch_bytes=batch).workers == 8  # the loader refuses them
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 1_000_000)
+    assert devices.choose_device("auto", "auto", None, batch_bytes=batch).workers == 0
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: None)
+    assert devices.choose_device("auto", "auto", None, batch_bytes=batch).workers == 15
+
+
+def fake_mps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Mac, as torch shows it."""
+    fake_cpu(monkeypatch, bf16=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: None)
+
+
+def test_a_mac_trains_on_its_gpu_by_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_mps(monkeypatch)
+    assert devices.choose_device("auto", "auto", None).why.startswith(
+        "the CPU: there is no CUDA device; --device mps is the GPU of this Mac; "
+    )
+    device = devices.choose_device("mps", "auto", None, batch_bytes=10_000_000)
+    assert device.why == ("the GPU of this Mac, as requested; fp32: MPS trains in fp32; 16 threads, 15 loader workers")
+    assert (device.name, device.kind, device.pin_memory, device.ids, device.backend) == (
+        "mps",
+        "mps",
+        False,
+        None,
+        "gloo",
+    )
+    assert [len(device.activities), device.make_scaler().is_enabled()] == [1, False]
+    assert [[one.name for one in group] for group in devices.assign_devices(device, "mps", 5, None)] == [["mps"]]
+    with pytest.raises(DeviceError) as error:
+        devices.assign_devices(device, "mps", 5, None, 2)
+    assert str(error.value).startswith("--gpus-per-fold 2: there is 1 MPS device\n")
+    with pytest.raises(ConfigError) as refused:
+        devices.choose_device("mps", "bf16", None)
+    assert str(refused.value) == (
+        "train.precision = 'bf16': MPS trains in fp32\nnext: set train.precision to 'auto' or 'fp32'"
+    )
+
+
+def test_mps_without_a_mac_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_cpu(monkeypatch, bf16=False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(DeviceError) as error:
+        devices.choose_device("mps", "auto", None)
+    assert str(error.value) == ("no MPS device: torch finds no GPU of a Mac\nnext: pass --device auto or --device cpu")
+
+
+def test_mps_has_no_channels_last_and_its_own_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: calls.append("synchronize"))
+    monkeypatch.setattr(torch.mps, "empty_cache", lambda: calls.append("empty_cache"))
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, device, **_: calls.append(device) or tensor)
+    device = Device("mps", "fp32", torch.get_num_threads(), 0, "")
+    device.synchronize()
+    device.free_cache()
+    images = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
+    sent = device.send(images)
+    assert calls == ["synchronize", "empty_cache", torch.device("mps")]
+    assert torch.equal(sent, images)
+    assert sent.permute(0, 3, 1, 2).is_contiguous()
+    network = nn.Conv2d(3, 4, 1)
+    monkeypatch.setattr(network, "to", lambda _, *, memory_format: calls.append(memory_format) or network)
+    device.prepare(network)
+    assert calls[-1] == torch.contiguous_format
+    monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
+    assert device.describe_machine(True, 1) == f"mps in fp32 (macOS 15.1, torch {torch.__version__})"

@@ -10,6 +10,7 @@ import torch
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
+from ffdi.training.loop import StepResult
 from ffdi.training.state import TrainingState
 from ffdi.training.tools import lr_finder
 from ffdi.training.tools.lr_finder import HIGHEST, LOWEST, LrStep
@@ -75,5 +76,5 @@ def test_rates_grow_exponentially_and_a_frozen_network_is_unfrozen() -> None:
 @pytest.mark.parametrize("last", [1e3, math.nan])
 def test_a_diverging_loss_ends_the_test(last: float, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([0.7] * 20 + [last] * 20)
-    monkeypatch.setattr(lr_finder, "train_step", lambda *_: torch.tensor(next(losses)))
+    monkeypatch.setattr(lr_finder, "train_step", lambda *_: StepResult(torch.tensor(next(losses)), 1))
     assert [one.loss for one in measured(TrainConfig(), 40)] == pytest.approx([0.7] * 20)
