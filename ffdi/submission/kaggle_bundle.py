@@ -78,10 +78,13 @@ if (WHEEL := next(found.rglob("ffdi-*.whl"), None)) is None:
     sys.exit(f"BUNDLE_FROM: {BUNDLE_FROM} has no file ffdi-*.whl. `invoke kaggle-bundle` makes the bundle.")
 """
 TOOLS = """def run(*words):
-    code = subprocess.run([sys.executable, "-m", *words], cwd=WHEEL.parent).returncode
-    if code not in (0, 75):  # 75: the time is over, and another call continues
+    command, folder = [sys.executable, "-m", *words], WHEEL.parent
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout:  # a notebook may not show what another process prints
+            print(line.decode(errors="replace"), end="")
+    if process.returncode not in (0, 75):  # 75: the time is over, and another call continues
         sys.exit(f"{' '.join(words[:2])} did not succeed: the lines above say why.")
-    return code == 0
+    return process.returncode == 0
 
 
 def copy_folder(source, target, leave_out=None):
@@ -94,7 +97,8 @@ def copy_folder(source, target, leave_out=None):
 """
 INSTALL = """
 BUNDLE = WHEEL.parent
-os.environ.update(FFDI_ROOT=str(WORK), PIP_ROOT_USER_ACTION="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
+os.environ.update(FFDI_ROOT=str(WORK), PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
+os.environ.update(PIP_ROOT_USER_ACTION="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
 run("pip", "install", "--quiet", "--no-index", "--no-deps", str(WHEEL))
 invalidate_caches()
 from ffdi.submission.kaggle_bundle import gather_inputs, install_wheels, plain_errors

@@ -10,8 +10,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from contextlib import redirect_stdout
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -273,6 +276,22 @@ def test_a_notebook_whose_time_is_over_can_be_run_again(tmp_path: Path) -> None:
     assert calls == [(*train, "11h")]
 
 
+def test_a_notebook_prints_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "speak.py").write_text(
+        "import sys\nprint('\u2501' * 3000)\nprint('fault', file=sys.stderr)\nsys.exit(int(sys.argv[1]))"
+    )
+    monkeypatch.setenv("PYTHONIOENCODING", "utf-8")
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")
+    scope = {"subprocess": subprocess, "sys": sys, "WHEEL": tmp_path / WHEEL}
+    exec(kaggle_bundle.TOOLS, scope)
+    for code, finished in ((0, True), (75, False)):
+        with redirect_stdout(StringIO()) as printed:  # a file descriptor is not redirected
+            assert scope["run"]("speak", str(code)) is finished
+        assert printed.getvalue() == "\u2501" * 3000 + "\nfault\n"
+    with pytest.raises(SystemExit, match=r"^speak 1 did not succeed: the lines above say why\.$"):
+        scope["run"]("speak", "1")
+
+
 @pytest.mark.parametrize(
     ("lost", "expected"),
     [
@@ -354,7 +373,7 @@ def test_a_notebook_says_what_it_found(
         return {line[2:16].strip(): line[16:] for line in lines}
 
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(device, "choose_device", lambda *_: device.Device("cuda:0", "fp16", 4, 3, "cuda:0 (Tesla T4)"))
+    monkeypatch.setattr(device, "choose_device", lambda *_: SimpleNamespace(why="cuda:0 (Tesla T4)"))
     monkeypatch.setattr(device.torch, "__version__", "2.10.0+cu128")
     monkeypatch.setattr(device.torch.version, "cuda", "12.8")
     monkeypatch.setattr(onnxruntime.onnxruntime, "__version__", "1.26.0")
