@@ -131,7 +131,7 @@ def serve(options: ServeOptions) -> None:
 
 @command(KaggleBundleOptions)
 def kaggle_bundle(options: KaggleBundleOptions) -> None:
-    """Make one folder for offline Kaggle notebooks."""
+    """Make one folder for notebooks on Kaggle and Colab."""
     from ffdi.commands import kaggle_bundle
 
     kaggle_bundle.run(_workspace(), options)

@@ -6,6 +6,7 @@ line, or its folder. An independent rule decides which names must be refused; it
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import csv
 import io
@@ -14,7 +15,7 @@ import re
 import shlex
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -576,6 +577,7 @@ def exports(folder: Path, names: Sequence[str]) -> Iterator[Result]:
     kept = [one.name for one in results if one.outcome == ACCEPTED]
     yield from attempt("train.ipynb", kept, in_training, text)
     yield from attempt("infer.ipynb", kept, in_inference, text)
+    yield from attempt("colab-train.ipynb", kept, in_settings, text)
     for start in range(0, len(kept), 40):
         some = kept[start : start + 40]
         for way, shown in (("chart", on_chart), ("report.html", on_report), ("page of serve", on_serve)):
@@ -656,12 +658,14 @@ def executed(text: str) -> list[tuple[Any, ...]]:
     assert head.count("\n") == 1
     calls: list[tuple[Any, ...]] = []
     scope: dict[str, Any] = {
-        "run": lambda *words: calls.append(words),
+        "run": lambda *words: calls.append(words) or True,
         "copy_folder": lambda *paths: calls.append(paths),
-        "shutil": SimpleNamespace(copy=lambda *paths: calls.append(paths)),
+        "shutil": SimpleNamespace(**dict.fromkeys(("copy", "copyfile"), lambda *paths: calls.append(paths))),
+        **{"RESULTS": PurePosixPath("/results"), "fetch": lambda *_: "", "DATA_FROM": "", "print": lambda *_: None},
         **{"WORK": PurePosixPath("/kaggle/working"), "BUNDLE": PurePosixPath("/bundle")},
         "INPUT": SimpleNamespace(rglob=lambda _: []),
         "gather_inputs": lambda _, names: f"data with {names}",
+        "plain_errors": nullcontext,
     }
     for number, cell in enumerate(cells[1:]):
         code = compile("".join(cell["source"]), "cell", "exec")
@@ -672,32 +676,69 @@ def executed(text: str) -> list[tuple[Any, ...]]:
 
 def in_training(name: str) -> str:
     """What a notebook trains and exports under."""
-    calls = executed(kaggle_bundle.build_training_notebook(name, [name, "other"], [name], "11h"))
     flags = ("--experiment", name, "--experiment", "other")
     data = f"data with {[name]}"
-    work = PurePosixPath("/kaggle/working")
-    expected: list[tuple[Any, ...]] = [
-        (PurePosixPath("/bundle/weights"), work / "weights"),
-        ("invoke", "train-folds", *flags, "--data", data, "--max-time", "11h"),
-        *(
-            ("invoke", command, *flags, "--name", name, "--data", data)
-            for command in ("ensemble-submit", "export-onnx", "report")
-        ),
-        (work / f"exports/{name}/submission.csv", "/kaggle/working/submission.csv"),
-    ]
-    return name if calls == expected else repr(calls)
+    work, saved = PurePosixPath("/kaggle/working"), PurePosixPath("/results")
+    kept: dict[str, list[tuple[Any, ...]]] = {
+        "Kaggle": [],
+        "Colab": [
+            (work / "exports", saved / "exports"),
+            (work / "submission.csv", saved / "submission.csv"),
+        ],
+    }
+    for service, last in kept.items():
+        calls = executed(kaggle_bundle.build_training_notebook(service, name, [name, "other"], [name]))
+        copied = ((saved / "experiments", work / "experiments"), (work / "experiments", saved / "experiments"))
+        expected: list[tuple[Any, ...]] = [
+            *(copied[:1] if last else ()),
+            (PurePosixPath("/bundle/experiments"), work / "experiments"),
+            (PurePosixPath("/bundle/weights"), work / "weights"),
+            ("invoke", "train-folds", *flags, "--data", data, "--max-time", "1h" if last else "11h"),
+            *(copied[1:] if last else ()),
+            *(
+                ("invoke", command, *flags, "--name", name, "--data", data)
+                for command in ("ensemble-submit", "export-onnx", "report")
+            ),
+            (work / f"exports/{name}/submission.csv", "/kaggle/working/submission.csv"),
+            *last,
+        ]
+        if calls != expected:
+            return repr(calls)
+    return name
 
 
 def in_inference(name: str) -> str:
     """What a notebook scores with."""
-    calls = executed(kaggle_bundle.build_inference_notebook(name, [name, "other"], [name]))
     flags = ("--experiment", name, "--experiment", "other", "--name", name)
-    data, output = f"data with {[name]}", "/kaggle/working/submission.csv"
-    expected: list[tuple[Any, ...]] = [
-        (PurePosixPath("/bundle/export"), PurePosixPath("/kaggle/working") / f"exports/{name}"),
-        ("invoke", "predict-onnx", *flags, "--data", data, "--output", output),
-    ]
-    return name if calls == expected else repr(calls)
+    data, work = f"data with {[name]}", PurePosixPath("/kaggle/working")
+    for service in kaggle_bundle.SERVICES:
+        calls = executed(kaggle_bundle.build_inference_notebook(service, name, [name, "other"], [name]))
+        expected: list[tuple[Any, ...]] = [
+            (PurePosixPath("/bundle/export"), work / f"exports/{name}"),
+            ("invoke", "predict-onnx", *flags, "--data", data, "--output", "/kaggle/working/submission.csv"),
+        ]
+        if service == "Colab":
+            expected.append((work / "submission.csv", PurePosixPath("/results/submission.csv")))
+        if calls != expected:
+            return repr(calls)
+    return name
+
+
+def in_settings(name: str) -> str:
+    """The folders that the first cell of a notebook on Colab names."""
+    cells = json.loads(kaggle_bundle.build_training_notebook("Colab", name, [name], [name]))["cells"]
+    tree = ast.parse("".join(cells[1]["source"]))
+    found = {
+        one.targets[0].id: ast.literal_eval(one.value)
+        for one in tree.body
+        if isinstance(one, ast.Assign)
+        and isinstance(one.targets[0], ast.Name)
+        and one.targets[0].id.isupper()
+        and isinstance(one.value, ast.Constant)
+    }
+    folder = f"/content/drive/MyDrive/ffdi/{name}"
+    named = found["BUNDLE_FROM"] == folder and found["RESULTS_TO"] == f"{folder}-results"
+    return name if named else repr(found)
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ffdi.commands import kaggle_bundle
 from ffdi.inference import server
-from ffdi.submission import kaggle, kaggle_bundle
+from ffdi.submission import kaggle
 from ffdi.submission.kaggle import Answer, Verdict
 from tests.conftest import PROJECT, Invoke
 

@@ -26,7 +26,7 @@ def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, and check its scores.",
         "find-lr           Find a learning rate, with a chart of the losses.",
-        "kaggle-bundle     Make one folder for offline Kaggle notebooks.",
+        "kaggle-bundle     Make one folder for notebooks on Kaggle and Colab.",
         "leaderboard       Compare all experiments in one table.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "report            Write one page of scores, charts and example images.",

@@ -351,3 +351,20 @@ RUNTIMES = {
     ),
     "cpu": Runtime(True, True, False, lambda _index: "", partial(open_on_cpu, "cpu")),
 }
+
+
+def describe_library() -> str:
+    """Returns the version of ONNX Runtime, its CUDA and its providers."""
+    built = getattr(onnxruntime, "cuda_version", None)
+    providers = ", ".join(onnxruntime.get_available_providers())
+    return f"{onnxruntime.__version__}, {f'for CUDA {built}' if built else 'for CPUs'}, with {providers}"
+
+
+def choose_extra(torch: str) -> str:
+    """Returns the extra of ffdi with the ONNX Runtime that uses the libraries of a build of torch.
+
+    Args:
+        torch: its version, such as '2.10.0+cu128'.
+    """
+    build = re.search(r"\+cu(\d+)\d$", torch)
+    return f"cuda{build[1]}" if build else "cpu"

@@ -1,61 +1,115 @@
-"""Files for an offline Kaggle notebook: the notebook itself, and wheels of ffdi and its dependencies."""
+"""Files for notebooks on Kaggle and Colab: the notebooks, and wheels of ffdi and of what they may lack.
+
+A notebook imports this module before the dependencies of ffdi are installed, so its own imports are few.
+"""
 
 from __future__ import annotations
 
 import json
-import re
+import platform
 import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
+from string import Template
 from typing import Any, NamedTuple
 
-from ffdi.core.errors import DataError, ExperimentError
-from ffdi.core.names import escape_markdown
-from ffdi.experiments.workspace import Workspace
+from packaging.requirements import Requirement
+from packaging.utils import NormalizedName, canonicalize_name
 
-SETUP = """import os, platform, shutil, subprocess, sys
-from importlib import invalidate_caches, metadata
+from ffdi.core.errors import DataError, ExperimentError, FFDIError
+from ffdi.core.names import escape_markdown
+
+IMPORTS = """import os, shutil, subprocess, sys
+from importlib import invalidate_caches
 from pathlib import Path
 
-INPUT, WORK = Path("/kaggle/input"), Path("/kaggle/working")
-BUNDLE = next(INPUT.rglob("ffdi-*.whl")).parent
-os.environ["FFDI_ROOT"] = str(WORK)
+"""
+FIND_ON_KAGGLE = """INPUT, WORK = Path("/kaggle/input"), Path("/kaggle/working")
+wheels = (one for depth in range(1, 6) for one in sorted(INPUT.glob("*/" * depth + "ffdi-*.whl")))
+if (WHEEL := next(wheels, None)) is None:
+    sys.exit("No input has a file ffdi-*.whl: attach the data set that `invoke kaggle-bundle` made (Add Input).")
 
 
-def run(*words):
-    subprocess.run([sys.executable, "-m", *words], cwd=BUNDLE, check=True)
+"""
+COLAB_SETTINGS = """\
+# Where the bundle and the data are: a folder or a .zip file, on Google Drive or on this machine; or on Kaggle:
+# kaggle:OWNER/NAME is a data set, kaggle:NAME is a competition. RESULTS_TO is a folder that outlives this session.
+BUNDLE_FROM = $bundle  # @param {type:"string"}
+DATA_FROM = "/content/drive/MyDrive/ffdi/data"  # @param {type:"string"}
+RESULTS_TO = $results  # @param {type:"string"}
 
 
-def copy_folder(source, target):
+"""
+FIND_ON_COLAB = """LOCAL = Path("/content/ffdi")  # to read many files from Drive is slow
+WORK, RESULTS = LOCAL / "work", Path(RESULTS_TO)
+if any(one.startswith("/content/drive/") for one in (BUNDLE_FROM, DATA_FROM, RESULTS_TO)):
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+for folder in (WORK, RESULTS):
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def fetch(setting, place):
+    if place.startswith("kaggle:"):
+        import kagglehub
+
+        handle = place.removeprefix("kaggle:")
+        return Path(kagglehub.dataset_download(handle) if "/" in handle else kagglehub.competition_download(handle))
+    source, target = Path(place), LOCAL / setting.lower()
+    if not source.exists():
+        sys.exit(f"{setting}: there is no {place}. Upload it, or correct {setting} in the first cell.")
+    target.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        copy_folder(source, target, leave_out=".zip")
+    for archive in sorted(source.rglob("*.zip")) if source.is_dir() else [source]:
+        shutil.unpack_archive(archive, target)
+    return target
+
+
+found = fetch("BUNDLE_FROM", BUNDLE_FROM)
+if (WHEEL := next(found.rglob("ffdi-*.whl"), None)) is None:
+    sys.exit(f"BUNDLE_FROM: {BUNDLE_FROM} has no file ffdi-*.whl. `invoke kaggle-bundle` makes the bundle.")
+"""
+TOOLS = """def run(*words):
+    command, folder = [sys.executable, "-m", *words], WHEEL.parent
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        for line in process.stdout:  # a notebook may not show what another process prints
+            print(line.decode(errors="replace"), end="")
+    if process.returncode not in (0, 75):  # 75: the time is over, and another call continues
+        sys.exit(f"{' '.join(words[:2])} did not succeed: the lines above say why.")
+    return process.returncode == 0
+
+
+def copy_folder(source, target, leave_out=None):
     for path in source.rglob("*"):
-        if path.is_file():  # without permissions: inputs are read-only, and their copies must be writable
+        if path.is_file() and path.suffix != leave_out:  # without permissions: inputs are read-only, copies are not
             (target / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target / path.relative_to(source))
 
 
-def version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-print("Python " + platform.python_version(), *(f"{name} {version(name)}" for name in ("torch", "timm")), sep=", ")
-if shutil.which("nvidia-smi"):
-    subprocess.run(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"])
-else:
-    print("no GPU")
-wheels = BUNDLE / "wheels"
-if wheels.is_dir():
-    run("pip", "install", "--no-index", "--find-links", str(wheels), "-r", str(wheels / "requirements.txt"))
-run("pip", "install", "--no-index", "--no-deps", str(next(BUNDLE.glob("ffdi-*.whl"))))
+"""
+INSTALL = """
+BUNDLE = WHEEL.parent
+os.environ.update(FFDI_ROOT=str(WORK), PYTHONIOENCODING="utf-8", PYTHONUNBUFFERED="1")
+os.environ.update(PIP_ROOT_USER_ACTION="ignore", PIP_DISABLE_PIP_VERSION_CHECK="1")
+run("pip", "install", "--quiet", "--no-index", "--no-deps", str(WHEEL))
 invalidate_caches()
-from ffdi.submission.kaggle_bundle import gather_inputs"""
+from ffdi.submission.kaggle_bundle import gather_inputs, install_wheels, plain_errors
+
+with plain_errors():
+    install_wheels(BUNDLE / "wheels")
+run("ffdi.commands.kaggle_bundle")  # prints what is here, and what ffdi will use"""
+SAVE = ('shutil.copyfile(WORK / "submission.csv", RESULTS / "submission.csv")', 'print("results:", RESULTS)')
+"""Copies a submission to where it outlives the session."""
+SHARED_FOLDER = "/content/drive/MyDrive/ffdi"
+"""The folder on Google Drive for all bundles."""
 
 
 class Code(NamedTuple):
@@ -65,70 +119,147 @@ class Code(NamedTuple):
 
 
 DATA, IMAGES, OUTPUT = Code("DATA"), Code("IMAGES"), Code('str(WORK / "submission.csv")')
-GATHERED = Code("gather_inputs(INPUT, NAMES)")
-RESUME = """# folds of earlier sessions: attach their output as another input
-for earlier in sorted(INPUT.rglob("*/experiments")):
-    copy_folder(earlier, WORK / earlier.name)
+
+
+class Service(NamedTuple):
+    """What differs between the notebooks of two services.
+
+    Attributes:
+        how: the text below a notebook's title.
+        setup: the first cell; $bundle and $results are folders of an export.
+        gathered: an expression for the folder with the data.
+        resume: copies what earlier sessions trained into the workspace.
+        max_time: of one call of train-folds.
+        train: the cell that sets `finished`; $train is the call of train-folds.
+        saves: whether results have to be copied to RESULTS, a folder that outlives the session.
+        metadata: of a notebook.
+    """
+
+    how: str
+    setup: str
+    gathered: Code
+    resume: str
+    max_time: str
+    train: str
+    saves: bool
+    metadata: Mapping[str, Any]
+
+
+SERVICES = {
+    "Kaggle": Service(
+        "Attach this bundle and the competition's data (Add Input), and choose a GPU (Settings, Accelerator).",
+        IMPORTS + FIND_ON_KAGGLE + TOOLS + INSTALL.lstrip(),
+        Code("gather_inputs(INPUT, NAMES)"),
+        "# folds of earlier sessions: attach their output as another input\n"
+        'for earlier in sorted(INPUT.rglob("*/experiments")):\n'
+        "    copy_folder(earlier, WORK / earlier.name)",
+        "11h",  # a session lasts 12 h
+        "finished = $train\n"
+        "if not finished:\n"
+        '    print("The time is over: save this version, attach its output as another input, and run again.")',
+        False,
+        {},
+    ),
+    "Colab": Service(
+        "Choose a GPU (Runtime, Change runtime type). Upload the bundle and the data to Google Drive, to where the "
+        "first cell looks for them, or correct that cell. For data from Kaggle, save a token of your Kaggle account "
+        "as Colab's secret KAGGLE_API_TOKEN.",
+        IMPORTS + COLAB_SETTINGS + TOOLS + FIND_ON_COLAB + INSTALL,
+        Code('gather_inputs(fetch("DATA_FROM", DATA_FROM), NAMES)'),
+        '# folds of earlier sessions\ncopy_folder(RESULTS / "experiments/", WORK / "experiments/")',
+        "1h",
+        "finished = False\n"
+        "while not finished:  # an hour at a time, because a session may end without notice\n"
+        "    finished = $train\n"
+        '    copy_folder(WORK / "experiments/", RESULTS / "experiments/")',
+        True,
+        {"accelerator": "GPU", "colab": {"provenance": []}},
+    ),
+}
+"""Services by their names."""
+OWN_FILES = """# the experiments and the starting weights of this bundle
+copy_folder(BUNDLE / "experiments/", WORK / "experiments/")
 copy_folder(BUNDLE / "weights", WORK / "weights")"""
 
 
-def build_training_notebook(name: str, names: Sequence[str], patterns: Sequence[str], max_time: str) -> str:
-    """Builds a notebook that trains experiments offline, and writes a submission, a graph and a report.
+def build_training_notebook(service: str, name: str, names: Sequence[str], patterns: Sequence[str]) -> str:
+    """Builds a notebook that trains experiments, and writes a submission, a graph and a report.
 
     Args:
+        service: a key of SERVICES.
         name: of their export.
         names: of the experiments.
         patterns: of the files and folders to gather as the data, as from `layout.list_patterns`.
-        max_time: --max-time of the training.
     """
+    place = SERVICES[service]
     named = [word for one in names for word in ("--experiment", one)]
+    train = _format_call("invoke", "train-folds", *named, "--data", DATA, "--max-time", place.max_time)
     then = [
         _format_call("invoke", command, *named, "--name", name, "--data", DATA)
         for command in ("ensemble-submit", "export-onnx", "report")
     ]
+    then.append(f"shutil.copy(WORK / {_quote(f'exports/{name}/submission.csv')}, {OUTPUT.text})")
+    if place.saves:
+        then += ['copy_folder(WORK / "exports/", RESULTS / "exports/")', *SAVE]
     return _format_notebook(
+        service,
+        name,
+        "training",
+        "If the time ends before the training, run the notebook again: it continues.",
         [
-            f"# {escape_markdown(name)}: training\n"
-            "Attach this bundle and the competition's data, and choose a GPU. If the time ends before "
-            "the training, attach this session's output as another input and run again.",
-            SETUP,
-            f'{DATA.text} = ""  # the folder with the label files; empty: all of these from the inputs\n'
-            f"{_format_names(patterns)}\n{DATA.text} = {DATA.text} or {GATHERED.text}\n\n{RESUME}",
-            _format_call("invoke", "train-folds", *named, "--data", DATA, "--max-time", max_time),
-            "\n".join([*then, f"shutil.copy(WORK / {_quote(f'exports/{name}/submission.csv')}, {OUTPUT.text})"]),
-        ]
+            f'{DATA.text} = ""  # the folder with the label files; empty: all of these from the data\n'
+            f"{_format_names(patterns)}\n"
+            f"with plain_errors():\n    {DATA.text} = {DATA.text} or {place.gathered.text}\n\n"
+            f"{place.resume}\n{OWN_FILES}",
+            Template(place.train).substitute(train=train),
+            "\n".join(["if finished:", *(f"    {line}" for line in then)]),
+        ],
     )
 
 
-def build_inference_notebook(name: str, names: Sequence[str], patterns: Sequence[str]) -> str:
-    """Builds a notebook that scores images offline with an exported graph, without torch.
+def build_inference_notebook(service: str, name: str, names: Sequence[str], patterns: Sequence[str]) -> str:
+    """Builds a notebook that scores images with an exported graph, without torch.
 
     Args:
+        service: as in `build_training_notebook`.
         name: of the export.
         names: of its experiments.
         patterns: as in `build_training_notebook`.
     """
+    place = SERVICES[service]
     named = [word for one in names for word in ("--experiment", one)]
     scoring = ("invoke", "predict-onnx", *named, "--name", name)
     return _format_notebook(
+        service,
+        name,
+        "scoring",
+        "To score other images than the test images of the data, set `IMAGES`.",
         [
-            f"# {escape_markdown(name)}: scoring\n"
-            "Attach this bundle and the competition's data, or set `IMAGES` to other images.",
-            SETUP,
             f'copy_folder(BUNDLE / "export", WORK / {_quote(f"exports/{name}")})\n'
             f'{IMAGES.text} = ""  # a folder of images, or a CSV with a column img_name; empty: the test images\n'
             f"{_format_names(patterns)}\n"
             f"if {IMAGES.text}:\n"
             f"    {_format_call(*scoring, '--images', IMAGES, '--output', OUTPUT)}\n"
             "else:\n"
-            f"    {_format_call(*scoring, '--data', GATHERED, '--output', OUTPUT)}",
-        ]
+            f"    with plain_errors():\n        {DATA.text} = {place.gathered.text}\n"
+            f"    {_format_call(*scoring, '--data', DATA, '--output', OUTPUT)}"
+            + "".join(f"\n{line}" for line in SAVE if place.saves)
+        ],
     )
 
 
 def _format_names(patterns: Sequence[str]) -> str:
     rows = [", ".join(map(_quote, patterns[start : start + 6])) for start in range(0, len(patterns), 6)]
     return "NAMES = [\n" + "".join(f"    {row},\n" for row in rows) + "]"
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Ends a cell with the text of an error of ffdi, without a traceback."""
+    try:
+        yield
+    except FFDIError as error:
+        raise SystemExit(str(error)) from None
 
 
 def gather_inputs(inputs: Path, patterns: Sequence[str]) -> str:
@@ -147,6 +278,8 @@ def gather_inputs(inputs: Path, patterns: Sequence[str]) -> str:
     Raises:
         DataError: nothing has such a name, or two have the same.
     """
+    from ffdi.experiments.workspace import Workspace
+
     found: dict[str, list[Path]] = {}
     waiting = [inputs]
     for folder in waiting:  # the list grows
@@ -179,16 +312,20 @@ def _quote(word: str) -> str:
     return json.dumps(word, ensure_ascii=False)
 
 
-def _format_notebook(texts: Sequence[str]) -> str:
-    """Formats a notebook; the first text is its heading, the others are cells of code."""
+def _format_notebook(service: str, name: str, purpose: str, more: str, texts: Sequence[str]) -> str:
+    """Formats a notebook with a heading, the first cell of the service and other cells of code."""
+    place = SERVICES[service]
+    heading = f"# {escape_markdown(name)}: {purpose} on {service}\n{place.how} {more}"
     cells: list[dict[str, Any]] = [
-        {"cell_type": "markdown", "id": "head", "metadata": {}, "source": _split_lines(texts[0])}
+        {"cell_type": "markdown", "id": "head", "metadata": {}, "source": _split_lines(heading)}
     ]
-    for number, text in enumerate(texts[1:], 1):
+    folders = {key: _quote(f"{SHARED_FOLDER}/{name}{end}") for key, end in (("bundle", ""), ("results", "-results"))}
+    for number, text in enumerate([Template(place.setup).substitute(folders), *texts], 1):
         code: dict[str, Any] = {"execution_count": None, "outputs": [], "source": _split_lines(text)}
         cells.append({"cell_type": "code", "id": f"cell-{number}", "metadata": {}, **code})
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    whole = {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 5}
+    about = {"kernelspec": kernel, **place.metadata}
+    whole = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
     return json.dumps(whole, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -197,11 +334,8 @@ def _split_lines(text: str) -> list[str]:
     return [f"{line}\n" for line, _ in pairwise(lines)] + lines[-1:]
 
 
-PREINSTALLED = ("torch", "torchvision", "timm")
-"""Libraries that Kaggle has, built for its GPUs; five gigabytes."""
-PYTHON = "3.12"
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-"""Platforms of Kaggle's machines."""
+REQUIREMENTS = "requirements.txt"
+"""What ffdi needs in an environment, in a folder of the bundle's wheels."""
 SOURCE_FILES = ("pyproject.toml", "README.md", "LICENSE", "ffdi")
 
 
@@ -213,7 +347,7 @@ def build_wheel(project: Path, into: Path) -> Path:
         into: the folder for the wheel.
 
     Raises:
-        ExperimentError: the source is missing, or pip fails; has its last lines.
+        ExperimentError: the source is missing, or pip fails.
     """
     if missing := [name for name in SOURCE_FILES if not (project / name).exists()]:
         raise ExperimentError(
@@ -223,46 +357,88 @@ def build_wheel(project: Path, into: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="ffdi-") as folder:
         for name in SOURCE_FILES:
             (shutil.copytree if (project / name).is_dir() else shutil.copy)(project / name, Path(folder) / name)
-        _run_pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(into), folder)
+        where = ["--no-deps", "--no-build-isolation", "--wheel-dir", str(into), folder]
+        run_pip("the wheel of ffdi cannot be built", "wheel", *where)
     return next(into.glob("ffdi-*.whl"))
 
 
-def download_wheels(project: Path, into: Path) -> int:
-    """Downloads wheels of all dependencies except torch, and writes requirements.txt; returns the number of wheels.
+def install_wheels(wheels: Path) -> None:
+    """Installs, in a notebook, what ffdi needs and does not find; keeps all packages in versions that ffdi can use.
 
     Args:
-        project: the folder with pyproject.toml.
-        into: a new folder.
+        wheels: of a bundle: it has a folder for each Python, with requirements.txt and perhaps wheels.
 
     Raises:
-        ExperimentError: a wheel is not available; has the last lines of pip.
+        ExperimentError: the bundle is not for this Python, or has no wheel of what is missing; or pip fails.
     """
-    into.mkdir()
-    (into / "requirements.txt").write_text("".join(f"{one}\n" for one in list_requirements(project)), encoding="utf-8")
-    platforms = [word for one in PLATFORMS for word in ("--platform", one)]
-    where = ["--only-binary", ":all:", "--python-version", PYTHON, *platforms]
-    _run_pip("download", *where, "--dest", str(into), "-r", str(into / "requirements.txt"))
-    return len(list(into.glob("*.whl")))
+    folder = wheels / format_tag(platform.python_version())
+    if not folder.is_dir():
+        known = ", ".join(f"{one.name[2]}.{one.name[3:]}" for one in sorted(wheels.iterdir()))
+        raise ExperimentError(
+            f"this notebook has Python {platform.python_version()}, and the bundle is for Python {known}",
+            hint="choose an environment with such a Python in the notebook's settings, or make the bundle again",
+        )
+    paths = {one: path for path in folder.glob("*.whl") for one in metadata.distributions(path=[str(path)])}
+    bundled = {canonicalize_name(one.metadata["Name"]): one for one in paths}
+    chosen: dict[NormalizedName, str] = {}
+    problems: list[str] = []
+    waiting = [Requirement(line) for line in (folder / REQUIREMENTS).read_text(encoding="utf-8").splitlines()]
+    for requirement in waiting:  # the list grows
+        name = canonicalize_name(requirement.name)
+        here = find_version(name)
+        if name in chosen or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+            continue
+        if here is not None and requirement.specifier.contains(here, prereleases=True):
+            continue
+        if name in bundled:
+            new = f"{name} {bundled[name].version}"
+            chosen[name] = new if here is None else f"{new} instead of {here}"
+            waiting += map(Requirement, bundled[name].requires or ())
+        else:
+            problems.append(f"{name}{requirement.specifier}: here is {here or 'none'}")
+    if problems:
+        raise ExperimentError(
+            "ffdi needs packages that this notebook lacks, and that the bundle does not bring",
+            problems=problems,
+            hint="make the bundle with invoke kaggle-bundle --wheels; or, with a network, install them by %pip install",
+        )
+    if chosen:
+        words = [str(paths[bundled[name]]) for name in chosen]
+        run_pip("the wheels cannot be installed", "install", "--quiet", "--no-index", "--no-deps", *words)
+    print("installed:", ", ".join(chosen.values()) or "nothing", "- all other packages stay as they were")
 
 
-def list_requirements(project: Path) -> list[str]:
-    """Lists the dependencies that Kaggle may not have: without torch and its GPU libraries."""
-    listed = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
-    selected = [one for one in listed if _parse_name(one) not in PREINSTALLED and "platform_system ==" not in one]
-    return [re.sub(r"\[.*?\]", "", one).partition(";")[0].strip() for one in selected]
+def find_version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
 
 
-def _parse_name(requirement: str) -> str:
-    return re.split(r"[^\w-]", requirement, maxsplit=1)[0]
+def format_tag(python: str) -> str:
+    """Returns 'cp312' for Python 3.12.13: the name of the folder with its wheels."""
+    return "cp" + "".join(python.split(".")[:2])
 
 
-def _run_pip(*words: str) -> None:
+def run_pip(fault: str, *words: str) -> str:
+    """Returns the output of pip.
+
+    Raises:
+        ExperimentError: it fails; `fault` is what that means.
+    """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
-    if result.returncode:
-        lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
-        raise ExperimentError(
-            f"pip {words[0]} failed (exit code {result.returncode})",
-            problems=lines[-10:],
-            hint="correct that, and run the same command again; nothing was written",
+    if not result.returncode:
+        return result.stdout
+    lines = [line.strip() for line in (result.stderr or result.stdout).splitlines() if line.strip()]
+    if any("No module named pip" in line for line in lines):
+        raise ExperimentError(f"{fault}: this environment has no pip", hint="python -m ensurepip")
+    hint = "correct that, and run the same command again; nothing was written"
+    if any("connection broken by" in line for line in lines):
+        fault, hint = (
+            f"{fault}: there is no connection to a package index",
+            "connect to a network, and run the same command again; nothing was written",
         )
+    else:
+        fault = f"{fault}: pip {words[0]} failed (exit code {result.returncode})"
+    raise ExperimentError(fault, problems=[one for one in lines if one.startswith("ERROR:")] or lines[-10:], hint=hint)

@@ -223,7 +223,10 @@ class ServeOptions(ExportOptions, RuntimeOptions):
 @dataclass(frozen=True)
 class KaggleBundleOptions(ExportOptions):
     wheels: bool = flag(
-        False, "also download wheels of all dependencies except torch, for a notebook without a network"
+        False, "also download wheels of the dependencies that notebooks may lack, for a notebook without a network"
+    )
+    python: tuple[str, ...] = flag(
+        ("3.12", "3.13"), "a Python version of notebooks: 3.12 is Kaggle's, 3.13 is Colab's; repeat the flag for both"
     )
 
 

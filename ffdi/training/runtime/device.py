@@ -485,3 +485,8 @@ def _describe_oom(config: Config, device: Device, problems: list[str]) -> Traini
         if size > parts
         else "set a smaller model.size or another model.backbone in config.toml",
     )
+
+
+def describe_library() -> str:
+    """Returns the version of torch and its CUDA."""
+    return f"{torch.__version__}, {f'for CUDA {torch.version.cuda}' if torch.version.cuda else 'for CPUs'}"
