@@ -21,14 +21,13 @@ FIGURES = {
         *(f"{name}, deterministic, trained twice" for name in BACKBONES),
         *(f"{name}, resumes after step" for name in BACKBONES),
         *(f"{name}, deterministic, killed and resumed" for name in BACKBONES),
-        *(f"{name}, not deterministic, trained twice" for name in BACKBONES),
+        "test_resnet, not deterministic, trained twice",
         *(f"{name}, speed deterministic / not" for name in BACKBONES),
         "the process that is killed",
     ],
     "sync": [
         "a planted wait is found",
-        *(f"{kind}, {case}" for kind in ("bf16", "fp16") for case in ("plain", "SAM", "micro-batches")),
-        *("bf16, mixup and cutmix", "fp16, mixup and cutmix"),
+        *("bf16", "fp16", "fp16, SAM", "fp16, micro-batches", "fp16, mixup and cutmix"),
     ],
     "oom": [
         *("images in a batch", "training", "training afterwards", "scoring, images in a part"),

@@ -39,6 +39,8 @@ TRAINED_STEPS = 10
 """Steps of each network: BatchNorm then has the statistics of real images, and the scores are not all alike."""
 KINDS = ("fp32", "fp16")
 """The precisions of the graphs."""
+COMPARED = {"cuda": KINDS, "cuda-tf32": ("fp32",)}
+"""The graphs that `infer` opens on each runtime of a GPU."""
 JUDGED = 200
 """Largest number of images on which `export` compares metrics."""
 
@@ -85,12 +87,11 @@ def infer(run: Run) -> None:
     networks, models = prepare_graphs(run)
     run.device.prepare(networks)
     pixels = load_pixels(run)
-    names = ["cpu"] if run.cpu else ["cuda", "cuda-tf32"]
-    for name in names:
+    for name, kinds in ({"cpu": KINDS} if run.cpu else COMPARED).items():
         if reason := select.RUNTIMES[name].missing(0):
             run.record(name, f"does not run here: {reason}", ok=False)
             continue
-        for kind in KINDS:
+        for kind in kinds:
             with run.attempt(f"{name}, {kind}"):
                 _compare(run, f"{name}, {kind}", networks, models[kind], pixels)
 

@@ -43,14 +43,16 @@ KILLED_AFTER = 13
 FOLDS = 5
 CHILD_SECONDS = 240
 """The time limit of a process that `bits` starts."""
-MODES = {"deterministic": True, "not deterministic": False}
+NO_PROMISE = "not deterministic"
+MODES = {"deterministic": True, NO_PROMISE: False}
 SYNC_CASES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "SAM": {"train": {"sam_rho": 0.05}},
-    "micro-batches": {"train": {"micro_batches": 2}},
-    "mixup and cutmix": {"augment": {"mixup": 0.2, "cutmix": 1.0}},
+    "bf16": {},
+    "fp16": {},
+    "fp16, SAM": {"train": {"sam_rho": 0.05}},
+    "fp16, micro-batches": {"train": {"micro_batches": 2}},
+    "fp16, mixup and cutmix": {"augment": {"mixup": 0.2, "cutmix": 1.0}},
 }
-"""Sections of config.toml that `sync` trains with."""
+"""The precision and the sections of config.toml that `sync` trains with; only fp16 scales the loss."""
 COMPARED_STEPS = 10
 """Steps of `ranks` after which weights are compared."""
 SAME = 1e-3
@@ -65,24 +67,27 @@ def set_deterministic(on: bool) -> None:
 
 def bits(run: Run) -> None:
     """Trains each backbone twice, in two processes, and once in a process that is killed and one that resumes."""
-    for mode in MODES:
-        for backbone in run.scale.backbones:
-            with run.attempt(f"{backbone}, {mode}"):
-                _finish(_train(run, backbone, mode, "first"))
+    for backbone, mode in _list_trainings(run):
+        with run.attempt(f"{backbone}, {mode}"):
+            _finish(_train(run, backbone, mode, "first"))
     how = processes.call(_be_killed, (run.cpu, run.root), CHILD_SECONDS, run.send)
     run.record("the process that is killed", how, ok=how == "was ended by SIGKILL")
     if fault := processes.call(_train_again, (run.cpu, run.root), CHILD_SECONDS, run.send):
         run.record("the process that trains again", fault, ok=False)
-    for backbone in run.scale.backbones:
-        for mode, name in (("deterministic", "second"), ("deterministic", "killed"), ("not deterministic", "second")):
+    for backbone, mode in _list_trainings(run):
+        promised = mode == "deterministic"
+        for name, what in {"second": "trained twice", **({"killed": "killed and resumed"} if promised else {})}.items():
             first, other = (_hash_results(run, backbone, mode, one) for one in ("first", name))
             value = "other bits" if first != other else "same bits" if first else "did not finish"
-            what = {"second": "trained twice", "killed": "killed and resumed"}[name]
-            promised = mode == "deterministic"
             run.record(f"{backbone}, {mode}, {what}", value, ok=value == "same bits" if promised else None, note=first)
     for backbone in run.scale.backbones:
         with run.attempt(f"{backbone}, cost"):
             _record_cost(run, backbone)
+
+
+def _list_trainings(run: Run) -> list[tuple[str, str]]:
+    """The backbones and modes that are trained twice."""
+    return [*((backbone, "deterministic") for backbone in run.scale.backbones), (run.scale.backbones[0], NO_PROMISE)]
 
 
 def _train(run: Run, backbone: str, mode: str, name: str, **settings: float) -> FoldEvents:
@@ -137,9 +142,9 @@ def _train_again(send: Send, cpu: bool, root: Path) -> None:
             step = found.epoch * STEPS + found.step if isinstance(found, ResumeEvent) else 0
             run.record(f"{backbone}, resumes after step", step, ok=step == KILLED_AFTER)
             _finish(events)
-        for mode in MODES:
-            with run.attempt(f"{backbone}, {mode}, again"):
-                _finish(_train(run, backbone, mode, "second"))
+    for backbone, mode in _list_trainings(run):
+        with run.attempt(f"{backbone}, {mode}, again"):
+            _finish(_train(run, backbone, mode, "second"))
 
 
 def _hash_results(run: Run, backbone: str, mode: str, name: str) -> str:
@@ -159,9 +164,7 @@ def _record_cost(run: Run, backbone: str) -> None:
         return rates.run_for(repeat_step(training, batch), run.scale.seconds / 2, run.device)
 
     results = rates.take_turns({mode: partial(measure, mode) for mode in MODES}, run.scale.rounds)
-    rates.record_spread(
-        run, f"{backbone}, speed deterministic / not", results["deterministic"] / results["not deterministic"]
-    )
+    rates.record_spread(run, f"{backbone}, speed deterministic / not", results["deterministic"] / results[NO_PROMISE])
 
 
 def start_course(run: Run) -> Course:
@@ -189,14 +192,13 @@ def sync(run: Run) -> None:
             run.record("a planted wait is found", str(error).splitlines()[0], ok=True)
         else:
             run.record("a planted wait is found", "no", ok=False)
-    for precision in ("bf16", "fp16"):
-        device = replace(run.device, precision=precision)
-        for name, sections in SYNC_CASES.items():
-            with run.attempt(f"{precision}, {name}"):
-                batch = _train_without_waits(run, device, sections, steps)
-                run.record(f"{precision}, {name}", f"{steps} steps without a wait", ok=True)
-    if not run.cpu:  # the mode does not see copies from memory that is not pinned
-        run.record("batches are pinned", batch.images.is_pinned(), ok=batch.images.is_pinned())
+    for name, sections in SYNC_CASES.items():
+        with run.attempt(name):
+            device = replace(run.device, precision=name.partition(",")[0])
+            batch = _train_without_waits(run, device, sections, steps)
+            run.record(name, f"{steps} steps without a wait", ok=True)
+            if not run.cpu:  # the mode does not see that copies wait whose memory is not pinned
+                run.record(f"{name}, batches are pinned", batch.images.is_pinned(), ok=batch.images.is_pinned())
 
 
 def _train_without_waits(run: Run, device: Device, sections: dict[str, Any], steps: int) -> Batch:
