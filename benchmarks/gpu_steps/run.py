@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import shutil
 import sys
@@ -135,6 +136,8 @@ class Run:
 
     def record(self, figure: str, value: object, *, ok: bool | None = None, **more: object) -> None:
         """Sends a fact; `ok` is False for a check that has failed, and None for what is no check."""
+        if isinstance(value, float) and not math.isfinite(value):
+            value = str(value)  # JSON has no such number
         check = {} if ok is None else {"ok": ok}
         self.send({"step": self.step, "figure": figure, "value": value, **check, **more})
 
