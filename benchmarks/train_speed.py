@@ -16,7 +16,6 @@ with each number of loader workers from 1 to 4, and its best epoch counts.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import os
 import re
@@ -26,6 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from itertools import cycle, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,9 +34,11 @@ import cv2
 import numpy as np
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ffdi.config.schema import Config
     from ffdi.data.labels.table import Table
-    from ffdi.data.loading.loader import Batch
+    from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
     from ffdi.training.optim import Loss
     from ffdi.training.runtime.device import Device
     from ffdi.training.state import TrainingState
@@ -47,6 +49,20 @@ SIZE, BATCH = 256, 40
 """The notebook's."""
 WARM = 4
 """Steps before the first turn."""
+Contestant = Callable[["Course"], Iterator[int]]
+"""Makes training steps, and yields the number of images of each."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What a contestant trains on: the images below `root`, in batches of `batch_size` at `size` px."""
+
+    root: Path
+    device: Device
+    recipe: str
+    backbone: str = "resnet18"
+    size: int = SIZE
+    batch_size: int = BATCH
 
 
 def main() -> None:
@@ -74,8 +90,8 @@ def main() -> None:
     show(rates, theirs, asked.jobs)
 
 
-def write(source: Path, root: Path, edge: int) -> None:
-    """The training images as JPEGs of one size, and a cache of them, files and pixels."""
+def write(source: Path, root: Path, edge: int, size: int = SIZE) -> None:
+    """The training images as JPEGs of one size, and a cache of them, files and pixels of `size` px."""
     from ffdi.config.schema import Config
     from ffdi.data.images.cache import ImageStore
     from ffdi.data.images.decode import ResizePolicy
@@ -99,7 +115,7 @@ def write(source: Path, root: Path, edge: int) -> None:
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
     found = layout.find_dataset(folder.parent, Config().data).split("train")
     findings = ScanStore(root / "findings.sqlite")
-    for resize_policy in (None, ResizePolicy(SIZE)):
+    for resize_policy in (None, ResizePolicy(size)):
         store = ImageStore(root / f"cache-{resize_policy}", resize_policy)
         for _ in packing.fill_cache(store, [store.attach(found)], findings, os.cpu_count() or 1):
             pass
@@ -148,8 +164,11 @@ def stand(asked: argparse.Namespace) -> None:
     """A contestant: makes steps for as long as each line on its input says, and prints how fast."""
     import torch
 
+    from ffdi.training.runtime.device import choose_device
+
     torch.set_num_threads(asked.threads)
-    steps = CONTESTANTS[asked.contestant](asked)
+    device = replace(choose_device("cpu", "auto", None), threads=asked.threads)
+    steps = CONTESTANTS[asked.contestant](Course(asked.data, device, asked.recipe))
     for _ in range(WARM):
         next(steps)
     print("ready", flush=True)
@@ -160,14 +179,14 @@ def stand(asked: argparse.Namespace) -> None:
         print(images / (time.perf_counter() - started), flush=True)
 
 
-def notebooks(asked: argparse.Namespace) -> Iterator[int]:
+def notebooks(course: Course) -> Iterator[int]:
     """The loop of the notebook."""
     import notebook
     import torch
     from torch import nn
     from torch.utils.data import DataLoader
 
-    table, network = _table(asked.data), notebook.build("resnet18", None)
+    table, network = _table(course), notebook.build("resnet18", None)
     network.train()
     optimizer, criterion = torch.optim.Adam(network.parameters(), notebook.RATE), nn.CrossEntropyLoss()
     images = notebook.Images(table, train=True)
@@ -181,79 +200,102 @@ def notebooks(asked: argparse.Namespace) -> Iterator[int]:
             yield len(pixels)
 
 
-def ours(cache: str | None) -> Callable[[argparse.Namespace], Iterator[int]]:
+def ours(cache: str | None) -> Contestant:
     """ffdi's steps, from files or from a cache of files or of pixels."""
 
-    def steps(asked: argparse.Namespace) -> Iterator[int]:
-        from ffdi.data.images.cache import ImageStore
-        from ffdi.data.images.decode import ResizePolicy
-        from ffdi.data.loading import loader
-
-        config, state, criterion, device = _training(asked, pixels=cache == "pixels")
-        table = _table(asked.data)
-        if cache is not None:
-            resize_policy = ResizePolicy(SIZE) if cache == "pixels" else None
-            table = ImageStore(asked.data / f"cache-{resize_policy}", resize_policy).attach(table)
-        batches = loader.make_train_loader(table, config, fold=0, loader_config=device.loader_config)
+    def steps(course: Course) -> Iterator[int]:
+        training = start_training(course, pixels=cache == "pixels")
+        batches = make_batches(course, training.config, course.device.loader_config, cache)
         for epoch in cycle(range(10_000)):
             for batch in batches.iterate_epoch(epoch):
-                _step(state, batch, criterion, config, device)
+                training.step(batch)
                 yield len(batch.images)
 
     return steps
 
 
-def limit(asked: argparse.Namespace) -> Iterator[int]:
+def make_batches(course: Course, config: Config, loader_config: LoaderConfig, cache: str | None) -> Batches:
+    """Training batches from files or from a cache of files or of pixels."""
+    from ffdi.data.images.cache import ImageStore
+    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.loading import loader
+
+    table = _table(course)
+    if cache is not None:
+        resize_policy = ResizePolicy(course.size) if cache == "pixels" else None
+        table = ImageStore(course.root / f"cache-{resize_policy}", resize_policy).attach(table)
+    return loader.make_train_loader(table, config, fold=0, loader_config=loader_config)
+
+
+def limit(course: Course) -> Iterator[int]:
     """ffdi's steps on a batch that is there already."""
+    training, batch = start_training(course), make_resident_batch(course)
+    for _ in repeat(None):
+        training.step(batch)
+        yield course.batch_size
+
+
+def make_resident_batch(course: Course) -> Batch:
+    """Noise, on the device."""
     import torch
 
     from ffdi.data.loading.loader import Batch
 
-    config, state, criterion, device = _training(asked, pixels=False)
-    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), np.uint8))
-    batch = Batch(images, (torch.arange(BATCH) % 2).float(), torch.arange(BATCH))
-    for _ in repeat(None):
-        _step(state, batch, criterion, config, device)
-        yield BATCH
+    shape = (course.batch_size, course.size, course.size, 3)
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    index, device = torch.arange(course.batch_size), course.device.torch
+    return Batch(images.to(device), (index % 2).float().to(device), index)
 
 
-def _training(asked: argparse.Namespace, pixels: bool) -> tuple[Config, TrainingState, Loss, Device]:
-    """A config, a training that has not started, its loss, and the device."""
-    from ffdi.config.schema import Config
+@dataclass
+class Training:
+    """A training; `network` is its model or a wrapper of it."""
+
+    config: Config
+    state: TrainingState
+    network: nn.Module
+    criterion: Loss
+    device: Device
+
+    def step(self, batch: Batch) -> None:
+        """All that a step of a training does."""
+        from ffdi.training.loop import train_step, update_ema
+
+        train_step(self.network, self.state, batch, self.criterion, self.config, self.device)
+        update_ema(self.state)
+        self.state.global_step += 1
+
+
+def start_training(course: Course, *, pixels: bool = False) -> Training:
     from ffdi.models import detector
     from ffdi.training import optim
-    from ffdi.training.runtime import device
     from ffdi.training.state import TrainingState
 
-    config = Config.model_validate(
+    config = configure(course, pixels=pixels)
+    network = course.device.prepare(detector.build_initialized(config, None))
+    network.train()
+    state = TrainingState.create(network, config.train, course.device)
+    return Training(config, state, network, optim.create_loss(config.train, 0.5), course.device)
+
+
+def configure(course: Course, *, pixels: bool = False) -> Config:
+    from ffdi.config.schema import Config
+
+    return Config.model_validate(
         {
-            "model": {"backbone": "resnet18", "pretrained": False, "size": SIZE},
-            "augment": {"recipe": asked.recipe},
-            "train": {"batch_size": BATCH, "sampling": "all"},
+            "model": {"backbone": course.backbone, "pretrained": False, "size": course.size},
+            "augment": {"recipe": course.recipe},
+            "train": {"batch_size": course.batch_size, "sampling": "all"},
             "cache": {"decoded": pixels},
         }
     )
-    where = dataclasses.replace(device.choose_device("cpu", "auto", None), threads=asked.threads)
-    network = where.prepare(detector.build_initialized(config, None))
-    network.train()
-    return config, TrainingState.create(network, config.train, where), optim.create_loss(config.train, 0.5), where
 
 
-def _step(state: TrainingState, batch: Batch, criterion: Loss, config: Config, device: Device) -> None:
-    """All that a step of a training does."""
-    from ffdi.training.loop import train_step
-
-    train_step(state.detector, state, batch, criterion, config, device)
-    assert state.ema is not None
-    state.ema.update(state.detector, step=state.global_step)
-    state.global_step += 1
-
-
-def _table(root: Path) -> Table:
+def _table(course: Course) -> Table:
     from ffdi.config.schema import Config
     from ffdi.data.labels import layout
 
-    return layout.find_dataset(root / "set", Config().data).split("train")
+    return layout.find_dataset(course.root / "set", Config().data).split("train")
 
 
 def timms(script: Path, root: Path) -> float:

@@ -40,19 +40,19 @@ def prepare(root: Path, images: int, size: int) -> None:
     )
 
 
-def draw_all(root: Path, images: int) -> None:
-    """Writes JPEGs of 256 px with labels below data/; every other one counts as fake."""
+def draw_all(root: Path, images: int, edge: int = 256) -> None:
+    """Writes JPEGs with labels below data/; every other one counts as fake."""
     training = root / "data" / "trainset"
     training.mkdir(parents=True)
     for number in range(images):
-        cv2.imwrite(str(training / f"{number:03}.jpg"), draw(number), [cv2.IMWRITE_JPEG_QUALITY, 92])
+        cv2.imwrite(str(training / f"{number:03}.jpg"), draw(number, edge), [cv2.IMWRITE_JPEG_QUALITY, 92])
     rows = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(images))
     (root / "data" / "trainset_label.txt").write_text("img_name,target\n" + rows)
 
 
-def draw(number: int) -> np.ndarray:
-    """A portrait with a camera's grain, BGR uint8 [256, 256, 3]."""
-    large = cv2.resize(portraits.draw_portrait(np.random.default_rng([5, number]), 128), (256, 256))
+def draw(number: int, edge: int = 256) -> np.ndarray:
+    """A portrait with a camera's grain, BGR uint8 [edge, edge, 3]."""
+    large = cv2.resize(portraits.draw_portrait(np.random.default_rng([5, number]), 128), (edge, edge))
     grain = np.random.default_rng(number).normal(0, 4, large.shape)
     pixels: np.ndarray = np.clip(large + grain, 0, 255).astype(np.uint8)[..., ::-1]
     return pixels
