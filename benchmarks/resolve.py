@@ -1,16 +1,17 @@
-"""Claim: ffdi can be installed on Linux, Windows and macOS with Python 3.11 to 3.14, with every file in constraints/, and
-beside the packages of the Kaggle and Colab images.
+"""Claim: ffdi can be installed on Linux, Windows and macOS with Python 3.11 to 3.14, with every file in constraints/,
+and beside the packages of the Kaggle and Colab images.
 
     python benchmarks/resolve.py            prints the versions that uv selects; installs nothing
 
-Only wheels count, from the package index that uv is configured for; macOS is 14 or later. The exceptions are in KNOWN; any other failure, and an
-exception that no longer holds, ends with exit status 1.
+Only wheels count, from the package index that uv is configured for; macOS is 14 or later. The exceptions are in KNOWN.
+Any other failure, and an exception that no longer holds, ends with exit status 1.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -78,6 +79,9 @@ def resolve(case: Case) -> tuple[bool, str]:
 
 
 def main() -> int:
+    if shutil.which("uv") is None:
+        print("uv is not installed: pip install uv", file=sys.stderr)
+        return 2
     wrong = 0
     cases = list_cases()
     with ThreadPoolExecutor(4) as pool:
@@ -85,7 +89,8 @@ def main() -> int:
             expected = resolved != bool(case.exception)
             wrong += not expected
             mark = "" if expected else "UNEXPECTED: "
-            print(f"{case.title}, Python {case.python}, [{case.extra}]: {mark}{text if resolved else case.exception or text}")
+            result = text if resolved else case.exception or text
+            print(f"{case.title}, Python {case.python}, [{case.extra}]: {mark}{result}")
     print(f"{len(cases)} installations, {wrong} unexpected")
     return int(wrong > 0)
 

@@ -27,7 +27,7 @@ from ffdi.ensemble.calibration import Calibration
 from ffdi.export import equivalence, onnx, quantize
 from ffdi.export.equivalence import Candidate, EquivalenceCheck, RuntimeVerifier
 from ffdi.inference import bundle, select
-from ffdi.inference.backend import Load, OpenGraph
+from ffdi.inference.backend import Load, OpenGraph, Runtime, Setup
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training.runtime import device as devices
@@ -39,8 +39,6 @@ TRAINED_STEPS = 10
 """Steps of each network: BatchNorm then has the statistics of real images, and the scores are not all alike."""
 KINDS = ("fp32", "fp16")
 """The precisions of the graphs."""
-COMPARED = {"cuda": KINDS, "cuda-tf32": ("fp32",)}
-"""The graphs that `infer` opens on each runtime of a GPU."""
 JUDGED = 200
 """Largest number of images on which `export` compares metrics."""
 
@@ -63,6 +61,7 @@ def export(run: Run) -> None:
         expected=expected,
         equivalence=EquivalenceCheck(judged, y_pred[rows].astype(np.float64), bundle.OUTPUT, np.asarray),
         threads=machine.count_cores(),
+        setup=Setup(),
     )
     for name, runtime in select.RUNTIMES.items():
         if reason := runtime.missing(0):
@@ -87,21 +86,26 @@ def infer(run: Run) -> None:
     networks, models = prepare_graphs(run)
     run.device.prepare(networks)
     pixels = load_pixels(run)
-    for name, kinds in ({"cpu": KINDS} if run.cpu else COMPARED).items():
-        if reason := select.RUNTIMES[name].missing(0):
+    for name in ["cpu"] if run.cpu else ["cuda", "cuda-tf32"]:
+        runtime = select.RUNTIMES[name]
+        if reason := runtime.missing(0):
             run.record(name, f"does not run here: {reason}", ok=False)
             continue
-        for kind in kinds:
-            with run.attempt(f"{name}, {kind}"):
-                _compare(run, f"{name}, {kind}", networks, models[kind], pixels)
+        for kind in (kind for kind in KINDS if kind not in runtime.refused):
+            options = runtime.options.get(kind, ())
+            for setup in (Setup(kind, options[:count]) for count in range(len(options) + 1)):
+                title = f"{'+'.join([name, *setup.options])}, {kind}"
+                with run.attempt(title):
+                    _compare(run, title, runtime, setup, networks, models[kind], pixels)
 
 
-def _compare(run: Run, title: str, networks: onnx.Graph, model: Path, pixels: np.ndarray) -> None:
+def _compare(
+    run: Run, title: str, runtime: Runtime, setup: Setup, networks: onnx.Graph, model: Path, pixels: np.ndarray
+) -> None:
     """One runtime with a graph of one precision against torch in that precision."""
-    name, _, kind = title.partition(", ")
-    runtime = select.RUNTIMES[name]
+    kind = setup.precision
     with profile_sessions(run.root) as read_placement:
-        graph = runtime.open(model, 0, Load(len(pixels), 1, machine.count_cores()))
+        graph = runtime.open(model, 0, Load(len(pixels), 1, machine.count_cores()), setup)
         found = graph.score(pixels)
         placement = read_placement()
     others = {provider: sum(nodes.values()) for provider, nodes in placement.items() if provider != graph.provider}
@@ -113,7 +117,7 @@ def _compare(run: Run, title: str, networks: onnx.Graph, model: Path, pixels: np
         within = difference <= equivalence.TOLERANCE if runtime.exact and kind == "fp32" else None
         run.record(f"{title}, largest difference on {len(pixels)} images", difference, ok=within)
         batch = pixels[np.resize(np.arange(len(pixels)), graph.batch)]
-        graph = runtime.open(model, 0, Load(len(pixels), 1, machine.count_cores()))  # without the profiler
+        graph = runtime.open(model, 0, Load(len(pixels), 1, machine.count_cores()), setup)  # without the profiler
         ways: dict[str, Callable[[np.ndarray], np.ndarray]] = {
             f"{title}, torch": partial(score_by_torch, run, networks),
             f"{title}, ONNX Runtime": graph.run,

@@ -59,12 +59,6 @@ SAME = 1e-3
 """Largest difference of weights with and without DDP, in parts of their norm, that counts as the same training."""
 
 
-def set_deterministic(on: bool) -> None:
-    """Asks torch for operations that add in the same order each time; off, cuDNN may choose the fastest ones."""
-    torch.use_deterministic_algorithms(on)
-    torch.backends.cudnn.benchmark = not on
-
-
 def bits(run: Run) -> None:
     """Trains each backbone twice, in two processes, and once in a process that is killed and one that resumes."""
     for backbone, mode in _list_trainings(run):
@@ -92,9 +86,9 @@ def _list_trainings(run: Run) -> list[tuple[str, str]]:
 
 def _train(run: Run, backbone: str, mode: str, name: str, **settings: float) -> FoldEvents:
     """The events of a fold's training, as train-folds makes them."""
-    set_deterministic(MODES[mode])
     count = run.scale.small_batch * STEPS * FOLDS // (FOLDS - 1)
     train = {"epochs": EPOCHS, "batch_size": run.scale.small_batch, "sampling": "all", **settings}
+    train["deterministic"] = MODES[mode]
     config = run.build_config(backbone, run.scale.bits_size, train=train)
     plan = TrainingPlan(
         config,
@@ -160,8 +154,8 @@ def _record_cost(run: Run, backbone: str) -> None:
     training, batch = train_speed.start_training(course), train_speed.make_resident_batch(course)
 
     def measure(mode: str) -> float:
-        set_deterministic(MODES[mode])
-        return rates.run_for(repeat_step(training, batch), run.scale.seconds / 2, run.device)
+        with run.device.deterministic(MODES[mode]):
+            return rates.run_for(repeat_step(training, batch), run.scale.seconds / 2, run.device)
 
     results = rates.take_turns({mode: partial(measure, mode) for mode in MODES}, run.scale.rounds)
     rates.record_spread(run, f"{backbone}, speed deterministic / not", results["deterministic"] / results[NO_PROMISE])
@@ -209,7 +203,7 @@ def _train_without_waits(run: Run, device: Device, sections: dict[str, Any], ste
     state = TrainingState.create(device.prepare(detector.build_initialized(config, None)), config.train, device)
     batches = loader.make_train_loader(run.table, config, fold=0, loader_config=device.loader_config)
     events = fit(state, batches, fold.make_eval_batches(run.table, config, device), config, device, seed=0)
-    with refuse_waits(run, state.detector):
+    with device.deterministic(), refuse_waits(run, state.detector):
         for _ in range(steps):
             assert isinstance(next(events), Step)
     del events  # it reads from the loader
@@ -232,10 +226,10 @@ def refuse_waits(run: Run, network: nn.Module) -> Iterator[None]:
 
 def ranks(run: Run) -> None:
     """Trains with one process in a process group, through DDP, and without."""
-    set_deterministic(True)
     course = start_course(run)
     batch = train_speed.make_resident_batch(course)
-    with distributed.process_group(0, 1, run.root / f"rendezvous-{os.getpid()}", run.device):
+    rendezvous = run.root / f"rendezvous-{os.getpid()}"
+    with run.device.deterministic(), distributed.process_group(0, 1, rendezvous, run.device):
         trainings = {name: train_speed.start_training(course) for name in ("plain", "DDP")}
         with mock.patch.object(distributed, "get_world_size", return_value=2):  # one process would not be wrapped
             trainings["DDP"].network = distributed.wrap_ddp(trainings["DDP"].network, run.device)
