@@ -4,7 +4,7 @@
 # The last word of `docker build` is the folder with exports/, such as $FFDI_ROOT (then with -f Dockerfile).
 FROM python:3.12-slim
 ARG PIP_INDEX_URL
-RUN pip install --no-cache-dir "numpy>=2.4,<3" "opencv-python-headless>=5.0,<6" "onnxruntime>=1.31,<2"
+RUN pip install --no-cache-dir "numpy>=2.0,<3" "opencv-python-headless>=4.11.0.86,<6" "onnxruntime>=1.21,<2"
 ARG EXPORT=exports/quickstart
 COPY ${EXPORT}/model.onnx ${EXPORT}/predict.py /faces/
 ENV ORT_DISABLE_TELEMETRY=1
