@@ -161,7 +161,7 @@ FLAGS = {
     ),
     "unknown device": (
         ["train-folds", "--experiment", "tiny", "--device", "gpu"],
-        "unknown device 'gpu': known: auto, cpu, cuda, cuda:N\nnext: pass --device auto",
+        "unknown device 'gpu': known: auto, cpu, cuda, cuda:N, mps\nnext: pass --device auto",
     ),
     "not trained": (
         ["ensemble-submit", "--experiment", "tiny"],
