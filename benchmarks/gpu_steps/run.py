@@ -180,7 +180,6 @@ class Run:
 
 def run_step(send: Send, step: str, cpu: bool, root: Path) -> None:
     """Runs a step in this process. An error is a failed fact too."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS is not deterministic
     run = Run(step, cpu, root, send)
     with run.attempt("the step"):
         module = importlib.import_module(f"gpu_steps.{MODULES[step]}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, score_tables, sources
+from ffdi.commands.shared import groups, planning, score_tables, sources
 from ffdi.commands.shared.options import EnsembleSubmitOptions
 from ffdi.config.schema import SubmissionConfig
 from ffdi.core import console, files, manifests
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     """Averages all folds' predictions of the test images into a submission; scores splits with labels."""
-    from ffdi.data.loading import loader
-    from ffdi.training.runtime import device as devices
-
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     groups.write_group_variants(workspace, options.experiment)
     export = workspace.get_export(members, name)
@@ -39,12 +36,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     table = sources.choose_split(dataset, options.split)
     settings = ensemble.members[0].config.submission
     template = _find_template(dataset, table, settings)
-    device = devices.choose_device(
-        options.device,
-        None,
-        options.workers,
-        batch_bytes=max(loader.measure_batch(one.config) for one in ensemble.members),
-    )
+    device = planning.choose_scoring_device(options, [one.config for one in ensemble.members])
     files.check_writable(export.submission_path)
     console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
     console.say(f"device: {device.why}")

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 FACTOR = 3
 """One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
-UNRELATED = ("train.checkpoint_seconds", "train.deterministic")
-"""Keys of [train] that an experiment's identity does not have."""
 
 
 @dataclass(eq=False)
@@ -76,7 +74,7 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
     _check_comparable(space)
     sampler = samplers.build_sampler(options.sampler, space, options.trials, settings.seed)
     files.check_writable(base.sweep_path)
-    device, _ = planning.choose_device(workspace, settings, options, elsewhere=options.engine == "ray")
+    device, _ = planning.choose_device(workspace, settings, options)
     foreseen = _check_foreseen(workspace, base, sampler, options)
     rungs = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
     compared = ", ".join(map(str, rungs))
@@ -166,9 +164,7 @@ class _Sweep:
 
         experiment, epochs = trial.experiment, self._next_rung(trial)
         settings = schema.load_experiment(experiment.config_path)
-        device, weights = planning.choose_device(
-            self.workspace, settings, self.options, elsewhere=self.options.engine == "ray"
-        )
+        device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
         plan = planning.make_plan(experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
@@ -224,7 +220,8 @@ def _check_comparable(space: Space) -> None:
                 f"--set {key}: trials are compared on the same images after the same epochs",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
-        if section in ("predict", "ensemble", "export", "group") or key in UNRELATED:
+        outside = section == "train" and rest in schema.OUTSIDE_IDENTITY
+        if outside or section in ("predict", "ensemble", "export", "group"):
             raise ConfigError(
                 f"--set {key}: the AUC of a held-out fold in training does not depend on it",
                 hint="search keys of [model], [augment], [pseudo_fakes] or [train]",
@@ -242,7 +239,7 @@ def _check_foreseen(workspace: Workspace, base: Experiment, sampler: Sampler, op
         settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
         network = settings.model, settings.augment.crop_size, settings.train.batch_size, settings.train.precision
         if (key := repr(network)) not in seen:
-            planning.choose_device(workspace, settings, options, elsewhere=options.engine == "ray")
+            planning.choose_device(workspace, settings, options)
             seen[key] = settings
     return list(seen.values())
 

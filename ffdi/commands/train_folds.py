@@ -80,8 +80,7 @@ class _Training(NamedTuple):
     def create(cls, workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> _Training:
         settings = schema.load_experiment(experiment.config_path)
         folds = _parse_folds(options.folds, settings.folds.k)
-        chosen = planning.choose_device(workspace, settings, options, elsewhere=options.engine == "ray")
-        return cls(experiment, settings, folds, *chosen)
+        return cls(experiment, settings, folds, *planning.choose_device(workspace, settings, options))
 
     def make_jobs(self, plan: TrainingPlan, label: str) -> list[FoldJob]:
         """A job for each unfinished fold; prints which folds are finished."""

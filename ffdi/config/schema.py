@@ -28,6 +28,10 @@ MAX_SIZE = 2048
 """Largest edge of an image in pixels."""
 
 
+OUTSIDE_IDENTITY = {"checkpoint_seconds", "deterministic"}
+"""Keys of [train] that are no part of an experiment's identity."""
+
+
 class SplitFiles(Section):
     """Paths of one split, relative to the data folder, and its columns; a missing path is searched for."""
 
@@ -203,7 +207,7 @@ class Config(Section):
             "export": True,
             "group": True,
             "data": {**dict.fromkeys(data, True), "train": {"image_column", "target_column"}},
-            "train": {"checkpoint_seconds", "deterministic"},
+            "train": OUTSIDE_IDENTITY,
         }
         content = self.model_dump(mode="json", exclude=excluded)
         if self.model.weights_file is not None:

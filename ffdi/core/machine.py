@@ -142,16 +142,17 @@ def collect_provenance(data_root: Path, command: list[str]) -> dict[str, Any]:
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "libraries": {name: version for name in LIBRARIES if (version := _find_version(name))},
+        "libraries": {name: version for name in LIBRARIES if (version := find_version(name))},
         "commit": _describe_commit(),
         "version": __version__,
     }
 
 
-def _find_version(library: str) -> str | None:
+def find_version(package: str) -> str | None:
+    """Returns the version of an installed package, else None. OpenCV, for one, has several packages."""
     try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:  # OpenCV has several packages
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
         return None
 
 

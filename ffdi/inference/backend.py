@@ -43,7 +43,7 @@ class Setup:
 
     Attributes:
         precision: of the graph: fp32, fp16 or int8.
-        options: keys of `Runtime.options`, such as ("nhwc", "graph"); empty is the same as (PLAIN,).
+        options: keys of `Runtime.options`, such as ("nhwc", "graph"); empty is the same as (NO_OPTIONS,).
         engines: a folder for compiled engines; None: they are not kept.
     """
 
@@ -136,7 +136,7 @@ def _pad_batch(part: np.ndarray, batch: int) -> np.ndarray:
     return np.concatenate([part, np.zeros((batch - len(part), *part.shape[1:]), part.dtype)])
 
 
-PLAIN = "plain"
+NO_OPTIONS = "plain"
 """The option of a runtime without its other options."""
 NO_DEVICE = "there is no device"
 """Why most machines do not run a runtime for GPUs."""

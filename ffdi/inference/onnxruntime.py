@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stdout, suppress
 from functools import cache, partial
-from importlib import import_module, metadata
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffdi.core import cuda, files, links, manifests
+from ffdi.core import cuda, files, links, machine, manifests
 from ffdi.core.errors import ConfigError, DeviceError, get_first_line
-from ffdi.inference.backend import DEFAULT, NO_DEVICE, PLAIN, Load, OpenGraph, Run, Runtime, Setup, pad_batches
+from ffdi.inference.backend import DEFAULT, NO_DEVICE, NO_OPTIONS, Load, OpenGraph, Run, Runtime, Setup, pad_batches
 
 EXTRAS = "pip install -e '.[cpu]', or '.[cuda12]' or '.[cuda13]' on a machine with a GPU (docs/install.md)"
 try:
@@ -48,7 +48,7 @@ INT8 = (
     "export with --precision fp16 for a GPU"
 )
 INT8_TENSORRT = "TensorRT refuses uint8 activations, which an int8 graph has; export with --precision fp16 for a GPU"
-OPTIONS: dict[str, dict[str, Any]] = {PLAIN: {}, "nhwc": {"prefer_nhwc": 1}, "graph": {"enable_cuda_graph": 1}}
+OPTIONS: dict[str, dict[str, Any]] = {NO_OPTIONS: {}, "nhwc": {"prefer_nhwc": 1}, "graph": {"enable_cuda_graph": 1}}
 """What may make CUDA faster. cudnn_conv_algo_search is not here: its default asks cuDNN's better heuristic.
 
 'nhwc' is only for tensor cores, which prefer this layout. For exact fp32, cuDNN has hardly any convolution in it, and
@@ -99,7 +99,7 @@ def open_on_device(
             hint="pass --device auto or --device cpu",
         )
     run = _bind_buffers(session, request)
-    options = setup.options or ((PLAIN,) if wanted[0][0] == CUDA else ())
+    options = setup.options or ((NO_OPTIONS,) if wanted[0][0] == CUDA else ())
     why = f"ONNX Runtime, {name} device {index}"
     return OpenGraph(name, runs, why, request.batch, 1, pad_batches(run, request.batch), options)
 
@@ -163,7 +163,7 @@ def _list_tensorrt_providers(request: Request) -> list[Provider]:
 
 
 def _name_engine(request: Request) -> str:
-    """A hash of all that an engine depends on: ONNX Runtime's own name for it has not the weights, nor the versions."""
+    """A hash of all that an engine depends on: ONNX Runtime's own name for it ignores weights and versions."""
     driver, library = cuda.query_driver(), _read_tensorrt_name()
     gpus = driver.gpus[request.number : request.number + 1] if driver else ()
     version = 0
@@ -197,18 +197,12 @@ def _explain_missing(provider: str, index: int) -> str:
 def _explain_build() -> str:
     """Why ONNX Runtime lacks a provider: it is built for CPUs, or a package for CPUs has replaced its files."""
     both = ("onnxruntime", "onnxruntime-gpu")
-    if all(_is_installed(package) for package in both):
+    if all(machine.find_version(package) for package in both):
         return (
             f"{' and '.join(both)} are both installed, and one has replaced files of the other: "
             f"pip uninstall {' '.join(both)}, then install one of the extras cuda12 and cuda13 (docs/install.md)"
         )
     return "this onnxruntime was built without it: install one of the extras cuda12 and cuda13 (docs/install.md)"
-
-
-def _is_installed(package: str) -> bool:
-    with suppress(metadata.PackageNotFoundError):
-        return bool(metadata.version(package))
-    return False
 
 
 def _read_cuda_version() -> str:

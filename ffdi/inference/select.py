@@ -141,7 +141,7 @@ def parse_device(device: str) -> Device:
     before, colon, number = device.partition(":")
     name, *options = before.split("+")
     if name in RUNTIMES and (not colon or (RUNTIMES[name].numbered and number.isdecimal())):
-        known = {backend.PLAIN, *(option for some in RUNTIMES[name].options.values() for option in some)}
+        known = {backend.NO_OPTIONS, *(option for some in RUNTIMES[name].options.values() for option in some)}
         if (RUNTIMES[name].options and known >= set(options)) or not options:
             return Device(name, tuple(options), int(number or 0))
     known_devices = ", ".join(["auto", *(f"{one}:N" if runtime.numbered else one for one, runtime in RUNTIMES.items())])
@@ -160,7 +160,7 @@ def _explain_refusal(device: Device, proof: GoldenProof) -> str:
         return f"it does not run here: {reason}"
     if reason := explain_precision(device.runtime, precision):
         return reason
-    if unfit := [one for one in device.options if one not in (backend.PLAIN, *runtime.options.get(precision, ()))]:
+    if unfit := [one for one in device.options if one not in (backend.NO_OPTIONS, *runtime.options.get(precision, ()))]:
         return f"{unfit[0]} is no option for a graph of {precision}"
     if proof.get_limit(device.runtime) is None:
         return "the export has not checked this graph on it; export again on a machine where it runs"
@@ -210,9 +210,9 @@ def _tune(model: Path, device: Device, best: OpenGraph, load: Load, proof: Golde
     if not options:
         return best
     rate = _measure_rate(best, proof.golden, RACE_BATCHES)
-    results = [f"{backend.PLAIN} {rate:.0f} images/s"]
+    results = [f"{backend.NO_OPTIONS} {rate:.0f} images/s"]
     for option in options:
-        added = (*(one for one in best.options if one != backend.PLAIN), option)
+        added = (*(one for one in best.options if one != backend.NO_OPTIONS), option)
         try:
             graph, _ = _open_checked(model, device._replace(options=added), load, proof)
             found = _measure_rate(graph, proof.golden, RACE_BATCHES)

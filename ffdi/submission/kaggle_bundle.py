@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
 
+from ffdi.core import machine
 from ffdi.core.errors import DataError, ExperimentError, FFDIError
 from ffdi.core.names import escape_markdown
 
@@ -385,7 +386,7 @@ def install_wheels(wheels: Path) -> None:
     waiting = [Requirement(line) for line in (folder / REQUIREMENTS).read_text(encoding="utf-8").splitlines()]
     for requirement in waiting:  # the list grows
         name = canonicalize_name(requirement.name)
-        here = find_version(name)
+        here = machine.find_version(name)
         if name in chosen or not (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
             continue
         if here is not None and requirement.specifier.contains(here, prereleases=True):
@@ -406,13 +407,6 @@ def install_wheels(wheels: Path) -> None:
         words = [str(paths[bundled[name]]) for name in chosen]
         run_pip("the wheels cannot be installed", "install", "--quiet", "--no-index", "--no-deps", *words)
     print("installed:", ", ".join(chosen.values()) or "nothing", "- all other packages stay as they were")
-
-
-def find_version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def format_tag(python: str) -> str:

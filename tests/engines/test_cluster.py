@@ -113,10 +113,10 @@ def test_the_machine_of_the_command_needs_no_gpu(workspace: Path, monkeypatch: p
     config = Config.model_validate(
         {"model": {"backbone": "test_resnet", "pretrained": False, "size": 64}, "train": {"precision": "fp16"}}
     )
-    choose = partial(planning.choose_device, Workspace(workspace, PROJECT), config, TrainFoldsOptions(device="cuda"))
+    choose = partial(planning.choose_device, Workspace(workspace, PROJECT), config)
     with pytest.raises(DeviceError):
-        choose()
-    device, _ = choose(elsewhere=True)
+        choose(TrainFoldsOptions(device="cuda"))
+    device, _ = choose(TrainFoldsOptions(device="cuda", engine="ray"))
     assert (device.name, device.precision) == ("cpu", "fp32")
 
 

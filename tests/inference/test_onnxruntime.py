@@ -299,7 +299,7 @@ def test_a_missing_device_has_a_reason(machine: pytest.MonkeyPatch) -> None:
     assert ort.RUNTIMES["cuda"].missing(0) == ""
     machine.setattr(onnxruntime, "get_available_providers", lambda: [ort.CPU])
     installed = {"onnxruntime": "1.31.1"}
-    machine.setattr(ort, "_is_installed", lambda package: package in installed)
+    machine.setattr(ort.machine, "find_version", lambda package: "1.0" if package in installed else None)
     assert ort.RUNTIMES["cuda"].missing(0) == (
         "this onnxruntime was built without it: install one of the extras cuda12 and cuda13 (docs/install.md)"
     )

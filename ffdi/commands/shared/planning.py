@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import metadata
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ffdi.commands.shared import inspection, sources
-from ffdi.commands.shared.options import TrainingOptions
+from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import schema, variants
 from ffdi.config.schema import MIN_SIZE, Config
 from ffdi.config.variants import Keys
@@ -135,17 +135,11 @@ def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
     return settings
 
 
-def choose_device(
-    workspace: Workspace, settings: Config, options: TrainingOptions, *, elsewhere: bool = False
-) -> tuple[Device, Path | None]:
+def choose_device(workspace: Workspace, settings: Config, options: TrainingOptions) -> tuple[Device, Path | None]:
     """The device and the file of starting weights, after `check_settings`.
 
-    Args:
-        workspace: has the weights.
-        settings: of the experiment.
-        options: the flags.
-        elsewhere: whether other machines train, which choose their own devices. This one then only computes features
-            for the folds, on a CPU if it has no such device.
+    With --engine ray, other machines train, which choose their own devices. This one then only computes features for
+    the folds, on a CPU if it has no such device.
 
     Raises:
         ConfigError: there are no starting weights, or the network does not accept the image size or the batch size.
@@ -163,6 +157,7 @@ def choose_device(
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
     detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
+    elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
     choose = partial(
         devices.choose_device,
         precision=None if elsewhere else settings.train.precision,
@@ -176,6 +171,19 @@ def choose_device(
         if not elsewhere:
             raise
         return choose("cpu"), weights
+
+
+def choose_scoring_device(options: LoadingOptions, configs: Iterable[Config]) -> Device:
+    """The device that scores images, for networks with these settings.
+
+    Raises:
+        DeviceError: the device does not exist.
+    """
+    from ffdi.data.loading import loader
+    from ffdi.training.runtime import device as devices
+
+    largest = max(map(loader.measure_batch, configs))
+    return devices.choose_device(options.device, None, options.workers, batch_bytes=largest)
 
 
 def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import inspection, planning, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
@@ -60,12 +60,10 @@ def _compute_features(
     workspace: Workspace, config: Config, samples: dict[str, Table], options: LoadingOptions
 ) -> dict[str, np.ndarray]:
     """float32 [n, D] by split: the features of the frozen backbone."""
-    from ffdi.data.loading import loader
     from ffdi.models import detector, weights
     from ffdi.training import fold, predict
-    from ffdi.training.runtime import device as devices
 
-    device = devices.choose_device(options.device, None, options.workers, batch_bytes=loader.measure_batch(config))
+    device = planning.choose_scoring_device(options, [config])
     console.say(f"device: {device.why}")
     network = device.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
     seen = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import planning, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.core import console, manifests
 from ffdi.data.labels.table import Table
@@ -58,17 +58,10 @@ def sample_images(assignment: FoldAssignment, seed: int) -> np.ndarray:
 
 def _compute_logits(members: list[Member], table: Table, fold_of: np.ndarray, options: LoadingOptions) -> np.ndarray:
     """float32 [1 + distortions, n]: first for the undistorted images."""
-    from ffdi.data.loading import loader
     from ffdi.models import detector
     from ffdi.training import fold, predict
-    from ffdi.training.runtime import device as devices
 
-    device = devices.choose_device(
-        options.device,
-        None,
-        options.workers,
-        batch_bytes=max(loader.measure_batch(one.config) for one in members),
-    )
+    device = planning.choose_scoring_device(options, [one.config for one in members])
     console.say(f"device: {device.why}")
     distortions = [None, *DISTORTIONS]
     logits = np.empty((len(distortions), len(table)), np.float32)

@@ -363,8 +363,10 @@ def disable_tf32() -> Iterator[None]:
 
 
 def check_name(requested: str) -> None:
-    """Raises:
-    ConfigError: no machine has a device of this name.
+    """Checks a value of --device.
+
+    Raises:
+        ConfigError: no machine has a device of this name.
     """
     kind, _, index = requested.partition(":")
     if requested not in ("auto", "cpu", "cuda", "mps") and not (kind == "cuda" and index.isdecimal()):
