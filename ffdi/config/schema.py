@@ -28,6 +28,8 @@ MAX_SIZE = 2048
 """Largest edge of an image in pixels."""
 
 
+AUGMENTATION_VERSION = 2
+"""Part of an experiment's identity; raised when the same recipe or pseudo-fake gives other training images."""
 OUTSIDE_IDENTITY = {"checkpoint_seconds", "deterministic"}
 """Keys of [train] that are no part of an experiment's identity."""
 
@@ -213,6 +215,7 @@ class Config(Section):
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
         content["model"]["weights_sha256"] = weights_sha256
+        content["augment"]["version"] = AUGMENTATION_VERSION
         return content
 
 

@@ -77,7 +77,8 @@ def keep_freed_memory() -> None:
     """Tells glibc's malloc to keep freed memory.
 
     Each training step on a CPU frees and allocates the same large blocks. By default glibc returns them to the system,
-    which clears and maps them again page by page: 70,000 page faults in a step of ResNet-18.
+    which clears and maps them again page by page: 70,000 page faults in a step of ResNet-18. The same happens with each
+    image that is decoded: without it, decoding 512 px takes 1.6 times as long.
     """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):  # not glibc

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ffdi.synthetic.manipulations import MANIPULATIONS
+from ffdi.synthetic.operations import blur, make_colour_matrix, shrink_in_steps
 
 CENTRE = (0.50, 0.52)
 """Centre of the masks, in parts of the crop's width and height."""
@@ -49,19 +50,27 @@ def self_blend(
         changed, background = background, changed
     half = max(size // 2, 16)  # masks are smooth, and their blurs expensive
     mask = np.float32(rng.choice(RATIOS)) * _make_mask(half, landmarks, rng)
-    weight = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)[..., None]
-    blended = background + weight * (_move(changed, rng).astype(np.float32) - background)
-    return np.clip(np.rint(blended), 0, 255).astype(np.uint8), weight[..., 0]
+    weight = cv2.resize(mask, (size, size), interpolation=cv2.INTER_LINEAR)
+    part, fake = _bound(weight), background.copy()
+    inside = np.ascontiguousarray(weight[part])
+    moved = _move(changed, part, rng)
+    fake[part] = cv2.blendLinear(moved, np.ascontiguousarray(background[part]), inside, 1 - inside)
+    return fake, weight
+
+
+def _bound(weight: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns where a mask is not 0."""
+    left, top, width, height = cv2.boundingRect((weight > 0).astype(np.uint8))
+    return slice(top, top + height), slice(left, left + width)
 
 
 def _restyle(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Changes colours, brightness and contrast, and either blurs or sharpens."""
-    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(np.float32)
-    hsv += rng.uniform(-1, 1, 3).astype(np.float32) * (4, 20, 12)
-    hsv[..., 0] %= 180
-    coloured = cv2.cvtColor(_round_to_pixels(hsv), cv2.COLOR_HSV2RGB).astype(np.float32)
     contrast, light = rng.uniform(0.9, 1.1), rng.uniform(-12, 12) + rng.uniform(-8, 8, 3)
-    lit = _round_to_pixels((coloured - 128) * contrast + 128 + light)
+    hue, saturation, gain = rng.uniform(-1, 1, 3) * (8, 0.2, 0.08) + (0, 1, 1)
+    colours = make_colour_matrix(contrast=contrast, hue=hue, saturation=saturation, gain=gain)
+    colours[:, 3] = 128 * (1 - contrast) + light
+    lit = cv2.transform(image, colours)
     return _blur_by_resizing(lit, rng) if rng.random() < 0.5 else _sharpen(lit, rng)
 
 
@@ -76,14 +85,17 @@ def _blur_by_resizing(image: np.ndarray, rng: np.random.Generator) -> np.ndarray
 
 def _sharpen(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     amount = float(rng.uniform(0.3, 1.2))
-    return cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (0, 0), 1.5), -amount, 0)
+    return cv2.addWeighted(image, 1 + amount, blur(image, 1.5), -amount, 0)
 
 
-def _move(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    size = len(image)
+def _move(image: np.ndarray, part: tuple[slice, slice], rng: np.random.Generator) -> np.ndarray:
+    """Shifts and scales an image; only a part of the result is made, some rows and columns."""
+    size, (rows, columns) = len(image), part
     matrix = cv2.getRotationMatrix2D((size / 2, size / 2), 0, 1 + rng.uniform(-SCALE, SCALE))
     matrix[:, 2] = matrix[:, 2] + rng.uniform(-1, 1, 2) * SHIFT * size
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    matrix[:, 2] -= (columns.start, rows.start)
+    part_size = columns.stop - columns.start, rows.stop - rows.start
+    return cv2.warpAffine(image, matrix, part_size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
 
 
 def _make_mask(size: int, landmarks: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
@@ -145,10 +157,6 @@ def _soften(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(soft < 0.02, 0, soft / max(float(soft.max()), 1e-6)).astype(np.float32)
 
 
-def _round_to_pixels(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
 MAX_ASPECT_RATIO = 4
 """Limit of the aspect ratio: images are processed as squares, and the square of a strip would not fit into memory."""
 
@@ -178,7 +186,7 @@ def make_fake(
         return _change_middle(methods, real, partner, rng, edge)
     top, left = (edge - height) // 2, (edge - width) // 2
     whole = _pad_to_square(real, edge)
-    other = cv2.resize(partner, (edge, edge), interpolation=cv2.INTER_AREA)
+    other = _resize(partner, edge)
     method = methods[int(rng.integers(len(methods)))]
     if method == "self_blend" and landmarks is not None:
         moved = (landmarks * (width, height) + (left, top)) / edge
@@ -186,6 +194,13 @@ def make_fake(
     else:
         fake, _ = METHODS[method](whole, other, rng)
     return np.ascontiguousarray(fake[top : top + height, left : left + width])
+
+
+def _resize(image: np.ndarray, edge: int) -> np.ndarray:
+    """A square: uint8 [edge, edge, 3]."""
+    if min(image.shape[:2]) >= edge:
+        return shrink_in_steps(image, edge, edge)
+    return cv2.resize(image, (edge, edge), interpolation=cv2.INTER_LINEAR)
 
 
 def _change_middle(

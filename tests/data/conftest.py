@@ -49,14 +49,14 @@ def put(tmp_path: Path) -> Put:
 
 @pytest.fixture
 def gallery(tmp_path: Path) -> Gallery:
-    """gallery(n, same=False) writes n PNGs of 32 x 32 noise, all alike or each its own, and gives their table."""
+    """gallery(n, same=False, edge=32) writes n PNGs of noise, all alike or each its own, and gives their table."""
 
-    def write(count: int, *, same: bool = False) -> Table:
+    def write(count: int, *, same: bool = False, edge: int = 32) -> Table:
         folder = tmp_path / "trainset"
         folder.mkdir()
         names = [f"{index}.png" for index in range(count)]
         for index, name in enumerate(names):
-            pixels = np.random.default_rng(0 if same else index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(0 if same else index).integers(0, 256, (edge, edge, 3), dtype=np.uint8)
             (folder / name).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
         target = np.arange(count, dtype=np.int64) % 2
         return Table("train", folder, np.array(names, dtype=str), target, None, tmp_path / "train_label.txt")

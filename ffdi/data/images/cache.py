@@ -158,8 +158,8 @@ class CachedRows:
         edge = self.store.resize_policy.size
         return self.store.read_packed(int(self.number[row])).reshape(edge, edge, 3)
 
-    def get_field(self, name: str, rows: np.ndarray) -> np.ndarray:
-        """A field of RECORD for packed rows (int [M])."""
+    def get_field(self, name: str, rows: np.ndarray | int) -> np.ndarray:
+        """A field of RECORD for packed rows (int [M]) or one of them."""
         return self.store.records[name][self.number[rows]]
 
 
@@ -260,7 +260,16 @@ def read_resized(table: Table, row: int, resize_policy: ResizePolicy) -> np.ndar
     Raises:
         DataError: the image cannot be used; the message has its path.
     """
+    return read_resized_and_scale(table, row, resize_policy)[0]
+
+
+def read_resized_and_scale(table: Table, row: int, resize_policy: ResizePolicy) -> tuple[np.ndarray, float]:
+    """The same, and the square root of the number of its pixels in parts of the original's."""
     cached = get_cached_rows(table)
     if cached is not None and cached.store.resize_policy == resize_policy and cached.has(row):
-        return cached.read_pixels(row)
-    return resize_policy.apply(read_pixels(table, row))
+        original = int(cached.get_field("width", row)) * int(cached.get_field("height", row))
+        resized = cached.read_pixels(row)
+    else:
+        pixels = read_pixels(table, row)
+        original, resized = pixels.shape[0] * pixels.shape[1], resize_policy.apply(pixels)
+    return resized, resize_policy.size / original**0.5

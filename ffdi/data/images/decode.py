@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ffdi.core.errors import DataError
+from ffdi.synthetic.operations import shrink, shrink_in_steps
 
 if TYPE_CHECKING:
     from ffdi.config.schema import ModelConfig
@@ -63,6 +64,24 @@ class CropBox(NamedTuple):
 
 
 WHOLE_IMAGE = CropBox()
+Shrink = Callable[[np.ndarray, int, int], np.ndarray]
+"""Shrinks uint8 [H, W, 3] by area to a height and a width."""
+
+
+class View(NamedTuple):
+    """The part of an image that a network sees, where it has the fewest pixels.
+
+    Attributes:
+        pixels: uint8 [H, W, 3], at its own size or the network's, whichever is smaller.
+        scale: edge of the pixels in parts of the edge in the original image; at most 1.
+        corner: column and row of the first pixel in the original image.
+        finish: enlarges and pads pixels of this shape to uint8 [size, size, 3].
+    """
+
+    pixels: np.ndarray
+    scale: float
+    corner: tuple[int, int]
+    finish: Callable[[np.ndarray], np.ndarray]
 
 
 class ResizePolicy(NamedTuple):
@@ -88,9 +107,25 @@ class ResizePolicy(NamedTuple):
         """
         return self.apply(read_image(path))
 
-    def apply(self, pixels: np.ndarray, box: CropBox = WHOLE_IMAGE) -> np.ndarray:
-        """Resizes the part of an image in the box: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
-        return _RESIZE_FUNCTIONS[self.resize](pixels, self.size, box)
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """Resizes an image: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
+        view = _RESIZE_FUNCTIONS[self.resize](pixels, self.size, WHOLE_IMAGE, shrink)
+        return view.finish(view.pixels)
+
+    def crop(self, pixels: np.ndarray, box: CropBox) -> View:
+        """Shrinks the part of an image in the box for training, where a grey level more or less does not count."""
+        return _RESIZE_FUNCTIONS[self.resize](pixels, self.size, box, shrink_in_steps)
+
+    def shrink_around(self, pixels: np.ndarray, box: CropBox) -> np.ndarray:
+        """Shrinks a whole image, so that its part in the box has the size that `crop` would give it."""
+        if self.resize == "crop":
+            return pixels
+        height, width = pixels.shape[:2]
+        rows, columns = _measure_box(height, width, box)
+        scale_rows, scale_columns = min(1, self.size / rows), min(1, self.size / columns)
+        if self.resize == "pad":
+            scale_rows = scale_columns = min(scale_rows, scale_columns)
+        return shrink_in_steps(pixels, round(height * scale_rows), round(width * scale_columns))
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -169,52 +204,74 @@ def _decode_with(content: bytes, name: str, flag: int) -> np.ndarray:
     return decoded
 
 
-def _squash(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    return _scale(_cut(pixels, height, width, box), size, size)
+def _squash(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
+    rows, columns = _measure_box(pixels.shape[0], pixels.shape[1], box)
+    return _scale(pixels, _locate(pixels, rows, columns, box), size, size, shrink)
 
 
-def _crop(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    if (missing := size / min(height, width)) > 1:
-        longest = MAX_ASPECT_RATIO * min(height, width)
-        pixels = _cut(pixels, longest, longest, CropBox(x=box.x, y=box.y))
-        height, width = pixels.shape[:2]
-        pixels = _scale(pixels, max(size, round(height * missing)), max(size, round(width * missing)))
-    return _scale(_cut(pixels, size, size, box), size, size)
+def _crop(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
+    rows, columns = _measure_box(size, size, box)
+    if (missing := size / min(pixels.shape[:2])) <= 1:
+        return _scale(pixels, _locate(pixels, rows, columns, box), size, size, shrink)
+    longest = MAX_ASPECT_RATIO * min(pixels.shape[:2])
+    part = _locate(pixels, longest, longest, CropBox(x=box.x, y=box.y))
+    height, width = (max(size, round(length * missing)) for length in pixels[part].shape[:2])
+    view = _scale(pixels, part, height, width, shrink)
+
+    def finish(part: np.ndarray) -> np.ndarray:
+        enlarged = view.finish(part)
+        return _enlarge(enlarged[_locate(enlarged, rows, columns, box)], size, size)
+
+    return view._replace(finish=finish)
 
 
-def _pad(pixels: np.ndarray, size: int, box: CropBox) -> np.ndarray:
-    height, width = pixels.shape[:2]
-    part = _cut(pixels, height, width, box)
-    height, width = part.shape[:2]
-    scale = size / max(height, width)
-    scaled = _scale(part, max(1, round(height * scale)), max(1, round(width * scale)))
-    padded = np.zeros((size, size, 3), np.uint8)
-    top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
-    padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
-    return padded
+def _pad(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
+    rows, columns = _measure_box(pixels.shape[0], pixels.shape[1], box)
+    part = _locate(pixels, rows, columns, box)
+    lengths = pixels[part].shape[:2]
+    height, width = (max(1, round(length * size / max(lengths))) for length in lengths)
+    view = _scale(pixels, part, height, width, shrink)
+
+    def finish(part: np.ndarray) -> np.ndarray:
+        scaled, padded = view.finish(part), np.zeros((size, size, 3), np.uint8)
+        top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
+        padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+        return padded
+
+    return view._replace(finish=finish)
 
 
-def _cut(pixels: np.ndarray, height: int, width: int, box: CropBox) -> np.ndarray:
-    """The part in the box, if the whole were `height` x `width`."""
-    rows = min(max(1, round(height * box.zoom / box.ratio**0.5)), pixels.shape[0])
-    columns = min(max(1, round(width * box.zoom * box.ratio**0.5)), pixels.shape[1])
+def _measure_box(height: int, width: int, box: CropBox) -> tuple[int, int]:
+    """Rows and columns of the part in the box, if the whole were `height` x `width`."""
+    return max(1, round(height * box.zoom / box.ratio**0.5)), max(1, round(width * box.zoom * box.ratio**0.5))
+
+
+def _locate(pixels: np.ndarray, rows: int, columns: int, box: CropBox) -> tuple[slice, slice]:
+    """A part of at most `rows` x `columns`, at the position of the box."""
+    rows, columns = min(rows, pixels.shape[0]), min(columns, pixels.shape[1])
     top, left = round(box.y * (pixels.shape[0] - rows)), round(box.x * (pixels.shape[1] - columns))
-    return pixels[top : top + rows, left : left + columns]
+    return slice(top, top + rows), slice(left, left + columns)
 
 
-def _scale(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes by area when shrinking (no aliasing), else by cubic interpolation."""
+def _scale(pixels: np.ndarray, part: tuple[slice, slice], height: int, width: int, shrink: Shrink) -> View:
+    """Resizes a part by area when shrinking (no aliasing), else by cubic interpolation, at the end."""
+    cut, corner = pixels[part], (part[1].start, part[0].start)
+    rows, columns = cut.shape[:2]
+    if rows >= height and columns >= width:
+        scale = (height * width / (rows * columns)) ** 0.5
+        return View(shrink(cut, height, width), scale, corner, np.ascontiguousarray)
+    return View(cut, 1.0, corner, lambda small: _enlarge(small, height, width))
+
+
+def _enlarge(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
-    shrinks = pixels.shape[0] >= height and pixels.shape[1] >= width
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def cut_window(pixels: np.ndarray, edge: int, x: float, y: float) -> np.ndarray:
-    """Cuts out a square at position (x, y), each from 0 to 1: uint8 [S, S, 3] -> uint8 [edge, edge, 3]."""
-    return np.ascontiguousarray(_cut(pixels, edge, edge, CropBox(x=x, y=y)))
+def locate_window(pixels: np.ndarray, edge: int, x: float, y: float) -> tuple[slice, slice]:
+    """The rows and columns of a square of edge `edge` at position (x, y), each from 0 to 1."""
+    return _locate(pixels, edge, edge, CropBox(x=x, y=y))
 
 
 def make_area_matrix(large: int, small: int) -> np.ndarray:

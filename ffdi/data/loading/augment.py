@@ -1,28 +1,37 @@
 """Augmentation recipes for training images; the only module that imports albumentations.
 
-albumentations 2.0.8 repeats its random stream in loader workers. Therefore every sample has its own seed: the same
-(seed, fold, epoch, row) gives the same pixels with any number of workers.
+A recipe is an albumentations pipeline that draws the steps of `operations`. albumentations 2.0.8 repeats its random
+stream in loader workers. Therefore every sample has its own seed: the same (seed, fold, epoch, row) gives the same
+steps with any number of workers.
 """
 
 from __future__ import annotations
 
 import random
+import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 import albumentations as A
-import cv2
 import numpy as np
 
 from ffdi.data.images.decode import CropBox
+from ffdi.synthetic import operations
+from ffdi.synthetic.operations import INTERPOLATIONS, NOISE_VALUES, Step
 
 Key = tuple[int, int, int, int]
 """seed, fold, epoch, row."""
+Draw = Callable[[random.Random], Step]
 Transforms = list[A.BaseCompose | A.BasicTransform]
+Record = Callable[[Step], None]
 CROP = 1
-"""Appended to a key for the random stream of the crop; the stream of the transforms has the key alone."""
+"""Appended to a key for the random stream of the crop; the stream of the steps has the key alone."""
+BLANK = np.zeros((1, 1, 3), np.uint8)
+UNUSED = np.random.default_rng(0)
+"""albumentations wants a generator of NumPy; no transform here asks for its numbers."""
 
 
 @dataclass(frozen=True)
@@ -30,137 +39,212 @@ class Recipe:
     """An augmentation recipe.
 
     Attributes:
-        transforms: makes the albumentations transforms, in order.
+        transforms: makes the albumentations transforms, in order; they call the argument with each step.
         zoom: smallest edge of the random crop, in parts of the whole image.
         stretch: largest aspect ratio of the random crop, in either direction.
     """
 
-    transforms: Callable[[], Transforms]
+    transforms: Callable[[Record], Transforms]
     zoom: float = 1.0
     stretch: float = 1.0
 
 
 class Augmentation:
-    """Applies a recipe to one image at a time."""
+    """Draws and applies the steps of a recipe, for one image at a time."""
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._composed: dict[int, A.Compose] = {}
+        self._pipelines: dict[int, _Pipeline] = {}
 
     @property
     def changes_images(self) -> bool:
         """Whether the recipe has any transform."""
-        return bool(RECIPES[self.name].transforms())
+        return bool(RECIPES[self.name].transforms(_ignore))
 
     def choose_crop(self, key: Key) -> CropBox:
         """A random crop; the same key gives the same crop."""
         recipe = RECIPES[self.name]
-        zoom, stretch, x, y = np.random.default_rng((*key, CROP)).random(4).tolist()
+        stream = _make_stream(*key, CROP)
+        zoom, stretch, x, y = (stream.random() for _ in range(4))
         return CropBox(recipe.zoom + (1 - recipe.zoom) * zoom, recipe.stretch ** (2 * stretch - 1), x, y)
 
-    def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
+    def draw_steps(self, key: Key) -> list[Step]:
+        """Random steps for an image at its own size; the same key gives the same steps."""
+        thread = threading.get_ident()  # one pipeline for each thread: it holds the parameters that it has drawn
+        if (pipeline := self._pipelines.get(thread)) is None:
+            pipeline = self._pipelines[thread] = _Pipeline(RECIPES[self.name])
+        return pipeline.draw(_make_stream(*key))
+
+    def __call__(
+        self, image: np.ndarray, key: Key, scale: float = 1, corner: tuple[float, float] = (0, 0)
+    ) -> np.ndarray:
         """Augments uint8 [H, W, 3], result of the same shape; the same key gives the same result.
 
-        An image of one row or column stays as it is: OpenCV cannot shrink it, and takes it for another shape.
+        Args:
+            image: at the scale of the network's input, or smaller.
+            key: determines the steps.
+            scale: the image's edge in parts of the original one's.
+            corner: column and row of the first pixel in the whole image at this scale.
         """
-        if min(image.shape[:2]) == 1:
-            return image
-        thread = threading.get_ident()  # one pipeline for each thread: it holds the parameters that it has drawn
-        if (compose := self._composed.get(thread)) is None:
-            compose = self._composed[thread] = A.Compose(RECIPES[self.name].transforms())
-        if not compose.transforms:
-            return image
-        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+        return operations.apply_steps(image, operations.place_steps(self.draw_steps(key), scale, corner))
+
+
+def _make_stream(*key: int) -> random.Random:
+    """Random numbers from a key; NumPy takes ten times as long to start a generator."""
+    return random.Random(int.from_bytes(blake2b(struct.pack(f"<{len(key)}q", *key), digest_size=8).digest()))
+
+
+class _Pipeline:
+    """A recipe's transforms, and the steps that they draw."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._steps: list[Step] = []
+        self._compose = A.Compose(recipe.transforms(self._steps.append))
+
+    def draw(self, stream: random.Random) -> list[Step]:
+        if not self._compose.transforms:
+            return []
+        self._steps.clear()
         # one stream for all transforms: set_random_seed would give each transform the same stream
-        compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        changed = compose(image=image)["image"]
-        return np.ascontiguousarray(changed)
+        self._compose.set_random_state(UNUSED, stream)
+        self._compose(image=BLANK)
+        return _merge_colours(self._steps)
 
 
-def _make_none() -> Transforms:
+def _merge_colours(steps: list[Step]) -> list[Step]:
+    """Makes one step of changes of colour that follow each other."""
+    merged: list[Step] = []
+    for step in steps:
+        if step.name == "colours" and merged and merged[-1].name == "colours":
+            step = Step("colours", operations.chain_colours(merged.pop().numbers, step.numbers))
+        merged.append(step)
+    return merged
+
+
+class Operation(A.ImageOnlyTransform):  # type: ignore[misc]  # a class of a library without types
+    """Draws a step, and leaves the image to `operations`."""
+
+    def __init__(self, record: Record, draw: Draw, p: float = 1) -> None:
+        super().__init__(p=p)
+        self._record, self._draw = record, draw
+
+    def get_params(self) -> dict[str, Any]:
+        self._record(self._draw(self.py_random))
+        return {}
+
+    def apply(self, img: np.ndarray, **_: Any) -> np.ndarray:
+        return img
+
+
+def _ignore(_step: Step) -> None:
+    pass
+
+
+def _make_none(_record: Record) -> Transforms:
     return []
 
 
-def _make_flips() -> Transforms:
+def _make_flips(record: Record) -> Transforms:
     """Horizontal and vertical flips, as in the baseline notebook."""
-    return [A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
-
-
-def _make_light() -> Transforms:
-    """Horizontal flips and small changes of brightness and contrast."""
     return [
-        A.HorizontalFlip(p=0.5),
-        A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=0.3),
+        Operation(record, lambda _: Step("mirror", (1, 0)), p=0.5),
+        Operation(record, lambda _: Step("mirror", (0, 1)), p=0.5),
     ]
 
 
-def _make_postprocess() -> Transforms:
+def _make_light(record: Record) -> Transforms:
+    """Horizontal flips and small changes of brightness and contrast."""
+    return [_make_flips(record)[0], Operation(record, _draw_tone(0.1), p=0.3)]
+
+
+def _make_postprocess(record: Record) -> Transforms:
     """What happens to published images: resampling, blur or sharpening, noise, colour, and compression at the end.
 
     The competition's winners name JPEG compression and resampling with random interpolation first.
     """
-    return [A.HorizontalFlip(p=0.5), *_make_postprocessing(0.25)]
+    return [_make_flips(record)[0], *_make_postprocessing(record, 0.25)]
 
 
-def _make_strong() -> Transforms:
+def _make_strong(record: Record) -> Transforms:
     """`postprocess` with higher probabilities, and rotation, shifts, tones and erased patches."""
-    tones = [
-        A.RandomGamma(gamma_limit=(70, 140)),
-        A.CLAHE(clip_limit=2.0),
-        A.Posterize(num_bits=(5, 7)),
-        A.AutoContrast(),
-        A.ToGray(),
+    tones: list[Draw] = [
+        lambda stream: Step("gamma", (stream.uniform(0.7, 1.4),)),
+        lambda stream: Step("equalize", (stream.uniform(1, 2),)),
+        lambda stream: Step("posterize", (stream.choice((5, 6, 7)),)),
+        lambda _: Step("contrast", ()),
+        lambda _: _make_colours(saturation=0),
     ]
     return [
-        A.HorizontalFlip(p=0.5),
-        A.Affine(translate_percent=(-0.05, 0.05), rotate=(-12, 12), border_mode=cv2.BORDER_REFLECT_101, p=0.4),
-        A.OneOf(tones, p=0.2),
-        *_make_postprocessing(0.35),
-        A.CoarseDropout(num_holes_range=(1, 3), hole_height_range=(0.1, 0.3), hole_width_range=(0.1, 0.3), p=0.25),
+        _make_flips(record)[0],
+        Operation(record, _draw_move, p=0.4),
+        Operation(record, _draw_one(tones), p=0.2),
+        *_make_postprocessing(record, 0.35),
+        Operation(record, _draw_patches, p=0.25),
     ]
 
 
-class Grain(A.ImageOnlyTransform):  # type: ignore[misc]  # a class of a library without types
-    """Gaussian noise of 1 to 12 grey levels, the same in all channels or independent.
-
-    It takes 1 ms for an image of 224 px; albumentations' own noises take 3 and 7 ms.
-    """
-
-    def get_params(self) -> dict[str, Any]:
-        """Random arguments of `apply`, for each image."""
-        return {
-            "deviation": self.py_random.uniform(1, 12),
-            "channels": self.py_random.choice((1, 3)),
-            "seed": self.py_random.getrandbits(32),
-        }
-
-    def apply(self, img: np.ndarray, deviation: float, channels: int, seed: int, **_: Any) -> np.ndarray:
-        stream = np.random.Generator(np.random.SFC64(seed))
-        noise = stream.standard_normal((*img.shape[:2], channels), np.float32) * np.float32(deviation)
-        return np.clip(np.rint(img + noise), 0, 255).astype(np.uint8)
-
-
-def _make_postprocessing(p: float) -> Transforms:
+def _make_postprocessing(record: Record, p: float) -> Transforms:
     """Each transform with probability `p`; compression, which is the most frequent in practice, with `2 * p`."""
-    interpolations = (cv2.INTER_NEAREST, cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_AREA)
-    resampling = [
-        A.Downscale(scale_range=(0.4, 0.9), interpolation_pair={"downscale": down, "upscale": up})
-        for down in interpolations
-        for up in interpolations[1:3]
-    ]
-    focus = [
-        A.GaussianBlur(sigma_limit=(0.3, 1.8), blur_limit=0),
-        A.MotionBlur(blur_limit=(3, 5)),
-        A.Sharpen(alpha=(0.1, 0.4), lightness=(1.0, 1.0)),
+    focus: list[Draw] = [
+        lambda stream: Step("blur", (stream.uniform(0.3, 1.8),)),
+        lambda stream: Step("motion", (stream.choice((3, 5)), stream.uniform(0, 180))),
+        lambda stream: Step("sharpen", (stream.uniform(0.1, 0.4),)),
     ]
     return [
-        A.OneOf(resampling, p=p),
-        A.OneOf(focus, p=p),
-        A.RandomBrightnessContrast(brightness_limit=0.15, contrast_limit=0.15, p=p),
-        A.HueSaturationValue(hue_shift_limit=5, sat_shift_limit=15, val_shift_limit=10, p=p),
-        Grain(p=p),
-        A.ImageCompression(quality_range=(30, 95), p=2 * p),
+        Operation(record, _draw_resampling, p=p),
+        Operation(record, _draw_one(focus), p=p),
+        Operation(record, _draw_tone(0.15), p=p),
+        Operation(record, _draw_tint, p=p),
+        Operation(record, _draw_noise, p=p),
+        Operation(record, lambda stream: Step("compress", (stream.randint(30, 95), 0, 0)), p=2 * p),
     ]
+
+
+def _draw_one(draws: list[Draw]) -> Draw:
+    return lambda stream: stream.choice(draws)(stream)
+
+
+def _make_colours(**changes: float) -> Step:
+    return Step("colours", tuple(operations.make_colour_matrix(**changes).ravel().tolist()))
+
+
+def _draw_tone(limit: float) -> Draw:
+    """Brightness, in parts of white, and contrast, each changed by up to `limit`."""
+
+    def draw_step(stream: random.Random) -> Step:
+        return _make_colours(brightness=255 * stream.uniform(-limit, limit), contrast=1 + stream.uniform(-limit, limit))
+
+    return draw_step
+
+
+def _draw_tint(stream: random.Random) -> Step:
+    return _make_colours(
+        hue=stream.uniform(-10, 10), saturation=stream.uniform(0.85, 1.15), gain=stream.uniform(0.93, 1.07)
+    )
+
+
+def _draw_move(stream: random.Random) -> Step:
+    return Step("move", (stream.uniform(-12, 12), stream.uniform(-0.05, 0.05), stream.uniform(-0.05, 0.05)))
+
+
+def _draw_resampling(stream: random.Random) -> Step:
+    """Any interpolation to shrink; to enlarge, linear or cubic."""
+    return Step("resample", (stream.uniform(0.4, 0.9), stream.randrange(len(INTERPOLATIONS)), stream.choice((1, 2))))
+
+
+def _draw_noise(stream: random.Random) -> Step:
+    deviation = stream.uniform(1, 12) * stream.choice((-1, 1))
+    return Step("noise", (deviation, stream.choice((1, 3)), stream.randrange(NOISE_VALUES)))
+
+
+def _draw_patches(stream: random.Random) -> Step:
+    """One to three rectangles."""
+    borders: list[float] = []
+    for _ in range(stream.randint(1, 3)):
+        height, width = stream.uniform(0.1, 0.3), stream.uniform(0.1, 0.3)
+        left, top = stream.uniform(0, 1 - width), stream.uniform(0, 1 - height)
+        borders += (left, top, left + width, top + height)
+    return Step("erase", tuple(borders))
 
 
 RECIPES = {

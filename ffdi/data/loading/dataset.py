@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -16,7 +17,7 @@ from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
 from ffdi.data.loading.sampler import SampleKey
-from ffdi.synthetic import pseudo_fakes
+from ffdi.synthetic import operations, pseudo_fakes
 
 PSEUDO_FAKE = 2
 """Appended to a key for the random stream of a pseudo-fake; the augmentation's stream has the key alone."""
@@ -52,7 +53,7 @@ class EvalDataset:
 class PseudoFakeMaker:
     """Makes fakes from the real images of a table, by some `pseudo_fakes.METHODS`."""
 
-    def __init__(self, table: Table, methods: Sequence[str], load: Callable[[int], np.ndarray]) -> None:
+    def __init__(self, table: Table, methods: Sequence[str], load: Callable[[int], tuple[np.ndarray, float]]) -> None:
         assert table.target is not None
         self._table, self._methods, self._load = table, methods, load
         self._real = np.flatnonzero(table.target == 0)
@@ -61,7 +62,7 @@ class PseudoFakeMaker:
         """A fake, uint8 [H, W, 3], from the image of the key's row; the same key gives the same fake."""
         rng, row = np.random.default_rng((*key, PSEUDO_FAKE)), key[-1]
         partner = int(self._real[rng.integers(len(self._real))])
-        other = image if self._methods == ["self_blend"] else self._load(partner)
+        other = image if self._methods == ["self_blend"] else self._load(partner)[0]
         return pseudo_fakes.make_fake(self._methods, image, other, rng, self._get_landmarks(row))
 
     def _get_landmarks(self, row: int) -> np.ndarray | None:
@@ -91,32 +92,42 @@ class TrainDataset:
 
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
-        key = (self._seed, self._fold, sample.epoch, sample.row)
         try:
-            image = self._load(sample.row)
-            if sample.pseudo_fake:
-                image = self._make_fake(image, key)
+            pixels = self._make_pixels(sample)
         except DataError as error:
             return error
         assert self.table.target is not None
-        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
-        # as outside of a training: compression and noise come first, then the image is resized for the network
-        return self._resize(self._augmentation(image, key), key), target, sample.row
+        return pixels, 1.0 if sample.pseudo_fake else float(self.table.target[sample.row]), sample.row
 
-    def _load(self, row: int) -> np.ndarray:
-        """An image before augmentation: at its own size, or resized if the cache has resized images."""
-        if self._resize_first:
-            return cache.read_resized(self.table, row, self._resize_policy)
-        return cache.read_pixels(self.table, row)
+    def _make_pixels(self, sample: SampleKey) -> np.ndarray:
+        """The image at the network's input size, or a crop of that.
 
-    def _resize(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """The image at the network's input size, or a crop of that."""
+        The operations of a recipe get the image where it has the fewest pixels, with the strength that they would have
+        on the image at its own size: they come first in the life of an image, and shrinking it comes last.
+        """
+        key = (self._seed, self._fold, sample.epoch, sample.row)
         box = self._augmentation.choose_crop(key)
-        resized = self._resize_policy.apply(image, box)
+        image, shrunk = self._load(sample.row)
+        if sample.pseudo_fake:
+            whole = self._resize_policy.shrink_around(image, box)
+            shrunk *= (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
+            image = self._make_fake(whole, key)
+        view = self._resize_policy.crop(image, box)
+        scale = shrunk * view.scale
+        left, top = (scale * place for place in view.corner)
         if not self._crop_size:
-            return resized
+            return view.finish(self._augmentation(view.pixels, key, scale, (left, top)))
         x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
-        return decode.cut_window(resized, self._crop_size, x, y)
+        resized = view.finish(view.pixels)
+        rows, columns = decode.locate_window(resized, self._crop_size, x, y)
+        corner = left + columns.start, top + rows.start
+        return self._augmentation(np.ascontiguousarray(resized[rows, columns]), key, scale, corner)
+
+    def _load(self, row: int) -> tuple[np.ndarray, float]:
+        """An image, and its scale: 1 at its own size, another one where the cache has resized images."""
+        if self._resize_first:
+            return cache.read_resized_and_scale(self.table, row, self._resize_policy)
+        return cache.read_pixels(self.table, row), 1.0
 
 
 Distortion = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -129,11 +140,7 @@ def distort_image(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def _compress(pixels: np.ndarray, _rng: np.random.Generator, *, quality: int) -> np.ndarray:
-    """JPEG compression, with chroma at half size, as messengers and web sites do it."""
-    encoded = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    return decoded
+    return operations.compress(pixels, quality, 0, 0)
 
 
 def _blur(pixels: np.ndarray, _rng: np.random.Generator, *, share: float) -> np.ndarray:

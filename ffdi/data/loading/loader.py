@@ -274,8 +274,9 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
 
 
 def _start_worker(_worker: int) -> None:
-    """Sets one thread and ignores Ctrl-C, which all processes of a group get: the main process handles it."""
+    """Sets one thread, and ignores Ctrl-C, which all processes of a group get: the main process handles it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signals.exit_with_parent()
+    machine.keep_freed_memory()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -382,16 +382,51 @@ def test_a_padded_image_keeps_its_shape(shape: tuple[int, int], black: list[int]
 @pytest.mark.parametrize("resize", decode.RESIZES)
 @pytest.mark.parametrize("shape", [(1, 1), (40, 40), (33, 70), (300, 2)])
 def test_any_view_of_any_image_has_the_networks_size(resize: str, shape: tuple[int, int]) -> None:
-    for view in (WHOLE_IMAGE, CropBox(0.3, 1.5, 0.0, 1.0), CropBox(0.01, 0.2, 1.0, 0.0)):
-        resized = ResizePolicy(32, resize).apply(marked(*shape), view)
+    policy = ResizePolicy(32, resize)
+    for box in (WHOLE_IMAGE, CropBox(0.3, 1.5, 0.0, 1.0), CropBox(0.01, 0.2, 1.0, 0.0)):
+        view = policy.crop(marked(*shape), box)
+        resized = view.finish(view.pixels)
         assert (resized.shape, resized.dtype, resized.flags.c_contiguous) == ((32, 32, 3), np.uint8, True)
+        assert view.pixels.size <= max(marked(*shape).size, resized.size)
+    assert policy.apply(marked(*shape)).shape == (32, 32, 3)
 
 
-def test_a_view_shows_its_part() -> None:
-    corner = ResizePolicy(32, "squash").apply(marked(64, 64), CropBox(0.5, 1.0, 1.0, 0.0))
-    assert np.array_equal(corner, marked(64, 64)[:32, 32:])
-    moved = ResizePolicy(32, "crop").apply(marked(64, 64), CropBox(1.0, 1.0, 0.0, 1.0))
-    assert np.array_equal(moved, marked(64, 64)[32:, :32])
+@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("shape", [(40, 40), (33, 70), (90, 40), (20, 24), (128, 128)])
+def test_a_whole_image_is_resized_alike_for_training_and_scoring(resize: str, shape: tuple[int, int]) -> None:
+    policy = ResizePolicy(32, resize)
+    view = policy.crop(marked(*shape), WHOLE_IMAGE)
+    assert np.abs(view.finish(view.pixels).astype(int) - policy.apply(marked(*shape))).max() <= 2
+
+
+def test_a_crop_shows_its_part() -> None:
+    corner = ResizePolicy(32, "squash").crop(marked(64, 64), CropBox(0.5, 1.0, 1.0, 0.0))
+    assert np.array_equal(corner.finish(corner.pixels), marked(64, 64)[:32, 32:])
+    assert (corner.scale, corner.corner) == (1, (32, 0))
+    moved = ResizePolicy(32, "crop").crop(marked(64, 64), CropBox(1.0, 1.0, 0.0, 1.0))
+    assert np.array_equal(moved.finish(moved.pixels), marked(64, 64)[32:, :32])
+    assert (moved.scale, moved.corner) == (1, (0, 32))
+
+
+def test_a_view_has_the_smaller_of_both_scales() -> None:
+    assert ResizePolicy(32).crop(marked(64, 64), WHOLE_IMAGE).scale == 0.5
+    small = ResizePolicy(32).crop(marked(20, 24), WHOLE_IMAGE)
+    assert (small.pixels.shape, small.scale) == ((20, 24, 3), 1)
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("box", [WHOLE_IMAGE, CropBox(0.8, 1.0, 0.3, 0.9), CropBox(0.75, 1.1, 0.0, 0.5)])
+def test_a_whole_image_can_be_shrunk_around_its_box(resize: str, box: CropBox) -> None:
+    """The box of the shrunk image has the network's size already, so that it is not resized twice."""
+    image, policy = marked(200, 200), ResizePolicy(32, resize)
+    shrunk = policy.shrink_around(image, box)
+    view = policy.crop(shrunk, box)
+    assert view.scale == pytest.approx(1, abs=0.02)
+    if resize == "squash":
+        assert view.pixels.shape == (32, 32, 3)
+        direct = policy.crop(image, box)
+        assert np.abs(view.pixels.astype(int) - direct.pixels).mean() < 12
+    assert np.array_equal(policy.shrink_around(marked(20, 24), box), marked(20, 24))
 
 
 @pytest.mark.parametrize(("small", "large"), [(28, 32), (32, 40), (20, 64)])

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import cv2
 import numpy as np
 import pytest
 
 from ffdi.data.loading import augment
+from ffdi.synthetic.operations import Step
 
 RANDOM = [name for name in augment.RECIPES if name != "none"]
 
@@ -94,15 +96,57 @@ def test_a_view_is_inside_of_the_image_and_the_key_alone_decides(name: str) -> N
         assert max(view.zoom for view in views) > 0.95
 
 
-def test_grain_has_the_drawn_strength_grey_or_coloured() -> None:
-    flat = np.full((64, 64, 3), 128, np.uint8)
-    deviations, kinds = [], Counter()
-    for seed in range(60):
-        compose = augment.A.Compose([augment.Grain(p=1)], seed=seed)
-        noise = compose(image=flat)["image"].astype(float) - 128
-        deviations.append(noise.std())
-        kinds["grey" if (noise == noise[..., :1]).all() else "coloured"] += 1
-        assert abs(noise.mean()) < 1
-    assert 1 < min(deviations) < 3
-    assert 10 < max(deviations) < 12.5
-    assert min(kinds["grey"], kinds["coloured"]) > 15
+def steps(name: str, count: int = 2000) -> list[list[Step]]:
+    recipe = augment.Augmentation(name)
+    return [recipe.draw_steps((0, 0, 0, row)) for row in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"),
+    [
+        ("postprocess", {"mirror": 0.5, "resample": 0.25, "blur": 1 / 12, "motion": 1 / 12, "sharpen": 1 / 12,
+                         "colours": 1 - 0.75**2, "noise": 0.25, "compress": 0.5}),
+        ("strong", {"move": 0.4, "gamma": 0.04, "equalize": 0.04, "posterize": 0.04, "contrast": 0.04,
+                    "resample": 0.35, "noise": 0.35, "compress": 0.7, "erase": 0.25}),
+    ],
+)  # fmt: skip
+def test_how_often_each_operation_is_drawn(name: str, shares: dict[str, float]) -> None:
+    counts = Counter(step.name for drawn_steps in steps(name) for step in drawn_steps)
+    for operation, share in shares.items():
+        assert counts[operation] / 2000 == pytest.approx(share, abs=0.04), operation
+
+
+def test_the_steps_follow_the_life_of_an_image() -> None:
+    order = ["mirror", "resample", "blur", "motion", "sharpen", "colours", "noise", "compress"]
+    for drawn_steps in steps("postprocess"):
+        places = [order.index(step.name) for step in drawn_steps]
+        assert places == sorted(places)
+
+
+def test_changes_of_colour_that_follow_each_other_are_one_step() -> None:
+    names = [[step.name for step in drawn_steps] for drawn_steps in steps("strong")]
+    assert all("colours,colours" not in ",".join(one) for one in names)
+    assert any(one.count("colours") == 2 for one in names)  # grey, and behind a blur another change
+
+
+def test_the_strengths_fill_their_ranges() -> None:
+    drawn_steps = [step for one in steps("postprocess") for step in one]
+    noise = np.array([step.numbers for step in drawn_steps if step.name == "noise"])
+    assert 1 <= np.abs(noise[:, 0]).min() < 1.5
+    assert 11.5 < np.abs(noise[:, 0]).max() <= 12
+    assert {1, 3} == set(noise[:, 1])
+    quality = [step.numbers[0] for step in drawn_steps if step.name == "compress"]
+    assert (min(quality), max(quality)) == (30, 95)
+    pairs = {step.numbers[1:] for step in drawn_steps if step.name == "resample"}
+    assert pairs == {(down, up) for down in range(4) for up in (1, 2)}
+
+
+def test_the_scale_weakens_the_steps() -> None:
+    image = cv2.GaussianBlur(noise(64), (0, 0), 2)
+    apply = augment.Augmentation("postprocess")
+    keys = [(0, 0, 0, row) for row in range(200)]
+    rough, fine = (
+        np.mean([np.abs(apply(image, key, scale).astype(int) - apply(image, key, 0.01)).mean() for key in keys])
+        for scale in (1, 0.5)
+    )
+    assert fine < 0.8 * rough

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ffdi.config.schema import Config
 from ffdi.data.images import decode
+from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.inspection import packing
+from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
+from ffdi.data.loading import augment
 from ffdi.data.loading.dataset import EvalDataset, TrainDataset
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import pseudo_fakes
@@ -105,11 +110,11 @@ def test_a_crop_is_unscaled_and_anywhere_or_near_the_middle(
 ) -> None:
     table = gallery(2)
     whole = decode.read_image(table.path(0))
-    samples = training(table, ["self_blend"], "light", window=16, share=share)
+    samples = training(table, ["self_blend"], window=16, share=share)
     places = []
     for epoch in range(300):
         view = samples._augmentation.choose_crop((3, 1, epoch, 0))
-        shown = samples._resize(whole, (3, 1, epoch, 0))
+        shown = pixels(samples, epoch, 0)
         top, left = (round((0.5 + samples._spread * (place - 0.5)) * 16) for place in (view.y, view.x))
         assert np.array_equal(shown, whole[top : top + 16, left : left + 16])
         places += [top, left]
@@ -118,3 +123,38 @@ def test_a_crop_is_unscaled_and_anywhere_or_near_the_middle(
 
 def test_training_samples_have_the_crop_size(gallery: Gallery) -> None:
     assert pixels(training(gallery(2), ["self_blend"], "strong", window=20), 0, 0).shape == (20, 20, 3)
+
+
+def test_a_cached_image_gets_the_same_strength(
+    gallery: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache of resized images leaves no trace of their own size in the pixels; the cache has a note of it."""
+    scales: list[float] = []
+    monkeypatch.setattr(
+        augment.Augmentation, "__call__", lambda _self, image, _key, scale, _corner: (scales.append(scale), image)[1]
+    )
+    table, policy = gallery(2, edge=64), ResizePolicy(32)
+    store = ImageStore(tmp_path / "pixels", policy)
+    findings = ScanStore(tmp_path / "findings.sqlite")
+    for _ in packing.fill_cache(store, [store.attach(table)], findings, 1):
+        pass
+    findings.close()
+    stored = ImageStore(tmp_path / "pixels", policy).attach(table)
+    config = Config(model={"size": 32}, cache={"decoded": True})
+    shown = [TrainDataset(one, config, fold=0)[SampleKey(0, 0)][0] for one in (table, stored)]  # type: ignore[index]
+    assert scales == [0.5, 0.5]
+    assert np.array_equal(shown[0], shown[1])
+    TrainDataset(table, Config(model={"size": 32}), fold=0)[SampleKey(0, 0)]
+    assert scales[-1] == 0.5
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+def test_a_fake_of_a_large_image_is_made_where_it_has_the_networks_size(resize: str, gallery: Gallery) -> None:
+    shapes: list[tuple[int, ...]] = []
+    samples = training(gallery(2, edge=64), ["self_blend"], "strong", ResizePolicy(32, resize))
+    make = samples._make_fake
+    samples._make_fake = lambda image, key: (shapes.append(image.shape), make(image, key))[1]  # type: ignore[assignment]
+    for epoch in range(20):
+        assert pixels(samples, epoch, 0, True).shape == (32, 32, 3)
+    edges = [max(shape) for shape in shapes]
+    assert edges == [64] * 20 if resize == "crop" else max(edges) <= 32 / 0.75 * 1.1
