@@ -77,6 +77,25 @@ CONFIGS = {
         "augment.crop_size = 65 is larger than model.size = 64\n"
         "next: set a smaller augment.crop_size, or 0, in config.toml",
     ),
+    "a first size that no network takes": (
+        "[train]\nstart_size = 16\n",
+        "train.start_size = 16 is smaller than 32\nnext: correct train.start_size, or set it to 0, in config.toml",
+    ),
+    "a first size above the last": (
+        "[model]\nsize = 64\n[train]\nstart_size = 96\n",
+        "train.start_size = 96 is larger than model.size = 64\n"
+        "next: correct train.start_size, or set it to 0, in config.toml",
+    ),
+    "a first size and crops": (
+        "[augment]\ncrop_size = 64\n[train]\nstart_size = 96\n",
+        "train.start_size = 96 has no effect with augment.crop_size = 64, which sets the size\n"
+        "next: correct train.start_size, or set it to 0, in config.toml",
+    ),
+    "a first size of images that are not resized": (
+        "[model]\nresize = 'crop'\n[train]\nstart_size = 96\n",
+        "train.start_size = 96 has no effect with model.resize = 'crop', where smaller images are smaller parts\n"
+        "next: correct train.start_size, or set it to 0, in config.toml",
+    ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
         "unknown train.sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",

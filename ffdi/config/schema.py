@@ -26,6 +26,7 @@ MIN_SIZE = 32
 """Smallest edge of an image in pixels; below it the last feature map of a backbone has one point."""
 MAX_SIZE = 2048
 """Largest edge of an image in pixels."""
+MAX_EPOCHS = 100_000
 
 
 AUGMENTATION_VERSION = 2
@@ -109,7 +110,8 @@ class PseudoFakesConfig(Section):
 class TrainConfig(Section):
     """Optimiser, schedule, loss, and the choice of the final weights."""
 
-    epochs: int = Field(10, ge=1, le=100_000)
+    epochs: int = Field(10, ge=1, le=MAX_EPOCHS)
+    start_size: int = Field(0, ge=0, le=MAX_SIZE)
     batch_size: int = Field(32, ge=1, le=65_536)
     micro_batches: int = Field(1, ge=1, le=65_536)
     optimizer: str = "adamw"

@@ -9,7 +9,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.decode import ResizePolicy
@@ -25,6 +25,10 @@ PSEUDO_FAKE = 2
 SPREAD = 0.5
 """Largest distance of a training crop from the middle, in parts of the possible one, when pseudo-fakes are made: they
 change faces, and faces are in the middle. Without pseudo-fakes a crop may be anywhere."""
+GROWTH = 0.75
+"""Part of the epochs in which images grow from train.start_size to model.size."""
+SIZE_STEP = 32
+"""Images grow in steps of the stride of most backbones."""
 Sample = tuple[np.ndarray, float, int]
 """uint8 [S, S, 3] RGB, the label (NaN without labels), the row."""
 
@@ -71,6 +75,19 @@ class PseudoFakeMaker:
         return self._table.landmarks[row]
 
 
+def choose_size(train: TrainConfig, size: int, epoch: int) -> int:
+    """The edge of training images in an epoch, from 0: with train.start_size they grow to `size`, else they have it.
+
+    Small images first take less time (progressive learning; Tan and Le, EfficientNetV2, ICML 2021). The last quarter
+    of the epochs has the final size, for which BatchNorm has to be right.
+    """
+    growing = min(max(1, round(GROWTH * train.epochs)), train.epochs - 1)
+    if not train.start_size or epoch >= growing:
+        return size
+    edge = train.start_size + (size - train.start_size) * epoch / growing
+    return min(size, max(train.start_size, round(edge / SIZE_STEP) * SIZE_STEP))
+
+
 class TrainDataset:
     """The images of a table with labels, augmented; indexed by `SampleKey`.
 
@@ -79,7 +96,7 @@ class TrainDataset:
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
-        self._resize_policy = ResizePolicy.from_config(config.model)
+        self._resize_policy, self._train = ResizePolicy.from_config(config.model), config.train
         self._augmentation = augment.Augmentation(config.augment.recipe)
         self._resize_first = config.cache.decoded
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
@@ -106,13 +123,14 @@ class TrainDataset:
         on the image at its own size: they come first in the life of an image, and shrinking it comes last.
         """
         key = (self._seed, self._fold, sample.epoch, sample.row)
+        policy = self._resize_policy._replace(size=choose_size(self._train, self._resize_policy.size, sample.epoch))
         box = self._augmentation.choose_crop(key)
         image, shrunk = self._load(sample.row)
         if sample.pseudo_fake:
-            whole = self._resize_policy.shrink_around(image, box)
+            whole = policy.shrink_around(image, box)
             shrunk *= (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
             image = self._make_fake(whole, key)
-        view = self._resize_policy.crop(image, box)
+        view = policy.crop(image, box)
         scale = shrunk * view.scale
         left, top = (scale * place for place in view.corner)
         if not self._crop_size:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, SequentialSampler
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import machine, signals
 from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images.decode import ResizePolicy
@@ -157,9 +157,15 @@ class Batches:
         return iter(self)
 
     def load_two_epochs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """The first `count` images as in epochs 0 and 1, from the same workers: uint8 [count, S, S, 3] each."""
+        """The first `count` images in two epochs behind the last one, where images have their final size.
+
+        Returns:
+            uint8 [count, S, S, 3] each, from the workers of the training.
+        """
         assert self._sampler is not None, "only training batches have epochs"
-        self._sampler.fixed_batches = [[SampleKey(epoch, row) for row in range(count)] for epoch in (0, 1)]
+        self._sampler.fixed_batches = [
+            [SampleKey(epoch, row) for row in range(count)] for epoch in (MAX_EPOCHS, MAX_EPOCHS + 1)
+        ]
         first, second = (batch.images.numpy() for batch in self)
         self._sampler.fixed_batches = None
         return first, second
