@@ -213,6 +213,21 @@ def describe_cure(pace: Pace, config: Config, device: Device) -> str:
     return f"{lacking}: {' or '.join(savings or ['a cheaper augment.recipe'])} would save work"
 
 
+def describe_limit(pace: Pace, config: Config, device: Device) -> str:
+    """What the speed of a training depends on, and the cheapest cure."""
+    share = f"{100 * pace.share:.0f} %"
+    if device.kind == "cpu":
+        saving = "".join(f"; {one} would save work" for one in list_savings(config) if pace.share > IDLE)
+        if device.workers:
+            return f"the cores, which loader workers and the network share: it waits {share} of the time{saving}"
+        return f"the cores, which make images {share} of the time, and train the network in the rest{saving}"
+    rate = f"{pace.images / pace.computing:.0f}"
+    if pace.share <= IDLE:
+        return f"the network, which takes {rate} images/s, and waits {share} of the time"
+    made = f"a core makes {pace.compute_core_rate(device):.0f} images/s, the network takes {rate}"
+    return f"data: {made}, and waits {share} of the time; {describe_cure(pace, config, device)}"
+
+
 class FeedMeter:
     """Measures how long the device of a training waits for images, without waiting for the device.
 

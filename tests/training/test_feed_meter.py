@@ -211,3 +211,38 @@ def test_there_is_no_warning_where_images_are_made_by_the_cores_that_train(monke
                 pace = pace.add(meter.close_window())
             assert meter.take_warning() is None
         assert pace.share == pytest.approx(0.75)
+
+
+SLOW = Pace(images=4800, steps=600, waiting=12.0, computing=8.0, asking=19.0)
+FAST = Pace(images=4800, steps=600, waiting=0.5, computing=19.5, asking=3.0)
+
+
+@pytest.mark.parametrize(
+    ("pace", "device", "expected"),
+    [
+        (
+            SLOW,
+            make_device(),
+            "data: a core makes 60 images/s, the network takes 600, and waits 60 % of the time; "
+            "--workers 10 would feed it (4 now), or cache.decoded = true would save work",
+        ),
+        (
+            SLOW,
+            make_device(name="mps"),
+            "data: a core makes 60 images/s, the network takes 600, and waits 60 % of the ",
+        ),
+        (FAST, make_device(), "the network, which takes 246 images/s, and waits 2 % of the time"),
+        (
+            SLOW,
+            make_device(0, name="cpu"),
+            "the cores, which make images 60 % of the time, and train the network in the rest; "
+            "cache.decoded = true would save work",
+        ),
+        (FAST, make_device(0, name="cpu"), "the cores, which make images 2 % of the time, and train the network in "),
+        (FAST, make_device(2, name="cpu"), "the cores, which loader workers and the network share: it waits 2 % of "),
+    ],
+)
+def test_a_profile_names_the_limit_and_the_cheapest_cure(pace: Pace, device: Device, expected: str) -> None:
+    line = health.describe_limit(pace, Config(), device)
+    assert line.startswith(expected)
+    assert ("would save work" in line) is (pace is SLOW)

@@ -208,7 +208,7 @@ class Slow(Bright):
         self.clock = clock
 
     def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for batch in itertools.islice(self, start, None):
+        for batch in super().iterate_epoch(epoch, start):
             for _ in range(1000):
                 next(self.clock)
             yield batch
