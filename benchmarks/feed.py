@@ -1,20 +1,23 @@
-"""Claim: how long a device waits for images follows from how many of them one core makes: with a loader worker for each
-core of this machine, a simulated device waits for the computed share of its time, to 10 percentage points.
+"""Claim: how long a device waits for images follows from how many of them one core makes: a simulated device waits for
+the share of its time that is computed from this figure and the CPU time of the loader workers, to 10 percentage points.
 
     python benchmarks/feed.py [--data FOLDER] [--edge 512] [--size 320] [--batch-size 32] [--images 64] [--seconds 3]
 
 FOLDER is in FFDI layout; some of its training images are written again as JPEGs of --edge px. Without FOLDER, portraits
 are drawn, which have less detail and are decoded faster. A device is a step that sleeps as long as the device would
 compute; nothing else is simulated. Measured: the images per second of CPU time that one core makes, from files, from a
-cache of files and from a cache of decoded images (`cache.decoded`); and the share of the time that each device waits
-for each recipe from files, with one loader worker for each core of this machine, --seconds long. Computed from the
-first figure, never measured: the share with other numbers of cores, which make images and do nothing else, and the
-cores that a device needs to wait for at most a tenth of its time.
+cache of files and from a cache of decoded images (`cache.decoded`); and, for each device and recipe from files,
+--seconds long with one loader worker for each core of this machine, the share of the time that it waits and the cores
+that the workers had: CPU time per second, less than the cores there are where the workers wait for the device, or other
+programs run. Computed: the share that the device waits for as many cores as they had, which checks the claim, and for 2,
+4, 8 and 16 cores that do nothing else; and the cores that a device needs to wait for at most a tenth of its time. Linux.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
+import os
 import sys
 import tempfile
 import time
@@ -22,6 +25,7 @@ from collections.abc import Iterator
 from itertools import count, islice
 from math import ceil
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -73,13 +77,13 @@ def main() -> None:
             for source in SOURCES
         }
         show_cores(rates)
-        show_heading(machine.count_cores())
+        workers = machine.count_cores()
+        show_heading(workers)
         for course in COURSES:
-            cores = machine.count_cores()
-            batches = make_batches(asked, root, table, course, "files", LoaderConfig(cores))
+            batches = make_batches(asked, root, table, course, "files", LoaderConfig(workers))
             for speed in SPEEDS:
-                measured = measure_waiting(batches, speed, cores, asked.seconds)
-                show_waiting(course, speed, measured, rates[course, "files"], cores)
+                measured = measure_waiting(batches, speed, workers, asked.seconds)
+                show_waiting(course, speed, measured, rates[course, "files"])
 
 
 def make_batches(
@@ -117,17 +121,32 @@ def measure_core(batches: Batches, asked: argparse.Namespace) -> float:
     return images / (time.process_time() - cpu)
 
 
-def measure_waiting(batches: Batches, speed: float, workers: int, seconds: float) -> float:
-    """The share of the time that a device of this speed waits; the batches made at the start are not counted."""
+class Waiting(NamedTuple):
+    """The share of its time that a device has waited, and the CPU time of the loader workers per second."""
+
+    share: float
+    cores: float
+
+
+def measure_waiting(batches: Batches, speed: float, workers: int, seconds: float) -> Waiting:
+    """How long a device of this speed waits; the batches made at the start are not counted."""
     meter = FeedMeter(Config(), Device("cpu", "fp32", workers, workers, ""))
     steps = step(meter, meter.watch(repeat_epochs(batches)), speed)
     for _ in islice(steps, 2 * loader.PREFETCHED * workers):
         pass
     meter.close_window()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), read_workers_cpu()
     while time.perf_counter() - started < seconds:
         next(steps)
-    return meter.close_window().share
+    cores = (read_workers_cpu() - cpu) / (time.perf_counter() - started)
+    return Waiting(meter.close_window().share, cores)
+
+
+def read_workers_cpu() -> float:
+    """CPU seconds of the processes that this one has started; fields 14 and 15 of proc_pid_stat(5)."""
+    stats = (Path(f"/proc/{process.pid}/stat").read_text() for process in multiprocessing.active_children())
+    ticks = (sum(map(int, stat.rpartition(")")[2].split()[11:13])) for stat in stats)
+    return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def step(meter: FeedMeter, batches: Iterator[Batch], speed: float) -> Iterator[None]:
@@ -138,7 +157,7 @@ def step(meter: FeedMeter, batches: Iterator[Batch], speed: float) -> Iterator[N
         yield
 
 
-def compute_waiting(rate: float, cores: int, speed: float) -> float:
+def compute_waiting(rate: float, cores: float, speed: float) -> float:
     """The share of the time that a device waits for cores that make `rate` images per second each."""
     return max(0.0, 1 - cores * rate / speed)
 
@@ -153,18 +172,16 @@ def show_cores(rates: dict[tuple[Course, str], float]) -> None:
         print(f"{course.name:30}  {source:14} {rate:8.0f}   {'  '.join(cores)}")
 
 
-def show_heading(cores: int) -> None:
-    print(
-        f"\nshare of its time that a device waits for images from files, with {cores} loader workers, or so many cores"
-    )
-    print(f"{'':40}  measured   computed")
-    names = "  ".join(f"{number:4} cores" for number in (cores, *CORES))
-    print(f"{'recipe':30}  {'images/s':>8}  {cores:2} cores   {names}")
+def show_heading(workers: int) -> None:
+    print(f"\nshare of its time that a device waits for images from files, with {workers} loader workers")
+    print(f"{'':40}  {'measured, with':18}  computed, with")
+    print(f"{'recipe':30}  {'images/s':>8}  {'':>6}  {'':10}  as many  {'  '.join(f'{one:2} cores' for one in CORES)}")
 
 
-def show_waiting(course: Course, speed: int, measured: float, rate: float, cores: int) -> None:
-    computed = (f"{compute_waiting(rate, number, speed):10.0%}" for number in (cores, *CORES))
-    print(f"{course.name:30}  {speed:8}  {measured:8.0%}   {'  '.join(computed)}", flush=True)
+def show_waiting(course: Course, speed: int, measured: Waiting, rate: float) -> None:
+    computed = (f"{compute_waiting(rate, number, speed):8.0%}" for number in (measured.cores, *CORES))
+    name = f"{course.name:30}  {speed:8}"
+    print(f"{name}  {measured.share:6.0%}  {measured.cores:4.1f} cores  {' '.join(computed)}", flush=True)
 
 
 if __name__ == "__main__":
