@@ -9,8 +9,9 @@ compute; nothing else is simulated. Measured: the images per second of CPU time 
 cache of files and from a cache of decoded images (`cache.decoded`); and, for each device and recipe from files,
 --seconds long with one loader worker for each core of this machine, the share of the time that it waits and the cores
 that the workers had: CPU time per second, less than the cores there are where the workers wait for the device, or other
-programs run. Computed: the share that the device waits for as many cores as they had, which checks the claim, and for 2,
-4, 8 and 16 cores that do nothing else; and the cores that a device needs to wait for at most a tenth of its time. Linux.
+programs run. Computed: the share that the device waits for as many cores as they had, which checks the claim, and for
+2, 4, 8 and 16 cores that do nothing else; and the cores that a device needs to wait for at most a tenth of its time.
+It reads the CPU time of the workers from /proc, which only Linux has.
 """
 
 from __future__ import annotations
