@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ffdi.config.schema import Config
+    from ffdi.data.images.cache import ImageStore
+    from ffdi.data.images.decode import ResizePolicy
     from ffdi.data.labels.table import Table
     from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
     from ffdi.training.optim import Loss
@@ -93,10 +95,7 @@ def main() -> None:
 def write(source: Path, root: Path, edge: int, size: int = SIZE) -> None:
     """The training images as JPEGs of one size, and a cache of them, files and pixels of `size` px."""
     from ffdi.config.schema import Config
-    from ffdi.data.images.cache import ImageStore
     from ffdi.data.images.decode import ResizePolicy
-    from ffdi.data.inspection import packing
-    from ffdi.data.inspection.scan_store import ScanStore
     from ffdi.data.labels import layout
 
     table = layout.find_dataset(source, Config().data).split("train")
@@ -113,13 +112,27 @@ def write(source: Path, root: Path, edge: int, size: int = SIZE) -> None:
     rows = zip(table.img_name.tolist(), table.target.tolist(), strict=True)
     lines = [f"{Path(name).stem}.jpg,{target}" for name, target in rows]
     (folder.parent / "trainset_label.txt").write_text("img_name,target\n" + "\n".join(lines) + "\n")
-    found = layout.find_dataset(folder.parent, Config().data).split("train")
+    pack(layout.find_dataset(folder.parent, Config().data).split("train"), root, size)
+
+
+def pack(table: Table, root: Path, size: int) -> None:
+    """Caches of a table's images below `root`: of their files, and of their pixels at `size` px."""
+    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.inspection import packing
+    from ffdi.data.inspection.scan_store import ScanStore
+
     findings = ScanStore(root / "findings.sqlite")
     for resize_policy in (None, ResizePolicy(size)):
-        store = ImageStore(root / f"cache-{resize_policy}", resize_policy)
-        for _ in packing.fill_cache(store, [store.attach(found)], findings, os.cpu_count() or 1):
+        store = open_store(root, resize_policy)
+        for _ in packing.fill_cache(store, [store.attach(table)], findings, os.cpu_count() or 1):
             pass
     findings.close()
+
+
+def open_store(root: Path, resize_policy: ResizePolicy | None) -> ImageStore:
+    from ffdi.data.images.cache import ImageStore
+
+    return ImageStore(root / f"cache-{resize_policy}", resize_policy)
 
 
 def rounds(asked: argparse.Namespace, root: Path) -> dict[str, list[float]]:
@@ -216,14 +229,13 @@ def ours(cache: str | None) -> Contestant:
 
 def make_batches(course: Course, config: Config, loader_config: LoaderConfig, cache: str | None) -> Batches:
     """Training batches from files or from a cache of files or of pixels."""
-    from ffdi.data.images.cache import ImageStore
     from ffdi.data.images.decode import ResizePolicy
     from ffdi.data.loading import loader
 
     table = _table(course)
     if cache is not None:
         resize_policy = ResizePolicy(course.size) if cache == "pixels" else None
-        table = ImageStore(course.root / f"cache-{resize_policy}", resize_policy).attach(table)
+        table = open_store(course.root, resize_policy).attach(table)
     return loader.make_train_loader(table, config, fold=0, loader_config=loader_config)
 
 

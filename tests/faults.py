@@ -26,7 +26,7 @@ from tests.conftest import PROJECT
 CONTEXT = multiprocessing.get_context("forkserver")
 LIMIT = 600.0
 """Seconds after which a command counts as hanging."""
-CLOCKS = ["images_per_second", "seconds"]
+CLOCKS = ["images_per_second", "seconds", "waiting"]
 """Columns of history.csv that no two runs have alike."""
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

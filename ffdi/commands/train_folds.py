@@ -194,6 +194,7 @@ def _profile(workspace: Workspace, experiment: Experiment, options: TrainFoldsOp
     _show_parts(f"a step of {settings.train.batch_size} images, in this process", measured.parts, total)
     _show_parts("the slowest operators on the device", measured.operators, total)
     console.say(f"{measured.images_per_second:.1f} images/s without the profiler")
+    console.say(f"limit: {measured.limit}")
     console.written(experiment.trace_path, about=", to be opened in chrome://tracing or Perfetto")
     console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
 

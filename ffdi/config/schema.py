@@ -86,6 +86,11 @@ class ModelConfig(Section):
     noise_residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
 
+    @property
+    def fits_decoded_cache(self) -> bool:
+        """Whether images in the network's size are whole, as crops and fakes of every epoch need them."""
+        return self.resize == "squash"
+
 
 class AugmentConfig(Section):
     """The augmentation recipe, and the mixing of images in a batch."""

@@ -22,7 +22,7 @@ from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training import health, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
-from ffdi.training.health import HealthWarning
+from ffdi.training.health import HealthWarning, WaitingForData
 from ffdi.training.loop import Step, fit, list_nondeterministic
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime import distributed
@@ -74,7 +74,7 @@ class NondeterministicOperations:
     names: list[str]
 
 
-FoldEvent = ResumeEvent | MachineLoss | NondeterministicOperations | Step | EpochRecord | HealthWarning
+FoldEvent = ResumeEvent | MachineLoss | NondeterministicOperations | Step | EpochRecord | HealthWarning | WaitingForData
 FoldEvents = Generator[FoldEvent, None, None]
 """The events of a training. It writes a checkpoint and ends on `close`, and on `Interrupted` by `throw`."""
 

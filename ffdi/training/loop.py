@@ -24,7 +24,7 @@ from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
 from ffdi.training import health, optim
-from ffdi.training.health import HealthWarning
+from ffdi.training.health import FeedMeter, HealthWarning, WaitingForData
 from ffdi.training.predict import PartwiseRunner
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
@@ -56,7 +56,7 @@ class Step:
 
 def fit(
     state: TrainingState, train_batches: Batches, heldout_batches: Batches, config: Config, device: Device, seed: int
-) -> Iterator[Step | EpochRecord | HealthWarning]:
+) -> Iterator[Step | EpochRecord | HealthWarning | WaitingForData]:
     """Trains a model from the given state to its last epoch; `state.eval_model` is the result.
 
     Random numbers of the network, such as dropout, depend on (seed, step), and batches on (seed, fold, epoch, row).
@@ -71,21 +71,22 @@ def fit(
         seed: of the network's random numbers.
 
     Yields:
-        A Step after each step, an EpochRecord after each epoch, and a HealthWarning after an epoch with symptoms.
+        A Step after each step, an EpochRecord after each epoch, a HealthWarning after an epoch with symptoms, and at
+        most one WaitingForData.
 
     Raises:
         TrainingError: the loss is not finite.
         DataError: an image is unreadable.
         Interrupted: this process received a signal.
     """
-    settings = config.train
+    settings, meter = config.train, FeedMeter(config, device)
     network = None
     while state.epoch < settings.epochs:
         optim.set_frozen(state.detector.backbone, state.epoch < settings.freeze_epochs)
         if network is None or state.epoch == settings.freeze_epochs:  # the trainable parameters change here
             network = None  # frees the DDP wrapper before the next one is made
             network = distributed.wrap_ddp(state.detector, device)
-        yield from _train_epoch(network, state, train_batches, config, device, seed)
+        yield from _train_epoch(network, state, train_batches, config, device, seed, meter)
         started, progress = time.perf_counter(), state.progress
         train_loss = progress.losses[: progress.step].mean().item()
         target, y_pred = _evaluate(state.eval_model, heldout_batches, device)
@@ -100,6 +101,7 @@ def fit(
             heldout_auc=scores["auc"],
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
+            waiting=progress.waiting / progress.seconds,
         )
         prior_loss = optim.compute_prior_loss(settings, train_batches.fake_fraction)
         warning = health.check_epoch(settings, state.epoch, train_loss, prior_loss, target, y_pred)
@@ -112,13 +114,19 @@ def fit(
 
 
 def _train_epoch(
-    network: nn.Module, state: TrainingState, training: Batches, config: Config, device: Device, seed: int
-) -> Iterator[Step]:
+    network: nn.Module,
+    state: TrainingState,
+    training: Batches,
+    config: Config,
+    device: Device,
+    seed: int,
+    meter: FeedMeter,
+) -> Iterator[Step | WaitingForData]:
     """Trains the remaining steps of an epoch."""
     criterion, steps, progress = optim.create_loss(config.train, training.fake_fraction), len(training), state.progress
     rows: list[torch.Tensor] = []
     started = time.perf_counter()
-    for batch in training.iterate_epoch(state.epoch, progress.step):
+    for batch in meter.watch(device.send_batches(training.iterate_epoch(state.epoch, progress.step))):
         signals.raise_if_interrupted()
         step_seed = seed * 1_000_003 + state.global_step
         torch.manual_seed(step_seed * distributed.get_world_size() + distributed.get_rank())
@@ -128,6 +136,7 @@ def _train_epoch(
         loss, images = train_step(network, state, batch, criterion, config, device)
         progress.add(loss, steps)
         update_ema(state)
+        meter.end_step(len(batch.index))
         rows.append(batch.index)
         state.global_step += 1
         progress.images += images
@@ -135,10 +144,13 @@ def _train_epoch(
         if progress.step % CHECK_EVERY == 0 or progress.step == steps:
             _check_finite(state, rows, training)
             rows.clear()
+            progress.waiting += meter.close_window().waiting
         now = time.perf_counter()
         progress.seconds += now - started
         started = now
         yield Step(state.epoch, progress.step - 1, steps, progress.images)
+        if (warning := meter.take_warning()) is not None:
+            yield warning
 
 
 class StepResult(NamedTuple):
@@ -255,7 +267,7 @@ def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.
     logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)
     targets, start = np.empty(batches.rows, np.int64), 0
     with torch.inference_mode(), device.autocast():
-        for batch in batches:  # into tensors that are allocated once, see `EpochProgress.add`
+        for batch in device.send_batches(batches):  # into tensors that are allocated once, see `EpochProgress.add`
             signals.raise_if_interrupted()
             rows = slice(start, start + len(batch.images))
             logits[rows], targets[rows] = score(device.send(batch.images)), batch.target.numpy()

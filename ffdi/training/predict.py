@@ -113,7 +113,7 @@ def _iterate_batches(batches: Batches, device: Device) -> Iterator[tuple[slice, 
     """
     start = 0
     with torch.inference_mode(), device.scoring():
-        for batch in batches:
+        for batch in device.send_batches(batches):
             signals.raise_if_interrupted()
             stop = start + len(batch.images)
             yield slice(start, stop), batch

@@ -22,6 +22,8 @@ class EpochRecord:
 
     Attributes:
         epoch: from 0.
+        waiting: the share of the training's seconds in which the device waited for images; NaN if an older version
+            trained this epoch. Without loader workers, the time in which this process makes the images.
     """
 
     epoch: int
@@ -32,6 +34,7 @@ class EpochRecord:
     heldout_auc: float
     images_per_second: float
     seconds: float
+    waiting: float = float("nan")
 
 
 class BestWeights(NamedTuple):
@@ -51,12 +54,14 @@ class EpochProgress:
         losses: float32, on the device; one per step of the epoch, of which the first `step` are set.
         images: that these steps used.
         seconds: that these steps took.
+        waiting: seconds of these in which the device waited for images, up to the last check of the losses.
     """
 
     step: int = 0
     losses: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     images: int = 0
     seconds: float = 0.0
+    waiting: float = 0.0
 
     def add(self, loss: torch.Tensor, steps: int) -> None:
         """Adds a completed step of an epoch with `steps` steps.

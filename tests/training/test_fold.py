@@ -32,6 +32,8 @@ def modes(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Modes]:
     monkeypatch.setattr(Device, "kind", property(lambda _: "cuda"))
     monkeypatch.setattr(Device, "pin_memory", property(lambda _: False))
     monkeypatch.setattr(Device, "select", lambda _: None)
+    monkeypatch.setattr(Device, "has_clock", False)
+    monkeypatch.setattr(Device, "send_batches", lambda _, batches: iter(batches))
     monkeypatch.setattr(devices, "_describe_gpu", lambda _: "Card")
     seen: dict[bool, Modes] = {True: set(), False: set()}
     forward = Detector.forward

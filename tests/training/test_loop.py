@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -12,8 +14,10 @@ from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch
 from ffdi.training import loop
+from ffdi.training.health import WaitingForData
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
+from ffdi.training.runtime.device import Device
 from ffdi.training.state import EpochProgress, EpochRecord, TrainingState
 
 CPU = device.choose_device("cpu", "fp32", 0)
@@ -194,3 +198,31 @@ def test_an_infinite_loss_is_an_error_with_its_step() -> None:
         + "".join(f"  in this step: {row}.jpg\n" for row in range(8))
         + "next: lower train.lr, set train.clip_grad, or set train.precision = 'fp32' in config.toml"
     )
+
+
+class Slow(Bright):
+    """Each batch takes a second of the faked clock."""
+
+    def __init__(self, batches: int, clock: Iterator[float]) -> None:
+        super().__init__(batches)
+        self.clock = clock
+
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in super().iterate_epoch(epoch, start):
+            for _ in range(1000):
+                next(self.clock)
+            yield batch
+
+
+@pytest.mark.parametrize("has_clock", [True, False])
+def test_a_device_that_waits_for_data_is_reported_once(has_clock: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where the device has its own clock; the share of each epoch is in its record everywhere."""
+    clock = itertools.count(0, 0.001)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(Device, "mark_time", lambda _: next(clock))
+    monkeypatch.setattr(Device, "has_clock", has_clock)
+    state, events = fitted(TrainConfig(epochs=3), training=Slow(45, clock))
+    warnings = [number for number, event in enumerate(events) if isinstance(event, WaitingForData)]
+    assert warnings == ([2 * loop.CHECK_EVERY] if has_clock else [])  # behind the step that ends the second window
+    assert all(0.9 < record.waiting < 1 for record in state.history)
+    assert len(state.history) == 3

@@ -91,7 +91,7 @@ def end(state: TrainingState, config: Config, where: devices.Device) -> tuple[di
     tensors = {**state.state_dict(), **{f"kept/{name}": value for name, value in state.eval_model.state_dict().items()}}
     record = state.metadata()
     for one in record["history"]:
-        del one["seconds"], one["images_per_second"]
+        del one["seconds"], one["images_per_second"], one["waiting"]
     return {name: value.numpy().tobytes() for name, value in tensors.items()}, record
 
 

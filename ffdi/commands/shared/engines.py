@@ -115,7 +115,7 @@ def describe_warnings(event: object) -> list[str]:
     """Lines for the terminal about an event of a job, except its progress."""
     from ffdi.training.checkpointing import MachineLoss, ResumeEvent
     from ffdi.training.fold import NondeterministicOperations
-    from ffdi.training.health import HealthWarning
+    from ffdi.training.health import HealthWarning, WaitingForData
 
     if isinstance(event, ResumeEvent):
         return [f"warning: {warning}" for warning in event.warnings]
@@ -126,6 +126,8 @@ def describe_warnings(event: object) -> list[str]:
             f"warning: torch has no deterministic kernel on this GPU for {', '.join(event.names)}: the last bits of "
             "the weights differ between runs, as with train.deterministic = false, which is faster"
         ]
+    if isinstance(event, WaitingForData):
+        return [f"warning: the GPU waits {100 * event.share:.0f} % of the time for images; {event.cure}"]
     if isinstance(event, HealthWarning):
         return [*(f"unhealthy: {symptom}" for symptom in event.symptoms.values()), f"advice: {event.advice}"]
     return []

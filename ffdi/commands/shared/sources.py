@@ -76,7 +76,7 @@ def choose_packed_policy(settings: Config) -> ResizePolicy | None:
     """
     if not settings.cache.decoded:
         return None
-    if settings.model.resize != "squash":
+    if not settings.model.fits_decoded_cache:
         raise ConfigError(
             f"cache.decoded = true and model.resize = '{settings.model.resize}': only whole images can be cached in a "
             "network's size",

@@ -6,8 +6,9 @@ import os
 import platform
 import re
 import sys
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
@@ -21,7 +22,7 @@ from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
 from ffdi.core.errors import ConfigError, DeviceError, TrainingError, get_first_line
 from ffdi.data.loading import loader
-from ffdi.data.loading.loader import LoaderConfig
+from ffdi.data.loading.loader import Batch, LoaderConfig
 
 Network = TypeVar("Network", bound=nn.Module)
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,6 +40,8 @@ NONDETERMINISTIC = re.compile(
 OTHER_DEVICE = "pass --device auto or --device cpu"
 FIRST_GPU = "cuda:0"
 """The only GPU of a process that may use one."""
+Moment = float | torch.cuda.Event
+"""A point in the work of a device, see `Device.mark_time`."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,16 @@ class Device:
     def pin_memory(self) -> bool:
         """Whether batches are in pinned memory, from which a GPU copies asynchronously."""
         return self.kind == "cuda"
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether `mark_time` follows the device's own work, which is done while the host waits."""
+        return self.kind == "cuda"
+
+    @property
+    def most_workers(self) -> int:
+        """The loader workers that leave a core to the training process."""
+        return _count_spare_cores(self.threads)
 
     @property
     def loader_config(self) -> LoaderConfig:
@@ -212,6 +225,34 @@ class Device:
             tensor = tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         return tensor.to(self.torch, non_blocking=self.pin_memory)
 
+    def send_batches(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; for a GPU, their images are there, copied while it computes the step before.
+
+        No batch is taken from the loader before its turn: the host runs ahead of a GPU, so it asks for a batch, and
+        starts the copy on a stream of its own, while the step before is still to be computed. Steps that are counted,
+        and errors of a batch, are therefore where they were. Without pinned memory the copy waits for itself.
+        On a CPU and a Mac, the batches are handed on.
+        """
+        return self._copy_aside(batches) if self.kind == "cuda" else iter(batches)
+
+    def _copy_aside(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        aside = torch.cuda.Stream(self.torch)
+        for batch in batches:
+            with torch.cuda.stream(aside):
+                images = self.send(batch.images)
+            current = torch.cuda.current_stream(self.torch)
+            current.wait_stream(aside)  # the step waits for the copy, not the host
+            images.record_stream(current)  # else a later copy could take the memory before the step has read it
+            yield batch._replace(images=images)
+
+    def mark_time(self) -> Moment:
+        """A point behind all work that the device was given so far; waits for nothing. Without a clock: now."""
+        if not self.has_clock:
+            return time.perf_counter()
+        moment = torch.cuda.Event(enable_timing=True)
+        moment.record(torch.cuda.current_stream(self.torch))
+        return moment
+
     def is_memory_error(self, error: BaseException) -> bool:
         """Whether an error means that the device is short of memory; for a GPU, the host's memory does not count."""
         if self.kind == "cuda" and NO_START.search(str(error)):
@@ -232,6 +273,17 @@ class Device:
                 problems=_quote_start(error),
                 hint="end other programs that use this GPU, or pass --device cpu",
             ) from None
+
+
+def compute_seconds(start: Moment, end: Moment) -> float:
+    """The time between two points of a device's work. A GPU must have reached both: wait for it before."""
+    if isinstance(start, float) or isinstance(end, float):
+        return cast(float, end) - cast(float, start)
+    return float(start.elapsed_time(end)) / 1000
+
+
+def _count_spare_cores(threads: int) -> int:
+    return max(MIN_WORKERS, threads - 1)
 
 
 def choose_device(
@@ -280,7 +332,7 @@ def choose_device(
     )
     limit = ""
     if workers is None:  # on a CPU the network uses all cores; a worker process would only compete for them
-        wanted = 0 if kind == "cpu" else max(MIN_WORKERS, min(MAX_WORKERS, threads - 1))
+        wanted = 0 if kind == "cpu" else min(MAX_WORKERS, _count_spare_cores(threads))
         workers = min(wanted, loader.count_fitting_workers(batch_bytes))
         limit = f" ({loader.describe_shared_memory()})" if workers < wanted else ""
     line = f"{why}; {chosen}: {reason}; {threads} threads, {workers} loader workers{limit}"
@@ -324,7 +376,7 @@ def assign_devices(
     threads, workers = max(1, device.threads // len(names)), device.workers
     if len(names) > 1 and workers:
         fitting = loader.count_fitting_workers(device.batch_bytes) // len(names)
-        workers = min(workers, max(MIN_WORKERS, threads - 1), fitting)
+        workers = min(workers, _count_spare_cores(threads), fitting)
     shares = [replace(device, name=name, threads=threads, workers=workers) for name in names]
     return [shares[first : first + ranks] for first in range(0, len(shares), ranks)]
 

@@ -15,8 +15,10 @@ from torch.profiler import profile, record_function
 
 from ffdi.config.schema import Config
 from ffdi.core import signals
+from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, Batches
-from ffdi.training import optim
+from ffdi.training import health, optim
+from ffdi.training.health import FeedMeter
 from ffdi.training.loop import PARTS, train_step, update_ema
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
@@ -43,11 +45,13 @@ class Profile:
 
     Attributes:
         images_per_second: without the profiler.
+        limit: what the speed depends on, and the cheapest cure; of the same steps.
         parts: in CPU time; a GPU may still be busy.
         operators: the slowest operators on the device.
     """
 
     images_per_second: float
+    limit: str
     parts: list[Part]
     operators: list[Part]
 
@@ -68,29 +72,33 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
     """
     optim.set_frozen(state.detector.backbone, False)
     criterion = optim.create_loss(config.train, training.fake_fraction)
-    batches = _repeat_epochs(training)
+    meter = FeedMeter(config, device)
+    batches = meter.watch(device.send_batches(_repeat_epochs(training)))
 
-    def run_steps(number: int) -> int:
-        images = 0
+    def run_steps(number: int) -> None:
         for _ in range(number):
             signals.raise_if_interrupted()
             with record_function(WAITING):
                 batch = next(batches)
             train_step(state.detector, state, batch, criterion, config, device)
             update_ema(state)
-            images += len(batch.images)
+            if not device.has_clock:
+                device.synchronize()
+            meter.end_step(len(batch.images))
         device.synchronize()
-        return images
 
-    run_steps(WARMUP_STEPS)
+    run_steps(WARMUP_STEPS + loader.PREFETCHED * device.workers)
+    meter.close_window()
     started = time.perf_counter()
-    images = run_steps(STEPS)
+    run_steps(max(STEPS, health.ROUNDS * device.workers))
     seconds = time.perf_counter() - started
+    pace = meter.close_window()
     with profile(activities=device.activities) as result:
         run_steps(STEPS)
     result.export_chrome_trace(str(trace))
     calls = _average_calls(result)
-    return Profile(images / seconds, _measure_parts(calls), _rank_operators(calls))
+    limit = health.describe_limit(pace, config, device)
+    return Profile(pace.images / seconds, limit, _measure_parts(calls), _rank_operators(calls))
 
 
 def _repeat_epochs(training: Batches) -> Iterator[Batch]:

@@ -33,5 +33,5 @@ def average_weights(detectors: Sequence[Detector], batches: Iterable[Batch], dev
     assert isinstance(soup, Detector)
     device.prepare(soup)
     with torch.inference_mode(), device.scoring(), device.explain_memory("for new BatchNorm statistics"):
-        update_bn((device.send(batch.images) for batch in batches), soup)
+        update_bn((device.send(batch.images) for batch in device.send_batches(batches)), soup)
     return soup.cpu().eval()

@@ -57,6 +57,14 @@ def test_packed_images_are_the_files(gallery: Gallery, findings: ScanStore, tmp_
         assert np.array_equal(cache.read_resized(cached, row, FRAMING), FRAMING.load(table.path(row)))
 
 
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="Linux lists the maps of a process")
+def test_processes_share_the_pages_of_a_cache(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
+    cached = packed(gallery(3), tmp_path / "cache", findings, FRAMING)
+    pack = rows(cached).store.pack_path
+    modes = {line.split()[1] for line in Path("/proc/self/maps").read_text().splitlines() if line.endswith(str(pack))}
+    assert modes == {"r--s"}  # read-only and shared, not a private copy
+
+
 def test_packed_pixels_are_the_resized_files(gallery: Gallery, findings: ScanStore, tmp_path: Path) -> None:
     table = gallery(3)
     cached = packed(table, tmp_path / "cache", findings, FRAMING)

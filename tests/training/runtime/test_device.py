@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -14,7 +14,8 @@ from torch import nn
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import cuda, machine
 from ffdi.core.cuda import Driver, Gpu
-from ffdi.core.errors import ConfigError, DeviceError, TrainingError
+from ffdi.core.errors import ConfigError, DataError, DeviceError, TrainingError
+from ffdi.data.loading.loader import Batch
 from ffdi.models import detector
 from ffdi.training import loop
 from ffdi.training.runtime import device as devices
@@ -576,3 +577,126 @@ def test_mps_has_no_channels_last_and_its_own_calls(monkeypatch: pytest.MonkeyPa
     assert calls[-1] == torch.contiguous_format
     monkeypatch.setattr("platform.mac_ver", lambda: ("15.1", ("", "", ""), "arm64"))
     assert device.describe_machine(True, 1) == f"mps in fp32 (macOS 15.1, torch {torch.__version__})"
+
+
+class Streams:
+    """A GPU's queues: what the host gave to which of them, in order.
+
+    Attributes:
+        given: pairs of a queue and a piece of work.
+        asked: batches that were taken from the loader.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.given: list[tuple[str, str]] = []
+        self.asked, self._now = 0, "steps"
+        streams = self
+
+        class Stream:
+            def __init__(self, name: object) -> None:
+                self.name = "copies" if isinstance(name, torch.device) else str(name)
+
+            def wait_stream(self, other: Stream) -> None:
+                streams.given.append((self.name, f"wait for {other.name}"))
+
+            def __enter__(self) -> None:
+                streams._now = self.name
+
+            def __exit__(self, *_: object) -> None:
+                streams._now = "steps"
+
+        def send(tensor: torch.Tensor, device: torch.device, *, non_blocking: bool) -> torch.Tensor:
+            assert (device, non_blocking) == (torch.device("cuda:1"), True)
+            self.give(f"copy {int(tensor[0])}")
+            return tensor
+
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream(self._now))
+        monkeypatch.setattr(torch.Tensor, "to", send)
+        monkeypatch.setattr(
+            torch.Tensor, "record_stream", lambda image, by: self.give(f"{by.name} read {int(image[0])}")
+        )
+
+    def give(self, work: str) -> None:
+        """To the stream that is current."""
+        self.given.append((self._now, work))
+
+    def load(self, count: int, broken: int | None = None) -> Iterator[Batch]:
+        """Batches, of which one cannot be read."""
+        for number in range(count):
+            self.asked += 1
+            if number == broken:
+                raise DataError("3.jpg cannot be read")
+            yield Batch(torch.tensor([number]), torch.tensor([0.0]), torch.tensor([number]))
+
+
+SECOND_GPU = Device("cuda:1", "fp32", 4, 2, "")
+
+
+def test_batches_are_copied_aside_while_the_gpu_computes_the_step_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    for number, batch in enumerate(SECOND_GPU.send_batches(streams.load(2))):
+        assert int(batch.index) == number
+        assert streams.asked == number + 1  # what a step counts is what the loader gave
+        streams.give(f"step {number}")
+    assert streams.given == [
+        ("copies", "copy 0"),
+        ("steps", "wait for copies"),
+        ("steps", "steps read 0"),
+        ("steps", "step 0"),
+        ("copies", "copy 1"),  # waits for nothing: step 0 may still be computed
+        ("steps", "wait for copies"),
+        ("steps", "steps read 1"),
+        ("steps", "step 1"),
+    ]
+
+
+def test_an_unreadable_image_is_an_error_after_the_steps_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    batches = SECOND_GPU.send_batches(streams.load(5, broken=2))
+    for number in range(2):
+        next(batches)
+        streams.give(f"step {number}")
+    with pytest.raises(DataError, match=r"3\.jpg"):
+        next(batches)
+    assert [work for _, work in streams.given if work.startswith(("step ", "copy"))] == [
+        "copy 0",
+        "step 0",
+        "copy 1",
+        "step 1",
+    ]
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+def test_without_streams_batches_are_handed_on(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    streams = Streams(monkeypatch)
+    given = list(streams.load(3))
+    assert [id(batch) for batch in Device(name, "fp32", 4, 2, "").send_batches(given)] == [id(one) for one in given]
+    assert streams.given == []
+
+
+@pytest.mark.parametrize(("name", "expected"), [("cpu", False), ("mps", False), ("cuda:1", True)])
+def test_only_a_clock_of_the_device_tells_when_it_waits(
+    name: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Event:
+        """As torch's."""
+
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self, stream: object) -> None:
+            self.at = stream
+
+        def elapsed_time(self, end: Event) -> float:
+            return 1000.0 * (end.at - self.at)  # type: ignore[operator]
+
+    moments = iter([3.0, 5.5])
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: next(moments))
+    monkeypatch.setattr("time.perf_counter", lambda: next(moments))
+    device = Device(name, "fp32", 4, 2, "")
+    start, end = device.mark_time(), device.mark_time()
+    assert isinstance(start, Event) is expected
+    assert (device.has_clock, devices.compute_seconds(start, end)) == (expected, 2.5)
