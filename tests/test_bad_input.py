@@ -77,6 +77,11 @@ CONFIGS = {
         "augment.crop_size = 65 is larger than model.size = 64\n"
         "next: set a smaller augment.crop_size, or 0, in config.toml",
     ),
+    "augmentation on the device beside black": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nresize = 'pad'\n[augment]\ndevice = true\n",
+        "augment.device = true changes the black beside an image of model.resize = 'pad' too\n"
+        "next: set augment.device = false, or another model.resize, in config.toml",
+    ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
         "unknown train.sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",
