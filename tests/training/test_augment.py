@@ -252,3 +252,25 @@ def test_a_probe_has_every_operation_of_a_recipe(recipe: str) -> None:
 def test_a_step_with_too_many_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match="could not broadcast"):
         operations.pack_steps([[Step("erase", (0.0,) * 16)]])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_gpu_does_the_same_and_is_never_waited_for(name: str) -> None:
+    gpu = device.choose_device("cuda:0", None, 0)
+    gpu.select()
+    images = torch.from_numpy(np.stack([picture(160, 160, seed) for seed in range(len(EXAMPLES[name]))]))
+    packed = torch.from_numpy(operations.pack_steps([[step] for step in EXAMPLES[name]]))
+    there = gpu.send(images)
+    with gpu.deterministic():
+        augment.apply_steps(there, packed, gpu)  # the first call may load kernels, and sends the table of noise
+        gpu.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            result = augment.apply_steps(there, packed, gpu)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        alone = augment.apply_steps(there[:1], packed[:1], gpu)
+    difference = result.cpu().int() - augment.apply_steps(images, packed, CPU).int()
+    assert difference.abs().max() <= 1
+    assert torch.equal(alone, result[:1])
