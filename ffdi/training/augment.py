@@ -81,7 +81,7 @@ def apply_steps(images: Tensor, steps: Tensor, device: Device) -> Tensor:
     arguments = [[one.images, *OPERATIONS[one.name].prepare(one.numbers, height, width)] for one in groups]
     sent = iter(_send([array for arrays in arguments for array in arrays], device))
     changed = images.clone()
-    with devices.disable_tf32(), torch.autocast(device.kind, enabled=False):
+    with devices.disable_tf32(), torch.autocast(images.device.type, enabled=False):
         for group, arrays in zip(groups, arguments, strict=True):
             rows, *tensors = (next(sent) for _ in arrays)
             pixels = OPERATIONS[group.name].apply(changed.index_select(0, rows), *tensors)
