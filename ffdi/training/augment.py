@@ -204,9 +204,12 @@ def _list_taps(old: int, new: int, way: int) -> tuple[np.ndarray, np.ndarray]:
     """The old pixels of each new one, int32 [new, T], and their weights, float32 [new, T], as OpenCV has them."""
     unit = np.eye(old, dtype=np.float32)
     matrix = cv2.resize(unit, (old, new), interpolation=INTERPOLATIONS[way]) if new != old else unit
-    most = int((matrix != 0).sum(1).max())
-    taps = np.argsort(matrix == 0, axis=1, kind="stable")[:, :most]
-    return taps.astype(np.int32), np.take_along_axis(matrix, taps, 1)
+    rows, columns = matrix.nonzero()
+    counts = np.bincount(rows, minlength=new)
+    place = np.arange(len(rows)) - np.repeat(counts.cumsum() - counts, counts)
+    taps, weights = np.zeros((new, counts.max()), np.int32), np.zeros((new, counts.max()), np.float32)
+    taps[rows, place], weights[rows, place] = columns, matrix[rows, columns]
+    return taps, weights
 
 
 def _pad_to_largest(arrays: Sequence[np.ndarray]) -> np.ndarray:
