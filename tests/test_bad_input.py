@@ -21,8 +21,8 @@ CONFIGS = {
     "unknown key": (
         "[train]\nlearning_rte = 1\n[modle]\nsize = 64\n",
         "{config} has 2 bad keys\n"
-        "  unknown key 'train.learning_rte': known: epochs, batch_size, micro_batches, optimizer, lr, weight_decay, "
-        "schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
+        "  unknown key 'train.learning_rte': known: epochs, start_size, batch_size, micro_batches, optimizer, lr, "
+        "weight_decay, schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
         "hard_example_fraction, label_smoothing, clip_grad, ema_decay, precision, deterministic, select, "
         "checkpoint_seconds\n"
         "  unknown key 'modle': did you mean 'model'?\n"
@@ -95,6 +95,11 @@ CONFIGS = {
         "[model]\nresize = 'crop'\n[train]\nstart_size = 96\n",
         "train.start_size = 96 has no effect with model.resize = 'crop', where smaller images are smaller parts\n"
         "next: correct train.start_size, or set it to 0, in config.toml",
+    ),
+    "augmentation on the device beside black": (
+        "[model]\nbackbone = 'test_resnet'\npretrained = false\nresize = 'pad'\n[augment]\ndevice = true\n",
+        "augment.device = true changes the black beside an image of model.resize = 'pad' too\n"
+        "next: set augment.device = false, or another model.resize, in config.toml",
     ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",

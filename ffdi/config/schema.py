@@ -96,6 +96,7 @@ class AugmentConfig(Section):
     """The augmentation recipe, and the mixing of images in a batch."""
 
     recipe: str = "postprocess"
+    device: bool = False
     crop_size: int = Field(0, ge=0, le=2048)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)

@@ -26,12 +26,34 @@ SHARPEN = np.array([[-1, -1, -1], [-1, 9, -1], [-1, -1, -1]], np.float32)
 LEAST_RESAMPLING = 0.95
 """Resampling never leaves an image as it was, also where the image has been shrunk below the resolution drawn."""
 
+NUMBERS = 12
+"""The most numbers of a step: a matrix of colours, or the borders of three rectangles."""
+
 
 class Step(NamedTuple):
     """An operation with its numbers."""
 
     name: str
     numbers: tuple[float, ...]
+
+
+def pack_steps(steps: Sequence[Sequence[Step]]) -> np.ndarray:
+    """The steps of a batch in one array, which is sent between processes at once.
+
+    Args:
+        steps: of each image, in their order.
+
+    Returns:
+        float64 [N, 2 + NUMBERS] for all N steps: the image, the position of the operation in OPERATIONS, and the
+        numbers, with zeros behind them.
+    """
+    position = {name: place for place, name in enumerate(OPERATIONS)}
+    packed = np.zeros((sum(map(len, steps)), 2 + NUMBERS))
+    every = [(image, step) for image, several in enumerate(steps) for step in several]
+    for row, (image, (name, numbers)) in zip(packed, every, strict=True):
+        row[:2] = image, position[name]
+        row[2 : 2 + len(numbers)] = numbers
+    return packed
 
 
 def apply_steps(image: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
@@ -123,9 +145,14 @@ def equalize(image: np.ndarray, clip_limit: float) -> np.ndarray:
 def resample(image: np.ndarray, scale: float, down: float, up: float) -> np.ndarray:
     """Shrinks and enlarges, with two of INTERPOLATIONS."""
     height, width = image.shape[:2]
-    small = max(1, round(width * scale)), max(1, round(height * scale))
-    shrunk = cv2.resize(image, small, interpolation=INTERPOLATIONS[int(down)])
+    rows, columns = measure_resampled(height, width, scale)
+    shrunk = cv2.resize(image, (columns, rows), interpolation=INTERPOLATIONS[int(down)])
     return cv2.resize(shrunk, (width, height), interpolation=INTERPOLATIONS[int(up)])
+
+
+def measure_resampled(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Rows and columns of an image while it is small."""
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def blur(image: np.ndarray, deviation: float) -> np.ndarray:

@@ -20,7 +20,7 @@ from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
-from ffdi.training import health, predict
+from ffdi.training import augment, health, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
 from ffdi.training.health import HealthWarning, WaitingForData
 from ffdi.training.loop import Step, fit, list_nondeterministic
@@ -167,8 +167,15 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
         table, plan.config, fold=folder.fold, loader_config=device.loader_config, shard=distributed.get_rank_shard()
     )
     if batches.changes_images and len(table) >= health.PROBED:
-        health.check_draws(*batches.load_two_epochs(health.PROBED))
+        health.check_draws(*(_augment(batch, device) for batch in batches.load_two_epochs(health.PROBED)))
     return batches
+
+
+def _augment(batch: loader.Batch, device: Device) -> np.ndarray:
+    """The images of a batch as the network gets them: uint8 [B, S, S, 3]."""
+    if batch.steps is None:
+        return batch.images.numpy()
+    return augment.apply_steps(device.send(batch.images), batch.steps, device).cpu().numpy()
 
 
 def _derive_seed(seed: int, fold: int) -> int:

@@ -197,15 +197,16 @@ class Pace(NamedTuple):
         return ceil(self.images / self.computing / self.compute_core_rate(device))
 
 
-def list_savings(config: Config) -> list[str]:
+def list_savings(config: Config, device: Device) -> list[str]:
     """Changes to config.toml after which the CPU has less to do for each image."""
     decoded = not config.cache.decoded and config.model.fits_decoded_cache
-    return ["cache.decoded = true"] if decoded else []
+    on_device = device.kind != "cpu" and config.augment.recipe != "none" and config.model.resize != "pad"
+    return ["cache.decoded = true"] * decoded + ["augment.device = true"] * (on_device and not config.augment.device)
 
 
 def describe_cure(pace: Pace, config: Config, device: Device) -> str:
     """What would feed the network, the cheapest first; `pace` is of a device that waits for its loader."""
-    needed, savings = pace.count_needed_workers(device), list_savings(config)
+    needed, savings = pace.count_needed_workers(device), list_savings(config, device)
     if needed <= device.most_workers:
         workers = f"--workers {needed} would feed it ({device.workers} now)"
         return ", or ".join([workers, *(f"{saving} would save work" for saving in savings)])
@@ -217,7 +218,7 @@ def describe_limit(pace: Pace, config: Config, device: Device) -> str:
     """What the speed of a training depends on, and the cheapest cure."""
     share = f"{100 * pace.share:.0f} %"
     if device.kind == "cpu":
-        saving = "".join(f"; {one} would save work" for one in list_savings(config) if pace.share > IDLE)
+        saving = "".join(f"; {one} would save work" for one in list_savings(config, device) if pace.share > IDLE)
         if device.workers:
             return f"the cores, which loader workers and the network share: it waits {share} of the time{saving}"
         return f"the cores, which make images {share} of the time, and train the network in the rest{saving}"

@@ -23,17 +23,17 @@ from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import health, optim
+from ffdi.training import augment, health, optim
 from ffdi.training.health import FeedMeter, HealthWarning, WaitingForData
 from ffdi.training.predict import PartwiseRunner
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
 
-SENDING, FORWARD, BACKWARD = "sending the batch", "forward", "loss and backward"
-OPTIMIZER, EMA = "optimizer", "averaged weights"
-PARTS = (SENDING, FORWARD, BACKWARD, OPTIMIZER, EMA)
-"""The parts of a step, by their names in a profile."""
+SENDING, AUGMENTATION, FORWARD = "sending the batch", "augmentation on the device", "forward"
+BACKWARD, OPTIMIZER, EMA = "loss and backward", "optimizer", "averaged weights"
+PARTS = (SENDING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
+"""The parts of a step, by their names in a profile; not every training has all of them."""
 CHECK_EVERY = 20
 """Steps between two tests for a loss that is not finite: a test waits for the device."""
 
@@ -165,7 +165,11 @@ def train_step(
 ) -> StepResult:
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     with record_function(SENDING):
-        images, target = mix_batch(device.send(batch.images), device.send(batch.target), config.augment)
+        images, target = device.send(batch.images), device.send(batch.target)
+    if batch.steps is not None:
+        with record_function(AUGMENTATION):
+            images = augment.apply_steps(images, batch.steps, device)
+    images, target = mix_batch(images, target, config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
     parts = _split_batch(len(images), config.train.micro_batches, batch_size // distributed.get_world_size())
 
@@ -203,6 +207,8 @@ def list_nondeterministic(detector: Detector, config: Config, device: Device) ->
         network, edge = copy.deepcopy(detector), config.augment.crop_size or config.model.size
         optim.set_frozen(network.backbone, False)
         images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
+        if config.augment.device:
+            images = augment.apply_steps(images, augment.draw_probe(config.augment.recipe), device)
         with device.autocast():
             logits = network(images)
         optim.create_loss(config.train, 0.5)(logits, torch.zeros_like(logits)).backward()

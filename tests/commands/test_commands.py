@@ -139,6 +139,27 @@ def test_training_again_with_two_workers_gives_the_same_bytes(
         assert again == (trained / "experiments" / "tiny" / name).read_bytes(), name
 
 
+def test_a_training_with_augmentation_on_the_device_gives_the_same_bytes_with_any_number_of_workers(
+    workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    folder = workspace / "experiments" / "tiny"
+    path = folder / "config.toml"
+    path.write_text(path.read_text().replace('recipe = "flips"', 'recipe = "strong"\ndevice = true'))
+    train = ("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "0")
+    results = set()
+    for workers in ("0", "2"):
+        answer = invoke(*train, "--workers", workers, "--restart")
+        assert answer.code == 0, answer.err
+        results.add(tuple((folder / "fold_0" / name).read_bytes() for name in ("weights.safetensors", "oof.csv")))
+    path.write_text(path.read_text().replace("device = true", "device = false"))
+    answer = invoke(*train)
+    assert (answer.code, "augment.device: True -> False" in answer.err) == (1, True)
+    answer = invoke(*train, "--restart")
+    assert answer.code == 0, answer.err
+    results.add(tuple((folder / "fold_0" / name).read_bytes() for name in ("weights.safetensors", "oof.csv")))
+    assert len(results) == 2
+
+
 def test_a_fold_trained_alone_gives_the_same_bytes(
     trained: Path, workspace: Path, competition: Path, invoke: Invoke
 ) -> None:

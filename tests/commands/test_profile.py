@@ -6,21 +6,29 @@ import json
 import re
 from pathlib import Path
 
-from ffdi.training.loop import PARTS
+import pytest
+
+from ffdi.training.loop import AUGMENTATION, PARTS
 from ffdi.training.tools.profiler import OPERATORS, WAITING
 from tests.conftest import Invoke
 
 
-def test_a_step_is_taken_apart_and_nothing_is_trained(workspace: Path, competition: Path, invoke: Invoke) -> None:
+@pytest.mark.parametrize("device", [False, True])
+def test_a_step_is_taken_apart_and_nothing_is_trained(
+    device: bool, workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    path = workspace / "experiments" / "tiny" / "config.toml"
+    path.write_text(path.read_text().replace("[augment]\n", f"[augment]\ndevice = {str(device).lower()}\n"))
+    expected = [WAITING, *(part for part in PARTS if device or part != AUGMENTATION)]
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--profile")
     assert (answer.code, answer.err) == (0, "")
     rows = re.findall(r"│ (.+?) +│ +([0-9.]+) │ +([0-9.]+) % │", answer.out)
-    parts = {name: float(share) for name, _, share in rows[: 1 + len(PARTS)]}
-    assert list(parts) == [WAITING, *PARTS]
+    parts = {name: float(share) for name, _, share in rows[: len(expected)]}
+    assert list(parts) == expected
     assert abs(sum(parts.values()) - 100) < 1
     assert parts["forward"] > 1
     assert parts["loss and backward"] > 1
-    operators = rows[1 + len(PARTS) :]
+    operators = rows[len(expected) :]
     assert len(operators) == OPERATORS
     assert [float(ms) for _, ms, _ in operators] == sorted((float(ms) for _, ms, _ in operators), reverse=True)
     limit = r"the cores, which make images \d+ % of the time, and train the network in the rest"
@@ -31,7 +39,7 @@ def test_a_step_is_taken_apart_and_nothing_is_trained(workspace: Path, competiti
         f"next: invoke train-folds --experiment tiny --data {competition}\n"
     )
     trace = json.loads((tiny / "trace.json").read_text())
-    assert {WAITING, *PARTS} <= {event.get("name") for event in trace["traceEvents"]}
+    assert set(expected) <= {event.get("name") for event in trace["traceEvents"]}
     assert {path.name for path in tiny.iterdir()} == {"config.toml", "doctor.json", "trace.json", ".lock"}
     answer = invoke("verify", "--experiment", "tiny")  # the trace is no file of ours
     assert (answer.code, answer.err) == (0, "")

@@ -135,7 +135,8 @@ def test_a_loader_that_is_too_slow_is_named_once_with_the_workers_that_feed_the_
     assert pace.share == pytest.approx(0.6, abs=0.02)  # four workers make 4 batches in a second, of 10
     assert step == 2 * CHECK_EVERY  # the first window has the start of the workers
     assert warning.share == pytest.approx(0.6, abs=0.02)
-    assert warning.cure == "--workers 10 would feed it (4 now), or cache.decoded = true would save work"
+    savings = "cache.decoded = true would save work, or augment.device = true would save work"
+    assert warning.cure == f"--workers 10 would feed it (4 now), or {savings}"
     assert engines.describe_warnings(warning) == [f"warning: the GPU waits 60 % of the time for images; {warning.cure}"]
     pace, warnings = train(World(monkeypatch), make_device(workers=10), loading=1.0, step=0.1)
     assert (pace.share < health.IDLE, warnings) == (True, [])
@@ -153,11 +154,13 @@ def test_where_cores_lack_the_line_says_what_would_do(monkeypatch: pytest.Monkey
         return train(World(monkeypatch), make_device(workers, threads), 1.0, 0.1, config=config)[1][0][1].cure
 
     lack = "loader workers on 11 cores would feed it, and there are 3 to spare: "
-    assert cure(Config()) == f"{lack}cache.decoded = true would save work"
-    cropped = Config(model={"resize": "crop"})  # type: ignore[arg-type]
-    assert cure(cropped) == f"{lack}a cheaper augment.recipe would save work"
+    assert cure(Config()) == f"{lack}cache.decoded = true or augment.device = true would save work"
+    padded = Config(model={"resize": "pad"})  # type: ignore[arg-type]
+    assert cure(padded) == f"{lack}a cheaper augment.recipe would save work"
     decoded = Config(cache={"decoded": True})  # type: ignore[arg-type]
-    assert cure(decoded) == f"{lack}a cheaper augment.recipe would save work"
+    assert cure(decoded) == f"{lack}augment.device = true would save work"
+    both = Config(cache={"decoded": True}, augment={"device": True})  # type: ignore[arg-type]
+    assert cure(both) == f"{lack}a cheaper augment.recipe would save work"
     assert cure(decoded, threads=12) == "--workers 11 would feed it (3 now)"
 
 
@@ -224,7 +227,8 @@ FAST = Pace(images=4800, steps=600, waiting=0.5, computing=19.5, asking=3.0)
             SLOW,
             make_device(),
             "data: a core makes 60 images/s, the network takes 600, and waits 60 % of the time; "
-            "--workers 10 would feed it (4 now), or cache.decoded = true would save work",
+            "--workers 10 would feed it (4 now), or cache.decoded = true would save work, or augment.device = true "
+            "would save work",
         ),
         (
             SLOW,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ffdi.data.loading.augment import Augmentation
 from ffdi.models.detector import Detector
+from ffdi.synthetic.operations import Step
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 from tests.conftest import Invoke
@@ -86,3 +88,15 @@ def test_speed_can_be_chosen_instead(
     path.write_text(path.read_text() + "deterministic = false\n")
     assert train(invoke, competition) == []
     assert modes == {True: {OFF, FAST}, False: {OFF, FAST, TOLERANT}}
+
+
+@pytest.mark.parametrize("device", ["false", "true"])
+def test_an_augmentation_that_repeats_itself_is_refused(
+    device: str, workspace: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workspace / "experiments" / "tiny" / "config.toml"
+    path.write_text(path.read_text().replace("[augment]\n", f"[augment]\ndevice = {device}\n"))
+    monkeypatch.setattr(Augmentation, "draw_steps", lambda *_: [Step("mirror", (1, 0))])
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--folds", "0", "--jobs", "1")
+    assert answer.code == 1
+    assert answer.err.startswith("error: augmentation repeats itself: 16 images are the same in two epochs\n")

@@ -16,9 +16,11 @@ from ffdi.config.schema import AugmentConfig, Config, ModelConfig
 from ffdi.core import signals
 from ffdi.core.errors import DataError, ExperimentError, TrainingError
 from ffdi.core.signals import Interrupted
+from ffdi.data.loading.augment import Augmentation
 from ffdi.data.loading.loader import Batch
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import detector
+from ffdi.synthetic import operations
 from ffdi.training.checkpointing import CheckpointManager, ResumeEvent
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device as devices
@@ -33,13 +35,20 @@ RECIPES = {
     "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema_decay": 0.9}},
     "sharpness": {"train": {"sam_rho": 0.05, "hard_example_fraction": 0.5, "loss": "focal"}},
     "mixed": {"augment": {"mixup": 0.4, "cutmix": 1.0}, "train": {"class_weights": True}},
+    "augmented on the device": {"augment": {"device": True, "recipe": "strong", "mixup": 0.4}},
 }
 
 
 class Faces:
-    """Batches of noise, the same for the same epoch and number; every other image is fake, and brighter."""
+    """Batches of noise, the same for the same epoch and number; every other image is fake, and brighter.
+
+    With a recipe, they have its steps for the device.
+    """
 
     rows = 6 * STEPS
+
+    def __init__(self, recipe: str | None = None) -> None:
+        self.augmentation = None if recipe is None else Augmentation(recipe)
 
     def __len__(self) -> int:
         return STEPS
@@ -52,7 +61,12 @@ class Faces:
             target = np.arange(6) % 2
             noise = np.random.default_rng([epoch, number]).integers(0, 200, (6, 32, 32, 3))
             pixels = noise + 40 * target.reshape(-1, 1, 1, 1)
-            yield Batch(torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float(), torch.arange(6))
+            steps = None
+            if self.augmentation is not None:
+                drawn = [self.augmentation.draw_steps((0, epoch, number, row)) for row in range(6)]
+                steps = torch.from_numpy(operations.pack_steps(drawn))
+            images, labels = torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float()
+            yield Batch(images, labels, torch.arange(6), steps)
 
     def list_names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]
@@ -81,7 +95,8 @@ def start(config: Config, where: devices.Device) -> TrainingState:
 
 def events(state: TrainingState, config: Config, where: devices.Device) -> Iterator[object]:
     """What fit yields."""
-    return fit(state, Faces(), Faces(), config, where, seed=5)  # type: ignore[arg-type]
+    training = Faces(config.augment.recipe if config.augment.device else None)
+    return fit(state, training, Faces(), config, where, seed=5)  # type: ignore[arg-type]
 
 
 def end(state: TrainingState, config: Config, where: devices.Device) -> tuple[dict[str, bytes], dict[str, Any]]:

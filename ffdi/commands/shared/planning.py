@@ -102,6 +102,11 @@ def check_settings(settings: Config) -> None:
             hint="set a smaller augment.crop_size, or 0, in config.toml",
         )
     _check_start_size(settings)
+    if settings.augment.device and settings.model.resize == "pad":
+        raise ConfigError(
+            "augment.device = true changes the black beside an image of model.resize = 'pad' too",
+            hint="set augment.device = false, or another model.resize, in config.toml",
+        )
     sources.choose_packed_policy(settings)
     if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
         raise ConfigError(

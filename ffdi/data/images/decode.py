@@ -76,12 +76,14 @@ class View(NamedTuple):
         scale: edge of the pixels in parts of the edge in the original image; at most 1.
         corner: column and row of the first pixel in the original image.
         finish: enlarges and pads pixels of this shape to uint8 [size, size, 3].
+        growth: how much `finish` enlarges an edge; the square root, where two edges grow differently.
     """
 
     pixels: np.ndarray
     scale: float
     corner: tuple[int, int]
     finish: Callable[[np.ndarray], np.ndarray]
+    growth: float = 1.0
 
 
 class ResizePolicy(NamedTuple):
@@ -222,7 +224,8 @@ def _crop(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
         enlarged = view.finish(part)
         return _enlarge(enlarged[_locate(enlarged, rows, columns, box)], size, size)
 
-    return view._replace(finish=finish)
+    growth = size / (min(rows, height) * min(columns, width)) ** 0.5
+    return view._replace(finish=finish, growth=view.growth * growth)
 
 
 def _pad(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
@@ -260,7 +263,8 @@ def _scale(pixels: np.ndarray, part: tuple[slice, slice], height: int, width: in
     if rows >= height and columns >= width:
         scale = (height * width / (rows * columns)) ** 0.5
         return View(shrink(cut, height, width), scale, corner, np.ascontiguousarray)
-    return View(cut, 1.0, corner, lambda small: _enlarge(small, height, width))
+    growth = (height * width / (rows * columns)) ** 0.5
+    return View(cut, 1.0, corner, lambda small: _enlarge(small, height, width), growth)
 
 
 def _enlarge(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

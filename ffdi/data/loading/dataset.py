@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import operations, pseudo_fakes
+from ffdi.synthetic.operations import Step
 
 PSEUDO_FAKE = 2
 """Appended to a key for the random stream of a pseudo-fake; the augmentation's stream has the key alone."""
@@ -29,8 +31,22 @@ GROWTH = 0.75
 """Part of the epochs in which images grow from train.start_size to model.size."""
 SIZE_STEP = 32
 """Images grow in steps of the stride of most backbones."""
-Sample = tuple[np.ndarray, float, int]
-"""uint8 [S, S, 3] RGB, the label (NaN without labels), the row."""
+
+
+class Sample(NamedTuple):
+    """An image for a network.
+
+    Attributes:
+        pixels: uint8 [S, S, 3] RGB.
+        target: the label, NaN without labels.
+        row: of the table.
+        steps: what remains to be done to the image, on the device; None if nothing does.
+    """
+
+    pixels: np.ndarray
+    target: float
+    row: int
+    steps: list[Step] | None = None
 
 
 class EvalDataset:
@@ -43,7 +59,7 @@ class EvalDataset:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
         target = float("nan") if self.table.target is None else float(self.table.target[row])
         try:
-            return self._load(row), target, row
+            return Sample(self._load(row), target, row)
         except DataError as error:
             return error
 
@@ -100,7 +116,7 @@ class TrainDataset:
         self._augmentation = augment.Augmentation(config.augment.recipe)
         self._resize_first = config.cache.decoded
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
-        self._crop_size = config.augment.crop_size
+        self._crop_size, self._on_device = config.augment.crop_size, config.augment.device
         self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
 
     @property
@@ -110,17 +126,19 @@ class TrainDataset:
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
         try:
-            pixels = self._make_pixels(sample)
+            pixels, steps = self._make_pixels(sample)
         except DataError as error:
             return error
         assert self.table.target is not None
-        return pixels, 1.0 if sample.pseudo_fake else float(self.table.target[sample.row]), sample.row
+        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
+        return Sample(pixels, target, sample.row, steps)
 
-    def _make_pixels(self, sample: SampleKey) -> np.ndarray:
-        """The image at the network's input size, or a crop of that.
+    def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None]:
+        """The image at the network's input size, or a crop of that, and the steps for the device.
 
         The operations of a recipe get the image where it has the fewest pixels, with the strength that they would have
-        on the image at its own size: they come first in the life of an image, and shrinking it comes last.
+        on the image at its own size: they come first in the life of an image, and shrinking it comes last. A device
+        gets images of one size, so that small ones are enlarged before.
         """
         key = (self._seed, self._fold, sample.epoch, sample.row)
         policy = self._resize_policy._replace(size=choose_size(self._train, self._resize_policy.size, sample.epoch))
@@ -131,15 +149,18 @@ class TrainDataset:
             shrunk *= (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
             image = self._make_fake(whole, key)
         view = policy.crop(image, box)
-        scale = shrunk * view.scale
-        left, top = (scale * place for place in view.corner)
-        if not self._crop_size:
-            return view.finish(self._augmentation(view.pixels, key, scale, (left, top)))
-        x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
-        resized = view.finish(view.pixels)
-        rows, columns = decode.locate_window(resized, self._crop_size, x, y)
-        corner = left + columns.start, top + rows.start
-        return self._augmentation(np.ascontiguousarray(resized[rows, columns]), key, scale, corner)
+        if not self._crop_size and not self._on_device:
+            corner = view.scale * view.corner[0], view.scale * view.corner[1]
+            return view.finish(self._augmentation(view.pixels, key, shrunk * view.scale, corner)), None
+        pixels, zoom = view.finish(view.pixels), view.scale * view.growth
+        scale, (left, top) = shrunk * zoom, (zoom * place for place in view.corner)
+        if self._crop_size:
+            x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
+            rows, columns = decode.locate_window(pixels, self._crop_size, x, y)
+            pixels, left, top = np.ascontiguousarray(pixels[rows, columns]), left + columns.start, top + rows.start
+        if self._on_device:
+            return pixels, operations.place_steps(self._augmentation.draw_steps(key), scale, (left, top))
+        return self._augmentation(pixels, key, scale, (left, top)), None
 
     def _load(self, row: int) -> tuple[np.ndarray, float]:
         """An image, and its scale: 1 at its own size, another one where the cache has resized images."""

@@ -22,6 +22,7 @@ from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
 from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, SampleKey
+from ffdi.synthetic import operations
 
 SECONDS = 300
 """Time limit of a worker for one batch."""
@@ -33,11 +34,20 @@ POLL_SECONDS = 5
 
 
 class Batch(NamedTuple):
-    """images: uint8 [B, S, S, 3] RGB; target: float32 [B], NaN where there is no label; index: int64 [B]."""
+    """A batch of samples.
+
+    Attributes:
+        images: uint8 [B, S, S, 3] RGB.
+        target: float32 [B], NaN where there is no label.
+        index: int64 [B], rows of the table.
+        steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
+            bytes for each step. None if nothing does.
+    """
 
     images: torch.Tensor
     target: torch.Tensor
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
+    steps: torch.Tensor | None = None
 
 
 class LoaderConfig(NamedTuple):
@@ -156,17 +166,16 @@ class Batches:
         self._sampler.epoch, self._sampler.start = epoch, start
         return iter(self)
 
-    def load_two_epochs(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+    def load_two_epochs(self, count: int) -> tuple[Batch, Batch]:
         """The first `count` images in two epochs behind the last one, where images have their final size.
 
-        Returns:
-            uint8 [count, S, S, 3] each, from the workers of the training.
+        They come from the workers of the training.
         """
         assert self._sampler is not None, "only training batches have epochs"
         self._sampler.fixed_batches = [
             [SampleKey(epoch, row) for row in range(count)] for epoch in (MAX_EPOCHS, MAX_EPOCHS + 1)
         ]
-        first, second = (batch.images.numpy() for batch in self)
+        first, second = self
         self._sampler.fixed_batches = None
         return first, second
 
@@ -271,11 +280,12 @@ def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
-    pixels, target, index = zip(*samples, strict=True)
+    pixels, target, index, steps = zip(*samples, strict=True)
     return Batch(
         torch.from_numpy(np.stack(pixels)),
         torch.tensor(target, dtype=torch.float32),
         torch.tensor(index, dtype=torch.int64),
+        None if None in steps else torch.from_numpy(operations.pack_steps(steps)),
     )
 
 

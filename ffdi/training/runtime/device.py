@@ -216,6 +216,10 @@ class Device:
         elif self.kind == "mps":
             torch.mps.empty_cache()
 
+    def pin(self, tensor: Tensor) -> Tensor:
+        """Copies a tensor of this process to pinned memory, if the device copies from there; see `send`."""
+        return tensor.pin_memory() if self.pin_memory else tensor
+
     def send(self, tensor: Tensor) -> Tensor:
         """Copies a tensor to the device, asynchronously from pinned memory.
 

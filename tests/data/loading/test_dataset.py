@@ -17,9 +17,9 @@ from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
-from ffdi.data.loading.dataset import EvalDataset, TrainDataset, choose_size
+from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset, choose_size
 from ffdi.data.loading.sampler import SampleKey
-from ffdi.synthetic import pseudo_fakes
+from ffdi.synthetic import operations, pseudo_fakes
 
 Gallery = Callable[..., Table]
 FRAMING = ResizePolicy(32, "squash")
@@ -32,11 +32,12 @@ def training(
     resize_policy: ResizePolicy = FRAMING,
     window: int = 0,
     share: float = 0.2,
+    device: bool = False,
 ) -> TrainDataset:
     config = Config(
         seed=3,
         model={"size": resize_policy.size, "resize": resize_policy.resize},
-        augment={"recipe": recipe, "crop_size": window},
+        augment={"recipe": recipe, "crop_size": window, "device": device},
         pseudo_fakes={"methods": kinds, "fraction": share},
     )
     return TrainDataset(table, config, fold=1)
@@ -51,9 +52,9 @@ def pixels(samples: TrainDataset, *draw: object) -> np.ndarray:
 @pytest.mark.parametrize("kind", pseudo_fakes.METHODS)
 def test_a_pseudo_fake_is_made_from_its_row(kind: str, gallery: Gallery) -> None:
     samples = training(gallery(6), [kind])
-    image, target, row = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
+    image, target, row, _ = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
     assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
-    real, label, _ = samples[SampleKey(0, 2)]  # type: ignore[misc]
+    real, label, *_ = samples[SampleKey(0, 2)]  # type: ignore[misc]
     assert label == 0.0
     assert not np.array_equal(image, real)
     corners = np.array_equal(image[:2, :2], real[:2, :2])  # which are far from any face
@@ -99,9 +100,9 @@ def test_a_zooming_recipe_crops_the_image(resize: str, gallery: Gallery) -> None
 
 def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
-    image, target, row = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
+    image, target, row, steps = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
     assert np.array_equal(image, decode.read_image(table.path(3))[8:24, 8:24])
-    assert (target, row) == (1.0, 3)
+    assert (target, row, steps) == (1.0, 3, None)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
@@ -181,3 +182,50 @@ def test_a_growing_image_is_the_same_view_with_the_same_draws(gallery: Gallery) 
     assert shapes == [(32, 32, 3), (32, 32, 3), (64, 64, 3), (64, 64, 3)]
     whole = TrainDataset(samples.table, Config(model={"size": 32}, augment={"recipe": "flips"}), fold=0)
     assert np.array_equal(samples[SampleKey(0, 0)][0], whole[SampleKey(0, 0)][0])  # type: ignore[index]
+
+
+# --- the rest on the device ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+@pytest.mark.parametrize("edge", [24, 32, 96])
+@pytest.mark.parametrize("fake", [False, True])
+def test_a_device_gets_images_of_its_size_and_their_steps(
+    fake: bool, edge: int, resize: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, policy = gallery(2, edge=edge), ResizePolicy(32, resize)
+    here, there = (training(table, ["self_blend"], "postprocess", policy, device=device) for device in (False, True))
+    key = (3, 1, 4, 0)
+    sample = there[SampleKey(4, 0, fake)]
+    assert isinstance(sample, Sample)
+    scale = 1.0 if resize == "crop" and edge == 96 else 32 / edge
+    box = there._augmentation.choose_crop(key)
+    corner = (round(64 * box.x), round(64 * box.y)) if resize == "crop" and edge == 96 else (0, 0)
+    assert sample.steps == operations.place_steps(augment.Augmentation("postprocess").draw_steps(key), scale, corner)
+    assert sample.steps
+    monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
+    assert np.array_equal(sample.pixels, pixels(here, 4, 0, fake))
+
+
+def test_a_device_gets_the_steps_of_a_crop(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    table, policy = gallery(2, edge=20), ResizePolicy(40)
+    here, there = (training(table, ["self_blend"], "strong", policy, 32, device=device) for device in (False, True))
+    sample = there[SampleKey(5, 1)]
+    assert isinstance(sample, Sample)
+    assert sample.steps
+    assert np.array_equal(operations.apply_steps(sample.pixels, sample.steps), pixels(here, 5, 1))
+    monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
+    assert np.array_equal(sample.pixels, pixels(here, 5, 1))
+
+
+@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("shape", [(20, 20), (64, 64), (20, 64), (64, 20), (33, 31)])
+def test_growth_is_that_of_the_finished_image(shape: tuple[int, int], resize: str) -> None:
+    """Measured by the slopes of ramps."""
+    rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    image = np.stack([3 * rows, 3 * columns, rows + columns], 2).astype(np.uint8)
+    view = ResizePolicy(40, resize).crop(image, decode.CropBox(0.8, 1.1, 0.3, 0.6))
+    finished = view.finish(view.pixels)[16:24, 16:24].astype(float)
+    slopes = [np.polyfit(np.arange(8), finished[..., axis].mean(1 - axis), 1)[0] for axis in (0, 1)]
+    grown = 3 / (slopes[0] * slopes[1]) ** 0.5
+    assert view.scale * view.growth == pytest.approx(grown, rel=0.06)

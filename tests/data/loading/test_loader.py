@@ -23,6 +23,7 @@ from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment, loader
 from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
 from ffdi.data.loading.sampler import SampleKey
+from ffdi.synthetic import operations
 
 Gallery = Callable[..., Table]
 SIZE = 32
@@ -30,10 +31,19 @@ FRAMING = ResizePolicy(SIZE)
 
 
 def training(
-    table: Table, *, workers: int = 0, threads: int = 1, batch_size: int = 4, recipe: str = "postprocess"
+    table: Table,
+    *,
+    workers: int = 0,
+    threads: int = 1,
+    batch_size: int = 4,
+    recipe: str = "postprocess",
+    device: bool = False,
 ) -> Batches:
     config = Config(
-        seed=3, model={"size": SIZE}, augment={"recipe": recipe}, train={"batch_size": batch_size, "sampling": "all"}
+        seed=3,
+        model={"size": SIZE},
+        augment={"recipe": recipe, "device": device},
+        train={"batch_size": batch_size, "sampling": "all"},
     )
     return loader.make_train_loader(table, config, fold=1, loader_config=LoaderConfig(workers, threads))
 
@@ -43,7 +53,7 @@ def reading(table: Table, *, workers: int = 0, batch_size: int = 4) -> Batches:
 
 
 def together(batches: Iterator[Batch]) -> list[np.ndarray]:
-    return [torch.cat(part).numpy() for part in zip(*batches, strict=True)]
+    return [torch.cat(part).numpy() for part in zip(*(batch[:3] for batch in batches), strict=True)]
 
 
 def distinct(batch: Batch) -> set[bytes]:
@@ -59,6 +69,26 @@ def test_order_and_pixels_do_not_depend_on_the_number_of_workers(gallery: Galler
     for epoch in range(2):
         for one, other in zip(alone.iterate_epoch(epoch), shared.iterate_epoch(epoch), strict=True):
             assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, 3), (2, 1), (4, 1)])
+def test_steps_for_the_device_do_not_depend_on_the_number_of_workers(
+    workers: int, threads: int, gallery: Gallery
+) -> None:
+    table = gallery(16)
+    alone = training(table, device=True)
+    shared = training(table, device=True, workers=workers, threads=threads)
+    for one, other in zip(alone.iterate_epoch(1), shared.iterate_epoch(1), strict=True):
+        assert_close(one, other, rtol=0, atol=0)
+        drawn = [augment.Augmentation("postprocess").draw_steps((3, 1, 1, row)) for row in one.index.tolist()]
+        assert one.steps is not None
+        assert np.array_equal(one.steps.numpy(), operations.pack_steps(drawn))
+        assert len(one.steps) == sum(map(len, drawn)) > 0
+
+
+def test_without_a_device_and_in_scoring_no_steps_remain(gallery: Gallery) -> None:
+    table = gallery(4)
+    assert [batch.steps for batch in (*training(table).iterate_epoch(0), *reading(table))] == [None, None]
 
 
 def test_workers_whose_batches_do_not_fit_are_refused(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +117,7 @@ def test_threads_make_the_same_batches(gallery: Gallery, recipe: str) -> None:
     alone, shared = training(table, recipe=recipe), training(table, threads=4, recipe=recipe)
     for epoch in range(3):
         for one, other in zip(alone.iterate_epoch(epoch), shared.iterate_epoch(epoch), strict=True):
-            assert all(torch.equal(mine, theirs) for mine, theirs in zip(one, other, strict=True))
+            assert_close(one, other, rtol=0, atol=0)
 
 
 def test_threads_name_an_image_that_cannot_be_read(gallery: Gallery) -> None:

@@ -17,7 +17,7 @@ from ffdi.core.cuda import Driver, Gpu
 from ffdi.core.errors import ConfigError, DataError, DeviceError, TrainingError
 from ffdi.data.loading.loader import Batch
 from ffdi.models import detector
-from ffdi.training import loop
+from ffdi.training import augment, loop
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
@@ -455,6 +455,21 @@ def test_a_step_is_tried_on_a_copy(change: Callable[[torch.Tensor], torch.Tensor
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert all(parameter.grad is None for parameter in network.parameters())
     assert loop.list_nondeterministic(network, config, Device("cpu", "fp32", 1, 0, "")) == []
+
+
+def test_the_augmentation_on_a_gpu_is_tried_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config.model_validate(
+        {
+            "model": {"backbone": "test_resnet", "pretrained": False, "size": 64},
+            "augment": {"recipe": "strong", "device": True},
+        }
+    )
+    network = detector.build_initialized(config, None)
+    monkeypatch.setattr(Device, "pin_memory", property(lambda _: False))
+    assert loop.list_nondeterministic(network, config, GPU) == []
+    erase = augment.OPERATIONS["erase"]
+    monkeypatch.setitem(augment.OPERATIONS, "erase", erase._replace(apply=lambda pixels, _: put(pixels.float()).byte()))
+    assert loop.list_nondeterministic(network, config, GPU) == ["put_"]
 
 
 @pytest.mark.parametrize(
