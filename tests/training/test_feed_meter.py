@@ -161,7 +161,7 @@ def test_where_cores_lack_the_line_says_what_would_do(monkeypatch: pytest.Monkey
     assert cure(decoded) == f"{lack}augment.device = true would save work"
     both = Config(cache={"decoded": True}, augment={"device": True})  # type: ignore[arg-type]
     assert cure(both) == f"{lack}a cheaper augment.recipe would save work"
-    assert cure(decoded, threads=12) == "--workers 11 would feed it (3 now)"
+    assert cure(decoded, threads=12) == "--workers 11 would feed it (3 now), or augment.device = true would save work"
 
 
 def test_more_workers_than_cores_make_no_more_images() -> None:
