@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,9 +56,18 @@ def slips(root: Path, count: int, seed: int) -> Iterator[tuple[Path, int]]:
         path = paths[number % len(paths)]
         content = path.read_bytes()
         path.write_bytes(harmed(content, rng))
-        if not any(one.fault for one in checked(root)):
+        same = path.suffix == ".json" and says_the_same(content, path.read_bytes())
+        if not same and not any(one.fault for one in checked(root)):
             yield path, number
         path.write_bytes(content)
+
+
+def says_the_same(one: bytes, other: bytes) -> bool:
+    """Whether two JSON files differ in white space at most, which no hash of their content covers."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
 
 
 def make_complete(root: Path, competition: Path) -> None:
