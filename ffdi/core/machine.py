@@ -87,12 +87,21 @@ def keep_freed_memory() -> None:
             malloc.mallopt(M_TRIM_THRESHOLD, NEVER)
 
 
+def return_freed_memory() -> None:
+    """Returns memory to the system that was kept: code that is generated, for one, cannot be in malloc's memory."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+
+
 MEMORY_ERRORS = re.compile(
     r"out of memory|not enough memory|insufficient memory|can(?:no|')t allocate memory|bad_alloc|"
-    r"failed to map segment|can't start new thread|failed to allocate|unable to allocate|ALLOC(ATION)?_FAILED",
+    r"could not create a (?:memory|primitive)|failed to map segment|can't start new thread|failed to allocate|"
+    r"unable to allocate|ALLOC(ATION)?_FAILED",
     re.IGNORECASE,
 )
-"""Messages about short memory: of GPUs, cuBLAS, cuDNN, ONNX Runtime, OpenCV, allocators, C++, the loader and Python."""
+"""Messages about short memory: of GPUs, cuBLAS, cuDNN, oneDNN, ONNX Runtime, OpenCV, allocators, C++, the loader and
+Python. oneDNN has no words of its own for it."""
 
 
 def is_memory_error(error: BaseException) -> bool:

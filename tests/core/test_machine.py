@@ -33,11 +33,34 @@ def test_freed_memory_is_reused() -> None:
     assert faults["kept"] < faults["given back"] / 5
 
 
+RETURN = """
+import resource
+from ffdi.core import machine
+def count_pages():
+    return int(open("/proc/self/statm").read().split()[1])
+machine.keep_freed_memory()
+before = count_pages()
+block = bytearray(b"x" * (1 << 27))
+del block
+kept = count_pages()
+machine.return_freed_memory()
+print(kept - before, count_pages() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's malloc")
+def test_kept_memory_can_be_returned() -> None:
+    kept, left = map(int, subprocess.check_output([sys.executable, "-c", RETURN], cwd=PROJECT, text=True).split())
+    assert kept > 2**27 / 4096 * 0.9
+    assert left < kept / 10
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
         ("bad allocation of a type in alloc/bad.onnx", False),
         ("Failed to allocate memory for requested buffer of size 64", True),
+        ("could not create a primitive", True),
         ("[Errno 12] Cannot allocate memory", True),
     ],
 )

@@ -210,11 +210,13 @@ class Device:
             return network.to(self.torch, memory_format=layout)  # type: ignore[call-overload]  # takes both
 
     def free_cache(self) -> None:
-        """Gives back memory of a GPU that torch keeps for later tensors."""
+        """Gives back memory that torch keeps for later tensors on a GPU, or malloc on a CPU."""
         if self.kind == "cuda":
             torch.cuda.empty_cache()
         elif self.kind == "mps":
             torch.mps.empty_cache()
+        else:
+            machine.return_freed_memory()
 
     def pin(self, tensor: Tensor) -> Tensor:
         """Copies a tensor of this process to pinned memory, if the device copies from there; see `send`."""
