@@ -17,7 +17,7 @@ from tests import faults
 from tests.conftest import PROJECT, TINY
 
 CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_seconds = 0.2")
-LIMIT = 120.0
+LIMIT = 240.0
 """Seconds after which a training counts as hanging."""
 
 
