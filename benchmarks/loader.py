@@ -1,7 +1,8 @@
-"""Claim: from JPEGs of 512 px, one core makes training images of 320 px with the recipe `postprocess`, with and without
-pseudo-fakes for a tenth of the images, at twice the speed of ffdi before its recipes worked on shrunk images, and with
-`strong` at 1.7 times. The wish is 0.6, 0.5 and 0.35 (`strong` with pseudo-fakes) of the speed of decoding alone, and 0.8
-where the device does the rest; measured were 0.24, 0.21, 0.14 and 0.34, on cores where OpenCV decodes 813 images a second.
+"""Claim: from JPEGs of 512 px, one core makes training images of 320 px with the recipe `postprocess`, with and
+without pseudo-fakes for a tenth of the images, at twice the speed of ffdi before its recipes worked on shrunk images,
+and with `strong` at 1.7 times. The wish is 0.6, 0.5 and 0.35 (`strong` with pseudo-fakes) of the speed of decoding
+alone, and 0.8 where the device does the rest; measured were 0.24, 0.21, 0.14 and 0.34, on cores where OpenCV decodes
+813 images a second.
 
     python benchmarks/loader.py [--data FOLDER] [--edge 512] [--size 320] [--rounds 5] [--images 64]
         [--against CHECKOUT]
