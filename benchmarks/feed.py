@@ -23,16 +23,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from itertools import count, islice
+from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
-import torch
 import train_speed
-from loader import COURSES, Course, write
+from loader import COURSES, Course, make_parser, work_as_loader_worker, write
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -56,17 +54,11 @@ EPOCH_BATCHES = 2000
 
 def main() -> None:
     """Writes the images, measures, computes, and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--edge", type=int, default=512)
-    parser.add_argument("--size", type=int, default=320)
+    parser = make_parser(__doc__)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3)
     asked = parser.parse_args()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    machine.keep_freed_memory()  # as in a loader worker
+    work_as_loader_worker()
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write(root, asked.data, asked.images, asked.edge)
@@ -109,14 +101,9 @@ def make_batches(
     return loader.make_train_loader(table.take(rows), config, fold=0, loader_config=loader_config)
 
 
-def repeat_epochs(batches: Batches) -> Iterator[Batch]:
-    for epoch in count():
-        yield from batches.iterate_epoch(epoch)
-
-
 def measure_core(batches: Batches, asked: argparse.Namespace) -> float:
     """Images per second of CPU time, made in this process by one thread; the first batch is not counted."""
-    endless, images = repeat_epochs(batches), 0
+    endless, images = batches.repeat_epochs(), 0
     next(endless)
     started, cpu = time.perf_counter(), time.process_time()
     while time.perf_counter() - started < asked.seconds / len(SOURCES):
@@ -134,7 +121,7 @@ class Waiting(NamedTuple):
 def measure_waiting(batches: Batches, speed: float, workers: int, seconds: float) -> Waiting:
     """How long a device of this speed waits; the batches made at the start are not counted."""
     meter = FeedMeter(Config(), Device("cpu", "fp32", workers, workers, ""))
-    steps = step(meter, meter.watch(repeat_epochs(batches)), speed)
+    steps = step(meter, meter.watch(batches.repeat_epochs()), speed)
     for _ in islice(steps, 2 * loader.PREFETCHED * workers):
         pass
     meter.close_window()

@@ -74,18 +74,12 @@ BATCH = 32
 
 def main() -> None:
     """Writes the images, lets the courses take turns, and prints."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--edge", type=int, default=512)
-    parser.add_argument("--size", type=int, default=320)
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--against", type=Path)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-    machine.keep_freed_memory()  # as in a loader worker
+    work_as_loader_worker()
     if asked.root:
         answer(make_turns(asked.root, asked.size, COURSES))
         return
@@ -101,21 +95,34 @@ def main() -> None:
             other.kill()
 
 
+def make_parser(description: str | None) -> argparse.ArgumentParser:
+    """The arguments that say which images are made."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--edge", type=int, default=512)
+    parser.add_argument("--size", type=int, default=320)
+    parser.add_argument("--images", type=int, default=64)
+    return parser
+
+
+def work_as_loader_worker() -> None:
+    """Sets one thread, and keeps freed memory, in this process."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    machine.keep_freed_memory()
+
+
 def write(root: Path, source: Path | None, count: int, edge: int) -> None:
     """Writes JPEGs of one size with labels; every other one is real."""
     import trained
 
     if source is None:
-        pictures = [trained.draw(number, edge) for number in range(count)]
+        pictures = (trained.draw(number, edge) for number in range(count))
     else:
         table = layout.find_dataset(source, Config().data).split("train")
         paths = [table.path(row) for row in range(min(count, len(table)))]
-        pictures = [cv2.cvtColor(ResizePolicy(edge).load(path), cv2.COLOR_RGB2BGR) for path in paths]
-    (root / "trainset").mkdir()
-    for number, picture in enumerate(pictures):
-        cv2.imwrite(str(root / "trainset" / f"{number:03}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
-    lines = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(len(pictures)))
-    (root / "trainset_label.txt").write_text("img_name,target\n" + lines)
+        pictures = (cv2.cvtColor(ResizePolicy(edge).load(path), cv2.COLOR_RGB2BGR) for path in paths)
+    trained.write_all(root, pictures)
 
 
 def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callable[[int], int]]:

@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import cycle, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -219,10 +219,9 @@ def ours(cache: str | None) -> Contestant:
     def steps(course: Course) -> Iterator[int]:
         training = start_training(course, pixels=cache == "pixels")
         batches = make_batches(course, training.config, course.device.loader_config, cache)
-        for epoch in cycle(range(10_000)):
-            for batch in batches.iterate_epoch(epoch):
-                training.step(batch)
-                yield len(batch.images)
+        for batch in batches.repeat_epochs():
+            training.step(batch)
+            yield len(batch.images)
 
     return steps
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -41,13 +42,18 @@ def prepare(root: Path, images: int, size: int) -> None:
 
 
 def draw_all(root: Path, images: int, edge: int = 256) -> None:
-    """Writes JPEGs with labels below data/; every other one counts as fake."""
-    training = root / "data" / "trainset"
+    """Draws JPEGs with labels below data/; every other one counts as fake."""
+    write_all(root / "data", (draw(number, edge) for number in range(images)))
+
+
+def write_all(folder: Path, pictures: Iterable[np.ndarray]) -> None:
+    """Writes pictures, BGR uint8 [H, W, 3], as JPEGs in FFDI layout; every other one counts as fake."""
+    training, rows = folder / "trainset", ""
     training.mkdir(parents=True)
-    for number in range(images):
-        cv2.imwrite(str(training / f"{number:03}.jpg"), draw(number, edge), [cv2.IMWRITE_JPEG_QUALITY, 92])
-    rows = "".join(f"{number:03}.jpg,{number % 2}\n" for number in range(images))
-    (root / "data" / "trainset_label.txt").write_text("img_name,target\n" + rows)
+    for number, picture in enumerate(pictures):
+        cv2.imwrite(str(training / f"{number:03}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, 92])
+        rows += f"{number:03}.jpg,{number % 2}\n"
+    (folder / "trainset_label.txt").write_text("img_name,target\n" + rows)
 
 
 def draw(number: int, edge: int = 256) -> np.ndarray:

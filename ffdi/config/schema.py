@@ -87,6 +87,11 @@ class ModelConfig(Section):
     drop_rate: float = Field(0.0, ge=0, lt=1)
 
     @property
+    def fits_device_augmentation(self) -> bool:
+        """Whether images have no black border, which the operations of a recipe would change on the device."""
+        return self.resize != "pad"
+
+    @property
     def fits_decoded_cache(self) -> bool:
         """Whether images in the network's size are whole, as crops and fakes of every epoch need them."""
         return self.resize == "squash"

@@ -75,15 +75,10 @@ def place_steps(steps: Sequence[Step], scale: float, corner: tuple[float, float]
         scale: the part's scale, 1 for the image's own; above 1 if it was enlarged.
         corner: column and row of the first pixel in the whole image at this scale.
     """
-    placed = [
-        Step(name, SCALINGS[name](scale, *numbers)) if name in SCALINGS else Step(name, numbers)
+    return [
+        Step(name, PLACEMENTS[name](scale, corner, *numbers)) if name in PLACEMENTS else Step(name, numbers)
         for name, numbers in steps
     ]
-    return [_place_blocks(step, corner) if step.name == "compress" else step for step in placed]
-
-
-def _place_blocks(step: Step, corner: tuple[float, float]) -> Step:
-    return Step(step.name, (step.numbers[0], *(round(place) % JPEG_BLOCK for place in corner)))
 
 
 def mirror(image: np.ndarray, horizontally: float, vertically: float) -> np.ndarray:
@@ -361,22 +356,25 @@ OPERATIONS: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def _scale_quality(scale: float, quality: float, *place: float) -> tuple[float, ...]:
-    """The JPEG quality whose quantisation steps are `scale` times as large, by the formula of libjpeg.
+def _place_compression(
+    scale: float, corner: tuple[float, float], quality: float, _left: float, _top: float
+) -> tuple[float, ...]:
+    """The JPEG quality whose quantisation steps are `scale` times as large, by the formula of libjpeg, and the block.
 
-    Shrinking by area averages the error of a compression, like any noise.
+    Shrinking by area averages the error of a compression, like any noise. Blocks start at the whole image's corner.
     """
     steps = (5000 / quality if quality < 50 else 200 - 2 * quality) * min(1, scale)
-    return max(1, min(100, 5000 / steps if steps > 100 else 100 - steps / 2)), *place
+    placed = max(1, min(100, 5000 / steps if steps > 100 else 100 - steps / 2))
+    return placed, *(round(place) % JPEG_BLOCK for place in corner)
 
 
-SCALINGS: dict[str, Callable[..., tuple[float, ...]]] = {
-    "resample": lambda scale, factor, *ways: (min(factor / scale, LEAST_RESAMPLING), *ways),
-    "blur": lambda scale, deviation: (deviation * scale,),
-    "motion": lambda scale, length, degrees: (length * scale, degrees),
-    "sharpen": lambda scale, strength: (strength * min(1, scale) ** 2,),
-    "noise": lambda scale, deviation, *rest: (deviation * min(1, scale), *rest),
-    "compress": _scale_quality,
+PLACEMENTS: dict[str, Callable[..., tuple[float, ...]]] = {
+    "resample": lambda scale, _, factor, *ways: (min(factor / scale, LEAST_RESAMPLING), *ways),
+    "blur": lambda scale, _, deviation: (deviation * scale,),
+    "motion": lambda scale, _, length, degrees: (length * scale, degrees),
+    "sharpen": lambda scale, _, strength: (strength * min(1, scale) ** 2,),
+    "noise": lambda scale, _, deviation, *rest: (deviation * min(1, scale), *rest),
+    "compress": _place_compression,
 }
-"""(scale, numbers of a step) -> the numbers for the resized image: where it was shrunk, a filter reaches less far, and
-noise is averaged."""
+"""(scale, corner, numbers of a step) -> the numbers for the resized part: where it was shrunk, a filter reaches less
+far, and noise is averaged."""

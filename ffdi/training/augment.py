@@ -63,18 +63,18 @@ class Group(NamedTuple):
 
 
 @torch.no_grad()
-def apply_steps(images: Tensor, steps: Tensor, device: Device) -> Tensor:
+def apply_steps(images: Tensor, steps: Tensor | None, device: Device) -> Tensor:
     """Applies to each image its steps, in their order.
 
     Args:
         images: uint8 [B, H, W, 3], on the device; H and W are larger than JPEG_BLOCK.
-        steps: of `operations.pack_steps`, on the host.
+        steps: of `operations.pack_steps`, on the host; None if there is nothing to do.
         device: of the images.
 
     Returns:
         uint8 [B, H, W, 3] on the device, in memory as the images are, which stay as they were.
     """
-    if not len(steps):
+    if steps is None or not len(steps):
         return images
     height, width = images.shape[1:3]
     groups = [part for group in group_steps(steps.numpy()) for part in group.split(max(1, PIXELS // (height * width)))]

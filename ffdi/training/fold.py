@@ -173,8 +173,6 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
 
 def _augment(batch: loader.Batch, device: Device) -> np.ndarray:
     """The images of a batch as the network gets them: uint8 [B, S, S, 3]."""
-    if batch.steps is None:
-        return batch.images.numpy()
     return augment.apply_steps(device.send(batch.images), batch.steps, device).cpu().numpy()
 
 

@@ -200,7 +200,7 @@ class Pace(NamedTuple):
 def list_savings(config: Config, device: Device) -> list[str]:
     """Changes to config.toml after which the CPU has less to do for each image."""
     decoded = not config.cache.decoded and config.model.fits_decoded_cache
-    on_device = device.kind != "cpu" and config.augment.recipe != "none" and config.model.resize != "pad"
+    on_device = device.kind != "cpu" and config.augment.recipe != "none" and config.model.fits_device_augmentation
     return ["cache.decoded = true"] * decoded + ["augment.device = true"] * (on_device and not config.augment.device)
 
 

@@ -166,7 +166,7 @@ def train_step(
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     with record_function(SENDING):
         images, target = device.send(batch.images), device.send(batch.target)
-    if batch.steps is not None:
+    if batch.steps is not None:  # else a profile would have a part that takes no time
         with record_function(AUGMENTATION):
             images = augment.apply_steps(images, batch.steps, device)
     images, target = mix_batch(images, target, config.augment)

@@ -12,7 +12,7 @@ from torch import nn
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
-from ffdi.data.loading.loader import Batch
+from ffdi.data.loading.loader import Batch, Batches
 from ffdi.training import loop
 from ffdi.training.health import WaitingForData
 from ffdi.training.loop import Step, fit
@@ -72,6 +72,8 @@ class Bright:
     def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         self.epochs.append((epoch, start))
         return iter(self)
+
+    repeat_epochs = Batches.repeat_epochs
 
     def list_names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]

@@ -102,9 +102,9 @@ def check_settings(settings: Config) -> None:
             hint="set a smaller augment.crop_size, or 0, in config.toml",
         )
     _check_start_size(settings)
-    if settings.augment.device and settings.model.resize == "pad":
+    if settings.augment.device and not settings.model.fits_device_augmentation:
         raise ConfigError(
-            "augment.device = true changes the black beside an image of model.resize = 'pad' too",
+            f"augment.device = true changes the black beside an image of model.resize = '{settings.model.resize}' too",
             hint="set augment.device = false, or another model.resize, in config.toml",
         )
     sources.choose_packed_policy(settings)

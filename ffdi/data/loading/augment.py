@@ -144,17 +144,18 @@ def _make_none(_record: Record) -> Transforms:
     return []
 
 
+def _make_mirror(record: Record) -> Operation:
+    return Operation(record, lambda _: Step("mirror", (1, 0)), p=0.5)
+
+
 def _make_flips(record: Record) -> Transforms:
     """Horizontal and vertical flips, as in the baseline notebook."""
-    return [
-        Operation(record, lambda _: Step("mirror", (1, 0)), p=0.5),
-        Operation(record, lambda _: Step("mirror", (0, 1)), p=0.5),
-    ]
+    return [_make_mirror(record), Operation(record, lambda _: Step("mirror", (0, 1)), p=0.5)]
 
 
 def _make_light(record: Record) -> Transforms:
     """Horizontal flips and small changes of brightness and contrast."""
-    return [_make_flips(record)[0], Operation(record, _draw_tone(0.1), p=0.3)]
+    return [_make_mirror(record), Operation(record, _draw_tone(0.1), p=0.3)]
 
 
 def _make_postprocess(record: Record) -> Transforms:
@@ -162,7 +163,7 @@ def _make_postprocess(record: Record) -> Transforms:
 
     The competition's winners name JPEG compression and resampling with random interpolation first.
     """
-    return [_make_flips(record)[0], *_make_postprocessing(record, 0.25)]
+    return [_make_mirror(record), *_make_postprocessing(record, 0.25)]
 
 
 def _make_strong(record: Record) -> Transforms:
@@ -175,7 +176,7 @@ def _make_strong(record: Record) -> Transforms:
         lambda _: _make_colours(saturation=0),
     ]
     return [
-        _make_flips(record)[0],
+        _make_mirror(record),
         Operation(record, _draw_move, p=0.4),
         Operation(record, _draw_one(tones), p=0.2),
         *_make_postprocessing(record, 0.35),

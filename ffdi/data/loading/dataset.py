@@ -189,10 +189,8 @@ def _blur(pixels: np.ndarray, _rng: np.random.Generator, *, share: float) -> np.
 
 def _downscale(pixels: np.ndarray, _rng: np.random.Generator, *, scale: float) -> np.ndarray:
     """Shrinks by area, then enlarges to the old size by cubic interpolation."""
-    height, width = pixels.shape[:2]
-    small = max(1, round(width * scale)), max(1, round(height * scale))
-    shrunk = cv2.resize(pixels, small, interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_CUBIC)
+    down, up = map(operations.INTERPOLATIONS.index, (cv2.INTER_AREA, cv2.INTER_CUBIC))
+    return operations.resample(pixels, scale, down, up)
 
 
 def _add_noise(pixels: np.ndarray, rng: np.random.Generator, *, deviation: float) -> np.ndarray:

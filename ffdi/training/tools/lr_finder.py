@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
-from ffdi.data.loading.loader import Batch, Batches
+from ffdi.data.loading.loader import Batches
 from ffdi.training import optim
 from ffdi.training.loop import train_step
 from ffdi.training.runtime.device import Device
@@ -60,7 +59,7 @@ def run_range_test(
     criterion = optim.create_loss(config.train, training.fake_fraction)
     optim.set_frozen(state.detector.backbone, False)
     mean, least = 0.0, math.inf
-    for number, batch in zip(range(steps), _repeat_epochs(training), strict=False):
+    for number, batch in zip(range(steps), training.repeat_epochs(), strict=False):
         signals.raise_if_interrupted()
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(1, steps - 1))
         optim.set_learning_rate(state.optimizer, rate)
@@ -100,8 +99,3 @@ def suggest_learning_rate(steps: Sequence[LrStep]) -> LrRange:
         )
     low, high = steps[first].lr, steps[last].lr
     return LrRange(low, high, float(f"{math.sqrt(low * high):.2g}"))
-
-
-def _repeat_epochs(training: Batches) -> Iterator[Batch]:
-    for epoch in count():
-        yield from training.iterate_epoch(epoch)

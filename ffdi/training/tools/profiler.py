@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from torch.autograd import DeviceType  # type: ignore[attr-defined]
@@ -16,7 +15,7 @@ from torch.profiler import profile, record_function
 from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.data.loading import loader
-from ffdi.data.loading.loader import Batch, Batches
+from ffdi.data.loading.loader import Batches
 from ffdi.training import health, optim
 from ffdi.training.health import FeedMeter
 from ffdi.training.loop import PARTS, train_step, update_ema
@@ -73,7 +72,7 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
     optim.set_frozen(state.detector.backbone, False)
     criterion = optim.create_loss(config.train, training.fake_fraction)
     meter = FeedMeter(config, device)
-    batches = meter.watch(device.send_batches(_repeat_epochs(training)))
+    batches = meter.watch(device.send_batches(training.repeat_epochs()))
 
     def run_steps(number: int) -> None:
         for _ in range(number):
@@ -99,11 +98,6 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
     calls = _average_calls(result)
     limit = health.describe_limit(pace, config, device)
     return Profile(pace.images / seconds, limit, _measure_parts(calls), _rank_operators(calls))
-
-
-def _repeat_epochs(training: Batches) -> Iterator[Batch]:
-    for epoch in count():
-        yield from training.iterate_epoch(epoch)
 
 
 def _average_calls(result: profile) -> dict[str, FunctionEventAvg]:
