@@ -41,7 +41,7 @@ from ffdi.data.labels import layout
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
-from ffdi.training.health import IDLE, FeedMeter
+from ffdi.training.feed_meter import IDLE, FeedMeter
 from ffdi.training.runtime.device import Device
 
 SPEEDS = (450, 2500, 3500)

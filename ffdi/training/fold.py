@@ -22,7 +22,8 @@ from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training import augment, health, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
-from ffdi.training.health import HealthWarning, WaitingForData
+from ffdi.training.feed_meter import WaitingForData
+from ffdi.training.health import HealthWarning
 from ffdi.training.loop import Step, fit, list_nondeterministic
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime import distributed

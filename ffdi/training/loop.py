@@ -24,7 +24,8 @@ from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
 from ffdi.training import augment, health, optim
-from ffdi.training.health import FeedMeter, HealthWarning, WaitingForData
+from ffdi.training.feed_meter import FeedMeter, WaitingForData
+from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device

@@ -12,8 +12,8 @@ import torch
 from ffdi.commands.shared import engines
 from ffdi.config.schema import Config
 from ffdi.data.loading.loader import PREFETCHED, Batch
-from ffdi.training import health
-from ffdi.training.health import FeedMeter, Pace, WaitingForData
+from ffdi.training import feed_meter
+from ffdi.training.feed_meter import FeedMeter, Pace, WaitingForData
 from ffdi.training.loop import CHECK_EVERY
 from ffdi.training.runtime.device import Device
 
@@ -139,7 +139,7 @@ def test_a_loader_that_is_too_slow_is_named_once_with_the_workers_that_feed_the_
     assert warning.cure == f"--workers 10 would feed it (4 now), or {savings}"
     assert engines.describe_warnings(warning) == [f"warning: the GPU waits 60 % of the time for images; {warning.cure}"]
     pace, warnings = train(World(monkeypatch), make_device(workers=10), loading=1.0, step=0.1)
-    assert (pace.share < health.IDLE, warnings) == (True, [])
+    assert (pace.share < feed_meter.IDLE, warnings) == (True, [])
 
 
 def test_batches_made_before_the_start_hide_no_slow_loader(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +174,7 @@ def test_more_workers_than_cores_make_no_more_images() -> None:
 def test_without_workers_the_threads_of_the_training_count(monkeypatch: pytest.MonkeyPatch) -> None:
     device = make_device(workers=0, threads=16)
     pace, warnings = train(World(monkeypatch), device, loading=0.09, step=0.1)
-    assert (pace.share < health.IDLE, warnings) == (True, [])  # it computes while the host makes the next batch
+    assert (pace.share < feed_meter.IDLE, warnings) == (True, [])  # it computes while the host makes the next batch
     pace, [(_, warning)] = train(World(monkeypatch), device, loading=0.05, step=0.02)
     assert pace.share == pytest.approx(0.6, abs=0.03)
     assert pace.compute_core_rate(device) == pytest.approx(IMAGES / 0.05 / 16)
@@ -247,6 +247,6 @@ FAST = Pace(images=4800, steps=600, waiting=0.5, computing=19.5, asking=3.0)
     ],
 )
 def test_a_profile_names_the_limit_and_the_cheapest_cure(pace: Pace, device: Device, expected: str) -> None:
-    line = health.describe_limit(pace, Config(), device)
+    line = feed_meter.describe_limit(pace, Config(), device)
     assert line.startswith(expected)
     assert ("would save work" in line) is (pace is SLOW)

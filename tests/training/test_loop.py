@@ -14,7 +14,7 @@ from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.training import loop
-from ffdi.training.health import WaitingForData
+from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.loop import Step, fit
 from ffdi.training.runtime import device
 from ffdi.training.runtime.device import Device

@@ -114,8 +114,9 @@ def _open_ray(options: EngineOptions, _device: Device, k: int | None) -> Iterato
 def describe_warnings(event: object) -> list[str]:
     """Lines for the terminal about an event of a job, except its progress."""
     from ffdi.training.checkpointing import MachineLoss, ResumeEvent
+    from ffdi.training.feed_meter import WaitingForData
     from ffdi.training.fold import NondeterministicOperations
-    from ffdi.training.health import HealthWarning, WaitingForData
+    from ffdi.training.health import HealthWarning
 
     if isinstance(event, ResumeEvent):
         return [f"warning: {warning}" for warning in event.warnings]

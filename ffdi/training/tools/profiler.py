@@ -16,8 +16,8 @@ from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batches
-from ffdi.training import health, optim
-from ffdi.training.health import FeedMeter
+from ffdi.training import feed_meter, optim
+from ffdi.training.feed_meter import FeedMeter
 from ffdi.training.loop import PARTS, train_step, update_ema
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
@@ -89,14 +89,14 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
     run_steps(WARMUP_STEPS + loader.PREFETCHED * device.workers)
     meter.close_window()
     started = time.perf_counter()
-    run_steps(max(STEPS, health.ROUNDS * device.workers))
+    run_steps(max(STEPS, feed_meter.ROUNDS * device.workers))
     seconds = time.perf_counter() - started
     pace = meter.close_window()
     with profile(activities=device.activities) as result:
         run_steps(STEPS)
     result.export_chrome_trace(str(trace))
     calls = _average_calls(result)
-    limit = health.describe_limit(pace, config, device)
+    limit = feed_meter.describe_limit(pace, config, device)
     return Profile(pace.images / seconds, limit, _measure_parts(calls), _rank_operators(calls))
 
 
