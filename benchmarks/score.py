@@ -112,8 +112,8 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float)
     """Trains for as many epochs as fit into the budget, and scores."""
     settings = configured(asked, seed)
     where = place(settings, asked.weights)
-    epochs = max(1, int(budget / epoch_seconds(with_epochs(settings, 1), asked.weights, found, where)))
-    settings = with_epochs(settings, epochs)
+    epochs = max(1, int(budget / epoch_seconds(settings.with_epochs(1), asked.weights, found, where)))
+    settings = settings.with_epochs(epochs)
     started = time.perf_counter()
     state = trained(settings, asked.weights, found, where)
     seconds, val = time.perf_counter() - started, found.split("val")
@@ -136,10 +136,6 @@ def configured(asked: argparse.Namespace, seed: int) -> Config:
 def place(settings: Config, weights: Path | None) -> Device:
     depthwise = detector.is_depthwise(detector.build_detector(settings.model, weights))
     return device.choose_device("auto", settings.train.precision, None, depthwise=depthwise)
-
-
-def with_epochs(settings: Config, epochs: int) -> Config:
-    return settings.model_copy(update={"train": settings.train.model_copy(update={"epochs": epochs})})
 
 
 def epoch_seconds(settings: Config, weights: Path | None, found: Dataset, where: Device) -> float:

@@ -72,7 +72,7 @@ def compare(asked: argparse.Namespace, here: Dataset, there: Dataset) -> None:
 
 def y_pred(asked: argparse.Namespace, here: Dataset, unseen: list[Table], seed: int, share: float) -> np.ndarray:
     """float [N], of all images there."""
-    settings = score.with_epochs(score.configured(asked, seed), asked.epochs)
+    settings = score.configured(asked, seed).with_epochs(asked.epochs)
     settings = settings.model_copy(
         update={"pseudo_fakes": settings.pseudo_fakes.model_copy(update={"fraction": share})}
     )

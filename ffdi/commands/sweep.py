@@ -62,7 +62,7 @@ class Trial:
 
 def run(workspace: Workspace, options: SweepOptions) -> None:
     """Trains variants of an experiment on one fold; the losing variants are trained for fewer epochs."""
-    end = signals.parse_max_time(options.max_time)
+    end = signals.parse_deadline("--max-time", options.max_time)
     engines.check_engine(options)
     base = workspace.get_experiment(options.experiment)
     settings = schema.load_experiment(base.config_path)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from ffdi.commands.shared import engines, groups, planning, score_tables, scores
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import TrainFoldsOptions
-from ffdi.config import schema
-from ffdi.config.schema import Config
+from ffdi.commands.shared.planning import PreparedData
+from ffdi.config import schema, variants
+from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import console, files, signals
-from ffdi.core.errors import ConfigError
+from ffdi.core.errors import ConfigError, format_count, format_duration
 from ffdi.evaluation import predictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
     from ffdi.training.checkpointing import ResumeEvent
     from ffdi.training.fold import FoldJob, TrainingPlan
     from ffdi.training.runtime.device import Device
+    from ffdi.training.tools.budget import Forecast
     from ffdi.training.tools.profiler import Part
     from ffdi.training.tools.tensorboard import Writers
 
@@ -31,9 +36,12 @@ if TYPE_CHECKING:
 def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
     """Trains the unfinished folds of experiments, then writes and shows the out-of-fold scores."""
     boards = _make_writers() if options.tensorboard else None
-    end = signals.parse_max_time(options.max_time)
+    end = signals.parse_deadline("--max-time", options.max_time)
+    budget_end = signals.parse_deadline("--budget", options.budget)
     engines.check_engine(options)
     members, _ = groups.resolve_experiments(workspace, options.experiment)
+    if budget_end is not None:
+        _check_budget(workspace, options)
     groups.write_group_variants(workspace, options.experiment)
     experiments = [workspace.get_experiment(name) for name in members]
     if options.profile:
@@ -52,8 +60,12 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
             for one in trainings:
                 stack.enter_context(one.experiment.lock())
             stack.enter_context(signals.handle_signals(end))
+            if budget_end is not None:
+                trainings = _fit_budget(trainings, data, options, k, budget_end)
             for one in trainings if options.restart else []:
                 one.experiment.discard()
+            for one in trainings if budget_end is not None else []:
+                one.write_epochs()
             plans = []
             for one, prepared in zip(trainings, data, strict=True):
                 plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
@@ -65,6 +77,89 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
         console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
     if len(members) > 1 and all(complete):
         console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, None)}")
+
+
+def _check_budget(workspace: Workspace, options: TrainFoldsOptions) -> None:
+    """Refuses flags and groups that --budget does not go with.
+
+    Raises:
+        ConfigError: there are such.
+    """
+    if options.profile:
+        raise ConfigError("--budget and --profile: a profile trains a few steps only", hint="omit one of them")
+    if options.engine != "local" or options.gpus_per_fold > 1:
+        other = "--engine ray" if options.engine != "local" else f"--gpus-per-fold {options.gpus_per_fold}"
+        raise ConfigError(
+            f"--budget and {other}: --budget measures one device of this machine",
+            hint=f"omit {other}, or omit --budget and set train.epochs in config.toml",
+        )
+    if groups.has_variants(workspace, options.experiment):
+        raise ConfigError(
+            "--budget changes train.epochs, and the experiments of a [group.grid] differ in the keys of the grid only",
+            hint="omit --budget, and set train.epochs in the config.toml of the group's members",
+        )
+
+
+def _fit_budget(
+    trainings: Sequence[_Training], data: Sequence[PreparedData], options: TrainFoldsOptions, k: int, end: float
+) -> list[_Training]:
+    """Gives each new training as many epochs as fit into its part of the time until `end`.
+
+    Raises:
+        ConfigError: the time is too short.
+    """
+    from ffdi.training.tools import budget
+
+    for one in trainings:
+        if not one.is_new(options):
+            known = format_count(one.settings.train.epochs, "epoch")
+            console.say(f"budget: {one.experiment.name} has started before, and keeps its {known}")
+    left, planned, fitted = sum(one.is_new(options) for one in trainings), 0.0, []
+    for one, prepared in zip(trainings, data, strict=True):
+        if one.is_new(options):
+            forecast = _forecast(one, prepared, options, k)
+            part = (budget.SHARE * (end - time.monotonic()) - planned) / left
+            epochs = max(forecast.choose_epochs(one.settings, part), one.settings.train.freeze_epochs + 1)
+            one = one._replace(settings=one.settings.with_epochs(epochs))
+            seconds = forecast.estimate_seconds(one.settings)
+            if seconds > part:
+                longer = format_duration(left * (seconds - part) / budget.SHARE)
+                raise ConfigError(
+                    f"--budget {options.budget}: {format_duration(max(part, 0))} are left for {one.experiment.name}, "
+                    f"and {format_count(epochs, 'epoch')} of {format_count(len(one.folds), 'fold')} would take "
+                    f"{format_duration(seconds)}",
+                    hint=f"pass a --budget that is longer by {longer}, fewer --folds, or set a smaller model.size in "
+                    f"{one.experiment.config_path}",
+                )
+            left, planned = left - 1, planned + seconds
+            console.say(
+                f"budget: {one.experiment.name}: {format_count(epochs, 'epoch')} of "
+                f"{format_count(len(one.folds), 'fold')} will take about {format_duration(seconds)}"
+            )
+        fitted.append(one)
+    return fitted
+
+
+def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOptions, k: int) -> Forecast:
+    """Measures how long the folds of a training will take."""
+    from ffdi.training import fold
+    from ffdi.training.runtime import device as devices
+    from ffdi.training.tools import budget
+
+    settings, train = training.settings.with_epochs(MAX_EPOCHS), prepared.train
+    shared = devices.assign_devices(training.device, options.device, k, options.jobs)
+    console.say(f"budget: measuring some steps of {training.experiment.name}")
+    rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
+    with planning.open_short_training(settings, train, shared[0][0], training.weights) as short:
+        heldout = fold.make_eval_batches(train.take(rows), settings, short.device)
+        costs = budget.measure_costs(short.state, short.batches, heldout, settings, short.device)
+    return budget.Forecast.count_work(
+        costs,
+        short.batches,
+        k=settings.folds.k,
+        val=0 if prepared.val is None else len(prepared.val),
+        rounds=math.ceil(len(training.folds) / len(shared)),
+    )
 
 
 class _Training(NamedTuple):
@@ -81,6 +176,19 @@ class _Training(NamedTuple):
         settings = schema.load_experiment(experiment.config_path)
         folds = _parse_folds(options.folds, settings.folds.k)
         return cls(experiment, settings, folds, *planning.choose_device(workspace, settings, options))
+
+    def is_new(self, options: TrainFoldsOptions) -> bool:
+        """Whether its training has not started, or is to start again."""
+        return options.restart or not self.experiment.resolved_path.is_file()
+
+    def write_epochs(self) -> None:
+        """Writes train.epochs into config.toml, where it is another."""
+        path, epochs = self.experiment.config_path, self.settings.train.epochs
+        before = schema.load_experiment(path).train.epochs
+        if epochs != before:
+            content = variants.change_keys(path.read_text(encoding="utf-8"), {"train.epochs": epochs})
+            files.write_text(path, content)
+            console.written(path, about=f": train.epochs = {epochs}, which was {before}")
 
     def make_jobs(self, plan: TrainingPlan, label: str) -> list[FoldJob]:
         """A job for each unfinished fold; prints which folds are finished."""

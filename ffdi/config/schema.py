@@ -208,6 +208,10 @@ class Config(Section):
         """Seed of the fold assignment, which experiments with several seeds can share."""
         return self.seed if self.folds.seed is None else self.folds.seed
 
+    def with_epochs(self, epochs: int) -> Config:
+        """Returns the same settings for another number of epochs."""
+        return self.model_copy(update={"train": self.train.model_copy(update={"epochs": epochs})})
+
     def build_identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 

@@ -1,14 +1,14 @@
-"""Variants of a config: sweeps and groups change a few keys of an experiment."""
+"""Changes of keys in a config.toml: of an experiment's own, and in the variants that sweeps and groups make of it."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any
 
-import tomli_w
+import tomlkit
 
 from ffdi.config.schema import Config, validate
 from ffdi.core.errors import ConfigError
@@ -77,14 +77,28 @@ def format_variant(base: str, content: str, keys: Keys) -> str:
         _set_key(changed, key, value)
     changes = ", ".join(f"{key} = {value!r}" for key, value in keys.items())
     validate(changed, f"{base} with {changes}")
-    return f"# {base} with {changes}; written by ffdi\n\n{tomli_w.dumps(changed)}"
+    return f"# {base} with {changes}; written by ffdi\n\n{tomlkit.dumps(changed)}"
 
 
-def _set_key(content: dict[str, Any], key: str, value: Any) -> None:
+def change_keys(content: str, keys: Keys) -> str:
+    """Returns the text of a config.toml with changed keys; all other lines and comments stay as they are.
+
+    Raises:
+        ConfigError: a key is unknown, or its value is out of range.
+    """
+    changed = tomlkit.parse(content)
+    for key, value in keys.items():
+        _set_key(changed, key, value)
+    written = tomlkit.dumps(changed)
+    validate(tomllib.loads(written), "config.toml")
+    return written
+
+
+def _set_key(content: MutableMapping[str, Any], key: str, value: Any) -> None:
     *sections, last = key.split(".")
     for section in sections:
         content = content.setdefault(section, {})
-        if not isinstance(content, dict):
+        if not isinstance(content, MutableMapping):
             raise ConfigError(f"unknown key '{key}'", hint="docs/config.md has every key")
     content[last] = value
 

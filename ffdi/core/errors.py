@@ -81,6 +81,14 @@ def format_count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def format_duration(seconds: float) -> str:
+    """Returns '40 s', '12 min' or '3 h 5 min'."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
 def check_choice(key: str, value: str, known: Iterable[str]) -> None:
     """Raises:
     ConfigError: the value of a key of config.toml is not one of the known values; the message has the nearest one.

@@ -52,19 +52,19 @@ class _StopRequest:
             raise self.stopped
 
 
-def parse_max_time(max_time: str | None) -> float | None:
-    """Converts '90m', '8.5h' or '3600s' to a deadline on the monotonic clock.
+def parse_deadline(flag: str, duration: str | None) -> float | None:
+    """Converts the value of a flag, such as '90m', '8.5h' or '3600s', to a deadline on the monotonic clock.
 
     Raises:
         ConfigError: it is no time.
     """
-    if max_time is None:
+    if duration is None:
         return None
-    number, unit = max_time[:-1], max_time[-1:]
+    number, unit = duration[:-1], duration[-1:]
     with suppress(KeyError, ValueError):
         if (seconds := float(number) * {"s": 1, "m": 60, "h": 3600}[unit]) > 0:
             return time.monotonic() + seconds
-    raise ConfigError(f"--max-time {max_time} is no time", hint="pass --max-time 90m, 8.5h or 3600s")
+    raise ConfigError(f"{flag} {duration} is no time", hint=f"pass {flag} 90m, 8.5h or 3600s")
 
 
 @contextmanager

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ffdi.config import variants
+from ffdi.config import schema, variants
 from ffdi.core import files, links, manifests, names
 from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.experiments.experiment import Experiment
@@ -136,7 +137,7 @@ class Workspace:
         made = Experiment(links.join(self.experiments_folder, name))
         if not made.config_path.is_file():
             files.write_text(made.config_path, content)
-        elif made.config_path.read_text(encoding="utf-8") != content:
+        elif schema.load_config(made.config_path) != schema.validate(tomllib.loads(content), name):
             raise ConfigError(
                 f"{made.config_path} differs from {base.name} with these keys: one of the two files was changed",
                 hint=f"undo the change, or remove the variant: rm -r {_quote(made.folder)}",

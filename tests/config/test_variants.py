@@ -117,3 +117,26 @@ def test_a_key_below_a_value_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         variants.format_variant("base", BASE, {"seed.more": 1})
     assert str(caught.value) == "unknown key 'seed.more'\nnext: docs/config.md has every key"
+
+
+COMMENTED = "# the purpose\nseed = 4  # of the folds too\n\n[train]\nlr = 1e-3\nepochs = 3  # few\n"
+
+
+def test_a_changed_key_leaves_all_other_lines_as_they_were() -> None:
+    changed = variants.change_keys(COMMENTED, {"train.epochs": 17})
+    assert changed == COMMENTED.replace("epochs = 3", "epochs = 17")
+    assert variants.change_keys(changed, {"train.epochs": 3}) == COMMENTED
+
+
+@pytest.mark.parametrize(
+    "content", ["seed = 1\n", "", "[model]\nsize = 64", 'train.lr = 0.5\n[augment]\nrecipe = "light"\n']
+)
+def test_a_missing_key_is_added(content: str) -> None:
+    expected = tomllib.loads(content)
+    expected.setdefault("train", {})["epochs"] = 2
+    assert tomllib.loads(variants.change_keys(content, {"train.epochs": 2})) == expected
+
+
+def test_a_changed_value_is_checked() -> None:
+    with pytest.raises(ConfigError, match=r"config.toml has 1 bad key"):
+        variants.change_keys(COMMENTED, {"train.epochs": 0})

@@ -77,6 +77,11 @@ def write_group_variants(workspace: Workspace, names: Sequence[str]) -> None:
                 workspace.create_variant(base, keys)
 
 
+def has_variants(workspace: Workspace, names: Sequence[str]) -> bool:
+    """Whether one of the names is a group with a grid, whose experiments ffdi has written."""
+    return any(keys for one in names for _, _, keys in _read_group(workspace, one) or ())
+
+
 def _read_group(workspace: Workspace, name: str) -> list[tuple[str, Experiment, Keys]] | None:
     """The members of a group: the name, its experiment, and the keys of the variant; None for an experiment."""
     found = workspace.find_experiment(name)

@@ -133,6 +133,10 @@ class CacheOptions(ExperimentOptions, DataOptions):
 class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
     folds: str | None = flag(None, "the folds to train, such as 0,2 (default: all)")
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")
+    budget: str | None = flag(
+        None,
+        "the time for new trainings, such as 30m or 8h: sets train.epochs in config.toml to what fits into it here",
+    )
     profile: bool = flag(False, "train a few steps only, and show how long each part of a step takes")
     tensorboard: bool = flag(False, "write curves for TensorBoard, epoch by epoch, into the folders of the folds")
 

@@ -359,19 +359,32 @@ def start_short_training(
         FFDIError: the training cannot start, as in train-folds.
         Interrupted: the process received a signal.
     """
+    settings = schema.load_experiment(experiment.config_path)
+    device, weights = choose_device(workspace, settings, options)
+    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
+    console.say(f"device: {device.why}")
+    train = prepare_data(workspace, experiment, settings, options).train
+    with (
+        experiment.lock(),
+        signals.handle_signals(),
+        open_short_training(settings, train, device, weights) as training,
+    ):
+        yield training
+
+
+@contextmanager
+def open_short_training(
+    settings: Config, train: Table, device: Device, weights: Path | None
+) -> Iterator[ShortTraining]:
+    """A training on all images of a table that is not saved; inside, errors of the device are explained."""
     from ffdi.data.loading import loader
     from ffdi.models import detector
     from ffdi.training.loop import list_nondeterministic
     from ffdi.training.runtime import device as devices
     from ffdi.training.state import TrainingState
 
-    settings = schema.load_experiment(experiment.config_path)
-    device, weights = choose_device(workspace, settings, options)
-    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
-    console.say(f"device: {device.why}")
-    train = prepare_data(workspace, experiment, settings, options).train
     batches = loader.make_train_loader(train, settings, fold=0, loader_config=device.loader_config)
-    with experiment.lock(), signals.handle_signals(), devices.explain_oom(settings, device), ExitStack() as stack:
+    with devices.explain_oom(settings, device), ExitStack() as stack:
         network = device.prepare(detector.build_initialized(settings, weights))
         state, wanted = TrainingState.create(network, settings.train, device), settings.train.deterministic
         tolerant = wanted and len(list_nondeterministic(network, settings, device)) > 0

@@ -166,9 +166,9 @@ class Batches:
         self._sampler.epoch, self._sampler.start = epoch, start
         return iter(self)
 
-    def repeat_epochs(self) -> Iterator[Batch]:
+    def repeat_epochs(self, first: int = 0) -> Iterator[Batch]:
         """The batches of all training epochs from the first on, without end."""
-        for epoch in itertools.count():
+        for epoch in itertools.count(first):
             yield from self.iterate_epoch(epoch)
 
     def load_two_epochs(self, count: int) -> tuple[Batch, Batch]:
