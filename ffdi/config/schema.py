@@ -150,6 +150,7 @@ class CacheConfig(Section):
     """The training images before augmentation."""
 
     decoded: bool = False
+    size: int = Field(0, ge=0, le=MAX_SIZE)
 
 
 class PredictConfig(Section):

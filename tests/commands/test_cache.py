@@ -48,7 +48,12 @@ def trained(workspace: Path, data: Path, invoke: Invoke) -> tuple[str, dict[str,
 
 
 @pytest.mark.parametrize(
-    ("config", "kind", "size"), [(TINY, "bytes", 577_000), (PIXELS, "pixels-squash-32", 116 * 3072)]
+    ("config", "kind", "size"),
+    [
+        (TINY, "bytes", 577_000),
+        (PIXELS, "pixels-squash-32", 116 * 3072),
+        (f"{PIXELS}size = 36\n", "pixels-squash-36", 116 * 36 * 36 * 3),
+    ],
 )
 def test_training_from_the_cache_ends_in_the_same_bytes(
     workspace: Path, data: Path, invoke: Invoke, config: str, kind: str, size: int
@@ -167,6 +172,30 @@ def test_crops_cannot_be_kept_in_the_networks_size(workspace: Path, data: Path, 
             "network's size\n"
             "next: set model.resize = 'squash', or cache.decoded = false, in config.toml\n"
         )
+
+
+@pytest.mark.parametrize(
+    ("keys", "error"),
+    [
+        (
+            "decoded = true\nsize = 31\n",
+            "error: cache.size = 31 is smaller than model.size = 32\n"
+            "next: set a larger cache.size, or 0 for the network's size, in config.toml\n",
+        ),
+        (
+            "size = 64\n",
+            "error: cache.size = 64 is the size of decoded images, and cache.decoded = false\n"
+            "next: set cache.decoded = true, or cache.size = 0, in config.toml\n",
+        ),
+    ],
+)
+def test_a_size_of_the_cache_without_use_is_refused(
+    keys: str, error: str, workspace: Path, data: Path, invoke: Invoke
+) -> None:
+    (workspace / "experiments" / "tiny" / "config.toml").write_text(f"{TINY}[cache]\n{keys}")
+    for command in ("cache", "train-folds"):
+        answer = invoke(command, *WORDS, str(data))
+        assert (answer.code, answer.err) == (1, error)
 
 
 def test_folders_of_one_name_have_caches_of_their_own(

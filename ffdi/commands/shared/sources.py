@@ -75,6 +75,11 @@ def choose_packed_policy(settings: Config) -> ResizePolicy | None:
         ConfigError: the images cannot be resized once for all epochs.
     """
     if not settings.cache.decoded:
+        if settings.cache.size:
+            raise ConfigError(
+                f"cache.size = {settings.cache.size} is the size of decoded images, and cache.decoded = false",
+                hint="set cache.decoded = true, or cache.size = 0, in config.toml",
+            )
         return None
     if not settings.model.fits_decoded_cache:
         raise ConfigError(
@@ -82,7 +87,12 @@ def choose_packed_policy(settings: Config) -> ResizePolicy | None:
             "network's size",
             hint="set model.resize = 'squash', or cache.decoded = false, in config.toml",
         )
-    return ResizePolicy.from_config(settings.model)
+    if 0 < settings.cache.size < settings.model.size:
+        raise ConfigError(
+            f"cache.size = {settings.cache.size} is smaller than model.size = {settings.model.size}",
+            hint="set a larger cache.size, or 0 for the network's size, in config.toml",
+        )
+    return ResizePolicy.from_cache(settings)
 
 
 def describe_cache(dataset: Dataset) -> str | None:

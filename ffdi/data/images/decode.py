@@ -19,7 +19,7 @@ from ffdi.core.errors import DataError
 from ffdi.synthetic.operations import shrink, shrink_in_steps
 
 if TYPE_CHECKING:
-    from ffdi.config.schema import ModelConfig
+    from ffdi.config.schema import Config, ModelConfig
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Accepted formats. Cameras write JPEG files with several pictures (MPO); the first picture is used."""
@@ -100,6 +100,11 @@ class ResizePolicy(NamedTuple):
     @classmethod
     def from_config(cls, model: ModelConfig) -> ResizePolicy:
         return cls(model.size, model.resize)
+
+    @classmethod
+    def from_cache(cls, config: Config) -> ResizePolicy:
+        """How images are resized before they are cached."""
+        return cls(config.cache.size or config.model.size, config.model.resize)
 
     def load(self, path: Path) -> np.ndarray:
         """Reads, decodes and resizes one image; RGB, uint8 [size, size, 3].

@@ -114,7 +114,7 @@ class TrainDataset:
         self.table, self._seed, self._fold = table, config.seed, fold
         self._resize_policy, self._train = ResizePolicy.from_config(config.model), config.train
         self._augmentation = augment.Augmentation(config.augment.recipe)
-        self._resize_first = config.cache.decoded
+        self._cache_policy = ResizePolicy.from_cache(config) if config.cache.decoded else None
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
         self._crop_size, self._on_device = config.augment.crop_size, config.augment.device
         self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
@@ -164,9 +164,9 @@ class TrainDataset:
 
     def _load(self, row: int) -> tuple[np.ndarray, float]:
         """An image, and its scale: 1 at its own size, another one where the cache has resized images."""
-        if self._resize_first:
-            return cache.read_resized_and_scale(self.table, row, self._resize_policy)
-        return cache.read_pixels(self.table, row), 1.0
+        if self._cache_policy is None:
+            return cache.read_pixels(self.table, row), 1.0
+        return cache.read_resized_and_scale(self.table, row, self._cache_policy)
 
 
 Distortion = Callable[[np.ndarray, np.random.Generator], np.ndarray]

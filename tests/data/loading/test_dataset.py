@@ -149,6 +149,18 @@ def test_a_cached_image_gets_the_same_strength(
     assert scales[-1] == 0.5
 
 
+def test_a_larger_cache_gives_crops_of_its_own_resolution(gallery: Gallery) -> None:
+    table, keys = gallery(2, edge=96), {"model": {"size": 32}, "augment": {"recipe": "flips"}}
+    samples = TrainDataset(table, Config.model_validate({**keys, "cache": {"decoded": True, "size": 64}}), fold=0)
+    image, scale = samples._load(0)
+    assert np.array_equal(image, ResizePolicy(64).apply(decode.read_image(table.path(0))))
+    assert scale == pytest.approx(64 / 96)
+    here = pixels(samples, 0, 0)
+    assert here.shape == (32, 32, 3)
+    files = pixels(TrainDataset(table, Config.model_validate(keys), fold=0), 0, 0)
+    assert np.abs(here.astype(int) - files).max() <= 2  # 96 to 64 to 32 by area: only the rounding differs
+
+
 @pytest.mark.parametrize("resize", decode.RESIZES)
 def test_a_fake_of_a_large_image_is_made_where_it_has_the_networks_size(resize: str, gallery: Gallery) -> None:
     shapes: list[tuple[int, ...]] = []
