@@ -111,7 +111,7 @@ def of_notebook(asked: argparse.Namespace, found: Dataset, seed: int) -> Result:
 def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float) -> Result:
     """Trains for as many epochs as fit into the budget, and scores."""
     settings = configured(asked, seed)
-    where = place(settings, asked.weights)
+    where = place(settings)
     epochs = max(1, int(budget / epoch_seconds(settings.with_epochs(1), asked.weights, found, where)))
     settings = settings.with_epochs(epochs)
     started = time.perf_counter()
@@ -133,9 +133,8 @@ def configured(asked: argparse.Namespace, seed: int) -> Config:
     return schema.validate(tomllib.loads(variants.format_variant(asked.experiment, path.read_text(), keys)), str(path))
 
 
-def place(settings: Config, weights: Path | None) -> Device:
-    depthwise = detector.is_depthwise(detector.build_detector(settings.model, weights))
-    return device.choose_device("auto", settings.train.precision, None, depthwise=depthwise)
+def place(settings: Config) -> Device:
+    return device.choose_device("auto", settings.train.precision, None)
 
 
 def epoch_seconds(settings: Config, weights: Path | None, found: Dataset, where: Device) -> float:

@@ -76,7 +76,7 @@ def y_pred(asked: argparse.Namespace, here: Dataset, unseen: list[Table], seed: 
     settings = settings.model_copy(
         update={"pseudo_fakes": settings.pseudo_fakes.model_copy(update={"fraction": share})}
     )
-    where = score.place(settings, asked.weights)
+    where = score.place(settings)
     state = score.trained(settings, asked.weights, here, where)
     return np.concatenate([score.scored(state, settings, table, where, None) for table in unseen])
 

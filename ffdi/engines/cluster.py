@@ -15,7 +15,6 @@ from ffdi.core import console, machine
 from ffdi.core.errors import ConfigError, DeviceError, format_count, get_first_line
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
-from ffdi.models import detector
 from ffdi.training.fold import TrainingPlan
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
@@ -170,7 +169,6 @@ class FoldResources:
                 devices.FIRST_GPU if self.gpus else "cpu",
                 config.train.precision,
                 self.workers,
-                depthwise=detector.is_depthwise(detector.build_detector(config.model, None)),
                 batch_bytes=loader.measure_batch(config),
                 threads=threads,
             )

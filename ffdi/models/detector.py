@@ -176,12 +176,6 @@ def check_batch(detector: Detector, batch_size: int, edge: int) -> None:
         ) from None
 
 
-def is_depthwise(network: nn.Module) -> bool:
-    """Whether the network has depthwise convolutions."""
-    convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
-    return any(one.groups == one.in_channels > 1 for one in convolutions)
-
-
 def build_initialized(config: Config, weights: Path | None) -> Detector:
     """An untrained Detector in evaluation mode; the same seed gives the same weights."""
     torch.manual_seed(config.seed)

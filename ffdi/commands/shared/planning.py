@@ -186,7 +186,6 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
         devices.choose_device,
         precision=None if elsewhere else settings.train.precision,
         workers=options.workers,
-        depthwise=detector.is_depthwise(network),
         batch_bytes=loader.measure_batch(settings),
     )
     try:

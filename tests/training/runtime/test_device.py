@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from ffdi.config.schema import Config, ModelConfig
+from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
 from ffdi.core.cuda import Driver, Gpu
 from ffdi.core.errors import ConfigError, DataError, DeviceError, TrainingError
@@ -280,20 +280,38 @@ def test_autocast_follows_the_precision() -> None:
         assert (one @ one).dtype == torch.float32
 
 
-@pytest.mark.parametrize(
-    ("backbone", "depthwise"),
-    [("resnet18", False), ("test_vit", False), ("tf_efficientnet_lite0", True), ("convnext_atto", True)],
-)
-def test_depthwise_networks_train_in_fp32_on_a_cpu(
-    backbone: str, depthwise: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    network = detector.build_detector(ModelConfig(backbone=backbone, pretrained=False), None)
-    assert detector.is_depthwise(network) == depthwise
-    fake_cpu(monkeypatch, bf16=True)
-    where = devices.choose_device("auto", "auto", None, depthwise=depthwise)
-    assert where.precision == ("fp32" if depthwise else "bf16")
-    assert ("depthwise convolutions are not faster in bf16 on a CPU" in where.why) == depthwise
-    assert devices.choose_device("auto", "bf16", None, depthwise=depthwise).precision == "bf16"
+def test_a_depthwise_convolution_stays_in_fp32_on_a_cpu() -> None:
+    """Also its gradients, for which oneDNN has no fast bf16 kernels; all other convolutions are in bf16."""
+    image = torch.rand(2, 4, 8, 8, requires_grad=True)
+    weights = {
+        "depthwise": torch.rand(8, 1, 3, 3),
+        "pointwise": torch.rand(8, 4, 1, 1),
+        "grouped": torch.rand(8, 2, 3, 3),
+    }
+    groups = {"depthwise": 4, "pointwise": 1, "grouped": 2}
+    with devices.choose_device("cpu", "bf16", 0).autocast():
+        halved = torch.nn.functional.conv2d(image, weights["pointwise"])
+        found = {
+            name: torch.nn.functional.conv2d(image, weight, groups=groups[name]).dtype
+            for name, weight in weights.items()
+        }
+        after_others = torch.nn.functional.conv2d(halved, torch.rand(8, 1, 3, 3), None, 1, 1, 1, 8)
+        of_grey = torch.nn.functional.conv2d(image[:, :1], torch.rand(8, 1, 3, 3))
+    assert found == {"depthwise": torch.float32, "pointwise": torch.bfloat16, "grouped": torch.bfloat16}
+    assert (halved.dtype, after_others.dtype, of_grey.dtype) == (torch.bfloat16, torch.float32, torch.bfloat16)
+    with devices.choose_device("cpu", "fp32", 0).autocast():
+        expected = torch.nn.functional.conv2d(image, weights["depthwise"], groups=4)
+    with devices.choose_device("cpu", "bf16", 0).autocast():
+        result = torch.nn.functional.conv2d(image, weights["depthwise"], groups=4)
+    assert torch.equal(result, expected)
+    gradients = [torch.autograd.grad(one.square().sum(), image)[0] for one in (result, expected)]
+    assert torch.equal(*gradients)
+
+
+def test_a_cpu_with_bf16_trains_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for bf16 in (True, False):
+        fake_cpu(monkeypatch, bf16=bf16)
+        assert devices.choose_device("auto", "auto", None).precision == ("bf16" if bf16 else "fp32")
 
 
 @pytest.mark.parametrize(
