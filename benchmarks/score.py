@@ -3,14 +3,14 @@ error 1 - AUC, on the same data, backbone, starting weights and machine: of Styl
 ImageNet weights and 0.6 without, of face swaps 0.75; and the AUC falls by at most 0.03 under JPEG 50, blur, half size.
 
     python benchmarks/score.py --data FOLDER [--data FOLDER] [--backbone resnet18] [--weights FILE]
-        [--experiment NAME] [--set train.lr=3e-3] [--seeds 0,1,2] [--seconds S] [--other FOLDER]
+        [--experiment NAME] [--set train.lr=3e-3] [--seeds 0,1,2] [--seconds S | --epochs N] [--other FOLDER]
 
 FOLDER is in FFDI layout with a labelled validation split, on which both are scored. For every seed the notebook's two
 epochs are timed, then the experiment is trained for as many epochs as fit into that time (its schedule over them), the
-looks at its own progress included; what it really took is printed. --seconds takes that budget in place of the
-notebook's, which is then not run. --other scores what was trained on each FOLDER also on the validation split there: a
-kind of fake that it was never shown. One network each, no folds, no ensemble. The experiment is resnet18-fast with
-weights, resnet18-scratch without, unless another one is named.
+looks at its own progress included; what it really took is printed, with its CPU time. --seconds takes that budget in
+place of the notebook's, which is then not run; --epochs takes a number of epochs. --other scores what was trained on
+each FOLDER also on the validation split there: a kind of fake that it was never shown. One network each, no folds, no
+ensemble. The experiment is resnet18-fast with weights, resnet18-scratch without, unless another one is named.
 """
 
 from __future__ import annotations
@@ -57,12 +57,17 @@ PROBE = 6
 
 @dataclass(frozen=True)
 class Result:
-    """AUC on the validation split, as it is and distorted, on another data set, and the seconds that it took."""
+    """AUC on the validation split, as it is and distorted, on another data set, and the seconds that it took.
+
+    Attributes:
+        cpu: seconds of CPU time.
+    """
 
     auc: float
     low: float
     high: float
     seconds: float
+    cpu: float
     epochs: float
     distorted: tuple[float, ...] = ()
     elsewhere: float = float("nan")
@@ -78,7 +83,9 @@ def main() -> None:
     parser.add_argument("--experiment")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--seconds", type=float)
+    budget = parser.add_mutually_exclusive_group()
+    budget.add_argument("--seconds", type=float)
+    budget.add_argument("--epochs", type=int)
     asked = parser.parse_args()
     asked.experiment = asked.experiment or ("resnet18-fast" if asked.weights else "resnet18-scratch")
     torch.set_num_threads(machine.count_cores())
@@ -96,33 +103,36 @@ def main() -> None:
 
 def pair(asked: argparse.Namespace, found: Dataset, seed: int) -> tuple[Result | None, Result]:
     """The notebook's result, where it is run, and ffdi's in the same time."""
-    theirs = None if asked.seconds else of_notebook(asked, found, seed)
+    theirs = None if asked.seconds or asked.epochs else of_notebook(asked, found, seed)
     return theirs, of_ffdi(asked, found, seed, theirs.seconds if theirs else asked.seconds)
 
 
 def of_notebook(asked: argparse.Namespace, found: Dataset, seed: int) -> Result:
     torch.manual_seed(seed)
     network = notebook.build(asked.backbone, asked.weights)
+    started = time.process_time()
     seconds = notebook.train(network, found.split("train"), seed)
-    val = found.split("val")
-    return Result(*judged(val, notebook.score(network, val)), seconds, notebook.EPOCHS)
+    cpu, val = time.process_time() - started, found.split("val")
+    return Result(*judged(val, notebook.score(network, val)), seconds, cpu, notebook.EPOCHS)
 
 
-def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float) -> Result:
-    """Trains for as many epochs as fit into the budget, and scores."""
+def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float | None) -> Result:
+    """Trains for as many epochs as fit into the budget, or for --epochs, and scores."""
     settings = configured(asked, seed)
     where = place(settings)
-    epochs = max(1, int(budget / epoch_seconds(settings.with_epochs(1), asked.weights, found, where)))
+    epochs = asked.epochs
+    if budget is not None:
+        epochs = max(1, int(budget / epoch_seconds(settings.with_epochs(1), asked.weights, found, where)))
     settings = settings.with_epochs(epochs)
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     state = trained(settings, asked.weights, found, where)
-    seconds, val = time.perf_counter() - started, found.split("val")
+    seconds, cpu, val = time.perf_counter() - started, time.process_time() - cpu, found.split("val")
     auc, *others = (judged(val, scored(state, settings, val, where, way)) for way in (None, *DISTORTIONS))
     elsewhere = float("nan")
     if asked.other:
         other = layout.find_dataset(asked.other, settings.data).split("val")
         elsewhere = judged(other, scored(state, settings, other, where, None))[0]
-    return Result(*auc, seconds, epochs, tuple(one[0] for one in others), elsewhere)
+    return Result(*auc, seconds, cpu, epochs, tuple(one[0] for one in others), elsewhere)
 
 
 def configured(asked: argparse.Namespace, seed: int) -> Config:
@@ -191,9 +201,10 @@ def show(seed: int, theirs: Result | None, ours: Result) -> None:
     for name, one in (("notebook", theirs), ("ffdi", ours)):
         if one is not None:
             ways = ", ".join(f"{way} {auc:.4f}" for way, auc in zip(DISTORTIONS, one.distorted, strict=False))
+            there = "" if np.isnan(one.elsewhere) else f"  elsewhere {one.elsewhere:.4f}"
             print(
                 f"  seed {seed}  {name:8}  AUC {one.auc:.4f} ({one.low:.3f} to {one.high:.3f})  {one.epochs} epochs in "
-                f"{one.seconds:.0f} s  {ways}{'' if np.isnan(one.elsewhere) else f'  elsewhere {one.elsewhere:.4f}'}",
+                f"{one.seconds:.0f} s ({one.cpu:.0f} s of CPU time)  {ways}{there}",
                 flush=True,
             )
 

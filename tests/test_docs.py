@@ -39,8 +39,18 @@ def test_ci_takes_its_command_from_the_readme() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
-        assert (document.parent / target).exists(), target
+    for target, section in re.findall(r"\]\(([^)#]*)(?:#([^)]+))?\)", document.read_text()):
+        found = document.parent / target if target else document
+        if not target.startswith("https://"):
+            assert found.exists(), target
+        if section and not target.startswith("https://"):
+            assert section in list_sections(found.read_text()), f"{target}#{section}"
+
+
+def list_sections(text: str) -> set[str]:
+    """The names that GitHub gives to the headings of a document."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_command_and_flag_in_the_readme_exists() -> None:
