@@ -1,16 +1,17 @@
 """Claim: a stranger sees faces, and cannot tell the fakes at a glance.
 
-    python benchmarks/contact_sheet.py         draws docs/quickstart.jpg: two rows of real portraits above two of fakes
-    python benchmarks/contact_sheet.py quiz    draws quiz.png, six rows of nine, mixed; asks for the fakes; counts
-    python benchmarks/contact_sheet.py forge [FOLDER]    draws docs/self_blend.jpg: portraits, and self-blends of them;
-                                               of the images in FOLDER: forge.png, with masks and all other kinds
+    python benchmarks/contact_sheet.py [quiz | forge] [--images FOLDER]
+
+Without a word: draws docs/quickstart.jpg, two rows of real portraits above two of fakes. With quiz: draws quiz.png, six
+rows of nine, mixed; asks for the fakes, and counts. With forge: draws docs/self_blend.jpg, portraits above self-blends
+of them; of the images in FOLDER: forge.png, with masks and all other kinds.
 
 From data/quickstart, at the size of its images (80 px); self-blends at 128 px.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from ffdi.data.images.decode import ResizePolicy
-from ffdi.demo import portraits
+from ffdi.demo import competition, portraits
 from ffdi.experiments.workspace import Workspace
 from ffdi.synthetic.manipulations import MANIPULATIONS
 from ffdi.synthetic.pseudo_fakes import METHODS
@@ -77,9 +78,20 @@ def forge_photographs(folder: Path) -> None:
     cv2.imwrite("forge.png", np.vstack([np.hstack(row) for row in rows])[..., ::-1])
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["forge"]:
-        forge_photographs(Path(sys.argv[2])) if sys.argv[2:] else forge_portraits()
-        sys.exit()
+def main() -> None:
+    """Draws what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", nargs="?", choices=("sheet", "quiz", "forge"), default="sheet")
+    parser.add_argument("--images", type=Path)
+    asked = parser.parse_args()
+    if asked.picture == "forge":
+        forge_photographs(asked.images) if asked.images else forge_portraits()
+        return
+    if not (FOLDER / "families.csv").is_file():
+        competition.write_competition(FOLDER)
     table = pd.read_csv(FOLDER / "families.csv").query("split == 'val'").set_index("img_name").family
-    ask(table) if sys.argv[1:] == ["quiz"] else draw(table)
+    ask(table) if asked.picture == "quiz" else draw(table)
+
+
+if __name__ == "__main__":
+    main()

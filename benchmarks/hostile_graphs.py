@@ -11,6 +11,7 @@ minutes, and up to 2 GB.
 
 from __future__ import annotations
 
+import argparse
 import json
 import resource
 import subprocess
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # tests/ is not installed
 
 from ffdi.core.errors import ExperimentError
 from ffdi.inference import onnx_safety
@@ -69,9 +72,12 @@ def check_graph(path: Path) -> None:
 
 def main() -> None:
     """Prints a line for each graph."""
-    if sys.argv[1:2] == [ONE]:
+    if sys.argv[1:2] == [ONE]:  # the child
         print(json.dumps(vetted(Path(sys.argv[2]))))
         return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("graph", nargs="*", type=Path)
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "hostile"
         place.mkdir()
@@ -80,8 +86,8 @@ def main() -> None:
             path.write_bytes(make())
             check_graph(path)
             path.unlink()
-    for given in sys.argv[1:]:
-        check_graph(Path(given).resolve())
+    for given in asked.graph:
+        check_graph(given.resolve())
 
 
 if __name__ == "__main__":

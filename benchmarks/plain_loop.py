@@ -6,7 +6,7 @@ continues. What killed_trainings.py kills for comparison.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import timm
@@ -47,4 +47,8 @@ def main(data: Path, last: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("last", type=Path)
+    asked = parser.parse_args()
+    main(asked.data, asked.last)

@@ -1,14 +1,15 @@
 """Claim: of thousands of submissions with one thing wrong, the gate lets none through that says something else.
 
-    python benchmarks/submission_mutants.py           the texts that `check` reads, the arrays that `build` is given
-    python benchmarks/submission_mutants.py SEED      with other draws
+    python benchmarks/submission_mutants.py [SEED]
 
-Let through, and proven by csv and float alone to give the same scores to the same names; refused; and of those refused,
-how many a lenient reader would have taken for the same. Ends with 1 if anything slips through. Three seconds.
+Changes the texts that `check` reads, and the arrays that `build` is given; SEED is for other draws. Counted: let
+through, and proven by csv and float alone to give the same scores to the same names; refused; and of those refused, how
+many a lenient reader would have taken for the same. Ends with 1 if anything slips through. Three seconds.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -66,5 +67,7 @@ def show(title: str, found: Counter[tuple[str, str]]) -> int:
 
 
 if __name__ == "__main__":
-    seed = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("seed", nargs="?", type=int, default=0)
+    seed = parser.parse_args().seed
     sys.exit(show("texts", Counter(texts(seed))) + show("arrays", Counter(arrays(seed))) > 0)
