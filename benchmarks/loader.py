@@ -1,8 +1,8 @@
 """Claim: from JPEGs of 512 px, one core makes training images of 320 px with the recipe `postprocess`, with and
 without pseudo-fakes for a tenth of the images, at twice the speed of ffdi before its recipes worked on shrunk images,
 and with `strong` at 1.7 times. The wish is 0.6, 0.5 and 0.35 (`strong` with pseudo-fakes) of the speed of decoding
-alone, and 0.8 where the device does the rest; measured were 0.24, 0.21, 0.14 and 0.34, on cores where OpenCV decodes
-813 images a second.
+alone, and 0.8 where the device resizes and does the rest. Measured were 0.24, 0.21 and 0.14, on cores where OpenCV
+decodes 813 images a second, and 0.63 with a device, on drawn images on a core where it decodes 1,076.
 
     python benchmarks/loader.py [--data FOLDER] [--edge 512] [--size 320] [--rounds 5] [--images 64]
         [--against CHECKOUT]
@@ -10,10 +10,11 @@ alone, and 0.8 where the device does the rest; measured were 0.24, 0.21, 0.14 an
 FOLDER is in FFDI layout; some of its training images are written again as JPEGs of --edge px. Without FOLDER, portraits
 are drawn, which have less detail and are decoded faster. The courses take turns in every round, in one process with
 one thread; counted is CPU time. Printed: the median over the rounds of the images per second of CPU time, and of the
-ratios to decoding in the same round, with their range. "Rest on the device" counts the worker's part only: decoding,
-shrinking, drawing, and packing the steps of a batch of 32. "The device's part" is the other one, on this core: a GPU
-has other ratios. --against has another checkout of ffdi make the same images in a process of its own, with the same
-turns, and prints the ratios to it, without the courses with a device.
+ratios to decoding in the same round, with their range. "Rest on the device" counts all that a worker does until a
+batch of 32 is made: decoding, cropping, drawing, and packing the pixels and the steps; with "shared", the batch is made
+in shared memory, where the training process gets it from, and pages of memory that no process has used are slow on some
+machines. "The device's part" is the other one, resizing and steps, on this core: a GPU has other ratios. --against has
+another checkout of ffdi make the same images in a process of its own, with the same turns, and prints the ratios to it.
 """
 
 from __future__ import annotations
@@ -41,11 +42,13 @@ from ffdi.core import machine
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels import layout
+from ffdi.data.loading import loader
 from ffdi.data.loading.dataset import TrainDataset
 from ffdi.data.loading.sampler import SampleKey
 
 if TYPE_CHECKING:
     from ffdi.data.loading.dataset import Sample
+    from ffdi.data.loading.loader import Batch
 
 DECODING = "decoding alone"
 FAKES = 0.1
@@ -53,22 +56,31 @@ FAKES = 0.1
 
 @dataclass(frozen=True)
 class Course:
-    """A recipe and its fraction of pseudo-fakes."""
+    """A recipe and its fraction of pseudo-fakes.
+
+    Attributes:
+        device: whether a device does the rest.
+        shared: whether the batches end in shared memory.
+    """
 
     recipe: str
     fakes: float = 0
     device: bool = False
+    shared: bool = False
 
     @property
     def name(self) -> str:
         fakes = f", {self.fakes:.0%} pseudo-fakes" if self.fakes else ""
-        return f"{self.recipe}{fakes}{', rest on the device' if self.device else ''}"
+        rest = ", rest on the device" if self.device else ""
+        return f"{self.recipe}{fakes}{rest}{', shared' if self.shared else ''}"
 
 
 COURSES = [Course("none"), Course("flips"), Course("postprocess"), Course("postprocess", FAKES)]
 COURSES += [Course("strong"), Course("strong", FAKES)]
 RECIPES = "postprocess", "strong"
 """With steps for a device."""
+DEVICE_COURSES = [replace(one, device=True) for one in COURSES if one.recipe in RECIPES]
+DEVICE_COURSES += [replace(one, shared=True) for one in DEVICE_COURSES if not one.fakes]
 BATCH = 32
 
 
@@ -81,14 +93,13 @@ def main() -> None:
     asked = parser.parse_args()
     work_as_loader_worker()
     if asked.root:
-        answer(make_turns(asked.root, asked.size, COURSES))
+        answer(make_turns(asked.root, asked.size, [*COURSES, *DEVICE_COURSES]))
         return
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write(root, asked.data, asked.images, asked.edge)
         other = start(asked.against.resolve(), root, asked.size) if asked.against else None
-        turns = make_turns(root, asked.size, COURSES)
-        turns |= make_turns(root, asked.size, [replace(one, device=True) for one in COURSES if one.recipe in RECIPES])
+        turns = make_turns(root, asked.size, [*COURSES, *DEVICE_COURSES])
         turns |= {f"{recipe}, the device's part": make_device_turn(root, asked.size, recipe) for recipe in RECIPES}
         show(*take_turns(turns, other, asked.rounds))
         if other is not None:
@@ -146,14 +157,16 @@ def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callab
         samples, every = TrainDataset(table, config, fold=0), round(1 / course.fakes) if course.fakes else sys.maxsize
 
         def make_epoch(epoch: int) -> int:
-            made = []
+            made: list[Sample] = []
             for row in range(len(table)):
                 fake = (row + epoch) % every == 0
                 sample = samples[SampleKey(epoch, row - row % 2 if fake else row, fake)]
                 assert isinstance(sample, tuple), sample
                 if course.device:
                     made.append(sample)
-            pack(made)
+                if len(made) == BATCH or (made and row + 1 == len(table)):
+                    make_batch(made, course.shared)
+                    made.clear()
             return len(table)
 
         return make_epoch
@@ -161,30 +174,32 @@ def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callab
     return {DECODING: decode_all} | {course.name: make_turn(course) for course in courses}
 
 
-def pack(samples: list[Sample]) -> list[torch.Tensor]:
-    """The steps of each batch, as the loader packs them."""
-    if not samples:
-        return []
-    from ffdi.synthetic import operations  # other checkouts may have no such module
-
-    batches = [samples[start : start + BATCH] for start in range(0, len(samples), BATCH)]
-    return [torch.from_numpy(operations.pack_steps([sample.steps or [] for sample in batch])) for batch in batches]
+def make_batch(samples: list[Sample], shared: bool = False) -> Batch:
+    """A batch, as the loader makes it; in shared memory, as a worker does."""
+    make = getattr(loader, "collate", None) or vars(loader)["_collate"]  # its name in older checkouts
+    setattr(loader, "get_worker_info", lambda: shared or None)  # noqa: B010 older checkouts do not ask
+    batch = make(samples)
+    assert isinstance(batch, loader.Batch), batch
+    for part in batch if shared else ():
+        if part is not None:
+            part.share_memory_()  # what is not there yet is copied there, as when a worker sends it
+    return batch
 
 
 def make_device_turn(root: Path, size: int, recipe: str) -> Callable[[int], int]:
-    """Applies the steps of one epoch to images that are there already."""
-    from ffdi.training import augment
+    """Resizes the images of one epoch, which are there already, and applies their steps."""
+    from ffdi.training import augment, resize
     from ffdi.training.runtime import device as devices
 
     table, device = layout.find_dataset(root, Config().data).split("train"), devices.choose_device("cpu", None, 0)
     config = Config.model_validate({"model": {"size": size}, "augment": {"recipe": recipe, "device": True}})
     samples = TrainDataset(table, config, fold=0)
     made = [sample for row in range(len(table)) if isinstance(sample := samples[SampleKey(0, row)], tuple)]
-    images, steps = torch.from_numpy(np.stack([sample.pixels for sample in made])).split(BATCH), pack(made)
+    batches = [make_batch(made[start : start + BATCH]) for start in range(0, len(made), BATCH)]
 
     def apply(_epoch: int) -> int:
-        for batch, some in zip(images, steps, strict=True):
-            augment.apply_steps(batch, some, device)
+        for batch in batches:
+            augment.apply_steps(resize.resize_images(batch.images, batch.resizes, device), batch.steps, device)
         return len(made)
 
     return apply
@@ -202,7 +217,7 @@ def take_turns(
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Images per second of every course in every round, here and in the other checkout; the first round is dropped."""
     ours: dict[str, list[float]] = {name: [] for name in turns}
-    known = {DECODING, *(course.name for course in COURSES)} if other is not None else set()
+    known = {DECODING, *(course.name for course in [*COURSES, *DEVICE_COURSES])} if other is not None else set()
     theirs: dict[str, list[float]] = {name: [] for name in turns if name in known}
     for epoch in range(rounds + 1):
         for name, turn in turns.items():

@@ -221,7 +221,7 @@ def ours(cache: str | None) -> Contestant:
         batches = make_batches(course, training.config, course.device.loader_config, cache)
         for batch in batches.repeat_epochs():
             training.step(batch)
-            yield len(batch.images)
+            yield len(batch.index)
 
     return steps
 

@@ -115,6 +115,6 @@ def _load(run: Run, course: Course, source: str, loader_config: LoaderConfig) ->
     """Images per second; the workers start before the clock and end after it."""
     config = train_speed.configure(course, pixels=SOURCES[source] == "pixels")
     batches = train_speed.make_batches(course, config, loader_config, SOURCES[source])
-    images = (len(batch.images) for batch in batches.repeat_epochs())
+    images = (len(batch.index) for batch in batches.repeat_epochs())
     with closing(images):
         return rates.run_for(images, run.scale.seconds / 2, run.device, ahead=loader_config.workers * PREFETCHED)

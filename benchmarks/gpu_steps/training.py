@@ -169,7 +169,7 @@ def start_course(run: Run) -> Course:
 def repeat_step(training: Training, batch: Batch) -> Iterator[int]:
     for _ in repeat(None):
         training.step(batch)
-        yield len(batch.images)
+        yield len(batch.index)
 
 
 def sync(run: Run) -> None:

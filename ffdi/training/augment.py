@@ -79,7 +79,7 @@ def apply_steps(images: Tensor, steps: Tensor | None, device: Device) -> Tensor:
     height, width = images.shape[1:3]
     groups = [part for group in group_steps(steps.numpy()) for part in group.split(max(1, PIXELS // (height * width)))]
     arguments = [[one.images, *OPERATIONS[one.name].prepare(one.numbers, height, width)] for one in groups]
-    sent = iter(_send([array for arrays in arguments for array in arrays], device))
+    sent = iter(device.send_arrays([array for arrays in arguments for array in arrays]))
     changed = images.clone()
     with devices.disable_tf32(), torch.autocast(images.device.type, enabled=False):
         for group, arrays in zip(groups, arguments, strict=True):
@@ -126,16 +126,6 @@ def group_steps(steps: np.ndarray) -> list[Group]:
         for image in images:
             advance(image)
     return groups
-
-
-def _send(arrays: list[np.ndarray], device: Device) -> list[Tensor]:
-    """Copies int32 and float32 arrays to the device, all at once."""
-    flat = [np.ascontiguousarray(array).reshape(-1).view(np.int32) for array in arrays]
-    parts = device.send(device.pin(torch.from_numpy(np.concatenate(flat)))).split([len(part) for part in flat])
-    return [
-        part.view(torch.float32 if array.dtype == np.float32 else torch.int32).view(array.shape)
-        for part, array in zip(parts, arrays, strict=True)
-    ]
 
 
 def _round(values: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
-from ffdi.training import augment, health, predict
+from ffdi.training import augment, health, predict, resize
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -174,7 +174,8 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
 
 def _augment(batch: loader.Batch, device: Device) -> np.ndarray:
     """The images of a batch as the network gets them: uint8 [B, S, S, 3]."""
-    return augment.apply_steps(device.send(batch.images), batch.steps, device).cpu().numpy()
+    images = resize.resize_images(device.send(batch.images), batch.resizes, device)
+    return augment.apply_steps(images, batch.steps, device).cpu().numpy()
 
 
 def _derive_seed(seed: int, fold: int) -> int:

@@ -23,7 +23,7 @@ from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import augment, health, optim
+from ffdi.training import augment, health, optim, resize
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
@@ -31,9 +31,9 @@ from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
 
-SENDING, AUGMENTATION, FORWARD = "sending the batch", "augmentation on the device", "forward"
-BACKWARD, OPTIMIZER, EMA = "loss and backward", "optimizer", "averaged weights"
-PARTS = (SENDING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
+SENDING, RESIZING, AUGMENTATION = "sending the batch", "resizing on the device", "augmentation on the device"
+FORWARD, BACKWARD, OPTIMIZER, EMA = "forward", "loss and backward", "optimizer", "averaged weights"
+PARTS = (SENDING, RESIZING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
 """The parts of a step, by their names in a profile; not every training has all of them."""
 CHECK_EVERY = 20
 """Steps between two tests for a loss that is not finite: a test waits for the device."""
@@ -167,6 +167,9 @@ def train_step(
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     with record_function(SENDING):
         images, target = device.send(batch.images), device.send(batch.target)
+    if batch.resizes is not None:
+        with record_function(RESIZING):
+            images = resize.resize_images(images, batch.resizes, device)
     if batch.steps is not None:  # else a profile would have a part that takes no time
         with record_function(AUGMENTATION):
             images = augment.apply_steps(images, batch.steps, device)
@@ -209,6 +212,8 @@ def list_nondeterministic(detector: Detector, config: Config, device: Device) ->
         optim.set_frozen(network.backbone, False)
         images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
         if config.augment.device:
+            pixels, resizes = resize.make_probe(edge)
+            images = resize.resize_images(device.send(pixels), resizes, device)
             images = augment.apply_steps(images, augment.draw_probe(config.augment.recipe), device)
         with device.autocast():
             logits = network(images)

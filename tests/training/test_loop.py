@@ -12,10 +12,12 @@ from torch import nn
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
+from ffdi.data.images.deferred import Axis, Resize, pack_resizes
 from ffdi.data.loading.loader import Batch, Batches
-from ffdi.training import loop
+from ffdi.training import loop, resize
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.loop import Step, fit
+from ffdi.training.optim import create_loss
 from ffdi.training.runtime import device
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import EpochProgress, EpochRecord, TrainingState
@@ -99,6 +101,27 @@ def test_the_loss_falls_and_the_classes_separate() -> None:
     assert records[0].train_loss > records[-1].train_loss
     assert records[-1].heldout_auc == 1
     assert records[-1].heldout_accuracy > 0.9
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_the_network_gets_resized_images(micro_batches: int) -> None:
+    """Its loss is that of the same images, resized before."""
+    images = torch.arange(6 * 9 * 3).view(6, 3, 3, 3).to(torch.uint8)
+    axis = Axis(3, 0, 3, 2, 0, 2, cubic=False)
+    resizes = torch.from_numpy(pack_resizes([Resize(axis, axis)] * 6))
+    resized = resize.resize_images(images.view(-1, 3), resizes, CPU)
+    assert resized.shape == (6, 2, 2, 3)
+    config = Config(train={"micro_batches": micro_batches})  # type: ignore[arg-type]
+    losses = []
+    for pixels, remaining in ((images.view(-1, 3), resizes), (resized, None)):
+        network = Linear()
+        network.layer.weight.data.fill_(1.0)
+        state = TrainingState.create(network, config.train, CPU)  # type: ignore[arg-type]
+        batch = Batch(pixels, torch.tensor([0.0, 1, 0, 1, 1, 0]), torch.arange(6), resizes=remaining)
+        result = loop.train_step(network, state, batch, create_loss(config.train, 0.5), config, CPU)
+        losses.append((result.loss.item(), result.images, network.layer.weight.item()))
+    assert losses[0] == losses[1]
+    assert losses[0][1] == 6
 
 
 def test_each_step_and_epoch_is_an_event() -> None:

@@ -16,6 +16,7 @@ from ffdi.config.schema import AugmentConfig, Config, ModelConfig
 from ffdi.core import signals
 from ffdi.core.errors import DataError, ExperimentError, TrainingError
 from ffdi.core.signals import Interrupted
+from ffdi.data.images.deferred import Axis, Resize, pack_resizes
 from ffdi.data.loading.augment import Augmentation
 from ffdi.data.loading.loader import Batch
 from ffdi.experiments.checkpoint import Checkpoints
@@ -35,14 +36,17 @@ RECIPES = {
     "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema_decay": 0.9}},
     "sharpness": {"train": {"sam_rho": 0.05, "hard_example_fraction": 0.5, "loss": "focal"}},
     "mixed": {"augment": {"mixup": 0.4, "cutmix": 1.0}, "train": {"class_weights": True}},
-    "augmented on the device": {"augment": {"device": True, "recipe": "strong", "mixup": 0.4}},
+    "resized and augmented on the device": {
+        "augment": {"device": True, "recipe": "strong", "mixup": 0.4},
+        "train": {"micro_batches": 2},
+    },
 }
 
 
 class Faces:
     """Batches of noise, the same for the same epoch and number; every other image is fake, and brighter.
 
-    With a recipe, they have its steps for the device.
+    With a recipe, they have many sizes, and its steps for the device.
     """
 
     rows = 6 * STEPS
@@ -61,12 +65,20 @@ class Faces:
             target = np.arange(6) % 2
             noise = np.random.default_rng([epoch, number]).integers(0, 200, (6, 32, 32, 3))
             pixels = noise + 40 * target.reshape(-1, 1, 1, 1)
-            steps = None
+            images, labels = torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float()
+            batch = Batch(images, labels, torch.arange(6))
             if self.augmentation is not None:
                 drawn = [self.augmentation.draw_steps((0, epoch, number, row)) for row in range(6)]
-                steps = torch.from_numpy(operations.pack_steps(drawn))
-            images, labels = torch.from_numpy(pixels.astype(np.uint8)), torch.from_numpy(target).float()
-            yield Batch(images, labels, torch.arange(6), steps)
+                axes = [Axis(edge, 0, edge, 32, 0, 32, cubic=edge < 32) for edge in (32, 21, 32, 27, 15, 32)]
+                parts = [
+                    image[: axis.held, : axis.held].reshape(-1, 3) for image, axis in zip(images, axes, strict=True)
+                ]
+                batch = batch._replace(
+                    images=torch.cat(parts),
+                    steps=torch.from_numpy(operations.pack_steps(drawn)),
+                    resizes=torch.from_numpy(pack_resizes([Resize(axis, axis) for axis in axes])),
+                )
+            yield batch
 
     def list_names(self, index: list[int]) -> list[str]:
         return [f"{row}.jpg" for row in index]

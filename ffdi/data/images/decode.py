@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import stat
 import warnings
@@ -86,6 +87,47 @@ class View(NamedTuple):
     growth: float = 1.0
 
 
+class Geometry(NamedTuple):
+    """Where the part of an image that a network sees is, and how it gets the network's size.
+
+    Attributes:
+        part: its rows and columns in the image.
+        height, width: the size that the whole part gets, by area if neither edge grows, else by cubic interpolation.
+        window: the rows and columns of the resized part that are used; enlarged where they are not of the network's
+            size, or, if `padded`, with black around them.
+    """
+
+    part: tuple[slice, slice]
+    height: int
+    width: int
+    window: tuple[slice, slice]
+    padded: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the part."""
+        return measure(self.part)
+
+    @property
+    def shrinks(self) -> bool:
+        return self.shape[0] >= self.height and self.shape[1] >= self.width
+
+    @property
+    def scale(self) -> float:
+        """The scale of the shrunk part, see `View`."""
+        return (self.height * self.width / math.prod(self.shape)) ** 0.5 if self.shrinks else 1.0
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """Column and row of the part's first pixel in the image."""
+        return self.part[1].start, self.part[0].start
+
+    def compute_growth(self, size: int) -> float:
+        """How much an edge is enlarged up to the network's size, see `View`."""
+        growth = 1.0 if self.shrinks else (self.height * self.width / math.prod(self.shape)) ** 0.5
+        return growth if self.padded else growth * size / math.prod(measure(self.window)) ** 0.5
+
+
 class ResizePolicy(NamedTuple):
     """How an image gets a network's square input size.
 
@@ -116,12 +158,26 @@ class ResizePolicy(NamedTuple):
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """Resizes an image: uint8 [H, W, 3] -> uint8 [size, size, 3]."""
-        view = _RESIZE_FUNCTIONS[self.resize](pixels, self.size, WHOLE_IMAGE, shrink)
+        view = self._view(pixels, self.locate(pixels.shape, WHOLE_IMAGE), shrink)
         return view.finish(view.pixels)
+
+    def locate(self, shape: tuple[int, ...], box: CropBox) -> Geometry:
+        """The part in the box of an image of this shape."""
+        return _GEOMETRIES[self.resize]((shape[0], shape[1]), self.size, box)
 
     def crop(self, pixels: np.ndarray, box: CropBox) -> View:
         """Shrinks the part of an image in the box for training, where a grey level more or less does not count."""
-        return _RESIZE_FUNCTIONS[self.resize](pixels, self.size, box, shrink_in_steps)
+        return self._view(pixels, self.locate(pixels.shape, box), shrink_in_steps)
+
+    def _view(self, pixels: np.ndarray, geometry: Geometry, shrink: Shrink) -> View:
+        part, size = pixels[geometry.part], self.size
+        shrunk = shrink(part, geometry.height, geometry.width) if geometry.shrinks else part
+
+        def finish(pixels: np.ndarray) -> np.ndarray:
+            window = enlarge(pixels, geometry.height, geometry.width)[geometry.window]
+            return _pad_to_square(window, size) if geometry.padded else enlarge(window, size, size)
+
+        return View(shrunk, geometry.scale, geometry.corner, finish, geometry.compute_growth(size))
 
     def shrink_around(self, pixels: np.ndarray, box: CropBox) -> np.ndarray:
         """Shrinks a whole image, so that its part in the box has the size that `crop` would give it."""
@@ -211,42 +267,38 @@ def _decode_with(content: bytes, name: str, flag: int) -> np.ndarray:
     return decoded
 
 
-def _squash(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
-    rows, columns = _measure_box(pixels.shape[0], pixels.shape[1], box)
-    return _scale(pixels, _locate(pixels, rows, columns, box), size, size, shrink)
+def _squash(shape: tuple[int, int], size: int, box: CropBox) -> Geometry:
+    return _make_geometry(_locate(shape, *_measure_box(*shape, box), box), size, size)
 
 
-def _crop(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
+def _crop(shape: tuple[int, int], size: int, box: CropBox) -> Geometry:
     rows, columns = _measure_box(size, size, box)
-    if (missing := size / min(pixels.shape[:2])) <= 1:
-        return _scale(pixels, _locate(pixels, rows, columns, box), size, size, shrink)
-    longest = MAX_ASPECT_RATIO * min(pixels.shape[:2])
-    part = _locate(pixels, longest, longest, CropBox(x=box.x, y=box.y))
-    height, width = (max(size, round(length * missing)) for length in pixels[part].shape[:2])
-    view = _scale(pixels, part, height, width, shrink)
-
-    def finish(part: np.ndarray) -> np.ndarray:
-        enlarged = view.finish(part)
-        return _enlarge(enlarged[_locate(enlarged, rows, columns, box)], size, size)
-
-    growth = size / (min(rows, height) * min(columns, width)) ** 0.5
-    return view._replace(finish=finish, growth=view.growth * growth)
+    if (missing := size / min(shape)) <= 1:
+        return _make_geometry(_locate(shape, rows, columns, box), size, size)
+    longest = MAX_ASPECT_RATIO * min(shape)
+    part = _locate(shape, longest, longest, CropBox(x=box.x, y=box.y))
+    height, width = (max(size, round(length * missing)) for length in measure(part))
+    return Geometry(part, height, width, _locate((height, width), rows, columns, box))
 
 
-def _pad(pixels: np.ndarray, size: int, box: CropBox, shrink: Shrink) -> View:
-    rows, columns = _measure_box(pixels.shape[0], pixels.shape[1], box)
-    part = _locate(pixels, rows, columns, box)
-    lengths = pixels[part].shape[:2]
+def _pad(shape: tuple[int, int], size: int, box: CropBox) -> Geometry:
+    part = _locate(shape, *_measure_box(*shape, box), box)
+    lengths = measure(part)
     height, width = (max(1, round(length * size / max(lengths))) for length in lengths)
-    view = _scale(pixels, part, height, width, shrink)
+    return _make_geometry(part, height, width)._replace(padded=True)
 
-    def finish(part: np.ndarray) -> np.ndarray:
-        scaled, padded = view.finish(part), np.zeros((size, size, 3), np.uint8)
-        top, left = (size - scaled.shape[0]) // 2, (size - scaled.shape[1]) // 2
-        padded[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
-        return padded
 
-    return view._replace(finish=finish)
+def _make_geometry(part: tuple[slice, slice], height: int, width: int) -> Geometry:
+    """The whole part, resized."""
+    return Geometry(part, height, width, (slice(0, height), slice(0, width)))
+
+
+def _pad_to_square(pixels: np.ndarray, size: int) -> np.ndarray:
+    """Black around the pixels: uint8 [size, size, 3]."""
+    padded = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - pixels.shape[0]) // 2, (size - pixels.shape[1]) // 2
+    padded[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return padded
 
 
 def _measure_box(height: int, width: int, box: CropBox) -> tuple[int, int]:
@@ -254,33 +306,29 @@ def _measure_box(height: int, width: int, box: CropBox) -> tuple[int, int]:
     return max(1, round(height * box.zoom / box.ratio**0.5)), max(1, round(width * box.zoom * box.ratio**0.5))
 
 
-def _locate(pixels: np.ndarray, rows: int, columns: int, box: CropBox) -> tuple[slice, slice]:
-    """A part of at most `rows` x `columns`, at the position of the box."""
-    rows, columns = min(rows, pixels.shape[0]), min(columns, pixels.shape[1])
-    top, left = round(box.y * (pixels.shape[0] - rows)), round(box.x * (pixels.shape[1] - columns))
+def measure(part: tuple[slice, slice]) -> tuple[int, int]:
+    """The number of rows and columns."""
+    rows, columns = part
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _locate(shape: tuple[int, int], rows: int, columns: int, box: CropBox) -> tuple[slice, slice]:
+    """A part of at most `rows` x `columns` of an image of this shape, at the position of the box."""
+    rows, columns = min(rows, shape[0]), min(columns, shape[1])
+    top, left = round(box.y * (shape[0] - rows)), round(box.x * (shape[1] - columns))
     return slice(top, top + rows), slice(left, left + columns)
 
 
-def _scale(pixels: np.ndarray, part: tuple[slice, slice], height: int, width: int, shrink: Shrink) -> View:
-    """Resizes a part by area when shrinking (no aliasing), else by cubic interpolation, at the end."""
-    cut, corner = pixels[part], (part[1].start, part[0].start)
-    rows, columns = cut.shape[:2]
-    if rows >= height and columns >= width:
-        scale = (height * width / (rows * columns)) ** 0.5
-        return View(shrink(cut, height, width), scale, corner, np.ascontiguousarray)
-    growth = (height * width / (rows * columns)) ** 0.5
-    return View(cut, 1.0, corner, lambda small: _enlarge(small, height, width), growth)
-
-
-def _enlarge(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+def enlarge(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes uint8 [H, W, 3] by cubic interpolation; the same pixels in one piece if the size is right."""
     if pixels.shape[:2] == (height, width):
         return np.ascontiguousarray(pixels)
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def locate_window(pixels: np.ndarray, edge: int, x: float, y: float) -> tuple[slice, slice]:
-    """The rows and columns of a square of edge `edge` at position (x, y), each from 0 to 1."""
-    return _locate(pixels, edge, edge, CropBox(x=x, y=y))
+def locate_window(size: int, edge: int, x: float, y: float) -> tuple[slice, slice]:
+    """The rows and columns of a square of edge `edge` in one of edge `size`, at position (x, y), each from 0 to 1."""
+    return _locate((size, size), edge, edge, CropBox(x=x, y=y))
 
 
 def make_area_matrix(large: int, small: int) -> np.ndarray:
@@ -343,7 +391,7 @@ RESIZES = {
     "pad": "as wide or as high as the square, by area when shrinking, cubic when growing; black beside it",
 }
 """How an image gets a network's size."""
-_RESIZE_FUNCTIONS = {"squash": _squash, "crop": _crop, "pad": _pad}
+_GEOMETRIES = {"squash": _squash, "crop": _crop, "pad": _pad}
 
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")

@@ -12,8 +12,9 @@ import numpy as np
 
 from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images import cache, decode, deferred
+from ffdi.data.images.decode import CropBox, ResizePolicy
+from ffdi.data.images.deferred import Resize
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
@@ -37,16 +38,18 @@ class Sample(NamedTuple):
     """An image for a network.
 
     Attributes:
-        pixels: uint8 [S, S, 3] RGB.
+        pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains.
         target: the label, NaN without labels.
         row: of the table.
         steps: what remains to be done to the image, on the device; None if nothing does.
+        resize: what remains to be done before, also on the device.
     """
 
     pixels: np.ndarray
     target: float
     row: int
     steps: list[Step] | None = None
+    resize: Resize | None = None
 
 
 class EvalDataset:
@@ -126,19 +129,19 @@ class TrainDataset:
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
         try:
-            pixels, steps = self._make_pixels(sample)
+            pixels, steps, resize = self._make_pixels(sample)
         except DataError as error:
             return error
         assert self.table.target is not None
         target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
-        return Sample(pixels, target, sample.row, steps)
+        return Sample(pixels, target, sample.row, steps, resize)
 
-    def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None]:
-        """The image at the network's input size, or a crop of that, and the steps for the device.
+    def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None, Resize | None]:
+        """The image at the network's input size, or a crop of that; or what a device makes it from, and how.
 
         The operations of a recipe get the image where it has the fewest pixels, with the strength that they would have
         on the image at its own size: they come first in the life of an image, and shrinking it comes last. A device
-        gets images of one size, so that small ones are enlarged before.
+        applies them to images of one size, so that small ones are enlarged before.
         """
         key = (self._seed, self._fold, sample.epoch, sample.row)
         policy = self._resize_policy._replace(size=choose_size(self._train, self._resize_policy.size, sample.epoch))
@@ -148,25 +151,42 @@ class TrainDataset:
             whole = policy.shrink_around(image, box)
             shrunk *= (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
             image = self._make_fake(whole, key)
-        view = policy.crop(image, box)
         if not self._crop_size and not self._on_device:
+            view = policy.crop(image, box)
             corner = view.scale * view.corner[0], view.scale * view.corner[1]
-            return view.finish(self._augmentation(view.pixels, key, shrunk * view.scale, corner)), None
-        pixels, zoom = view.finish(view.pixels), view.scale * view.growth
-        scale, (left, top) = shrunk * zoom, (zoom * place for place in view.corner)
-        if self._crop_size:
-            x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
-            rows, columns = decode.locate_window(pixels, self._crop_size, x, y)
-            pixels, left, top = np.ascontiguousarray(pixels[rows, columns]), left + columns.start, top + rows.start
+            return view.finish(self._augmentation(view.pixels, key, shrunk * view.scale, corner)), None, None
+        geometry = policy.locate(image.shape, box)
+        zoom = geometry.scale * geometry.compute_growth(policy.size)
+        window = self._locate_window(policy.size, box)
+        scale, corner = (
+            shrunk * zoom,
+            (zoom * geometry.corner[0] + window[1].start, zoom * geometry.corner[1] + window[0].start),
+        )
         if self._on_device:
-            return pixels, operations.place_steps(self._augmentation.draw_steps(key), scale, (left, top))
-        return self._augmentation(pixels, key, scale, (left, top)), None
+            steps = operations.place_steps(self._augmentation.draw_steps(key), scale, corner)
+            left = deferred.defer_resize(image, geometry, policy.size, window)
+            pixels, resize = left or deferred.keep_size(_resize_window(policy, image, box, window))
+            return pixels, steps, resize
+        return self._augmentation(_resize_window(policy, image, box, window), key, scale, corner), None, None
+
+    def _locate_window(self, size: int, box: CropBox) -> tuple[slice, slice]:
+        """The part of a resized image that is trained on."""
+        if not self._crop_size:
+            return slice(0, size), slice(0, size)
+        x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
+        return decode.locate_window(size, self._crop_size, x, y)
 
     def _load(self, row: int) -> tuple[np.ndarray, float]:
         """An image, and its scale: 1 at its own size, another one where the cache has resized images."""
         if self._cache_policy is None:
             return cache.read_pixels(self.table, row), 1.0
         return cache.read_resized_and_scale(self.table, row, self._cache_policy)
+
+
+def _resize_window(policy: ResizePolicy, image: np.ndarray, box: CropBox, window: tuple[slice, slice]) -> np.ndarray:
+    """A part of a resized image: uint8 [edge, edge, 3]."""
+    view = policy.crop(image, box)
+    return np.ascontiguousarray(view.finish(view.pixels)[window])
 
 
 Distortion = Callable[[np.ndarray, np.random.Generator], np.ndarray]

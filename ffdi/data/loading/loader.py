@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import sys
 import threading
@@ -13,12 +14,13 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader, SequentialSampler, get_worker_info
 
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import machine, signals
 from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.deferred import MOST_PIXELS, pack_resizes
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
 from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, SampleKey
@@ -29,25 +31,31 @@ SECONDS = 300
 PREFETCHED = 2
 """Batches that each worker makes ahead; torch's default."""
 MORE_SHARED_MEMORY = "start the container with more: docker run --shm-size 4g, or --ipc=host"
+FEWER_WORKERS = "pass fewer --workers"
 POLL_SECONDS = 5
 """Time between two checks of the workers."""
+Failure = DataError | DeviceError
+"""An error that a worker sends in place of a batch: one that it raises would arrive as a traceback."""
 
 
 class Batch(NamedTuple):
     """A batch of samples.
 
     Attributes:
-        images: uint8 [B, S, S, 3] RGB.
+        images: uint8 [B, S, S, 3] RGB; where a resize remains, [P, 3], the pixels of all images one after the other.
         target: float32 [B], NaN where there is no label.
         index: int64 [B], rows of the table.
         steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
             bytes for each step. None if nothing does.
+        resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
+            [B, S, S, 3] of the pixels. None if the images have their size.
     """
 
     images: torch.Tensor
     target: torch.Tensor
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
     steps: torch.Tensor | None = None
+    resizes: torch.Tensor | None = None
 
 
 class LoaderConfig(NamedTuple):
@@ -98,7 +106,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         batches, count = self._start_workers(), 0
         while (batch := self._get_next(batches, count)) is not None:
-            if isinstance(batch, DataError):
+            if isinstance(batch, Failure):
                 try:
                     raise batch
                 finally:
@@ -109,7 +117,7 @@ class Batches:
     def list_names(self, index: Sequence[int]) -> list[str]:
         return self._dataset.table.img_name[list(index)].tolist()
 
-    def _start_workers(self) -> Iterator[Batch | DataError]:
+    def _start_workers(self) -> Iterator[Batch | Failure]:
         """An iterator of torch's loader without its SIGCHLD handler, which raises at any place in the code."""
         if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
             return iter(self._loader)
@@ -118,7 +126,7 @@ class Batches:
         signal.signal(signal.SIGCHLD, before)
         return batches
 
-    def _get_next(self, batches: Iterator[Batch | DataError], count: int) -> Batch | DataError | None:
+    def _get_next(self, batches: Iterator[Batch | Failure], count: int) -> Batch | Failure | None:
         """The batch after the first `count` ones; None at the end.
 
         Raises:
@@ -136,7 +144,7 @@ class Batches:
                     raise
                 if "shared memory" in str(error):
                     raise DeviceError(
-                        f"a loader worker was killed: {describe_shared_memory()}", hint="pass fewer --workers"
+                        f"a loader worker was killed: {describe_shared_memory()}", hint=FEWER_WORKERS
                     ) from None
             waited += POLL_SECONDS
             if dead or waited >= SECONDS:
@@ -208,8 +216,7 @@ def make_train_loader(
         DeviceError: the batches of the workers do not fit into shared memory.
     """
     assert table.target is not None
-    edge = config.augment.crop_size or config.model.size
-    _check_shared_memory(loader_config.workers, config.train.batch_size, edge)
+    _check_shared_memory(loader_config.workers, measure_train_batch(config))
     samples = TrainDataset(table, config, fold)
     train, fraction = config.train, config.pseudo_fakes.fraction
     sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard)
@@ -225,15 +232,30 @@ def make_eval_loader(
     distortion: str | None = None,
 ) -> Batches:
     """Batches in the table's order, without augmentation, optionally distorted before resizing; errors as above."""
-    _check_shared_memory(loader_config.workers, min(batch_size, len(table)), resize_policy.size)
+    _check_shared_memory(loader_config.workers, min(batch_size, len(table)) * resize_policy.size**2 * 3)
     order = SequentialSampler(range(len(table)))
     samples = EvalDataset(table, resize_policy, distortion)
     return Batches(_make_loader(samples, loader_config, sampler=order, batch_size=batch_size))
 
 
 def measure_batch(config: Config) -> int:
-    """The bytes of a batch of whole images."""
-    return config.train.batch_size * config.model.size**2 * 3
+    """The most bytes of a batch, of whole images or for training."""
+    return max(config.train.batch_size * config.model.size**2 * 3, measure_train_batch(config))
+
+
+def measure_train_batch(config: Config) -> int:
+    """The most bytes of a batch for training.
+
+    Images for a device may have so many pixels, but need not: nothing is known of their sizes before they are read.
+    Decoded ones of a cache are no larger than the network's size.
+    """
+    edge = config.augment.crop_size or config.model.size
+    pixels = edge**2
+    if config.augment.device:
+        pixels *= MOST_PIXELS
+    if config.cache.decoded:
+        pixels = min(pixels, config.model.size**2)
+    return config.train.batch_size * pixels * 3
 
 
 def count_fitting_workers(batch_bytes: int) -> int:
@@ -248,13 +270,12 @@ def describe_shared_memory() -> str:
     return f"{machine.SHARED_MEMORY} has {free / 1e6:.0f} MB free; {MORE_SHARED_MEMORY}"
 
 
-def _check_shared_memory(workers: int, batch_size: int, edge: int) -> None:
-    """Refuses workers whose batches do not fit: they would be killed without a word.
+def _check_shared_memory(workers: int, batch: int) -> None:
+    """Refuses workers whose batches, of at most so many bytes, do not fit: they would be killed without a word.
 
     Raises:
         DeviceError: there is too little shared memory.
     """
-    batch = batch_size * edge * edge * 3
     if workers > count_fitting_workers(batch):
         raise DeviceError(
             f"{workers} loader workers need {workers * PREFETCHED * batch / 1e6:.0f} MB of shared memory for their "
@@ -272,7 +293,7 @@ def _make_loader(
         num_workers=loader_config.workers,
         prefetch_factor=PREFETCHED if loader_config.workers else None,
         timeout=POLL_SECONDS if loader_config.workers else 0,
-        collate_fn=_collate,
+        collate_fn=collate,
         pin_memory=loader_config.pin_memory,
         persistent_workers=loader_config.workers > 0,
         worker_init_fn=_start_worker,
@@ -281,17 +302,49 @@ def _make_loader(
     )
 
 
-def _collate(samples: list[Sample | DataError]) -> Batch | DataError:
+def collate(samples: list[Sample | DataError]) -> Batch | Failure:
+    """Makes a batch of samples; the first error among them takes its place, or that shared memory is full."""
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
-    pixels, target, index, steps = zip(*samples, strict=True)
+    pixels, target, index, steps, resizes = zip(*samples, strict=True)
+    deferred = None not in resizes
+    try:
+        images = _pack_pixels(pixels) if deferred else torch.from_numpy(np.stack(pixels))
+    except OSError as error:
+        return DeviceError(
+            f"a loader worker cannot share a batch: {error.strerror}; {describe_shared_memory()}", hint=FEWER_WORKERS
+        )
     return Batch(
-        torch.from_numpy(np.stack(pixels)),
+        images,
         torch.tensor(target, dtype=torch.float32),
         torch.tensor(index, dtype=torch.int64),
         None if None in steps else torch.from_numpy(operations.pack_steps(steps)),
+        torch.from_numpy(pack_resizes(resizes)) if deferred else None,
     )
+
+
+def _pack_pixels(images: Sequence[np.ndarray]) -> torch.Tensor:
+    """The pixels of uint8 [H, W, 3], image after image: uint8 [P, 3]. A worker has them in the memory that it shares.
+
+    Raises:
+        OSError: shared memory is full.
+    """
+    count = sum(image.size for image in images)
+    if get_worker_info() is None:
+        return torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images]))
+    storage, start = torch.UntypedStorage._new_shared(count, device="cpu"), 0
+    packed = torch.empty(0, dtype=torch.uint8).set_(storage).resize_(count).view(-1, 3)
+    if torch.multiprocessing.get_sharing_strategy() != "file_descriptor":
+        np.concatenate([image.reshape(-1, 3) for image in images], out=packed.numpy())
+        return packed
+    file = storage._share_fd_cpu_()[0]
+    for image in images:  # written, not copied: a process takes long for its first access to each page of new memory
+        left = np.ascontiguousarray(image).data.cast("B")
+        while left:
+            written = os.pwrite(file, left, start)
+            left, start = left[written:], start + written
+    return packed
 
 
 def _start_worker(_worker: int) -> None:

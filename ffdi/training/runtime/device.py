@@ -8,11 +8,12 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.amp import GradScaler
@@ -231,9 +232,22 @@ class Device:
 
         MPS gets images [B, S, S, 3] that are [B, 3, S, S] in memory: some of its operations are wrong in channels_last.
         """
+        return self.arrange(tensor).to(self.torch, non_blocking=self.pin_memory)
+
+    def arrange(self, tensor: Tensor) -> Tensor:
+        """Images in the layout that the device needs, see `send`; all other tensors as they are."""
         if self.kind == "mps" and tensor.ndim == 4:
-            tensor = tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
-        return tensor.to(self.torch, non_blocking=self.pin_memory)
+            return tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+        return tensor
+
+    def send_arrays(self, arrays: Sequence[np.ndarray]) -> list[Tensor]:
+        """Copies int32 and float32 arrays to the device, all at once."""
+        flat = [np.ascontiguousarray(array).reshape(-1).view(np.int32) for array in arrays]
+        parts = self.send(self.pin(torch.from_numpy(np.concatenate(flat)))).split([len(part) for part in flat])
+        return [
+            part.view(torch.float32 if array.dtype == np.float32 else torch.int32).view(array.shape)
+            for part, array in zip(parts, arrays, strict=True)
+        ]
 
     def send_batches(self, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; for a GPU, their images are there, copied while it computes the step before.

@@ -83,7 +83,7 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
             update_ema(state)
             if not device.has_clock:
                 device.synchronize()
-            meter.end_step(len(batch.images))
+            meter.end_step(len(batch.index))
         device.synchronize()
 
     run_steps(WARMUP_STEPS + loader.PREFETCHED * device.workers)

@@ -18,8 +18,12 @@ from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset, choose_size
+from ffdi.data.loading.loader import Batch, collate
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import operations, pseudo_fakes
+from ffdi.synthetic.operations import Step
+from ffdi.training import resize as resizing
+from ffdi.training.runtime import device as devices
 
 Gallery = Callable[..., Table]
 FRAMING = ResizePolicy(32, "squash")
@@ -52,7 +56,7 @@ def pixels(samples: TrainDataset, *draw: object) -> np.ndarray:
 @pytest.mark.parametrize("kind", pseudo_fakes.METHODS)
 def test_a_pseudo_fake_is_made_from_its_row(kind: str, gallery: Gallery) -> None:
     samples = training(gallery(6), [kind])
-    image, target, row, _ = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
+    image, target, row, *_ = samples[SampleKey(0, 2, True)]  # type: ignore[misc]
     assert (target, row, image.shape, image.dtype) == (1.0, 2, (32, 32, 3), np.uint8)
     real, label, *_ = samples[SampleKey(0, 2)]  # type: ignore[misc]
     assert label == 0.0
@@ -100,9 +104,9 @@ def test_a_zooming_recipe_crops_the_image(resize: str, gallery: Gallery) -> None
 
 def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
-    image, target, row, steps = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
+    image, target, row, *remaining = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
     assert np.array_equal(image, decode.read_image(table.path(3))[8:24, 8:24])
-    assert (target, row, steps) == (1.0, 3, None)
+    assert (target, row, remaining) == (1.0, 3, [None, None])
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
@@ -199,10 +203,19 @@ def test_a_growing_image_is_the_same_view_with_the_same_draws(gallery: Gallery) 
 # --- the rest on the device ----------------------------------------------------------------------------------------
 
 
+def finished(sample: object) -> np.ndarray:
+    """The image of a sample, resized as a device resizes it."""
+    assert isinstance(sample, Sample)
+    batch = collate([sample])
+    assert isinstance(batch, Batch)
+    device = devices.choose_device("cpu", "fp32", 0)
+    return resizing.resize_images(batch.images, batch.resizes, device)[0].numpy()
+
+
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-@pytest.mark.parametrize("edge", [24, 32, 96])
+@pytest.mark.parametrize("edge", [24, 32, 45, 64, 96])
 @pytest.mark.parametrize("fake", [False, True])
-def test_a_device_gets_images_of_its_size_and_their_steps(
+def test_a_device_gets_images_and_what_remains_to_be_done(
     fake: bool, edge: int, resize: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table, policy = gallery(2, edge=edge), ResizePolicy(32, resize)
@@ -210,24 +223,62 @@ def test_a_device_gets_images_of_its_size_and_their_steps(
     key = (3, 1, 4, 0)
     sample = there[SampleKey(4, 0, fake)]
     assert isinstance(sample, Sample)
-    scale = 1.0 if resize == "crop" and edge == 96 else 32 / edge
+    cut = resize == "crop" and edge > 32
     box = there._augmentation.choose_crop(key)
-    corner = (round(64 * box.x), round(64 * box.y)) if resize == "crop" and edge == 96 else (0, 0)
-    assert sample.steps == operations.place_steps(augment.Augmentation("postprocess").draw_steps(key), scale, corner)
+    corner = (round((edge - 32) * box.x), round((edge - 32) * box.y)) if cut else (0, 0)
+    draws = augment.Augmentation("postprocess").draw_steps(key)
+    assert sample.steps == operations.place_steps(draws, 1.0 if cut else 32 / edge, corner)
     assert sample.steps
+    if edge == 45 and resize == "squash" and not fake:
+        assert np.array_equal(sample.pixels, decode.read_image(table.path(0)))
     monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
-    assert np.array_equal(sample.pixels, pixels(here, 4, 0, fake))
+    assert np.abs(finished(sample).astype(int) - pixels(here, 4, 0, fake)).max() <= 2
 
 
-def test_a_device_gets_the_steps_of_a_crop(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, policy = gallery(2, edge=20), ResizePolicy(40)
-    here, there = (training(table, ["self_blend"], "strong", policy, 32, device=device) for device in (False, True))
+@pytest.mark.parametrize("recipe", ["postprocess", "strong"])
+@pytest.mark.parametrize(("edge", "resize"), [(20, "squash"), (70, "squash"), (20, "crop"), (70, "crop")])
+def test_a_device_gets_what_a_crop_needs(
+    edge: int, resize: str, recipe: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, policy = gallery(2, edge=edge), ResizePolicy(40, resize)
+    here, there = (training(table, ["self_blend"], recipe, policy, 32, device=device) for device in (False, True))
+    given: list[tuple[list[Step], float, tuple[float, float]]] = []
+    place = operations.place_steps
+    monkeypatch.setattr(operations, "place_steps", lambda *numbers: (given.append(numbers), place(*numbers))[1])
     sample = there[SampleKey(5, 1)]
+    pixels(here, 5, 1)
+    assert given[0] == given[1]
     assert isinstance(sample, Sample)
-    assert sample.steps
-    assert np.array_equal(operations.apply_steps(sample.pixels, sample.steps), pixels(here, 5, 1))
+    assert sample.steps == place(*given[0])
     monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
-    assert np.array_equal(sample.pixels, pixels(here, 5, 1))
+    assert np.abs(finished(sample).astype(int) - pixels(here, 5, 1)).max() <= 2
+
+
+def test_a_device_gets_decoded_and_growing_images(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
+    table = gallery(2, edge=90)
+    for decoded in (False, True):
+        sections = {"model": {"size": 64}, "train": {"epochs": 4, "start_size": 32}, "cache": {"decoded": decoded}}
+        here, there = (
+            TrainDataset(table, Config(augment={"recipe": "strong", "device": device}, **sections), 0)
+            for device in (False, True)
+        )
+        for epoch, edge in enumerate((32, 32, 64, 64)):
+            shown = finished(there[SampleKey(epoch, 0)])
+            assert shown.shape == (edge, edge, 3)
+            assert np.abs(shown.astype(int) - pixels(here, epoch, 0)).max() <= 2
+
+
+def test_the_scale_of_steps_is_that_of_a_cached_image(gallery: Gallery) -> None:
+    """A device gets the strength for the image's own size."""
+    table = gallery(2, edge=64)
+    config = Config(model={"size": 32}, cache={"decoded": True}, augment={"device": True})
+    sample = TrainDataset(table, config, fold=0)[SampleKey(0, 0)]
+    assert isinstance(sample, Sample)
+    assert sample.pixels.shape == (32, 32, 3)
+    assert sample.steps == operations.place_steps(
+        augment.Augmentation("postprocess").draw_steps((0, 0, 0, 0)), 0.5, (0, 0)
+    )
 
 
 @pytest.mark.parametrize("resize", decode.RESIZES)

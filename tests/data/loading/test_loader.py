@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import active_children
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -325,3 +327,110 @@ def test_an_epoch_goes_on_in_its_middle(gallery: Gallery) -> None:
     assert [batch.index.tolist() for batch in batches.iterate_epoch(1, start=2)] == whole[2:]
     assert list(batches.iterate_epoch(1, start=3)) == []
     assert [batch.index.tolist() for batch in batches.iterate_epoch(1)] == whole
+
+
+# --- images that a device resizes ----------------------------------------------------------------------------------
+
+
+def mixed(gallery: Gallery) -> Table:
+    """Images of many sizes."""
+    table = gallery(16)
+    for row in range(len(table)):
+        edge = 20 + 3 * row
+        pixels = np.random.default_rng(row).integers(0, 256, (edge, 90 - edge, 3), np.uint8)
+        table.path(row).write_bytes(cv2.imencode(".png", pixels)[1].tobytes())
+    return table
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(0, 3), (2, 1), (4, 1)])
+def test_images_of_many_sizes_do_not_depend_on_the_number_of_workers(
+    workers: int, threads: int, gallery: Gallery
+) -> None:
+    table = mixed(gallery)
+    alone = training(table, device=True)
+    shared = training(table, device=True, workers=workers, threads=threads)
+    for one, other in zip(alone.iterate_epoch(1), shared.iterate_epoch(1), strict=True):
+        assert_close(one, other, rtol=0, atol=0)
+        assert one.resizes is not None
+        held = one.resizes[..., 0].prod(1)
+        assert len(one.images) == held.sum()
+        for row, pixels in zip(one.index.tolist(), one.images.split(held.tolist()), strict=True):
+            whole = decode.read_image(table.path(row))
+            given = whole if len(pixels) != SIZE**2 else FRAMING.apply(whole)
+            assert np.array_equal(pixels.numpy(), given.reshape(-1, 3))
+
+
+def test_a_worker_packs_pixels_in_the_memory_that_it_shares(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else they would be copied once more."""
+    batches = training(mixed(gallery), device=True)
+    alone = next(batches.iterate_epoch(0))
+    monkeypatch.setattr(loader, "get_worker_info", lambda: "a worker")
+    shared = next(batches.iterate_epoch(0))
+    assert (alone.images.is_shared(), shared.images.is_shared()) == (False, True)
+    assert_close(alone, shared, rtol=0, atol=0)
+
+
+def test_a_batch_may_end_in_an_error_of_an_image(gallery: Gallery) -> None:
+    table = mixed(gallery)
+    table.path(9).write_bytes(b"no image")
+    assert "is not an image that ffdi reads" in fault(training(table, device=True, workers=2).iterate_epoch(0))
+
+
+@pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
+def test_pixels_are_written_in_pieces_and_whole(
+    strategy: str, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system may write less than it is given; on a Mac, torch shares memory by names."""
+    batches = training(mixed(gallery), device=True)
+    alone, write, sizes = next(batches.iterate_epoch(0)), os.pwrite, []
+    monkeypatch.setattr(
+        os, "pwrite", lambda *given: (sizes.append(len(given[1])), write(given[0], given[1][:700], given[2]))[1]
+    )
+    monkeypatch.setattr(torch.multiprocessing, "get_sharing_strategy", lambda: strategy)
+    monkeypatch.setattr(loader, "get_worker_info", lambda: "a worker")
+    assert_close(next(batches.iterate_epoch(0)), alone, rtol=0, atol=0)
+    assert (len(sizes) > 8) is (strategy == "file_descriptor")
+
+
+def test_full_shared_memory_is_reported(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    batches = training(mixed(gallery), device=True, workers=1)
+    monkeypatch.setattr(os, "pwrite", fail)
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: 64_000_000)
+    with pytest.raises(DeviceError) as caught:
+        list(batches.iterate_epoch(0))
+    assert str(caught.value) == (
+        "a loader worker cannot share a batch: No space left on device; /dev/shm has 64 MB free; start the container "
+        "with more: docker run --shm-size 4g, or --ipc=host\nnext: pass fewer --workers"
+    )
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "decoded", "pixels"),
+    [
+        ({}, False, 32**2),
+        ({"device": True}, False, 4 * 32**2),
+        ({"device": True}, True, 32**2),
+        ({"device": True, "crop_size": 16}, False, 4 * 16**2),
+        ({"device": True, "crop_size": 24}, True, 32**2),
+        ({"crop_size": 16}, False, 16**2),
+    ],
+)
+def test_shared_memory_is_checked_for_the_largest_batch(
+    augmentation: dict[str, object],
+    decoded: bool,
+    pixels: int,
+    gallery: Gallery,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = Config(model={"size": SIZE}, augment=augmentation, train={"batch_size": 8}, cache={"decoded": decoded})  # type: ignore[arg-type]
+    assert loader.measure_train_batch(config) == 8 * 3 * pixels
+    assert loader.measure_batch(config) == 8 * 3 * max(pixels, SIZE**2)
+    table, needed = gallery(8), 2 * 2 * 8 * 3 * pixels
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed)
+    loader.make_train_loader(table, config, fold=0, loader_config=LoaderConfig(2))
+    monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed - 1)
+    with pytest.raises(DeviceError, match="2 loader workers need"):
+        loader.make_train_loader(table, config, fold=0, loader_config=LoaderConfig(2))
