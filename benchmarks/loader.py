@@ -14,7 +14,8 @@ ratios to decoding in the same round, with their range. "Rest on the device" cou
 batch of 32 is made: decoding, cropping, drawing, and packing the pixels and the steps; with "shared", the batch is made
 in shared memory, where the training process gets it from, and pages of memory that no process has used are slow on some
 machines. "The device's part" is the other one, resizing and steps, on this core: a GPU has other ratios. --against has
-another checkout of ffdi make the same images in a process of its own, with the same turns, and prints the ratios to it.
+another checkout of ffdi make the same images in a process of its own, with the same turns, and prints the ratios to it;
+courses that the other one lacks are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ import torch
 
 sys.path.insert(0, os.environ.get("FFDI_CHECKOUT", str(Path(__file__).resolve().parent.parent)))
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import AugmentConfig, Config
 from ffdi.core import machine
 from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
@@ -82,6 +83,7 @@ RECIPES = "postprocess", "strong"
 DEVICE_COURSES = [replace(one, device=True) for one in COURSES if one.recipe in RECIPES]
 DEVICE_COURSES += [replace(one, shared=True) for one in DEVICE_COURSES if not one.fakes]
 BATCH = 32
+SEPARATOR = "; "
 
 
 def main() -> None:
@@ -93,7 +95,8 @@ def main() -> None:
     asked = parser.parse_args()
     work_as_loader_worker()
     if asked.root:
-        answer(make_turns(asked.root, asked.size, [*COURSES, *DEVICE_COURSES]))
+        knows_devices = "device" in AugmentConfig.model_fields
+        answer(make_turns(asked.root, asked.size, [*COURSES, *DEVICE_COURSES] if knows_devices else COURSES))
         return
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
@@ -217,7 +220,7 @@ def take_turns(
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Images per second of every course in every round, here and in the other checkout; the first round is dropped."""
     ours: dict[str, list[float]] = {name: [] for name in turns}
-    known = {DECODING, *(course.name for course in [*COURSES, *DEVICE_COURSES])} if other is not None else set()
+    known = [] if other is None or other.stdout is None else other.stdout.readline().strip().split(SEPARATOR)
     theirs: dict[str, list[float]] = {name: [] for name in turns if name in known}
     for epoch in range(rounds + 1):
         for name, turn in turns.items():
@@ -243,6 +246,8 @@ def ask(other: subprocess.Popen[str], name: str, epoch: int) -> float:
 
 
 def answer(turns: dict[str, Callable[[int], int]]) -> None:
+    """Says which courses there are, then runs those that are asked for."""
+    print(SEPARATOR.join(turns), flush=True)
     for line in sys.stdin:
         epoch, _, name = line.strip().partition(" ")
         print(measure(turns[name], int(epoch)), flush=True)
