@@ -21,7 +21,7 @@ CONFIGS = {
     "unknown key": (
         "[train]\nlearning_rte = 1\n[modle]\nsize = 64\n",
         "{config} has 2 bad keys\n"
-        "  unknown key 'train.learning_rte': known: epochs, start_size, batch_size, micro_batches, optimizer, lr, "
+        "  unknown key 'train.learning_rte': known: epochs, batch_size, micro_batches, optimizer, lr, "
         "weight_decay, schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
         "hard_example_fraction, label_smoothing, clip_grad, ema_decay, precision, deterministic, select, "
         "checkpoint_seconds\n"
@@ -76,25 +76,6 @@ CONFIGS = {
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nsize = 64\n[augment]\ncrop_size = 65\n",
         "augment.crop_size = 65 is larger than model.size = 64\n"
         "next: set a smaller augment.crop_size, or 0, in config.toml",
-    ),
-    "a first size that no network takes": (
-        "[train]\nstart_size = 16\n",
-        "train.start_size = 16 is smaller than 32\nnext: correct train.start_size, or set it to 0, in config.toml",
-    ),
-    "a first size above the last": (
-        "[model]\nsize = 64\n[train]\nstart_size = 96\n",
-        "train.start_size = 96 is larger than model.size = 64\n"
-        "next: correct train.start_size, or set it to 0, in config.toml",
-    ),
-    "a first size and crops": (
-        "[augment]\ncrop_size = 64\n[train]\nstart_size = 96\n",
-        "train.start_size = 96 has no effect with augment.crop_size = 64, which sets the size\n"
-        "next: correct train.start_size, or set it to 0, in config.toml",
-    ),
-    "a first size of images that are not resized": (
-        "[model]\nresize = 'crop'\n[train]\nstart_size = 96\n",
-        "train.start_size = 96 has no effect with model.resize = 'crop', where smaller images are smaller parts\n"
-        "next: correct train.start_size, or set it to 0, in config.toml",
     ),
     "augmentation on the device beside black": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\nresize = 'pad'\n[augment]\ndevice = true\n",

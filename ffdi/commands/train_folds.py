@@ -17,7 +17,7 @@ from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import TrainFoldsOptions
 from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema, variants
-from ffdi.config.schema import MAX_EPOCHS, Config
+from ffdi.config.schema import Config
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, format_count, format_duration
 from ffdi.evaluation import predictions
@@ -119,9 +119,9 @@ def _fit_budget(
         if one.is_new(options):
             forecast = _forecast(one, prepared, options, k)
             part = (budget.SHARE * (end - time.monotonic()) - planned) / left
-            epochs = max(forecast.choose_epochs(one.settings, part), one.settings.train.freeze_epochs + 1)
+            epochs = max(forecast.choose_epochs(part), one.settings.train.freeze_epochs + 1)
             one = one._replace(settings=one.settings.with_epochs(epochs))
-            seconds = forecast.estimate_seconds(one.settings)
+            seconds = forecast.estimate_seconds(epochs)
             if seconds > part:
                 longer = format_duration(left * (seconds - part) / budget.SHARE)
                 raise ConfigError(
@@ -146,7 +146,7 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
     from ffdi.training.runtime import device as devices
     from ffdi.training.tools import budget
 
-    settings, train = training.settings.with_epochs(MAX_EPOCHS), prepared.train
+    settings, train = training.settings, prepared.train
     shared = devices.assign_devices(training.device, options.device, k, options.jobs)
     console.say(f"budget: measuring some steps of {training.experiment.name}")
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)

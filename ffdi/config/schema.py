@@ -122,7 +122,6 @@ class TrainConfig(Section):
     """Optimiser, schedule, loss, and the choice of the final weights."""
 
     epochs: int = Field(10, ge=1, le=MAX_EPOCHS)
-    start_size: int = Field(0, ge=0, le=MAX_SIZE)
     batch_size: int = Field(32, ge=1, le=65_536)
     micro_batches: int = Field(1, ge=1, le=65_536)
     optimizer: str = "adamw"

@@ -15,7 +15,7 @@ from tests.conftest import TINY, Invoke
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets a step of 32 px take five minutes."""
-    costs = Costs({32: 300.0}, evaluation=1.0, scoring=0.5)
+    costs = Costs(300.0, evaluation=1.0, scoring=0.5)
     monkeypatch.setattr(budget, "measure_costs", lambda *_: costs)
 
 

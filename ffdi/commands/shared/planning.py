@@ -101,7 +101,6 @@ def check_settings(settings: Config) -> None:
             f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",
             hint="set a smaller augment.crop_size, or 0, in config.toml",
         )
-    _check_start_size(settings)
     if settings.augment.device and not settings.model.fits_device_augmentation:
         raise ConfigError(
             f"augment.device = true changes the black beside an image of model.resize = '{settings.model.resize}' too",
@@ -113,22 +112,6 @@ def check_settings(settings: Config) -> None:
             f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
             f"train.batch_size = {settings.train.batch_size}: a batch needs a real image for each pseudo-fake",
             hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
-        )
-
-
-def _check_start_size(settings: Config) -> None:
-    start, problem = settings.train.start_size, ""
-    if 0 < start < MIN_SIZE:
-        problem = f"is smaller than {MIN_SIZE}"
-    elif start > settings.model.size:
-        problem = f"is larger than model.size = {settings.model.size}"
-    elif start and settings.augment.crop_size:
-        problem = f"has no effect with augment.crop_size = {settings.augment.crop_size}, which sets the size"
-    elif start and settings.model.resize == "crop":
-        problem = "has no effect with model.resize = 'crop', where smaller images are smaller parts"
-    if problem:
-        raise ConfigError(
-            f"train.start_size = {start} {problem}", hint="correct train.start_size, or set it to 0, in config.toml"
         )
 
 
@@ -178,8 +161,6 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
-    if settings.train.start_size:
-        detector.check_size(network, "train.start_size", settings.train.start_size)
     detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
     elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
     choose = partial(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from ffdi.config.schema import Config, TrainConfig
+from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode, deferred
 from ffdi.data.images.decode import CropBox, ResizePolicy
@@ -28,10 +28,6 @@ PSEUDO_FAKE = 2
 SPREAD = 0.5
 """Largest distance of a training crop from the middle, in parts of the possible one, when pseudo-fakes are made: they
 change faces, and faces are in the middle. Without pseudo-fakes a crop may be anywhere."""
-GROWTH = 0.75
-"""Part of the epochs in which images grow from train.start_size to model.size."""
-SIZE_STEP = 32
-"""Images grow in steps of the stride of most backbones."""
 
 
 class Sample(NamedTuple):
@@ -94,19 +90,6 @@ class PseudoFakeMaker:
         return self._table.landmarks[row]
 
 
-def choose_size(train: TrainConfig, size: int, epoch: int) -> int:
-    """The edge of training images in an epoch, from 0: with train.start_size they grow to `size`, else they have it.
-
-    Small images first take less time (progressive learning; Tan and Le, EfficientNetV2, ICML 2021). The last quarter
-    of the epochs has the final size, for which BatchNorm has to be right.
-    """
-    growing = min(max(1, round(GROWTH * train.epochs)), train.epochs - 1)
-    if not train.start_size or epoch >= growing:
-        return size
-    edge = train.start_size + (size - train.start_size) * epoch / growing
-    return min(size, max(train.start_size, round(edge / SIZE_STEP) * SIZE_STEP))
-
-
 class TrainDataset:
     """The images of a table with labels, augmented; indexed by `SampleKey`.
 
@@ -115,7 +98,7 @@ class TrainDataset:
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
         self.table, self._seed, self._fold = table, config.seed, fold
-        self._resize_policy, self._train = ResizePolicy.from_config(config.model), config.train
+        self._resize_policy = ResizePolicy.from_config(config.model)
         self._augmentation = augment.Augmentation(config.augment.recipe)
         self._cache_policy = ResizePolicy.from_cache(config) if config.cache.decoded else None
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
@@ -144,7 +127,7 @@ class TrainDataset:
         applies them to images of one size, so that small ones are enlarged before.
         """
         key = (self._seed, self._fold, sample.epoch, sample.row)
-        policy = self._resize_policy._replace(size=choose_size(self._train, self._resize_policy.size, sample.epoch))
+        policy = self._resize_policy
         box = self._augmentation.choose_crop(key)
         image, shrunk = self._load(sample.row)
         if sample.pseudo_fake:

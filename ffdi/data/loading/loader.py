@@ -174,13 +174,13 @@ class Batches:
         self._sampler.epoch, self._sampler.start = epoch, start
         return iter(self)
 
-    def repeat_epochs(self, first: int = 0) -> Iterator[Batch]:
+    def repeat_epochs(self) -> Iterator[Batch]:
         """The batches of all training epochs from the first on, without end."""
-        for epoch in itertools.count(first):
+        for epoch in itertools.count():
             yield from self.iterate_epoch(epoch)
 
     def load_two_epochs(self, count: int) -> tuple[Batch, Batch]:
-        """The first `count` images in two epochs behind the last one, where images have their final size.
+        """The first `count` images in two epochs behind the last one.
 
         They come from the workers of the training.
         """

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import signals
-from ffdi.data.loading import dataset, loader
+from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models.detector import Scorer
 from ffdi.training import optim, predict
@@ -32,22 +32,14 @@ class Costs:
     """How long the parts of a training take on one device, in seconds.
 
     Attributes:
-        step: by the edge of its images in pixels: model.size, and train.start_size if it is set.
+        step: of training.
         evaluation: for an image of the held-out fold, after an epoch.
         scoring: for an image at the end of a fold, with test-time augmentation.
     """
 
-    step: dict[int, float]
+    step: float
     evaluation: float
     scoring: float
-
-    def estimate_step(self, edge: int) -> float:
-        """A step with images of an edge between the measured ones; its time grows with their pixels."""
-        small, large = min(self.step), max(self.step)
-        if edge >= large:
-            return self.step[large]
-        share = (edge**2 - small**2) / (large**2 - small**2)
-        return self.step[small] + share * (self.step[large] - self.step[small])
 
 
 @dataclass(frozen=True)
@@ -73,19 +65,16 @@ class Forecast:
         """The forecast for `k` folds of the images of `training`."""
         return cls(costs, -(-len(training) * (k - 1) // k), -(-training.rows // k), val, rounds)
 
-    def estimate_seconds(self, config: Config) -> float:
-        """The time for the epochs and image sizes of a config."""
-        costs, epochs, size = self.costs, config.train.epochs, config.model.size
-        steps = sum(costs.estimate_step(dataset.choose_size(config.train, size, epoch)) for epoch in range(epochs))
-        evaluations = epochs * self.heldout * costs.evaluation
-        end = (self.heldout + self.val) * costs.scoring
-        return self.rounds * (START_SECONDS + self.steps * steps + evaluations + end)
+    def estimate_seconds(self, epochs: int) -> float:
+        """The time for a number of epochs."""
+        epoch = self.steps * self.costs.step + self.heldout * self.costs.evaluation
+        end = (self.heldout + self.val) * self.costs.scoring
+        return self.rounds * (START_SECONDS + epochs * epoch + end)
 
-    def choose_epochs(self, config: Config, seconds: float) -> int:
+    def choose_epochs(self, seconds: float) -> int:
         """The most epochs that fit into a time; 0 if not even one does."""
-        return bisect_right(
-            range(1, MAX_EPOCHS + 1), seconds, key=lambda epochs: self.estimate_seconds(config.with_epochs(epochs))
-        )
+        start, epoch = self.estimate_seconds(0), self.estimate_seconds(1) - self.estimate_seconds(0)
+        return min(MAX_EPOCHS, max(0, math.floor((seconds - start) / epoch + 1e-9)))
 
 
 def measure_costs(state: TrainingState, training: Batches, heldout: Batches, config: Config, device: Device) -> Costs:
@@ -95,7 +84,7 @@ def measure_costs(state: TrainingState, training: Batches, heldout: Batches, con
         state: before its first step; unusable afterwards.
         training: shuffled, augmented batches, of `config`.
         heldout: some images without augmentation.
-        config: of MAX_EPOCHS epochs, so that images have train.start_size in the first ones.
+        config: the experiment's.
         device: of the model.
 
     Raises:
@@ -110,11 +99,7 @@ def measure_costs(state: TrainingState, training: Batches, heldout: Batches, con
         train_step(state.detector, state, batch, criterion, config, device)
         update_ema(state)
 
-    step: dict[int, float] = {}
-    for epoch in (0, MAX_EPOCHS):
-        edge = dataset.choose_size(config.train, config.model.size, epoch)
-        if edge not in step:
-            step[edge] = _measure_steps(device.send_batches(training.repeat_epochs(epoch)), run_step, device)
+    step = _measure_steps(device.send_batches(training.repeat_epochs()), run_step, device)
     network = state.eval_model.eval()
     evaluation = _measure_scoring(Scorer(network, "none"), heldout, device)
     return Costs(step, evaluation, _measure_scoring(Scorer(network, config.predict.tta), heldout, device))

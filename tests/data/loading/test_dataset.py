@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ffdi.config.schema import Config, TrainConfig
+from ffdi.config.schema import Config
 from ffdi.data.images import decode
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.decode import ResizePolicy
@@ -17,7 +17,7 @@ from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
-from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset, choose_size
+from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
 from ffdi.data.loading.loader import Batch, collate
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import operations, pseudo_fakes
@@ -177,29 +177,6 @@ def test_a_fake_of_a_large_image_is_made_where_it_has_the_networks_size(resize: 
     assert edges == [64] * 20 if resize == "crop" else max(edges) <= 32 / 0.75 * 1.1
 
 
-def test_images_grow_until_the_last_quarter_of_the_epochs() -> None:
-    def sizes(epochs: int, start: int, size: int) -> list[int]:
-        train = TrainConfig(epochs=epochs, start_size=start)
-        return [choose_size(train, size, epoch) for epoch in range(epochs)]
-
-    assert sizes(8, 96, 224) == [96, 128, 128, 160, 192, 192, 224, 224]
-    assert sizes(8, 0, 224) == [224] * 8
-    assert sizes(1, 96, 224) == [224]
-    for epochs in range(1, 20):
-        edges = sizes(epochs, 64, 200)
-        assert edges == sorted(edges)
-        assert edges[-1] == 200
-
-
-def test_a_growing_image_is_the_same_view_with_the_same_draws(gallery: Gallery) -> None:
-    config = Config(model={"size": 64}, augment={"recipe": "flips"}, train={"epochs": 4, "start_size": 32})
-    samples = TrainDataset(gallery(2, edge=96), config, fold=0)
-    shapes = [samples[SampleKey(epoch, 0)][0].shape for epoch in range(4)]  # type: ignore[index]
-    assert shapes == [(32, 32, 3), (32, 32, 3), (64, 64, 3), (64, 64, 3)]
-    whole = TrainDataset(samples.table, Config(model={"size": 32}, augment={"recipe": "flips"}), fold=0)
-    assert np.array_equal(samples[SampleKey(0, 0)][0], whole[SampleKey(0, 0)][0])  # type: ignore[index]
-
-
 # --- the rest on the device ----------------------------------------------------------------------------------------
 
 
@@ -254,18 +231,18 @@ def test_a_device_gets_what_a_crop_needs(
     assert np.abs(finished(sample).astype(int) - pixels(here, 5, 1)).max() <= 2
 
 
-def test_a_device_gets_decoded_and_growing_images(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_gets_decoded_images(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(augment.Augmentation, "draw_steps", lambda *_: [])
     table = gallery(2, edge=90)
     for decoded in (False, True):
-        sections = {"model": {"size": 64}, "train": {"epochs": 4, "start_size": 32}, "cache": {"decoded": decoded}}
+        sections = {"model": {"size": 64}, "cache": {"decoded": decoded}}
         here, there = (
             TrainDataset(table, Config(augment={"recipe": "strong", "device": device}, **sections), 0)
             for device in (False, True)
         )
-        for epoch, edge in enumerate((32, 32, 64, 64)):
+        for epoch in range(4):
             shown = finished(there[SampleKey(epoch, 0)])
-            assert shown.shape == (edge, edge, 3)
+            assert shown.shape == (64, 64, 3)
             assert np.abs(shown.astype(int) - pixels(here, epoch, 0)).max() <= 2
 
 
