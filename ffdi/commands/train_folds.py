@@ -150,7 +150,10 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
     shared = devices.assign_devices(training.device, options.device, k, options.jobs)
     console.say(f"budget: measuring some steps of {training.experiment.name}")
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
-    with planning.open_short_training(settings, train, shared[0][0], training.weights) as short:
+    with (
+        planning.open_short_training(settings, train, shared[0][0], training.weights) as short,
+        budget.keep_cores_busy(len(shared) - 1, short.state.detector, settings, short.device),
+    ):
         heldout = fold.make_eval_batches(train.take(rows), settings, short.device)
         costs = budget.measure_costs(short.state, short.batches, heldout, settings, short.device)
     return budget.Forecast.count_work(

@@ -208,6 +208,11 @@ class Config(Section):
         """Seed of the fold assignment, which experiments with several seeds can share."""
         return self.seed if self.folds.seed is None else self.folds.seed
 
+    @property
+    def training_size(self) -> int:
+        """Edge of training images: of their crops, if they are cropped."""
+        return self.augment.crop_size or self.model.size
+
     def with_epochs(self, epochs: int) -> Config:
         """Returns the same settings for another number of epochs."""
         return self.model_copy(update={"train": self.train.model_copy(update={"epochs": epochs})})

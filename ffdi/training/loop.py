@@ -208,7 +208,7 @@ def list_nondeterministic(detector: Detector, config: Config, device: Device) ->
     """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
 
     def compute_gradients() -> None:
-        network, edge = copy.deepcopy(detector), config.augment.crop_size or config.model.size
+        network, edge = copy.deepcopy(detector), config.training_size
         optim.set_frozen(network.backbone, False)
         images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
         if config.augment.device:

@@ -161,7 +161,7 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
-    detector.check_batch(network, settings.train.batch_size, settings.augment.crop_size or settings.model.size)
+    detector.check_batch(network, settings.train.batch_size, settings.training_size)
     elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
     choose = partial(
         devices.choose_device,

@@ -249,7 +249,7 @@ def measure_train_batch(config: Config) -> int:
     Images for a device may have so many pixels, but need not: nothing is known of their sizes before they are read.
     Decoded ones of a cache are no larger than the network's size.
     """
-    edge = config.augment.crop_size or config.model.size
+    edge = config.training_size
     pixels = edge**2
     if config.augment.device:
         pixels *= MOST_PIXELS

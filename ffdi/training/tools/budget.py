@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+import torch
 
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import signals
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, Batches
-from ffdi.models.detector import Scorer
+from ffdi.models.detector import Detector, Scorer
 from ffdi.training import optim, predict
 from ffdi.training.loop import train_step, update_ema
 from ffdi.training.runtime.device import Device
@@ -103,6 +108,35 @@ def measure_costs(state: TrainingState, training: Batches, heldout: Batches, con
     network = state.eval_model.eval()
     evaluation = _measure_scoring(Scorer(network, "none"), heldout, device)
     return Costs(step, evaluation, _measure_scoring(Scorer(network, config.predict.tta), heldout, device))
+
+
+@contextmanager
+def keep_cores_busy(others: int, detector: Detector, config: Config, device: Device) -> Iterator[None]:
+    """Inside, so many other networks compute on a CPU, as other folds do that are trained at the same time.
+
+    They share memory and caches, so that each of them is slower than one alone. GPUs have their own.
+    """
+    edge = config.training_size
+    images = torch.zeros((config.train.batch_size, edge, edge, 3), dtype=torch.uint8)
+    stop = threading.Event()
+
+    def compute(network: Detector) -> None:
+        torch.set_num_threads(device.threads)  # each thread of Python has a number of its own
+        while not stop.is_set():
+            with device.autocast():
+                loss = network(images).sum()
+            loss.backward()
+
+    networks = [copy.deepcopy(detector).train() for _ in range(others if device.kind == "cpu" else 0)]
+    threads = [threading.Thread(target=compute, args=(network,), daemon=True) for network in networks]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
 
 
 def _measure_steps(batches: Iterator[Batch], run_step: Callable[[Batch], None], device: Device) -> float:

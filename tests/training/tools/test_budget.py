@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.data.labels import layout
@@ -74,3 +76,21 @@ def test_steps_and_scores_are_measured(competition: Path, monkeypatch: pytest.Mo
     )
     assert views == ["none", "hflip+crops"]
     assert min(costs.step, costs.evaluation, costs.scoring) > 0
+
+
+def test_other_networks_compute_while_costs_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = replace(devices.choose_device("cpu", "fp32", 0), threads=1)
+    config = Config.model_validate(
+        {"model": {"backbone": "test_resnet", "pretrained": False, "size": 32}, "train": {"batch_size": 2}}
+    )
+    network = device.prepare(detector.build_initialized(config, None))
+    working, backward = threading.Event(), torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: (backward(loss), working.set())[0])
+    before = threading.active_count()
+    with budget.keep_cores_busy(3, network, config, device):
+        assert threading.active_count() == before + 3
+        assert working.wait(60)
+    assert threading.active_count() == before
+    assert all(parameter.grad is None for parameter in network.parameters())
+    with budget.keep_cores_busy(3, network, config, replace(device, name="cuda:0")):
+        assert threading.active_count() == before
