@@ -148,11 +148,12 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
 
     settings, train = training.settings, prepared.train
     shared = devices.assign_devices(training.device, options.device, k, options.jobs)
+    at_once = min(len(shared), len(training.folds))
     console.say(f"budget: measuring some steps of {training.experiment.name}")
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
     with (
         planning.open_short_training(settings, train, shared[0][0], training.weights) as short,
-        budget.keep_cores_busy(len(shared) - 1, short.state.detector, settings, short.device),
+        budget.keep_cores_busy(at_once - 1, short.state.detector, settings, short.device),
     ):
         heldout = fold.make_eval_batches(train.take(rows), settings, short.device)
         costs = budget.measure_costs(short.state, short.batches, heldout, settings, short.device)
@@ -161,7 +162,7 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
         short.batches,
         k=settings.folds.k,
         val=0 if prepared.val is None else len(prepared.val),
-        rounds=math.ceil(len(training.folds) / len(shared)),
+        rounds=math.ceil(len(training.folds) / at_once),
     )
 
 
