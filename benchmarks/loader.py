@@ -13,8 +13,9 @@ one thread; counted is CPU time. Printed: the median over the rounds of the imag
 ratios to decoding in the same round, with their range. "Rest on the device" counts all that a worker does until a
 batch of 32 is made: decoding, cropping, drawing, and packing the pixels and the steps; with "shared", the batch is made
 in shared memory, where the training process gets it from, and pages of memory that no process has used are slow on some
-machines. "The device's part" is the other one, resizing and steps, on this core: a GPU has other ratios. --against has
-another checkout of ffdi make the same images in a process of its own, with the same turns, and prints the ratios to it.
+machines; with "decoding too", the files are handed over. "The device's part" is the other one, resizing and steps, on
+this core: a GPU has other ratios. --against has another checkout of ffdi make the same images in a process of its own,
+with the same turns, and prints the ratios to it.
 """
 
 from __future__ import annotations
@@ -61,17 +62,20 @@ class Course:
     Attributes:
         device: whether a device does the rest.
         shared: whether the batches end in shared memory.
+        decode: 'device' if the device decodes too.
     """
 
     recipe: str
     fakes: float = 0
     device: bool = False
     shared: bool = False
+    decode: str = "cpu"
 
     @property
     def name(self) -> str:
         fakes = f", {self.fakes:.0%} pseudo-fakes" if self.fakes else ""
         rest = ", rest on the device" if self.device else ""
+        rest += ", decoding too" if self.decode == "device" else ""
         return f"{self.recipe}{fakes}{rest}{', shared' if self.shared else ''}"
 
 
@@ -80,6 +84,8 @@ COURSES += [Course("strong"), Course("strong", FAKES)]
 RECIPES = "postprocess", "strong"
 """With steps for a device."""
 DEVICE_COURSES = [replace(one, device=True) for one in COURSES if one.recipe in RECIPES]
+if "decode" in type(Config().augment).model_fields:  # which older checkouts do not have
+    DEVICE_COURSES += [replace(one, decode="device") for one in DEVICE_COURSES if not one.fakes]
 DEVICE_COURSES += [replace(one, shared=True) for one in DEVICE_COURSES if not one.fakes]
 BATCH = 32
 
@@ -150,7 +156,7 @@ def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callab
         config = Config.model_validate(
             {
                 "model": {"size": size},
-                "augment": {"recipe": course.recipe, **({"device": True} if course.device else {})},
+                "augment": {"recipe": course.recipe, **make_keys(course)},
                 "pseudo_fakes": {"fraction": course.fakes},
             }
         )
@@ -174,14 +180,20 @@ def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callab
     return {DECODING: decode_all} | {course.name: make_turn(course) for course in courses}
 
 
+def make_keys(course: Course) -> dict[str, object]:
+    """The keys of [augment] that say what the device does; older checkouts have fewer of them."""
+    return {**({"device": True} if course.device else {}), **({"decode": "device"} if course.decode != "cpu" else {})}
+
+
 def make_batch(samples: list[Sample], shared: bool = False) -> Batch:
     """A batch, as the loader makes it; in shared memory, as a worker does."""
     make = getattr(loader, "collate", None) or vars(loader)["_collate"]  # its name in older checkouts
     setattr(loader, "get_worker_info", lambda: shared or None)  # noqa: B010 older checkouts do not ask
     batch = make(samples)
     assert isinstance(batch, loader.Batch), batch
-    for part in batch if shared else ():
-        if part is not None:
+    encoded = getattr(batch, "encoded", None) or ()
+    for part in (*batch, *encoded) if shared else ():
+        if isinstance(part, torch.Tensor):
             part.share_memory_()  # what is not there yet is copied there, as when a worker sends it
     return batch
 
@@ -217,7 +229,11 @@ def take_turns(
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
     """Images per second of every course in every round, here and in the other checkout; the first round is dropped."""
     ours: dict[str, list[float]] = {name: [] for name in turns}
-    known = {DECODING, *(course.name for course in [*COURSES, *DEVICE_COURSES])} if other is not None else set()
+    known = (
+        {DECODING, *(course.name for course in [*COURSES, *DEVICE_COURSES] if course.decode == "cpu")}
+        if other is not None
+        else set()
+    )
     theirs: dict[str, list[float]] = {name: [] for name in turns if name in known}
     for epoch in range(rounds + 1):
         for name, turn in turns.items():
