@@ -13,9 +13,9 @@ one thread; counted is CPU time. Printed: the median over the rounds of the imag
 ratios to decoding in the same round, with their range. "Rest on the device" counts all that a worker does until a
 batch of 32 is made: decoding, cropping, drawing, and packing the pixels and the steps; with "shared", the batch is made
 in shared memory, where the training process gets it from, and pages of memory that no process has used are slow on some
-machines. "The device's part" is the other one, resizing and steps, on this core: a GPU has other ratios. --against has
-another checkout of ffdi make the same images in a process of its own, with the same turns, and prints the ratios to it;
-courses that the other one lacks are left out.
+machines; with "decoding too", the files are handed over. "The device's part" is the other one, resizing and steps, on
+this core: a GPU has other ratios. --against has another checkout of ffdi make the same images in a process of its own,
+with the same turns, and prints the ratios to it; courses that the other one lacks are left out.
 """
 
 from __future__ import annotations
@@ -62,17 +62,26 @@ class Course:
     Attributes:
         device: whether a device does the rest.
         shared: whether the batches end in shared memory.
+        decode: 'device' if the device decodes too.
     """
 
     recipe: str
     fakes: float = 0
     device: bool = False
     shared: bool = False
+    decode: str = "cpu"
+
+    @property
+    def augment(self) -> dict[str, object]:
+        """The keys of [augment]; older checkouts lack some of them."""
+        keys = {"device": self.device, "decode": self.decode if self.decode != "cpu" else ""}
+        return {"recipe": self.recipe, **{key: value for key, value in keys.items() if value}}
 
     @property
     def name(self) -> str:
         fakes = f", {self.fakes:.0%} pseudo-fakes" if self.fakes else ""
         rest = ", rest on the device" if self.device else ""
+        rest += ", decoding too" if self.decode == "device" else ""
         return f"{self.recipe}{fakes}{rest}{', shared' if self.shared else ''}"
 
 
@@ -81,6 +90,7 @@ COURSES += [Course("strong"), Course("strong", FAKES)]
 RECIPES = "postprocess", "strong"
 """With steps for a device."""
 DEVICE_COURSES = [replace(one, device=True) for one in COURSES if one.recipe in RECIPES]
+DEVICE_COURSES += [replace(one, decode="device") for one in DEVICE_COURSES if not one.fakes]
 DEVICE_COURSES += [replace(one, shared=True) for one in DEVICE_COURSES if not one.fakes]
 BATCH = 32
 SEPARATOR = "; "
@@ -95,8 +105,8 @@ def main() -> None:
     asked = parser.parse_args()
     work_as_loader_worker()
     if asked.root:
-        knows_devices = "device" in AugmentConfig.model_fields
-        answer(make_turns(asked.root, asked.size, [*COURSES, *DEVICE_COURSES] if knows_devices else COURSES))
+        known = [one for one in [*COURSES, *DEVICE_COURSES] if AugmentConfig.model_fields.keys() >= one.augment.keys()]
+        answer(make_turns(asked.root, asked.size, known))
         return
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
@@ -153,7 +163,7 @@ def make_turns(root: Path, size: int, courses: list[Course]) -> dict[str, Callab
         config = Config.model_validate(
             {
                 "model": {"size": size},
-                "augment": {"recipe": course.recipe, **({"device": True} if course.device else {})},
+                "augment": course.augment,
                 "pseudo_fakes": {"fraction": course.fakes},
             }
         )
@@ -183,8 +193,9 @@ def make_batch(samples: list[Sample], shared: bool = False) -> Batch:
     setattr(loader, "get_worker_info", lambda: shared or None)  # noqa: B010 older checkouts do not ask
     batch = make(samples)
     assert isinstance(batch, loader.Batch), batch
-    for part in batch if shared else ():
-        if part is not None:
+    encoded = getattr(batch, "encoded", None) or ()
+    for part in (*batch, *encoded) if shared else ():
+        if isinstance(part, torch.Tensor):
             part.share_memory_()  # what is not there yet is copied there, as when a worker sends it
     return batch
 

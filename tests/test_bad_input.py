@@ -82,6 +82,16 @@ CONFIGS = {
         "augment.device = true changes the black beside an image of model.resize = 'pad' too\n"
         "next: set augment.device = false, or another model.resize, in config.toml",
     ),
+    "decoding on the device alone": (
+        "[augment]\ndecode = 'device'\n",
+        "augment.decode = 'device' needs augment.device = true: the device also resizes what it decodes\n"
+        "next: set augment.device = true, or augment.decode = 'cpu', in config.toml",
+    ),
+    "decoding of decoded images": (
+        "[augment]\ndevice = true\ndecode = 'device'\n[cache]\ndecoded = true\n",
+        "augment.decode = 'device' has no effect with cache.decoded = true, which decodes all images before\n"
+        "next: set augment.decode = 'cpu', or cache.decoded = false, in config.toml",
+    ),
     "unknown sampling": (
         "[model]\nbackbone = 'test_resnet'\npretrained = false\n[train]\nsampling = 'balance'\n",
         "unknown train.sampling 'balance': did you mean 'balanced'?\nnext: correct train.sampling in config.toml",

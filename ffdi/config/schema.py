@@ -102,6 +102,7 @@ class AugmentConfig(Section):
 
     recipe: str = "postprocess"
     device: bool = False
+    decode: Literal["cpu", "device"] = "cpu"
     crop_size: int = Field(0, ge=0, le=2048)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)

@@ -21,6 +21,7 @@ from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
 from ffdi.training import augment, health, predict, resize
+from ffdi.training import decode as decoding
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -174,7 +175,8 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
 
 def _augment(batch: loader.Batch, device: Device) -> np.ndarray:
     """The images of a batch as the network gets them: uint8 [B, S, S, 3]."""
-    images = resize.resize_images(device.send(batch.images), batch.resizes, device)
+    pixels = decoding.decode_images(device.send(batch.images), batch, device)
+    images = resize.resize_images(pixels, batch.resizes, device)
     return augment.apply_steps(images, batch.steps, device).cpu().numpy()
 
 

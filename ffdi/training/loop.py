@@ -23,7 +23,7 @@ from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import augment, health, optim, resize
+from ffdi.training import augment, decode, health, optim, resize
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
@@ -31,9 +31,10 @@ from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
 
-SENDING, RESIZING, AUGMENTATION = "sending the batch", "resizing on the device", "augmentation on the device"
+SENDING, DECODING, RESIZING = "sending the batch", "decoding on the device", "resizing on the device"
+AUGMENTATION = "augmentation on the device"
 FORWARD, BACKWARD, OPTIMIZER, EMA = "forward", "loss and backward", "optimizer", "averaged weights"
-PARTS = (SENDING, RESIZING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
+PARTS = (SENDING, DECODING, RESIZING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
 """The parts of a step, by their names in a profile; not every training has all of them."""
 CHECK_EVERY = 20
 """Steps between two tests for a loss that is not finite: a test waits for the device."""
@@ -167,6 +168,9 @@ def train_step(
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     with record_function(SENDING):
         images, target = device.send(batch.images), device.send(batch.target)
+    if batch.encoded is not None:
+        with record_function(DECODING):
+            images = decode.decode_images(images, batch, device)
     if batch.resizes is not None:
         with record_function(RESIZING):
             images = resize.resize_images(images, batch.resizes, device)

@@ -151,6 +151,14 @@ def test_a_training_with_augmentation_on_the_device_gives_the_same_bytes_with_an
         answer = invoke(*train, "--workers", workers, "--restart")
         assert answer.code == 0, answer.err
         results.add(tuple((folder / "fold_0" / name).read_bytes() for name in ("weights.safetensors", "oof.csv")))
+    whole = path.read_text()
+    path.write_text(whole.replace("device = true", "device = true\ndecode = 'device'"))
+    answer = invoke(*train, "--workers", "2", "--restart")  # on a CPU by the same decoder
+    assert answer.code == 0, answer.err
+    results.add(tuple((folder / "fold_0" / name).read_bytes() for name in ("weights.safetensors", "oof.csv")))
+    assert len(results) == 1
+    path.write_text(whole)
+    assert invoke(*train, "--restart").code == 0
     path.write_text(path.read_text().replace("device = true", "device = false"))
     answer = invoke(*train)
     assert (answer.code, "augment.device: True -> False" in answer.err) == (1, True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.training.loop import AUGMENTATION, PARTS, RESIZING
+from ffdi.training.loop import AUGMENTATION, DECODING, PARTS, RESIZING
 from ffdi.training.tools.profiler import OPERATORS, WAITING
 from tests.conftest import Invoke
 
@@ -19,7 +19,8 @@ def test_a_step_is_taken_apart_and_nothing_is_trained(
 ) -> None:
     path = workspace / "experiments" / "tiny" / "config.toml"
     path.write_text(path.read_text().replace("[augment]\n", f"[augment]\ndevice = {str(device).lower()}\n"))
-    expected = [WAITING, *(part for part in PARTS if device or part not in (RESIZING, AUGMENTATION))]
+    missing = {DECODING} if device else {DECODING, RESIZING, AUGMENTATION}
+    expected = [WAITING, *(part for part in PARTS if part not in missing)]
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(competition), "--profile")
     assert (answer.code, answer.err) == (0, "")
     rows = re.findall(r"│ (.+?) +│ +([0-9.]+) │ +([0-9.]+) % │", answer.out)

@@ -106,12 +106,28 @@ def check_settings(settings: Config) -> None:
             f"augment.device = true changes the black beside an image of model.resize = '{settings.model.resize}' too",
             hint="set augment.device = false, or another model.resize, in config.toml",
         )
+    _check_decoding(settings)
     sources.choose_packed_policy(settings)
     if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
         raise ConfigError(
             f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
             f"train.batch_size = {settings.train.batch_size}: a batch needs a real image for each pseudo-fake",
             hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
+        )
+
+
+def _check_decoding(settings: Config) -> None:
+    if settings.augment.decode == "cpu":
+        return
+    if not settings.augment.device:
+        raise ConfigError(
+            "augment.decode = 'device' needs augment.device = true: the device also resizes what it decodes",
+            hint="set augment.device = true, or augment.decode = 'cpu', in config.toml",
+        )
+    if settings.cache.decoded:
+        raise ConfigError(
+            "augment.decode = 'device' has no effect with cache.decoded = true, which decodes all images before",
+            hint="set augment.decode = 'cpu', or cache.decoded = false, in config.toml",
         )
 
 

@@ -254,6 +254,18 @@ def read_pixels(table: Table, row: int) -> np.ndarray:
     return decode.read_image(table.path(row))
 
 
+def read_file(table: Table, row: int) -> bytes:
+    """The bytes of an image's file, which nobody may have checked.
+
+    Raises:
+        DataError: the file cannot be read; the message has its path.
+    """
+    cached = get_cached_rows(table)
+    if cached is not None and cached.store.resize_policy is None and cached.has(row):
+        return cached.read_file(row)
+    return decode.read_bytes(table.path(row))
+
+
 def read_resized(table: Table, row: int, resize_policy: ResizePolicy) -> np.ndarray:
     """An image at a network's input size: RGB, uint8 [size, size, 3], read-only.
 

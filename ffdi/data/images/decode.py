@@ -6,8 +6,10 @@ import io
 import math
 import re
 import stat
+import struct
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -425,6 +427,44 @@ _PROGRESSIVE = frozenset({0xC2, 0xC6, 0xCA, 0xCE})
 _FOREIGN = frozenset({_START, *range(0x02, 0xC0), *range(0xF0, 0xFE)})
 """Markers that a single picture does not have: a second start, reserved markers and extensions."""
 _FRAME_MARKERS = frozenset({0xC0, 0xC1, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF}) | _PROGRESSIVE
+
+
+def is_plain_jpeg(content: bytes, header: Header) -> bool:
+    """Whether every decoder gives the same picture of a JPEG: YCbCr in 8 bits by Huffman codes, not to be rotated.
+
+    Args:
+        content: the file's bytes.
+        header: accepted by `read_header`.
+    """
+    if header.format != "JPEG" or header.mode != "RGB":
+        return False
+    segments = _list_segments(content)
+    frames = [body for marker, body in segments if marker in _PLAIN_FRAMES]
+    if len(frames) != 1 or frames[0][:1] != b"\x08" or frames[0][6:15:3] == b"RGB" or _ADOBE in dict(segments):
+        return False
+    if not any(marker == _APP1 and body.startswith(b"Exif") for marker, body in segments):
+        return True
+    with suppress(OSError, ValueError, SyntaxError, KeyError, TypeError, struct.error):  # of a damaged EXIF header
+        return bool(Image.open(io.BytesIO(content), formats=["JPEG"]).getexif().get(_ORIENTATION, 1) == 1)
+    return False
+
+
+def _list_segments(content: bytes) -> list[tuple[int, bytes]]:
+    """Markers and contents of a JPEG's segments before its coded pixels; none if they do not follow each other."""
+    segments: list[tuple[int, bytes]] = []
+    at = 2
+    while content[at : at + 1] == b"\xff" and at + 4 <= len(content):
+        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4])
+        if marker == _SCAN:
+            return segments
+        segments.append((marker, content[at + 4 : at + 2 + length]))
+        at += 2 + length
+    return []
+
+
+_PLAIN_FRAMES = frozenset({0xC0, 0xC2})
+"""Baseline and progressive."""
+_ADOBE, _APP1, _ORIENTATION = 0xEE, 0xE1, 0x0112
 
 
 def is_one_picture(content: bytes) -> bool:

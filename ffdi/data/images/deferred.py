@@ -17,6 +17,9 @@ Above it, an image takes more time on its way through shared memory than a worke
 the network's have a large common divisor. It also limits the memory of a batch.
 """
 
+MOST_DECODED = 2**22
+"""Limit of the pixels of an image that the device decodes, 12 MB in its memory."""
+
 
 class Axis(NamedTuple):
     """A resize along rows or along columns.
@@ -44,6 +47,32 @@ class Resize(NamedTuple):
     rows: Axis
     columns: Axis
 
+    @property
+    def held(self) -> tuple[slice, slice]:
+        """The rows and columns that are handed over."""
+        rows, columns = (slice(axis.first_held, axis.first_held + axis.held) for axis in self)
+        return rows, columns
+
+    def fits(self, most: float) -> bool:
+        """Whether there are at most so many old pixels for each new one, and no edge is very long."""
+        wanted = self.rows.wanted * self.columns.wanted
+        longest = max(self.rows.held, self.columns.held)
+        return self.rows.held * self.columns.held <= most * wanted and longest**2 <= most**2 * wanted
+
+
+class Cut(NamedTuple):
+    """Where the pixels that a resize needs are in an image that the device decodes.
+
+    Attributes:
+        height, width: of the image.
+        top, left: the first pixel.
+    """
+
+    height: int
+    width: int
+    top: int
+    left: int
+
 
 def defer_resize(
     image: np.ndarray, geometry: Geometry, size: int, window: tuple[slice, slice]
@@ -65,18 +94,47 @@ def defer_resize(
     part, new, start = image[geometry.part], (geometry.height, geometry.width), [one.start for one in geometry.window]
     if measure(geometry.window) != (size, size):  # enlarged twice, the first time here
         part, new, start = decode.enlarge(part, *new)[geometry.window], (size, size), [0, 0]
-    old, cubic = part.shape[:2], part.shape[0] < new[0] or part.shape[1] < new[1]
-    if not cubic and old != new and old[0] % new[0] == 0 and old[1] % new[1] == 0:
+    old = part.shape[0], part.shape[1]
+    if old != new and old[0] % new[0] == 0 and old[1] % new[1] == 0:
         return None
+    resize = _plan_resize(old, new, start, window)
+    if not resize.fits(MOST_PIXELS):
+        return None
+    return part[resize.held], resize
+
+
+def defer_decoding(
+    shape: tuple[int, int], geometry: Geometry, size: int, window: tuple[slice, slice]
+) -> tuple[Cut, Resize] | None:
+    """The same for an image that the device decodes: what is cut out of it, and what remains to be done then.
+
+    Args:
+        shape: rows and columns of the image.
+        geometry, size, window: as in `defer_resize`.
+
+    Returns:
+        None if it is better to decode the image here: it has very many pixels, or is enlarged twice.
+    """
+    if measure(geometry.window) != (size, size) or shape[0] * shape[1] > MOST_DECODED:
+        return None
+    start = [one.start for one in geometry.window]
+    resize = _plan_resize(measure(geometry.part), (geometry.height, geometry.width), start, window)
+    if not resize.fits(MOST_DECODED / size**2):
+        return None
+    left, top = geometry.corner
+    return Cut(*shape, top + resize.rows.first_held, left + resize.columns.first_held), resize
+
+
+def _plan_resize(
+    old: tuple[int, int], new: tuple[int, int], start: Sequence[int], window: tuple[slice, slice]
+) -> Resize:
+    """From an old size to a new one, of which the window, behind `start`, is wanted."""
+    cubic = old[0] < new[0] or old[1] < new[1]
     rows, columns = (
-        _hold(old[axis], new[axis], start[axis] + window[axis].start, count, cubic)
-        for axis, count in enumerate(measure(window))
+        _hold(old[axis], new[axis], start[axis] + window[axis].start, wanted, cubic)
+        for axis, wanted in enumerate(measure(window))
     )
-    pixels = rows.wanted * columns.wanted
-    if rows.held * columns.held > MOST_PIXELS * pixels or max(rows.held, columns.held) ** 2 > MOST_PIXELS**2 * pixels:
-        return None
-    held = (slice(axis.first_held, axis.first_held + axis.held) for axis in (rows, columns))
-    return part[tuple(held)], Resize(rows, columns)
+    return Resize(rows, columns)
 
 
 def keep_size(pixels: np.ndarray) -> tuple[np.ndarray, Resize]:

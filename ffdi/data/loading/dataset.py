@@ -14,7 +14,7 @@ from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode, deferred
 from ffdi.data.images.decode import CropBox, ResizePolicy
-from ffdi.data.images.deferred import Resize
+from ffdi.data.images.deferred import MOST_PIXELS, Cut, Resize
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
@@ -28,17 +28,33 @@ PSEUDO_FAKE = 2
 SPREAD = 0.5
 """Largest distance of a training crop from the middle, in parts of the possible one, when pseudo-fakes are made: they
 change faces, and faces are in the middle. Without pseudo-fakes a crop may be anywhere."""
+NO_PIXELS = np.zeros((0, 0, 3), np.uint8)
+
+
+class EncodedImage(NamedTuple):
+    """A JPEG for the device.
+
+    Attributes:
+        content: the bytes of the file.
+        name: its path, for errors.
+        cut: the pixels that are used.
+    """
+
+    content: bytes
+    name: str
+    cut: Cut
 
 
 class Sample(NamedTuple):
     """An image for a network.
 
     Attributes:
-        pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains.
+        pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains; [0, 0, 3] where the device decodes.
         target: the label, NaN without labels.
         row: of the table.
         steps: what remains to be done to the image, on the device; None if nothing does.
         resize: what remains to be done before, also on the device.
+        encoded: what the device decodes before that; None if the image is decoded.
     """
 
     pixels: np.ndarray
@@ -46,6 +62,7 @@ class Sample(NamedTuple):
     row: int
     steps: list[Step] | None = None
     resize: Resize | None = None
+    encoded: EncodedImage | None = None
 
 
 class EvalDataset:
@@ -103,6 +120,7 @@ class TrainDataset:
         self._cache_policy = ResizePolicy.from_cache(config) if config.cache.decoded else None
         self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
         self._crop_size, self._on_device = config.augment.crop_size, config.augment.device
+        self._decode_there = config.augment.decode == "device"
         self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
 
     @property
@@ -111,13 +129,36 @@ class TrainDataset:
 
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
+        assert self.table.target is not None
+        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
         try:
+            if self._decode_there and not sample.pseudo_fake and (left := self._leave_decoding(sample, target)):
+                return left
             pixels, steps, resize = self._make_pixels(sample)
         except DataError as error:
             return error
-        assert self.table.target is not None
-        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
         return Sample(pixels, target, sample.row, steps, resize)
+
+    def _leave_decoding(self, sample: SampleKey, target: float) -> Sample | None:
+        """A sample whose image the device decodes; None if it is better to decode it here."""
+        (key, box), policy = self._choose_view(sample), self._resize_policy
+        name, window = str(self.table.path(sample.row)), self._locate_window(policy.size, box)
+        content = cache.read_file(self.table, sample.row)
+        header = decode.read_header(content, name)
+        edge = window[0].stop - window[0].start
+        if len(content) > 3 * MOST_PIXELS * edge**2 or not decode.is_plain_jpeg(content, header):
+            return None
+        shape = header.height, header.width
+        geometry = policy.locate(shape, box)
+        if (left := deferred.defer_decoding(shape, geometry, policy.size, window)) is None:
+            return None
+        steps = operations.place_steps(self._augmentation.draw_steps(key), *_place(geometry, policy.size, window))
+        cut, resize = left
+        return Sample(NO_PIXELS, target, sample.row, steps, resize, EncodedImage(content, name, cut))
+
+    def _choose_view(self, sample: SampleKey) -> tuple[Key, CropBox]:
+        key = (self._seed, self._fold, sample.epoch, sample.row)
+        return key, self._augmentation.choose_crop(key)
 
     def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None, Resize | None]:
         """The image at the network's input size, or a crop of that; or what a device makes it from, and how.
@@ -126,9 +167,7 @@ class TrainDataset:
         on the image at its own size: they come first in the life of an image, and shrinking it comes last. A device
         applies them to images of one size, so that small ones are enlarged before.
         """
-        key = (self._seed, self._fold, sample.epoch, sample.row)
-        policy = self._resize_policy
-        box = self._augmentation.choose_crop(key)
+        (key, box), policy = self._choose_view(sample), self._resize_policy
         image, shrunk = self._load(sample.row)
         if sample.pseudo_fake:
             whole = policy.shrink_around(image, box)
@@ -139,12 +178,9 @@ class TrainDataset:
             corner = view.scale * view.corner[0], view.scale * view.corner[1]
             return view.finish(self._augmentation(view.pixels, key, shrunk * view.scale, corner)), None, None
         geometry = policy.locate(image.shape, box)
-        zoom = geometry.scale * geometry.compute_growth(policy.size)
         window = self._locate_window(policy.size, box)
-        scale, corner = (
-            shrunk * zoom,
-            (zoom * geometry.corner[0] + window[1].start, zoom * geometry.corner[1] + window[0].start),
-        )
+        scale, corner = _place(geometry, policy.size, window)
+        scale *= shrunk
         if self._on_device:
             steps = operations.place_steps(self._augmentation.draw_steps(key), scale, corner)
             left = deferred.defer_resize(image, geometry, policy.size, window)
@@ -164,6 +200,13 @@ class TrainDataset:
         if self._cache_policy is None:
             return cache.read_pixels(self.table, row), 1.0
         return cache.read_resized_and_scale(self.table, row, self._cache_policy)
+
+
+def _place(geometry: decode.Geometry, size: int, window: tuple[slice, slice]) -> tuple[float, tuple[float, float]]:
+    """The scale of a window of the network's input, and column and row of its first pixel at this scale."""
+    zoom = geometry.scale * geometry.compute_growth(size)
+    left, top = geometry.corner
+    return zoom, (zoom * left + window[1].start, zoom * top + window[0].start)
 
 
 def _resize_window(policy: ResizePolicy, image: np.ndarray, box: CropBox, window: tuple[slice, slice]) -> np.ndarray:

@@ -22,7 +22,7 @@ from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.images.deferred import MOST_PIXELS, pack_resizes
 from ffdi.data.labels.table import Table
-from ffdi.data.loading.dataset import EvalDataset, Sample, TrainDataset
+from ffdi.data.loading.dataset import EncodedImage, EvalDataset, Sample, TrainDataset
 from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, SampleKey
 from ffdi.synthetic import operations
 
@@ -38,6 +38,20 @@ Failure = DataError | DeviceError
 """An error that a worker sends in place of a batch: one that it raises would arrive as a traceback."""
 
 
+class Encoded(NamedTuple):
+    """The images of a batch that the device decodes.
+
+    Attributes:
+        contents: uint8 [N], their files one after the other.
+        cuts: int64 [E, 6]: position in the batch, length of the file, and the numbers of a `deferred.Cut`.
+        names: their paths, for errors.
+    """
+
+    contents: torch.Tensor
+    cuts: torch.Tensor
+    names: list[str]
+
+
 class Batch(NamedTuple):
     """A batch of samples.
 
@@ -49,6 +63,7 @@ class Batch(NamedTuple):
             bytes for each step. None if nothing does.
         resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
             [B, S, S, 3] of the pixels. None if the images have their size.
+        encoded: on the host, images whose pixels are missing in `images`. None if there are none.
     """
 
     images: torch.Tensor
@@ -56,6 +71,7 @@ class Batch(NamedTuple):
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
     steps: torch.Tensor | None = None
     resizes: torch.Tensor | None = None
+    encoded: Encoded | None = None
 
 
 class LoaderConfig(NamedTuple):
@@ -307,7 +323,7 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
-    pixels, target, index, steps, resizes = zip(*samples, strict=True)
+    pixels, target, index, steps, resizes, encoded = zip(*samples, strict=True)
     deferred = None not in resizes
     try:
         images = _pack_pixels(pixels) if deferred else torch.from_numpy(np.stack(pixels))
@@ -321,7 +337,18 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
         torch.tensor(index, dtype=torch.int64),
         None if None in steps else torch.from_numpy(operations.pack_steps(steps)),
         torch.from_numpy(pack_resizes(resizes)) if deferred else None,
+        _pack_encoded(encoded),
     )
+
+
+def _pack_encoded(images: Sequence[EncodedImage | None]) -> Encoded | None:
+    """The encoded images among those of a batch."""
+    given = [(place, image) for place, image in enumerate(images) if image is not None]
+    if not given:
+        return None
+    contents = np.frombuffer(bytearray().join(image.content for _, image in given), np.uint8)
+    cuts = torch.tensor([[place, len(image.content), *image.cut] for place, image in given])
+    return Encoded(torch.from_numpy(contents), cuts, [image.name for _, image in given])
 
 
 def _pack_pixels(images: Sequence[np.ndarray]) -> torch.Tensor:
@@ -331,7 +358,7 @@ def _pack_pixels(images: Sequence[np.ndarray]) -> torch.Tensor:
         OSError: shared memory is full.
     """
     count = sum(image.size for image in images)
-    if get_worker_info() is None:
+    if get_worker_info() is None or not count:
         return torch.from_numpy(np.concatenate([image.reshape(-1, 3) for image in images]))
     storage, start = torch.UntypedStorage._new_shared(count, device="cpu"), 0
     packed = torch.empty(0, dtype=torch.uint8).set_(storage).resize_(count).view(-1, 3)
@@ -340,7 +367,7 @@ def _pack_pixels(images: Sequence[np.ndarray]) -> torch.Tensor:
         return packed
     file = storage._share_fd_cpu_()[0]
     for image in images:  # written, not copied: a process takes long for its first access to each page of new memory
-        left = np.ascontiguousarray(image).data.cast("B")
+        left = np.ascontiguousarray(image).reshape(-1).data
         while left:
             written = os.pwrite(file, left, start)
             left, start = left[written:], start + written

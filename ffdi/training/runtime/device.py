@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity
+from torchvision.io import ImageReadMode, decode_jpeg
 
 from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
@@ -239,6 +240,22 @@ class Device:
         if self.kind == "mps" and tensor.ndim == 4:
             return tensor.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
         return tensor
+
+    def decode_jpegs(self, contents: list[Tensor]) -> list[Tensor]:
+        """Decodes JPEGs, on a GPU by nvJPEG; the host waits for it.
+
+        Args:
+            contents: uint8 [N] each, on the host.
+
+        Returns:
+            uint8 [3, H, W] each, on the device.
+
+        Raises:
+            RuntimeError: one of them cannot be decoded, or memory is short.
+        """
+        where = self.torch if self.kind == "cuda" else torch.device("cpu")
+        decoded = decode_jpeg(contents, mode=ImageReadMode.RGB, device=where)
+        return [self.send(picture) for picture in decoded]
 
     def send_arrays(self, arrays: Sequence[np.ndarray]) -> list[Tensor]:
         """Copies int32 and float32 arrays to the device, all at once."""

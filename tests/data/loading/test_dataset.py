@@ -106,7 +106,7 @@ def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
     image, target, row, *remaining = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
     assert np.array_equal(image, decode.read_image(table.path(3))[8:24, 8:24])
-    assert (target, row, remaining) == (1.0, 3, [None, None])
+    assert (target, row, remaining) == (1.0, 3, [None] * 3)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
