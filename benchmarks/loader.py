@@ -1,8 +1,8 @@
-"""Claim: from JPEGs of 512 px, one core makes training images of 320 px with the recipe `postprocess`, with and
-without pseudo-fakes for a tenth of the images, at twice the speed of ffdi before its recipes worked on shrunk images,
-and with `strong` at 1.7 times. The wish is 0.6, 0.5 and 0.35 (`strong` with pseudo-fakes) of the speed of decoding
-alone, and 0.8 where the device resizes and does the rest. Measured were 0.24, 0.21 and 0.14, on cores where OpenCV
-decodes 813 images a second, and 0.63 with a device, on drawn images on a core where it decodes 1,076.
+"""Claim: from JPEGs of 512 px, one core makes training images of 320 px with the recipes `postprocess` and `strong`,
+with and without pseudo-fakes for a tenth of the images, at 2.3 times the speed of ffdi before its recipes worked on
+shrunk images; with augment.device at 0.6 of the speed of decoding alone, and with augment.decode at 2.5 times that
+speed. The wish without a device is 0.6 for `postprocess`, 0.5 with pseudo-fakes, and 0.35 for `strong` with them;
+measured were 0.37, 0.35 and 0.26. With a device it is 0.8; measured were 0.67 and 0.63.
 
     python benchmarks/loader.py [--data FOLDER] [--edge 512] [--size 320] [--rounds 5] [--images 64]
         [--against CHECKOUT]
