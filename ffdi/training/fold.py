@@ -20,8 +20,7 @@ from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector
 from ffdi.models.detector import Scorer
-from ffdi.training import augment, health, predict, resize
-from ffdi.training import decode as decoding
+from ffdi.training import health, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -169,15 +168,9 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
         table, plan.config, fold=folder.fold, loader_config=device.loader_config, shard=distributed.get_rank_shard()
     )
     if batches.changes_images and len(table) >= health.PROBED:
-        health.check_draws(*(_augment(batch, device) for batch in batches.load_two_epochs(health.PROBED)))
+        first, second = (inputs.make_images(batch, device) for batch in batches.load_two_epochs(health.PROBED))
+        health.check_draws(first.cpu().numpy(), second.cpu().numpy())
     return batches
-
-
-def _augment(batch: loader.Batch, device: Device) -> np.ndarray:
-    """The images of a batch as the network gets them: uint8 [B, S, S, 3]."""
-    pixels = decoding.decode_images(device.send(batch.images), batch, device)
-    images = resize.resize_images(pixels, batch.resizes, device)
-    return augment.apply_steps(images, batch.steps, device).cpu().numpy()
 
 
 def _derive_seed(seed: int, fold: int) -> int:

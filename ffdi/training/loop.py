@@ -23,7 +23,7 @@ from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models.detector import Detector
-from ffdi.training import augment, decode, health, optim, resize
+from ffdi.training import health, inputs, optim
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
@@ -31,10 +31,8 @@ from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import BestWeights, EpochProgress, EpochRecord, TrainingState
 
-SENDING, DECODING, RESIZING = "sending the batch", "decoding on the device", "resizing on the device"
-AUGMENTATION = "augmentation on the device"
 FORWARD, BACKWARD, OPTIMIZER, EMA = "forward", "loss and backward", "optimizer", "averaged weights"
-PARTS = (SENDING, DECODING, RESIZING, AUGMENTATION, FORWARD, BACKWARD, OPTIMIZER, EMA)
+PARTS = (*inputs.PARTS, FORWARD, BACKWARD, OPTIMIZER, EMA)
 """The parts of a step, by their names in a profile; not every training has all of them."""
 CHECK_EVERY = 20
 """Steps between two tests for a loss that is not finite: a test waits for the device."""
@@ -166,18 +164,7 @@ def train_step(
     network: nn.Module, state: TrainingState, batch: Batch, criterion: optim.Loss, config: Config, device: Device
 ) -> StepResult:
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
-    with record_function(SENDING):
-        images, target = device.send(batch.images), device.send(batch.target)
-    if batch.encoded is not None:
-        with record_function(DECODING):
-            images = decode.decode_images(images, batch, device)
-    if batch.resizes is not None:
-        with record_function(RESIZING):
-            images = resize.resize_images(images, batch.resizes, device)
-    if batch.steps is not None:  # else a profile would have a part that takes no time
-        with record_function(AUGMENTATION):
-            images = augment.apply_steps(images, batch.steps, device)
-    images, target = mix_batch(images, target, config.augment)
+    images, target = mix_batch(inputs.make_images(batch, device), device.send(batch.target), config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
     parts = _split_batch(len(images), config.train.micro_batches, batch_size // distributed.get_world_size())
 
@@ -212,13 +199,9 @@ def list_nondeterministic(detector: Detector, config: Config, device: Device) ->
     """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
 
     def compute_gradients() -> None:
-        network, edge = copy.deepcopy(detector), config.training_size
+        network = copy.deepcopy(detector)
         optim.set_frozen(network.backbone, False)
-        images = torch.zeros((2, edge, edge, 3), dtype=torch.uint8, device=device.torch)
-        if config.augment.device:
-            pixels, resizes = resize.make_probe(edge)
-            images = resize.resize_images(device.send(pixels), resizes, device)
-            images = augment.apply_steps(images, augment.draw_probe(config.augment.recipe), device)
+        images = inputs.make_images(inputs.make_probe(config), device)
         with device.autocast():
             logits = network(images)
         optim.create_loss(config.train, 0.5)(logits, torch.zeros_like(logits)).backward()

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ffdi.training.loop import AUGMENTATION, DECODING, PARTS, RESIZING
+from ffdi.training.inputs import AUGMENTATION, DECODING, RESIZING
+from ffdi.training.loop import PARTS
 from ffdi.training.tools.profiler import OPERATORS, WAITING
 from tests.conftest import Invoke
 

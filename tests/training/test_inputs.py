@@ -12,14 +12,14 @@ from PIL import Image
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
-from ffdi.data.images import decode as decoding
+from ffdi.data.images import decode
 from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import Sample, TrainDataset
 from ffdi.data.loading.loader import Batch, LoaderConfig, collate, make_train_loader
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic.operations import Step
-from ffdi.training import augment, decode, resize
+from ffdi.training import inputs
 from ffdi.training.runtime import device
 
 CPU = device.choose_device("cpu", "fp32", 0)
@@ -71,7 +71,7 @@ IMAGES = PLAIN | OTHERS
 
 
 def is_plain(content: bytes) -> bool:
-    return decoding.is_plain_jpeg(content, decoding.read_header(content, "image"))
+    return decode.is_plain_jpeg(content, decode.read_header(content, "image"))
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -81,14 +81,14 @@ def test_only_what_every_decoder_decodes_alike_is_left_to_the_device(name: str) 
 
 @pytest.mark.parametrize("change", ["Adobe", "two frames", "no segments"])
 def test_an_unusual_header_is_left_to_a_worker(change: str) -> None:
-    content, header = PLAIN["plain"], decoding.read_header(PLAIN["plain"], "image")
+    content, header = PLAIN["plain"], decode.read_header(PLAIN["plain"], "image")
     frame = content.index(b"\xff\xc0")
     inserted = {
         "Adobe": b"\xff\xee\x00\x0eAdobe" + bytes(7),
         "two frames": content[frame : frame + 19],
         "no segments": b"\x00",
     }[change]
-    assert not decoding.is_plain_jpeg(content[:frame] + inserted + content[frame:], header)
+    assert not decode.is_plain_jpeg(content[:frame] + inserted + content[frame:], header)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def samples(made: TrainDataset, epoch: int = 0, fakes: bool = False) -> list[Sam
 def finished(some: list[Sample]) -> np.ndarray:
     batch = collate(some)
     assert isinstance(batch, Batch)
-    return resize.resize_images(decode.decode_images(batch.images, batch, CPU), batch.resizes, CPU).numpy()
+    return inputs.make_images(batch._replace(steps=None), CPU).numpy()
 
 
 @pytest.mark.parametrize("augmentation", [{}, {"crop_size": 32}], ids=["whole", "crop"])
@@ -180,11 +180,12 @@ def test_batches_do_not_depend_on_the_number_of_workers(workers: int, table: Tab
             assert batch.encoded.names == expected.encoded.names
 
 
-def test_a_batch_without_encoded_images_stays_as_it_is(table: Table) -> None:
+def test_a_batch_with_nothing_left_to_do_stays_as_it_is(table: Table) -> None:
     batch = collate(samples(dataset(table, "cpu")))
     assert isinstance(batch, Batch)
     assert batch.encoded is None
-    assert decode.decode_images(batch.images, batch, CPU) is batch.images
+    images = inputs.make_images(batch, CPU)
+    assert inputs.make_images(Batch(images, batch.target, batch.index), CPU) is images
 
 
 def test_a_damaged_image_is_named(table: Table) -> None:
@@ -235,15 +236,14 @@ def test_the_steps_follow(table: Table) -> None:
     some = [one._replace(steps=[Step("mirror", (1, 0))]) for one in samples(dataset(table, "device"))]
     batch = collate(some)
     assert isinstance(batch, Batch)
-    images = resize.resize_images(decode.decode_images(batch.images, batch, CPU), batch.resizes, CPU)
-    assert torch.equal(augment.apply_steps(images, batch.steps, CPU), images.flip(2))
+    assert np.array_equal(inputs.make_images(batch, CPU).numpy(), finished(some)[:, :, ::-1])
 
 
 def test_pixels_are_those_of_opencv() -> None:
     for name, content in PLAIN.items():
         read = CPU.decode_jpegs([torch.frombuffer(bytearray(content), dtype=torch.uint8)])[0].permute(1, 2, 0).numpy()
-        assert np.array_equal(read, decoding.decode(content, name)), name
-    assert ResizePolicy(SIZE).apply(decoding.decode(PLAIN["large"], "large")).shape == (SIZE, SIZE, 3)
+        assert np.array_equal(read, decode.decode(content, name)), name
+    assert ResizePolicy(SIZE).apply(decode.decode(PLAIN["large"], "large")).shape == (SIZE, SIZE, 3)
 
 
 @pytest.mark.gpu
