@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.demo import competition, portraits
 from ffdi.experiments.workspace import Workspace
 from ffdi.synthetic.manipulations import MANIPULATIONS

@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ffdi.config.schema import Config
 from ffdi.core import machine
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import layout
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader

@@ -40,7 +40,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ffdi.config.schema import Config
 from ffdi.core import machine
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.folders import list_folder
 from ffdi.data.labels.table import Table
 from ffdi.demo import portraits

@@ -41,7 +41,7 @@ sys.path.insert(0, os.environ.get("FFDI_CHECKOUT", str(Path(__file__).resolve().
 from ffdi.config.schema import AugmentConfig, Config
 from ffdi.core import machine
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import layout
 from ffdi.data.loading import loader
 from ffdi.data.loading.dataset import TrainDataset

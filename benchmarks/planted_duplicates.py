@@ -32,7 +32,7 @@ import numpy as np
 
 from ffdi.config.schema import DataConfig
 from ffdi.data.images import decode, descriptors
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.inspection import likeness, near_duplicates
 from ffdi.data.labels import layout
 from ffdi.demo import portraits

@@ -22,7 +22,7 @@ from scipy.stats import binomtest
 
 from ffdi.commands.shared import sources
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.experiments.workspace import Workspace
 from ffdi.models import detector
 from ffdi.synthetic.manipulations import MANIPULATIONS

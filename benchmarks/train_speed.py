@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from ffdi.config.schema import Config
     from ffdi.data.images.cache import ImageStore
-    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.images.resizing import ResizePolicy
     from ffdi.data.labels.table import Table
     from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
     from ffdi.training.optim import Loss
@@ -95,7 +95,7 @@ def main() -> None:
 def write(source: Path, root: Path, edge: int, size: int = SIZE) -> None:
     """The training images as JPEGs of one size, and a cache of them, files and pixels of `size` px."""
     from ffdi.config.schema import Config
-    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.images.resizing import ResizePolicy
     from ffdi.data.labels import layout
 
     table = layout.find_dataset(source, Config().data).split("train")
@@ -117,7 +117,7 @@ def write(source: Path, root: Path, edge: int, size: int = SIZE) -> None:
 
 def pack(table: Table, root: Path, size: int) -> None:
     """Caches of a table's images below `root`: of their files, and of their pixels at `size` px."""
-    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.images.resizing import ResizePolicy
     from ffdi.data.inspection import packing
     from ffdi.data.inspection.scan_store import ScanStore
 
@@ -228,7 +228,7 @@ def ours(cache: str | None) -> Contestant:
 
 def make_batches(course: Course, config: Config, loader_config: LoaderConfig, cache: str | None) -> Batches:
     """Training batches from files or from a cache of files or of pixels."""
-    from ffdi.data.images.decode import ResizePolicy
+    from ffdi.data.images.resizing import ResizePolicy
     from ffdi.data.loading import loader
 
     table = _table(course)

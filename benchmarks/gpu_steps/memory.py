@@ -13,7 +13,7 @@ import train_speed
 
 from ffdi.core.errors import TrainingError
 from ffdi.data.images.cache import read_resized
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.loading.loader import Batch
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.export.equivalence import TOLERANCE

@@ -21,7 +21,7 @@ import train_speed
 
 from ffdi.core import machine
 from ffdi.data.images.cache import read_resized
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
 from ffdi.export import equivalence, onnx, quantize

@@ -14,7 +14,7 @@ from ffdi.commands.shared import groups, scorers, sources
 from ffdi.commands.shared.options import ExportOnnxOptions
 from ffdi.core import console, files, machine, manifests
 from ffdi.data.images import cache
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble

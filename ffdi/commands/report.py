@@ -11,7 +11,7 @@ from ffdi.commands.shared import groups, scores, sources
 from ffdi.commands.shared.options import ReportOptions
 from ffdi.core import console, files
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation.predictions import OofPredictions, sigmoid

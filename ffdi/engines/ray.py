@@ -25,7 +25,7 @@ from ffdi.core import console, links, signals
 from ffdi.core.errors import FFDIError, TrainingError, get_first_line
 from ffdi.core.signals import Interrupted
 from ffdi.data.images.cache import ImageStore, get_cached_rows
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.engines import cluster, local
 from ffdi.engines.cluster import FoldResources

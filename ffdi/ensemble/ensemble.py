@@ -12,7 +12,7 @@ import numpy as np
 from ffdi.config.schema import Config, SubmissionConfig
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError, ExperimentError, check_choice
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble import calibration, selection

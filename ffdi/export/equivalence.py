@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.core.errors import ConfigError, DataError, FFDIError, ParityError
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble

@@ -10,8 +10,8 @@ from ffdi import __version__
 from ffdi.config.schema import MAX_SIZE
 from ffdi.core import links, manifests
 from ffdi.core.errors import ExperimentError
-from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images import decode, resizing
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.experiments.export import ExportFolder
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def describe_export(
             "layout": "NHWC, RGB",
             "decode": decode.DECODE_POLICY,
             "framing": ensemble.resize_policy.resize,
-            "resize": decode.RESIZES[ensemble.resize_policy.resize],
+            "resize": resizing.RESIZES[ensemble.resize_policy.resize],
             "normalisation": "inside the graph",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": ["batch"], "meaning": MEANING},
@@ -77,7 +77,7 @@ def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, 
     members, (size, resize) = ensemble.describe()["members"], ensemble.resize_policy
     return {
         "ffdi": __version__,
-        INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {decode.DECODE_POLICY}; {resize}: {decode.RESIZES[resize]}",
+        INPUT: f"RGB, uint8 [batch, {size}, {size}, 3]; {decode.DECODE_POLICY}; {resize}: {resizing.RESIZES[resize]}",
         FRAMING: resize,
         OUTPUT: MEANING,
         "precision": precision,
@@ -109,7 +109,7 @@ def read_bundle(export: ExportFolder) -> dict[str, Any]:
         manifests.check_hash(links.join(export.folder, name), expected, export.bundle_path, export_command)
     if not _is_usable(export, content):
         raise ExperimentError(f"{export.bundle_path} lacks settings of the graph", hint=export_command)
-    resize = decode.RESIZES.get(str(content["input"]["framing"]), "another way")
+    resize = resizing.RESIZES.get(str(content["input"]["framing"]), "another way")
     for key, policy in (("decode", decode.DECODE_POLICY), ("resize", resize)):
         if content["input"][key] != policy:
             raise ExperimentError(

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check

@@ -23,7 +23,7 @@ import numpy as np
 
 from ffdi.core import csvs, files, links, manifests
 from ffdi.core.errors import DataError, ExperimentError
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.evaluation import score_table
 from ffdi.inference import select

@@ -18,7 +18,7 @@ from torch import nn
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import files
 from ffdi.core.errors import ConfigError, ExperimentError, get_first_line
-from ffdi.data.images import decode
+from ffdi.data.images import resizing
 from ffdi.ensemble.ensemble import Member
 from ffdi.models import noise_residual
 from ffdi.models import weights as starting
@@ -107,7 +107,7 @@ class ResizeInput(nn.Module):
     def __init__(self, network: nn.Module, large: int, small: int) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("area", torch.from_numpy(decode.make_area_matrix(large, small)), persistent=False)
+        self.register_buffer("area", torch.from_numpy(resizing.make_area_matrix(large, small)), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         pixels = images.permute(0, 3, 1, 2).to(torch.float32)
@@ -259,7 +259,7 @@ def _crop_views(images: torch.Tensor) -> list[torch.Tensor]:
     size = images.shape[1]
     window = round(size * WINDOW)
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-    enlarging = torch.from_numpy(decode.make_cubic_matrix(window, size)).to(pixels.device)
+    enlarging = torch.from_numpy(resizing.make_cubic_matrix(window, size)).to(pixels.device)
     first, last = slice(0, window), slice(size - window, size)
     corners = [pixels[:, :, rows, columns] for rows in (first, last) for columns in (first, last)]
     enlarged = [(enlarging @ corner @ enlarging.T).permute(0, 2, 3, 1) for corner in corners]

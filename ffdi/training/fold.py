@@ -12,7 +12,7 @@ import torch
 
 from ffdi.config.schema import Config
 from ffdi.core import files, manifests
-from ffdi.data.images import decode
+from ffdi.data.images import resizing
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
@@ -147,7 +147,7 @@ def make_eval_batches(table: Table, config: Config, device: Device, distortion: 
     """Batches of a table's images in its order, resized for the network of `config`."""
     return loader.make_eval_loader(
         table,
-        decode.ResizePolicy.from_config(config.model),
+        resizing.ResizePolicy.from_config(config.model),
         batch_size=config.train.batch_size,
         loader_config=device.loader_config,
         distortion=distortion,

@@ -15,7 +15,7 @@ from timm.models import maxxvit
 
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core.errors import ConfigError, DeviceError
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.ensemble import combine
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.combine import Combination

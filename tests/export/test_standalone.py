@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ffdi.data.images.decode import RESIZES, ResizePolicy
+from ffdi.data.images.resizing import RESIZES, ResizePolicy
 from ffdi.export import onnx, standalone
 from tests.export.test_onnx import exported, single
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ConfigError, DataError, DeviceError, ParityError
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.export import equivalence
 from ffdi.export.equivalence import Candidate, EquivalenceCheck, RuntimeVerifier

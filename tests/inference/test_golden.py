@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ffdi.core.errors import ParityError
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import folders
 from ffdi.inference import bundle
 

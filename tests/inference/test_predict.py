@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import folders
 from ffdi.inference import predict
 from ffdi.inference.backend import OpenGraph

@@ -13,7 +13,7 @@ from PIL import Image
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import Sample, TrainDataset
 from ffdi.data.loading.loader import Batch, LoaderConfig, collate, make_train_loader

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ffdi.data.images import decode, deferred
-from ffdi.data.images.decode import WHOLE_IMAGE, CropBox, ResizePolicy
+from ffdi.data.images import deferred, resizing
 from ffdi.data.images.deferred import Axis, Resize
+from ffdi.data.images.resizing import WHOLE_IMAGE, CropBox, ResizePolicy
 from ffdi.training import resize
 from ffdi.training.runtime import device
 
@@ -36,7 +36,7 @@ def draw(rng: np.random.Generator, seed: int) -> tuple[Left | None, np.ndarray]:
     policy = ResizePolicy(SIZE, ("squash", "crop")[rng.integers(2)])
     drawn = CropBox(rng.uniform(0.6, 1), rng.uniform(0.8, 1.25), rng.random(), rng.random())
     box = WHOLE_IMAGE if seed % 3 == 0 else drawn
-    window = decode.locate_window(SIZE, 32 if seed % 4 == 0 else SIZE, rng.random(), rng.random())
+    window = resizing.locate_window(SIZE, 32 if seed % 4 == 0 else SIZE, rng.random(), rng.random())
     view = policy.crop(image, box)
     geometry = policy.locate(image.shape, box)
     return deferred.defer_resize(image, geometry, SIZE, window), view.finish(view.pixels)[window]
@@ -86,7 +86,7 @@ def test_shrinking_by_area_is_exact_up_to_rounding() -> None:
         image, ResizePolicy(SIZE).locate(image.shape, WHOLE_IMAGE), SIZE, (slice(0, SIZE),) * 2
     )
     assert left is not None
-    rows, columns = (decode.make_area_matrix(length, SIZE).astype(float) for length in (63, 57))
+    rows, columns = (resizing.make_area_matrix(length, SIZE).astype(float) for length in (63, 57))
     expected = np.einsum("ij,jkc,lk->ilc", rows, image.astype(float), columns)
     assert np.abs(resized([left])[0] - expected).max() <= 0.5 + 1e-4
 

@@ -15,7 +15,7 @@ from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import folders, layout
 from ffdi.data.labels import table as tables
 from ffdi.data.labels.layout import Dataset

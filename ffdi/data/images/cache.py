@@ -19,8 +19,9 @@ import numpy as np
 from ffdi.core import files, links
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import DECODE_POLICY, ResizePolicy
+from ffdi.data.images.decode import DECODE_POLICY
 from ffdi.data.images.descriptors import COUNT, FINGERPRINT_BYTES
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 

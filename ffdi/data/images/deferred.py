@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffdi.data.images import decode
-from ffdi.data.images.decode import Geometry, measure
+from ffdi.data.images import resizing
+from ffdi.data.images.resizing import Geometry, measure
 
 MOST_PIXELS = 4
 """Limit of what is handed over, in parts of the pixels of the result; a worker shrinks larger images itself.
@@ -93,7 +93,7 @@ def defer_resize(
     assert not geometry.padded
     part, new, start = image[geometry.part], (geometry.height, geometry.width), [one.start for one in geometry.window]
     if measure(geometry.window) != (size, size):  # enlarged twice, the first time here
-        part, new, start = decode.enlarge(part, *new)[geometry.window], (size, size), [0, 0]
+        part, new, start = resizing.enlarge(part, *new)[geometry.window], (size, size), [0, 0]
     old = part.shape[0], part.shape[1]
     if old != new and old[0] % new[0] == 0 and old[1] % new[1] == 0:
         return None

@@ -16,7 +16,7 @@ from ffdi.core import files, links
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import ImageStore
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.inspection import scan
 from ffdi.data.inspection.scan import ScannedImage
 from ffdi.data.inspection.scan_store import ImageInfo, ScanStore

@@ -18,7 +18,7 @@ from typing import Any
 import albumentations as A
 import numpy as np
 
-from ffdi.data.images.decode import CropBox
+from ffdi.data.images.resizing import CropBox
 from ffdi.synthetic import operations
 from ffdi.synthetic.operations import INTERPOLATIONS, NOISE_VALUES, Step
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode, deferred
-from ffdi.data.images.decode import CropBox, ResizePolicy
+from ffdi.data.images import cache, decode, deferred, resizing
 from ffdi.data.images.deferred import MOST_PIXELS, Cut, Resize
+from ffdi.data.images.resizing import CropBox, ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
 from ffdi.data.loading.augment import Key
@@ -193,7 +193,7 @@ class TrainDataset:
         if not self._crop_size:
             return slice(0, size), slice(0, size)
         x, y = (0.5 + self._spread * (place - 0.5) for place in (box.x, box.y))
-        return decode.locate_window(size, self._crop_size, x, y)
+        return resizing.locate_window(size, self._crop_size, x, y)
 
     def _load(self, row: int) -> tuple[np.ndarray, float]:
         """An image, and its scale: 1 at its own size, another one where the cache has resized images."""
@@ -202,7 +202,7 @@ class TrainDataset:
         return cache.read_resized_and_scale(self.table, row, self._cache_policy)
 
 
-def _place(geometry: decode.Geometry, size: int, window: tuple[slice, slice]) -> tuple[float, tuple[float, float]]:
+def _place(geometry: resizing.Geometry, size: int, window: tuple[slice, slice]) -> tuple[float, tuple[float, float]]:
     """The scale of a window of the network's input, and column and row of its first pixel at this scale."""
     zoom = geometry.scale * geometry.compute_growth(size)
     left, top = geometry.corner

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader, SequentialSampler, get_worker_info
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import machine, signals
 from ffdi.core.errors import DataError, DeviceError
-from ffdi.data.images.decode import ResizePolicy
 from ffdi.data.images.deferred import MOST_PIXELS, pack_resizes
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import EncodedImage, EvalDataset, Sample, TrainDataset
 from ffdi.data.loading.sampler import WHOLE_BATCH, BatchSampler, RankShard, SampleKey

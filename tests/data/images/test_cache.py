@@ -16,7 +16,7 @@ from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import CachedRows, ImageStore
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.data.images import decode, deferred
-from ffdi.data.images.decode import WHOLE_IMAGE, CropBox, ResizePolicy
+from ffdi.data.images import deferred, resizing
 from ffdi.data.images.deferred import MOST_PIXELS, Axis, Resize
+from ffdi.data.images.resizing import WHOLE_IMAGE, CropBox, ResizePolicy
 
 WHOLE = slice(0, 32), slice(0, 32)
 
@@ -51,7 +51,7 @@ def test_a_batch_has_no_more_pixels_than_the_limit() -> None:
     for _ in range(3000):
         box = CropBox(rng.uniform(0.1, 1), rng.uniform(0.7, 1.4), rng.random(), rng.random())
         edge = int(rng.integers(20, 33))
-        window = decode.locate_window(32, edge, rng.random(), rng.random())
+        window = resizing.locate_window(32, edge, rng.random(), rng.random())
         left = deferring(tuple(rng.integers(1, 100, 2).tolist()), box, window, ("squash", "crop")[rng.integers(2)])
         if left is not None:
             largest = max(largest, left[0].shape[0] * left[0].shape[1] / edge**2)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from ffdi.config.schema import Config
-from ffdi.data.images import decode
+from ffdi.data.images import decode, resizing
 from ffdi.data.images.cache import ImageStore
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.inspection import packing
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels.table import Table
@@ -22,7 +22,7 @@ from ffdi.data.loading.loader import Batch, collate
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import operations, pseudo_fakes
 from ffdi.synthetic.operations import Step
-from ffdi.training import resize as resizing
+from ffdi.training import inputs
 from ffdi.training.runtime import device as devices
 
 Gallery = Callable[..., Table]
@@ -96,7 +96,7 @@ def test_landmarks_locate_the_face(gallery: Gallery) -> None:
     assert 10 < sum(local) < 30  # else it is the inner face that was left as it was
 
 
-@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("resize", resizing.RESIZES)
 def test_a_zooming_recipe_crops_the_image(resize: str, gallery: Gallery) -> None:
     samples = training(gallery(2), ["self_blend"], "strong", ResizePolicy(40, resize))
     assert len({pixels(samples, epoch, 0).tobytes() for epoch in range(8)}) == 8
@@ -165,7 +165,7 @@ def test_a_larger_cache_gives_crops_of_its_own_resolution(gallery: Gallery) -> N
     assert np.abs(here.astype(int) - files).max() <= 2  # 96 to 64 to 32 by area: only the rounding differs
 
 
-@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("resize", resizing.RESIZES)
 def test_a_fake_of_a_large_image_is_made_where_it_has_the_networks_size(resize: str, gallery: Gallery) -> None:
     shapes: list[tuple[int, ...]] = []
     samples = training(gallery(2, edge=64), ["self_blend"], "strong", ResizePolicy(32, resize))
@@ -186,7 +186,7 @@ def finished(sample: object) -> np.ndarray:
     batch = collate([sample])
     assert isinstance(batch, Batch)
     device = devices.choose_device("cpu", "fp32", 0)
-    return resizing.resize_images(batch.images, batch.resizes, device)[0].numpy()
+    return inputs.make_images(batch._replace(steps=None), device)[0].numpy()
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
@@ -258,13 +258,13 @@ def test_the_scale_of_steps_is_that_of_a_cached_image(gallery: Gallery) -> None:
     )
 
 
-@pytest.mark.parametrize("resize", decode.RESIZES)
+@pytest.mark.parametrize("resize", resizing.RESIZES)
 @pytest.mark.parametrize("shape", [(20, 20), (64, 64), (20, 64), (64, 20), (33, 31)])
 def test_growth_is_that_of_the_finished_image(shape: tuple[int, int], resize: str) -> None:
     """Measured by the slopes of ramps."""
     rows, columns = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
     image = np.stack([3 * rows, 3 * columns, rows + columns], 2).astype(np.uint8)
-    view = ResizePolicy(40, resize).crop(image, decode.CropBox(0.8, 1.1, 0.3, 0.6))
+    view = ResizePolicy(40, resize).crop(image, resizing.CropBox(0.8, 1.1, 0.3, 0.6))
     finished = view.finish(view.pixels)[16:24, 16:24].astype(float)
     slopes = [np.polyfit(np.arange(8), finished[..., axis].mean(1 - axis), 1)[0] for axis in (0, 1)]
     grown = 3 / (slopes[0] * slopes[1]) ** 0.5

@@ -20,7 +20,7 @@ from ffdi.config.schema import Config
 from ffdi.core import machine
 from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images import decode
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment, loader
 from ffdi.data.loading.loader import Batch, Batches, LoaderConfig
@@ -294,7 +294,7 @@ import multiprocessing, sys, time
 from pathlib import Path
 import numpy as np
 from ffdi.data.loading import loader
-from ffdi.data.images.decode import ResizePolicy
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 
 if __name__ == "__main__":
