@@ -20,7 +20,9 @@ from torch.nn import functional
 
 from ffdi.data.loading.augment import Augmentation
 from ffdi.synthetic import operations
-from ffdi.synthetic.operations import CLAHE_TILES, INTERPOLATIONS, JPEG_BLOCK, NOISE_VALUES
+from ffdi.synthetic.operations import CLAHE_TILES, INTERPOLATIONS, NOISE_VALUES
+from ffdi.training import jpeg
+from ffdi.training.jpeg import count_up
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
 
@@ -138,11 +140,6 @@ def _spread(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def _count(size: int, like: Tensor) -> Tensor:
-    """int32 [size]: 0, 1, 2, ..."""
-    return torch.arange(size, dtype=torch.int32, device=like.device)
-
-
 def _reflect(place: Tensor, size: int) -> Tensor:
     """Positions outside of an axis, mirrored at its first and last pixel as often as needed (BORDER_REFLECT_101)."""
     period = 2 * (size - 1)
@@ -167,7 +164,10 @@ def _prepare_move(numbers: np.ndarray, height: int, width: int) -> list[np.ndarr
 
 def _move(pixels: Tensor, matrices: Tensor) -> Tensor:
     height, width = pixels.shape[1:3]
-    column, row = _count(width, pixels).float().view(1, 1, -1, 1), _count(height, pixels).float().view(1, -1, 1, 1)
+    column, row = (
+        count_up(width, pixels).float().view(1, 1, -1, 1),
+        count_up(height, pixels).float().view(1, -1, 1, 1),
+    )
     right, down, start = (part.view(-1, 1, 1, 2) for part in matrices.unbind(2))
     place = right * column + down * row + start
     grid = torch.stack([place[..., 0] * (2 / (width - 1)) - 1, place[..., 1] * (2 / (height - 1)) - 1], -1)
@@ -222,7 +222,7 @@ def _weigh_rows(values: Tensor, taps: Tensor, weights: Tensor) -> Tensor:
     """Makes each new row from some old ones: float32 [K, L, M, 3], and [K, N, T] -> [K, N, M, 3]."""
     count, length, *rest = values.shape
     rows = values.reshape(count * length, -1)
-    places = (taps + (_count(count, values) * length).view(-1, 1, 1)).flatten(0, 1)
+    places = (taps + (count_up(count, values) * length).view(-1, 1, 1)).flatten(0, 1)
     total: Tensor | float = 0.0
     for place, weight in zip(places.unbind(1), weights.flatten(0, 1).unbind(1), strict=True):
         total = total + rows.index_select(0, place) * weight.view(-1, 1)
@@ -286,11 +286,11 @@ def _equalize_brightness(brightness: Tensor, limits: Tensor) -> Tensor:
     """CLAHE as in OpenCV's clahe.cpp: int32 [K, H, W], and int32 [K] -> int32 [K, H, W]."""
     count, height, width = brightness.shape
     rows, columns = _measure_tiles(height, width)
-    row, column = _count(rows * CLAHE_TILES, brightness), _count(columns * CLAHE_TILES, brightness)
+    row, column = count_up(rows * CLAHE_TILES, brightness), count_up(columns * CLAHE_TILES, brightness)
     whole = brightness.index_select(1, _reflect(row, height)).index_select(2, _reflect(column, width))
     tiles = whole.view(count, CLAHE_TILES, rows, CLAHE_TILES, columns).transpose(2, 3)
     tiles = tiles.reshape(count, -1, rows * columns)
-    levels = _count(256, brightness)
+    levels = count_up(256, brightness)
     # a sorted tile has its histogram; counting would add in any order, which deterministic algorithms refuse
     below = torch.searchsorted(tiles.sort(-1).values, levels.expand(*tiles.shape[:2], 256).contiguous(), right=True)
     histogram = below.diff(dim=-1, prepend=torch.zeros_like(below[..., :1]))
@@ -304,7 +304,7 @@ def _equalize_brightness(brightness: Tensor, limits: Tensor) -> Tensor:
     tables = (sums * (255 / (rows * columns))).round().clamp(0, 255).flatten()
 
     def find_tiles(size: int, edge: int) -> tuple[Tensor, Tensor, Tensor]:
-        place = _count(size, brightness).float() * (1 / edge) - 0.5
+        place = count_up(size, brightness).float() * (1 / edge) - 0.5
         first = place.floor()
         return first.clamp(min=0).int(), (first + 1).clamp(max=CLAHE_TILES - 1).int(), place - first
 
@@ -313,7 +313,7 @@ def _equalize_brightness(brightness: Tensor, limits: Tensor) -> Tensor:
 
     def look_up(tile_row: Tensor, tile_column: Tensor) -> Tensor:
         tile = tile_row.view(1, -1, 1) * CLAHE_TILES + tile_column
-        tile = tile + (_count(count, brightness) * CLAHE_TILES**2).view(-1, 1, 1)
+        tile = tile + (count_up(count, brightness) * CLAHE_TILES**2).view(-1, 1, 1)
         return tables.index_select(0, (tile * 256 + brightness).flatten()).view(brightness.shape)
 
     down = down.view(-1, 1)
@@ -363,7 +363,7 @@ def _filter(values: Tensor, kernels: Tensor) -> Tensor:
     """Filters each image with its kernel: float32 [3, K, H, W], and [K, R, C] -> [3, K, H, W]."""
     for axis, reach in ((2, kernels.shape[1] // 2), (3, kernels.shape[2] // 2)):
         size = values.shape[axis]
-        values = values.index_select(axis, _reflect(_count(size + 2 * reach, values) - reach, size))
+        values = values.index_select(axis, _reflect(count_up(size + 2 * reach, values) - reach, size))
     return functional.conv2d(values, kernels.unsqueeze(1), groups=len(kernels))
 
 
@@ -374,8 +374,8 @@ def _prepare_noise(numbers: np.ndarray, _height: int, _width: int) -> list[np.nd
 def _add_noise(pixels: Tensor, deviation: Tensor, channels: Tensor, offset: Tensor) -> Tensor:
     """The values of `operations.take_noise`."""
     height, width = pixels.shape[1:3]
-    place = _count(height * width, pixels).view(1, height, width, 1) * _spread(channels)
-    place = (place + torch.minimum(_count(3, pixels), _spread(channels) - 1)) % NOISE_VALUES + _spread(offset)
+    place = count_up(height * width, pixels).view(1, height, width, 1) * _spread(channels)
+    place = (place + torch.minimum(count_up(3, pixels), _spread(channels) - 1)) % NOISE_VALUES + _spread(offset)
     noise = _send_noise(pixels.device).index_select(0, place.flatten()).view(pixels.shape)
     return _round(pixels.float() + noise * _spread(deviation))
 
@@ -386,117 +386,7 @@ def _send_noise(device: torch.device) -> Tensor:
     return torch.from_numpy(operations.make_noise()).to(device)
 
 
-# --- compression ---------------------------------------------------------------------------------------------------
-
-LUMA_STEPS = """
-16 11 10 16 24 40 51 61    12 12 14 19 26 58 60 55    14 13 16 24 40 57 69 56    14 17 22 29 51 87 80 62
-18 22 37 56 68 109 103 77  24 35 55 64 81 104 113 92  49 64 78 87 103 121 120 101  72 92 95 98 112 100 103 99
-"""
-CHROMA_STEPS = """
-17 18 24 47 99 99 99 99    18 21 26 66 99 99 99 99    24 26 56 99 99 99 99 99    47 66 99 99 99 99 99 99
-"""
-"""Quantisation steps at quality 50 (ITU-R T.81, annex K.1). In the lower half of the table for chroma, all are 99."""
-PASS_SHIFTS = 11, 15, 11, 18
-"""Bits that libjpeg drops after rows and columns, when transforming and back (jfdctint.c, jidctint.c)."""
-
-
-def _make_quantisation_steps() -> np.ndarray:
-    """int [2, 8, 8], of luma and chroma, at quality 50."""
-    chroma = f"{CHROMA_STEPS} {'99 ' * 32}"
-    return np.stack([np.array(one.split(), int).reshape(8, 8) for one in (LUMA_STEPS, chroma)])
-
-
-def _make_transform() -> np.ndarray:
-    """The matrix of libjpeg's integer DCT, float32 [frequency, pixel], in parts of 1 / 8192.
-
-    Its constants are sums of rounded ones, so they differ from rounded cosines in the last bit.
-    """
-    matrix = np.zeros((8, 8), np.float32)
-    matrix[0], matrix[4] = 8192, 8192 * np.array([1, -1, -1, 1, 1, -1, -1, 1])
-    half = np.array([[4433 + 6270, 4433], [4433, 4433 - 15137]])  # frequencies 2 and 6; pixels 0 and 1
-    matrix[[2, 6]] = half[:, [0, 1, 1, 0, 0, 1, 1, 0]] * np.array([1, 1, -1, -1, -1, -1, 1, 1])
-    odd = np.diag([2446, 16819, 25172, 12299]) + 9633  # frequencies 7, 5, 3, 1; pixels 3, 2, 1, 0
-    for pair, constant in (((0, 3), -7373), ((1, 2), -20995), ((0, 2), -16069), ((1, 3), -3196)):
-        odd[np.ix_(pair, pair)] += constant
-    matrix[[7, 5, 3, 1], :4] = odd[:, ::-1]
-    matrix[[7, 5, 3, 1], 4:] = -odd
-    return matrix
-
-
-def _prepare_compression(numbers: np.ndarray, _height: int, _width: int) -> list[np.ndarray]:
-    """Quantisation steps as libjpeg scales them, int32 [K, 2, 8, 8], columns first; the corners; the transform."""
-    base, tables = _make_quantisation_steps().transpose(0, 2, 1), []
-    for quality in (max(1, round(one)) for one in numbers[:, 0].tolist()):
-        percent = 5000 // quality if quality < 50 else 200 - 2 * quality
-        tables.append(np.clip((base * percent + 50) // 100, 1, 255))
-    matrix = _make_transform()
-    return [np.stack(tables).astype(np.int32), numbers[:, 1:3].astype(np.int32), matrix]
-
-
-def _compress(pixels: Tensor, tables: Tensor, corners: Tensor, matrix: Tensor) -> Tensor:
-    """JPEG there and back in the integers of libjpeg-turbo, with 4:2:0 chroma and its fancy upsampling."""
-    count, height, width, _ = pixels.shape
-    left, top = (corner.view(-1, 1) for corner in corners.unbind(1))
-    high, wide = height + top, width + left  # of the image with the part of the first block outside of it
-    red, green, blue = pixels.int().unbind(3)
-    luma = (19595 * red + 38470 * green + 7471 * blue + 2**15) >> 16
-    cb = (-11059 * red - 21709 * green + 32768 * blue + 2**23 + 2**15 - 1) >> 16
-    cr = (32768 * red - 27439 * green - 5329 * blue + 2**23 + 2**15 - 1) >> 16
-
-    # behind its end, an image has copies of its last row and column; chroma has copies of its last halved row
-    row, column = (_count(-(-(size + JPEG_BLOCK - 1) // JPEG_BLOCK) * JPEG_BLOCK, pixels) for size in (height, width))
-    pair = torch.minimum(row // 2, (high + 1) // 2 - 1)
-    columns = (torch.minimum(column, wide - 1) - left).abs()
-    luma = _take(luma, (torch.minimum(row, high - 1) - top).abs(), columns)
-    rows = (torch.minimum(2 * pair + row % 2, high - 1) - top).abs()
-    chroma = _take(torch.cat([cb, cr]), rows.repeat(2, 1), columns.repeat(2, 1))
-    sums = chroma.view(2 * count, len(row) // 2, 2, len(column) // 2, 2).sum((2, 4), dtype=torch.int32)
-    chroma = (sums + 1 + _count(len(column) // 2, pixels) % 2) >> 2
-
-    luma = _quantise(luma, tables[:, 0], matrix)
-    chroma = _quantise(chroma, tables[:, 1].repeat(2, 1, 1), matrix)
-    rows, columns = _count(height, pixels) + top, _count(width, pixels) + left
-    luma = _take(luma, rows, columns)
-    near_rows = rows // 2, torch.minimum((rows // 2 - 1 + 2 * (rows % 2)).clamp(min=0), (high + 1) // 2 - 1)
-    near_columns = columns // 2, torch.minimum((columns // 2 - 1 + 2 * (columns % 2)).clamp(min=0), (wide + 1) // 2 - 1)
-    total = (8 - columns % 2).unsqueeze(1).repeat(2, 1, 1)
-    for near_row, row_weight in zip(near_rows, (3, 1), strict=True):
-        for near_column, column_weight in zip(near_columns, (3, 1), strict=True):
-            taken = _take(chroma, near_row.repeat(2, 1), near_column.repeat(2, 1))
-            total = total + row_weight * column_weight * taken
-    cb, cr = ((total >> 4) - 128).chunk(2)
-    shifts = 91881 * cr, -22554 * cb - 46802 * cr, 116130 * cb
-    return torch.stack([luma + ((shift + 2**15) >> 16) for shift in shifts], 3).clamp(0, 255).to(torch.uint8)
-
-
-def _take(planes: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Rows and columns of each plane: [K, H, W], and int [K, R] and [K, C] -> [K, R, C]."""
-    count, height, width = planes.shape
-    start = (_count(count, planes) * height).view(-1, 1)
-    place = ((rows + start) * width).unsqueeze(2) + columns.unsqueeze(1)
-    return planes.reshape(-1).index_select(0, place.flatten()).view(place.shape)
-
-
-def _quantise(planes: Tensor, tables: Tensor, matrix: Tensor) -> Tensor:
-    """Transforms blocks of 8 x 8, rounds, and transforms back: int32 [K, H, W] and [K, 8, 8] -> [K, H, W]."""
-    count, height, width = planes.shape
-    blocks = planes.view(count, height // 8, 8, width // 8, 8).transpose(2, 3) - 128
-    steps = tables.view(count, 1, 1, 8, 8)
-    numbers = _transform(blocks, matrix.T, PASS_SHIFTS[0]).transpose(-1, -2)
-    numbers = _transform(numbers, matrix.T, PASS_SHIFTS[1])
-    numbers = numbers.sign() * torch.div(numbers.abs() + 4 * steps, 8 * steps, rounding_mode="floor") * steps
-    numbers = _transform(numbers, matrix, PASS_SHIFTS[2]).transpose(-1, -2)
-    blocks = (_transform(numbers, matrix, PASS_SHIFTS[3]) + 128).clamp(0, 255)
-    return blocks.transpose(2, 3).reshape(count, height, width)
-
-
-def _transform(numbers: Tensor, matrix: Tensor, shift: int) -> Tensor:
-    """The product of integers and a matrix, int32 [..., 8], rounded.
-
-    float32 holds integers below 2**24: products of seven bits each are exact.
-    """
-    upper, lower = ((part.float() @ matrix).int() for part in (numbers >> 7, numbers & 127))
-    return ((upper << 7) + lower + (1 << (shift - 1))) >> shift
+# --- patches -------------------------------------------------------------------------------------------------------
 
 
 def _prepare_rectangles(numbers: np.ndarray, height: int, width: int) -> list[np.ndarray]:
@@ -505,7 +395,10 @@ def _prepare_rectangles(numbers: np.ndarray, height: int, width: int) -> list[np
 
 
 def _erase(pixels: Tensor, rectangles: Tensor) -> Tensor:
-    row, column = _count(pixels.shape[1], pixels).view(1, -1, 1, 1), _count(pixels.shape[2], pixels).view(1, 1, -1, 1)
+    row, column = (
+        count_up(pixels.shape[1], pixels).view(1, -1, 1, 1),
+        count_up(pixels.shape[2], pixels).view(1, 1, -1, 1),
+    )
     for rectangle in rectangles.unbind(1):
         left, top, right, bottom = map(_spread, rectangle.unbind(1))
         pixels = pixels.masked_fill((row >= top) & (row < bottom) & (column >= left) & (column < right), 0)
@@ -529,6 +422,6 @@ OPERATIONS = {
     "motion": Operation(_prepare_motion, _filter_pixels),
     "sharpen": Operation(_prepare_sharpening, _filter_pixels),
     "noise": Operation(_prepare_noise, _add_noise),
-    "compress": Operation(_prepare_compression, _compress),
+    "compress": Operation(jpeg.prepare_compression, jpeg.compress),
     "erase": Operation(_prepare_rectangles, _erase),
 }
