@@ -82,7 +82,13 @@ def list_savings(config: Config, device: Device) -> list[str]:
     """Changes to config.toml after which the CPU has less to do for each image."""
     decoded = not config.cache.decoded and config.model.fits_decoded_cache
     on_device = device.kind != "cpu" and config.augment.recipe != "none" and config.model.fits_device_augmentation
-    return ["cache.decoded = true"] * decoded + ["augment.device = true"] * (on_device and not config.augment.device)
+    encoded = config.augment.device and config.augment.decode == "cpu" and not config.cache.decoded
+    savings = {
+        "cache.decoded = true": decoded and config.augment.decode == "cpu",
+        "augment.device = true": on_device and not config.augment.device,
+        "augment.decode = 'device'": device.decodes_jpegs and encoded,
+    }
+    return [saving for saving, helps in savings.items() if helps]
 
 
 def describe_cure(pace: Pace, config: Config, device: Device) -> str:

@@ -161,6 +161,10 @@ def test_where_cores_lack_the_line_says_what_would_do(monkeypatch: pytest.Monkey
     assert cure(decoded) == f"{lack}augment.device = true would save work"
     both = Config(cache={"decoded": True}, augment={"device": True})  # type: ignore[arg-type]
     assert cure(both) == f"{lack}a cheaper augment.recipe would save work"
+    there = Config(augment={"device": True})  # type: ignore[arg-type]
+    assert cure(there) == f"{lack}cache.decoded = true or augment.decode = 'device' would save work"
+    encoded = Config(augment={"device": True, "decode": "device"})  # type: ignore[arg-type]
+    assert cure(encoded) == f"{lack}a cheaper augment.recipe would save work"
     assert cure(decoded, threads=12) == "--workers 11 would feed it (3 now), or augment.device = true would save work"
 
 

@@ -87,6 +87,11 @@ class Device:
         return self.kind == "cuda"
 
     @property
+    def decodes_jpegs(self) -> bool:
+        """Whether `decode_jpegs` leaves the work to the device, not to a core."""
+        return self.kind == "cuda"
+
+    @property
     def most_workers(self) -> int:
         """The loader workers that leave a core to the training process."""
         return _count_spare_cores(self.threads)
@@ -253,7 +258,7 @@ class Device:
         Raises:
             RuntimeError: one of them cannot be decoded, or memory is short.
         """
-        where = self.torch if self.kind == "cuda" else torch.device("cpu")
+        where = self.torch if self.decodes_jpegs else torch.device("cpu")
         decoded = decode_jpeg(contents, mode=ImageReadMode.RGB, device=where)
         return [self.send(picture) for picture in decoded]
 
