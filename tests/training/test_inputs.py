@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from ffdi.config.schema import Config
-from ffdi.core.errors import DataError
+from ffdi.core.errors import DataError, DeviceError
 from ffdi.data.images import decode
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
@@ -230,6 +230,16 @@ def test_short_memory_is_no_damaged_image(table: Table, monkeypatch: pytest.Monk
     monkeypatch.setattr(device.Device, "decode_jpegs", fail)
     with pytest.raises(RuntimeError, match="allocate"):
         finished(samples(dataset(table, "device")))
+
+
+def test_a_torchvision_without_the_decoder_is_named(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is deprecated since 0.29."""
+    monkeypatch.delattr("torchvision.io.decode_jpeg")
+    with pytest.raises(DeviceError) as caught:
+        finished(samples(dataset(table, "device")))
+    assert str(caught.value) == (
+        "this version of torchvision decodes no JPEGs\nnext: set augment.decode = 'cpu' in config.toml"
+    )
 
 
 def test_the_steps_follow(table: Table) -> None:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.overrides import TorchFunctionMode
 from torch.profiler import ProfilerActivity
-from torchvision.io import ImageReadMode, decode_jpeg
 
 from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
@@ -257,7 +256,14 @@ class Device:
 
         Raises:
             RuntimeError: one of them cannot be decoded, or memory is short.
+            DeviceError: torchvision no longer has the function, which is deprecated since 0.29.
         """
+        try:
+            from torchvision.io import ImageReadMode, decode_jpeg
+        except ImportError:
+            raise DeviceError(
+                "this version of torchvision decodes no JPEGs", hint="set augment.decode = 'cpu' in config.toml"
+            ) from None
         where = self.torch if self.decodes_jpegs else torch.device("cpu")
         decoded = decode_jpeg(contents, mode=ImageReadMode.RGB, device=where)
         return [self.send(picture) for picture in decoded]
