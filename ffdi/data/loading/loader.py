@@ -263,14 +263,13 @@ def measure_train_batch(config: Config) -> int:
     """The most bytes of a batch for training.
 
     Images for a device may have so many pixels, but need not: nothing is known of their sizes before they are read.
-    Decoded ones of a cache are no larger than the network's size.
+    Decoded ones of a cache are no larger than they are there.
     """
-    edge = config.training_size
-    pixels = edge**2
+    pixels = config.training_size**2
     if config.augment.device:
         pixels *= MOST_PIXELS
-    if config.cache.decoded:
-        pixels = min(pixels, config.model.size**2)
+        if config.cache.decoded:
+            pixels = min(pixels, ResizePolicy.from_cache(config).size ** 2)
     return config.train.batch_size * pixels * 3
 
 

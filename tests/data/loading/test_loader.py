@@ -408,24 +408,29 @@ def test_full_shared_memory_is_reported(gallery: Gallery, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(
-    ("augmentation", "decoded", "pixels"),
+    ("augmentation", "cache", "pixels"),
     [
-        ({}, False, 32**2),
-        ({"device": True}, False, 4 * 32**2),
-        ({"device": True}, True, 32**2),
-        ({"device": True, "crop_size": 16}, False, 4 * 16**2),
-        ({"device": True, "crop_size": 24}, True, 32**2),
-        ({"crop_size": 16}, False, 16**2),
+        ({}, {}, 32**2),
+        ({"device": True}, {}, 4 * 32**2),
+        ({"device": True}, {"decoded": True}, 32**2),
+        ({"device": True}, {"decoded": True, "size": 40}, 40**2),
+        ({"device": True}, {"decoded": True, "size": 80}, 4 * 32**2),
+        ({"device": True, "crop_size": 16}, {}, 4 * 16**2),
+        ({"device": True, "crop_size": 24}, {"decoded": True}, 32**2),
+        ({"crop_size": 16}, {"decoded": True}, 16**2),
+        ({"crop_size": 16}, {}, 16**2),
     ],
 )
 def test_shared_memory_is_checked_for_the_largest_batch(
     augmentation: dict[str, object],
-    decoded: bool,
+    cache: dict[str, object],
     pixels: int,
     gallery: Gallery,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    config = Config(model={"size": SIZE}, augment=augmentation, train={"batch_size": 8}, cache={"decoded": decoded})  # type: ignore[arg-type]
+    config = Config.model_validate(
+        {"model": {"size": SIZE}, "augment": augmentation, "train": {"batch_size": 8}, "cache": cache}
+    )
     assert loader.measure_train_batch(config) == 8 * 3 * pixels
     assert loader.measure_batch(config) == 8 * 3 * max(pixels, SIZE**2)
     table, needed = gallery(8), 2 * 2 * 8 * 3 * pixels
