@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ MAX_BATCH = 65_536
 """The largest train.batch_size."""
 CPU_BYTES = 2**28
 """The memory of a rehearsal."""
+MMAP_THRESHOLD, LARGE_BYTES = -3, 2**18
+"""A parameter of glibc's mallopt: the bytes of an allocation from which on it has pages of its own."""
 
 
 def oom(run: Run) -> None:
@@ -87,9 +91,15 @@ def _score(run: Run, scorer: Scorer, images: torch.Tensor, rows: np.ndarray) -> 
 
 
 def _limit_memory() -> int:
-    """Limits the address space of this process to CPU_BYTES more than it has, which are returned."""
+    """Limits the address space of this process to CPU_BYTES more than it has, which are returned.
+
+    Each large tensor gets a place of its own from here on, which ends with it: places that malloc keeps in its heap for
+    later tensors would count as taken, and where they are is a matter of chance.
+    """
     import resource
 
+    with suppress(AttributeError):  # not glibc
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, LARGE_BYTES)
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (taken + CPU_BYTES, resource.RLIM_INFINITY))
     return CPU_BYTES
