@@ -24,6 +24,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from loader import describe
+
 from ffdi.config.schema import Config
 from ffdi.data.loading.loader import Batch
 from ffdi.models import detector
@@ -64,7 +66,7 @@ def main() -> None:
                 seconds = turn()
                 if number:
                     times[name].append(1000 * seconds)
-        shown = [f"{name} {np.median(own):.0f} ms{describe(own, times['fp32'])}" for name, own in times.items()]
+        shown = [f"{name} {np.median(own):.0f} ms, {describe(own, times['fp32'])}" for name, own in times.items()]
         print(f"{backbone:24} {'   '.join(shown)}", flush=True)
 
 
@@ -91,14 +93,6 @@ def make_turn(backbone: str, size: int, batch_size: int, precision: str, *, whol
         return time.process_time() - started
 
     return train
-
-
-def describe(own: list[float], reference: list[float]) -> str:
-    """The ratios to the reference; nothing for the reference itself."""
-    if own is reference:
-        return ""
-    ratios = np.divide(own, reference)
-    return f" ({np.median(ratios):.2f}, {ratios.min():.2f} to {ratios.max():.2f})"
 
 
 if __name__ == "__main__":

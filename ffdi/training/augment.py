@@ -21,7 +21,7 @@ from torch.nn import functional
 from ffdi.data.loading.augment import Augmentation
 from ffdi.synthetic import operations
 from ffdi.synthetic.operations import CLAHE_TILES, INTERPOLATIONS, NOISE_VALUES
-from ffdi.training import jpeg
+from ffdi.training import jpeg, resize
 from ffdi.training.jpeg import count_up
 from ffdi.training.runtime import device as devices
 from ffdi.training.runtime.device import Device
@@ -221,13 +221,9 @@ def _resample(pixels: Tensor, *taps: Tensor) -> Tensor:
 def _weigh_rows(values: Tensor, taps: Tensor, weights: Tensor) -> Tensor:
     """Makes each new row from some old ones: float32 [K, L, M, 3], and [K, N, T] -> [K, N, M, 3]."""
     count, length, *rest = values.shape
-    rows = values.reshape(count * length, -1)
-    places = (taps + (count_up(count, values) * length).view(-1, 1, 1)).flatten(0, 1)
-    total: Tensor | float = 0.0
-    for place, weight in zip(places.unbind(1), weights.flatten(0, 1).unbind(1), strict=True):
-        total = total + rows.index_select(0, place) * weight.view(-1, 1)
-    assert isinstance(total, Tensor)
-    return total.view(count, -1, *rest)
+    pairs = zip(taps.unbind(2), weights.unbind(2), strict=True)
+    summed = resize.sum_taps(values.reshape(count * length, -1), pairs, count_up(count, values) * length)
+    return summed.view(count, -1, *rest)
 
 
 # --- colours -------------------------------------------------------------------------------------------------------

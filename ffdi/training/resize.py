@@ -87,11 +87,11 @@ def _resize(pixels: Tensor, table: np.ndarray, device: Device) -> Tensor:
         _list_taps(axes[:, axis].long(), _count_taps(table[:, axis]), int(table[0, axis, WANTED])) for axis in (0, 1)
     )
     of_rows = ((place.index_select(0, images), weight.index_select(0, images)) for place, weight in columns)
-    narrow = _sum_taps(pixels, of_rows, row_starts).view(len(image), -1)
-    return _sum_taps(narrow, rows, first_rows).round_().clamp_(0, 255).to(torch.uint8)
+    narrow = sum_taps(pixels, of_rows, row_starts).view(len(image), -1)
+    return sum_taps(narrow, rows, first_rows).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _sum_taps(values: Tensor, taps: Iterable[Tap], starts: Tensor) -> Tensor:
+def sum_taps(values: Tensor, taps: Iterable[Tap], starts: Tensor) -> Tensor:
     """Makes each new row of some old ones.
 
     Args:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ffdi.data.loading.augment import RECIPES, Augmentation
 from ffdi.synthetic import operations
 from ffdi.synthetic.operations import Step
 from ffdi.training import augment
 from ffdi.training.runtime import device
+from tests.training.conftest import Refuse
 
 CPU = device.choose_device("cpu", "fp32", 0)
 NOISE_END = operations.NOISE_VALUES - 5
@@ -183,25 +183,6 @@ def test_the_layout_in_memory_stays() -> None:
     result = augment.apply_steps(planar, packed, CPU)
     assert result.stride() == planar.stride()
     assert torch.equal(result, augment.apply_steps(images, packed, CPU))
-
-
-class Refuse(TorchDispatchMode):
-    """Refuses operations whose result the host must see, or whose shape hangs on values: a GPU would be waited for."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
-        name = func.overloadpacket.__name__
-        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "equal"), name
-        if name in ("index", "index_put_"):
-            assert all(one is None or one.dtype != torch.bool for one in args[1])
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    """As in a training on a GPU; a CPU has kernels for all, but torch checks some operations before it chooses one."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.usefixtures("deterministic")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ffdi.data.images import deferred, resizing
 from ffdi.data.images.deferred import Axis, Resize
 from ffdi.data.images.resizing import WHOLE_IMAGE, CropBox, ResizePolicy
 from ffdi.training import resize
 from ffdi.training.runtime import device
+from tests.training.conftest import Refuse
 
 CPU = device.choose_device("cpu", "fp32", 0)
 SIZE = 40
@@ -143,27 +143,6 @@ def test_nothing_is_computed_in_less_than_fp32() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         shown = resized(left)
     assert np.array_equal(shown, resized(left))
-
-
-class Refuse(TorchDispatchMode):
-    """Refuses operations whose result the host must see: a GPU would be waited for."""
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
-        assert func.overloadpacket.__name__ not in (
-            "_local_scalar_dense",
-            "nonzero",
-            "masked_select",
-            "repeat_interleave",
-        )
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    """As in a training on a GPU."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.usefixtures("deterministic")
