@@ -31,7 +31,7 @@ from markdown_it import MarkdownIt
 
 from ffdi.commands import leaderboard, sweep
 from ffdi.commands.shared import groups
-from ffdi.config.schema import DataConfig
+from ffdi.config.schema import DataConfig, FoldsConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
 from ffdi.data.labels import columns, folders, layout, metadata, table
@@ -341,7 +341,7 @@ def written(folder: Path, split: Path, names: list[str]) -> Iterator[Result]:
     path.write_bytes(text.encode())
     yield from both("folds.csv", names, text)
     yield from compared("folds.csv", names, lambda: folds.read_assignment(path).img_name.tolist())
-    assert folds.read_folds(path, data, 2).tolist() == fold.tolist()
+    assert folds.read_folds(path, data, FoldsConfig(k=2)).tolist() == fold.tolist()
 
     scan: Any = SimpleNamespace(table=data, sha256=np.zeros((count, 32), np.uint8), usable=np.full(count, True))
     text = image_list.format_image_list(scan)

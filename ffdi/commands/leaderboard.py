@@ -23,34 +23,59 @@ COLUMNS = {
     "val_auc": "val AUC",
     "gap": "gap",
     "gap_interval": "95 %",
+    "left_out_auc": "left out",
+    "left_out_interval": "95 %",
+    "worst_kind_auc": "worst",
     "stress_auc": "stress",
     "minutes": "min",
     "parameters": "params",
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
-INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap"}
+SCHEMES = {
+    "clusters": "clusters of faces unlike the training faces",
+    "leave-kind-out": "kinds of fakes that were left out",
+}
+"""Values of folds.scheme that make a held-out fold unlike the training images, each with what is held out."""
+INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interval": "left_out_auc"}
 """Columns of intervals, each with that of its score."""
-WIDE = 120
-"""The width in columns from which the terminal shows `DETAILS`."""
-DETAILS = ("folds", "oof_interval", "gap_interval")
+DETAILS = ("folds", "oof_interval", "gap_interval", "left_out_interval")
+KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
+"""Columns that the terminal shows if an experiment has left kinds of fakes out."""
+WIDE, WIDE_WITH_KINDS = 120, 160
+"""The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
 
 
 def run(workspace: Workspace) -> None:
-    """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown."""
+    """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown.
+
+    An experiment that leaves kinds of fakes out is ranked by the mean AUC of these kinds, behind the others.
+    """
     experiments = _list_experiments(workspace)
     places = [workspace.get_leaderboard_path(ending) for ending in ("csv", "md")]
     rows = [_row(experiment) for experiment in experiments]
-    rows.sort(key=lambda row: (row["oof_auc"] is None, -(row["oof_auc"] or 0), row["experiment"]))
-    shown = console.select_columns(COLUMNS, DETAILS, WIDE)
+    rows.sort(key=_rank)
+    with_kinds = any(row["left_out_auc"] is not None for row in rows)
+    columns = {name: heading for name, heading in COLUMNS.items() if with_kinds or name not in KINDS}
+    shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for line in _compare_schemes(experiments):
         console.say(line)
     for place, content in zip(places, (_format_csv(rows), _format_markdown(rows)), strict=True):
         files.write_text(place, content)
     console.written(*places)
-    if rows and rows[0]["oof_auc"] is not None:
+    if rows and _is_scored(rows[0]):
         console.advise(f"invoke report --experiment {shlex.quote(rows[0]['experiment'])}")
+
+
+def _rank(row: dict[str, Any]) -> tuple[object, ...]:
+    """The key of a row's place in the table."""
+    auc = row["left_out_auc"] if row["oof_auc"] is None else row["oof_auc"]
+    return row["oof_auc"] is None, auc is None, -(auc or 0), row["experiment"]
+
+
+def _is_scored(row: dict[str, Any]) -> bool:
+    return row["oof_auc"] is not None or row["left_out_auc"] is not None
 
 
 def _list_experiments(workspace: Workspace) -> list[Experiment]:
@@ -118,7 +143,14 @@ def _read_scores(experiment: Experiment) -> dict[str, Any]:
     scores: dict[str, Any] = {}
     if experiment.metrics_path.is_file():
         metrics = manifests.read_manifest(experiment.metrics_path)
-        scores["oof_auc"], scores["oof_interval"] = metrics["pooled"]["auc"], metrics["pooled"]["intervals"].get("auc")
+        kinds = metrics.get("kinds")
+        if kinds is not None and kinds["left_out"] and kinds["mean"] is not None:
+            scores["left_out_auc"] = kinds["mean"]["auc"]
+            scores["left_out_interval"] = kinds["mean"]["intervals"].get("auc")
+            scores["worst_kind_auc"] = kinds["scores"][kinds["worst"]]["auc"]
+        else:
+            scores["oof_auc"] = metrics["pooled"]["auc"]
+            scores["oof_interval"] = metrics["pooled"]["intervals"].get("auc")
         if "val" in metrics:
             gap = metrics["val"]["gap"]
             scores["val_auc"] = metrics["val"]["mean"]["auc"]
@@ -129,36 +161,48 @@ def _read_scores(experiment: Experiment) -> dict[str, Any]:
 
 
 def _compare_schemes(experiments: Sequence[Experiment]) -> list[str]:
-    """The difference in AUC between experiments that differ only in folds.scheme."""
+    """The difference in AUC between experiments that differ in [folds] only."""
     by_recipe: dict[str, dict[str, Experiment]] = {}
     for experiment in experiments:
         with suppress(FFDIError):  # its row shows the error
             if experiment.metrics_path.is_file() and experiment.resolved_path.is_file():
                 resolved = manifests.read_manifest(experiment.resolved_path)
-                scheme = resolved["config"]["folds"].pop("scheme")
+                scheme = resolved["config"].pop("folds")["scheme"]
                 by_recipe.setdefault(manifests.hash_json([resolved["config"], resolved["data"]]), {})[scheme] = (
                     experiment
                 )
     lines = []
     for schemes in by_recipe.values():
-        if len(schemes) == 2:
-            with suppress(FFDIError):  # its row shows the error
-                lines.append(_describe_difference(**schemes))
+        for scheme in SCHEMES:
+            if "stratified" in schemes and scheme in schemes:
+                with suppress(FFDIError):  # its row shows the error
+                    lines.append(_describe_difference(schemes["stratified"], schemes[scheme], scheme))
     return lines
 
 
-def _describe_difference(stratified: Experiment, clusters: Experiment) -> str:
-    """Compares the mean AUC of the folds; the pooled AUC is lower if the scores of folds are offset."""
-    random, clustered = (_average_folds(one) for one in (stratified, clusters))
+def _describe_difference(stratified: Experiment, other: Experiment, scheme: str) -> str:
+    """Compares the mean AUC of the folds, or of the kinds; offsets between folds lower the pooled AUC."""
+    average = _average_kinds if scheme == "leave-kind-out" else _average_folds
+    random, harder = (average(manifests.read_manifest(one.metrics_path)) for one in (stratified, other))
     return (
-        f"{stratified.name} and {clusters.name} differ in their folds alone: AUC {random:.4f} on random folds, "
-        f"{clustered:.4f} on clusters of faces unlike the training faces ({clustered - random:+.4f})"
+        f"{stratified.name} and {other.name} differ in their folds alone: AUC {random:.4f} on random folds, "
+        f"{harder:.4f} on {SCHEMES[scheme]} ({harder - random:+.4f})"
     )
 
 
-def _average_folds(experiment: Experiment) -> float:
-    folds = manifests.read_manifest(experiment.metrics_path)["folds"].values()
-    return sum(float(score["auc"]) for score in folds) / len(folds)
+def _average_kinds(scores: dict[str, Any]) -> float:
+    """The mean AUC of the kinds of fakes.
+
+    Raises:
+        ExperimentError: the scores have no kinds, because these became known after the training.
+    """
+    if (scores.get("kinds") or {}).get("mean") is None:
+        raise ExperimentError("there are no kinds of fakes")
+    return float(scores["kinds"]["mean"]["auc"])
+
+
+def _average_folds(scores: dict[str, Any]) -> float:
+    return sum(float(score["auc"]) for score in scores["folds"].values()) / len(scores["folds"])
 
 
 def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
@@ -169,6 +213,9 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
         "val_auc": lambda auc: f"{auc:.4f}",
         "gap": lambda gap: f"{gap:+.4f}",
         "gap_interval": lambda ends: console.interval(ends, "+.3f"),
+        "left_out_auc": lambda auc: f"{auc:.4f}",
+        "left_out_interval": console.interval,
+        "worst_kind_auc": lambda auc: f"{auc:.4f}",
         "stress_auc": lambda auc: f"{auc:.4f}",
         "minutes": lambda minutes: f"{minutes:.1f}",
         "parameters": lambda count: f"{count / 1e6:.1f} M",

@@ -30,7 +30,7 @@ def run(workspace: Workspace, options: ScoreOptions) -> None:
         )
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
-        scores.publish_scores(experiment, oof, assignment.group)
+        scores.publish_scores(experiment, oof, assignment.group, assignment.kind)
         console.written(experiment.metrics_path)
         if options.stress:
             from ffdi.commands.shared import stress

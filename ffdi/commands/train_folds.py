@@ -286,7 +286,7 @@ def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
     assert plan.train.target is not None
     oof = predictions.merge_predictions(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     files.write_text(experiment.oof_path, oof.to_csv())
-    scores.publish_scores(experiment, oof, plan.train.group)
+    scores.publish_scores(experiment, oof, plan.train.group, plan.train.kind)
     console.written(experiment.oof_path, experiment.metrics_path)
     console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
     return True

@@ -54,6 +54,7 @@ class DataConfig(Section):
     target_column: str = "target"
     group_column: str | None = None
     groups_file: str | None = None
+    kind_column: str | None = None
     landmarks_file: str | None = None
     template: str | None = None
     train: SplitFiles = SplitFiles()
@@ -71,7 +72,8 @@ class FoldsConfig(Section):
     """The assignment of training images to folds."""
 
     k: int = Field(5, ge=2, le=100)
-    scheme: Literal["stratified", "clusters"] = "stratified"
+    scheme: Literal["stratified", "clusters", "leave-kind-out"] = "stratified"
+    split_groups: bool = False
     seed: int | None = Field(None, ge=0, lt=2**31)
 
 
@@ -223,9 +225,10 @@ class Config(Section):
 
         It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints
         and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file is identified by
-        its content, not by its name. Names and labels are those of the image list, not of the label file.
+        its content, not by its name. Names and labels are those of the image list, not of the label file, and kinds of
+        fakes those of folds.csv.
         """
-        data = ("root", "val", "test", "template", "prefix", "labels")
+        data = ("root", "val", "test", "template", "prefix", "labels", "kind_column")
         excluded: Any = {
             "ensemble": True,
             "submission": True,

@@ -58,10 +58,26 @@ def build_scores(ensemble: Ensemble) -> Section:
             ensemble.assignment.target, ensemble.choice.y_pred, ensemble.assignment.group
         )
         rows.append(_format_scores(f"{ENSEMBLE}, by {ensemble.method}, nested", nested))
+    tables = [ReportTable("Out-of-fold scores", ["", *METRICS.values()], rows)]
+    tables += [table for one in ensemble.experiments if (table := _make_kind_table(one)) is not None]
     rule = manifests.read_manifest(ensemble.experiments[0].metrics_path)["interval_rule"]
     lines = ["Each training image is scored by the network that was not trained on it.", f"95 % intervals: {rule}."]
     lines += _explain_missing_intervals(manifests.read_manifest(ensemble.experiments[0].metrics_path)["pooled"])
-    return Section("Scores", lines, tables=[ReportTable("Out-of-fold scores", ["", *METRICS.values()], rows)])
+    return Section("Scores", lines, tables=tables)
+
+
+def _make_kind_table(experiment: Experiment) -> ReportTable | None:
+    """The AUC of each kind of fake and their mean; None without kinds."""
+    kinds = manifests.read_manifest(experiment.metrics_path).get("kinds")
+    if kinds is None or kinds["mean"] is None:
+        return None
+    scored = {f"{name} ({one['fake']} fakes)": one for name, one in kinds["scores"].items() if "auc" in one}
+    rows = [
+        [name, f"{one['auc']:.4f}", console.interval(one["intervals"].get("auc"))]
+        for name, one in {**scored, "mean of the kinds": kinds["mean"]}.items()
+    ]
+    never = ", by networks that have never seen this kind" if kinds["left_out"] else ""
+    return ReportTable(f"{experiment.name}: AUC by kind of fake{never}", ["", "AUC", "95 %"], rows)
 
 
 def build_curves(experiments: Sequence[Experiment], k: int) -> Section:

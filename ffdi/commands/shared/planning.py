@@ -22,7 +22,7 @@ from ffdi.core import console, files, machine, manifests, signals
 from ffdi.core.errors import ConfigError, DeviceError, check_choice
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
-from ffdi.data.splits import folds, image_list
+from ffdi.data.splits import folds, image_list, kinds
 from ffdi.ensemble import calibration, combine
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import Identity
@@ -309,16 +309,22 @@ def make_plan(
         experiment.check_identity(identity, partial(image_list.list_differences, new=data.image_list))
         experiment.read_folds_digest()
     if experiment.folds_path.is_file():
-        fold_of = folds.read_folds(experiment.folds_path, train, settings.folds.k)
+        fold_of = folds.read_folds(experiment.folds_path, train, settings.folds)
     else:
-        if settings.folds.scheme == "stratified":
-            group = train.group
-        else:
-            group = _cluster_images(settings, train, weights, device)
-        fold_of = folds.assign_folds(train.target, group, settings.folds.k, settings.folds_seed)
+        fold_of = _assign_folds(settings, train, weights, device)
         files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
     experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
     return TrainingPlan(settings, identity, train, fold_of, experiment.read_folds_digest(), weights, data.val)
+
+
+def _assign_folds(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
+    """int64 [N]: the fold that holds each training image out."""
+    assert train.target is not None
+    scheme, k, seed = settings.folds.scheme, settings.folds.k, settings.folds_seed
+    if scheme == "leave-kind-out":
+        return kinds.assign_folds(train, k, seed, split_groups=settings.folds.split_groups)
+    group = train.group if scheme == "stratified" else _cluster_images(settings, train, weights, device)
+    return folds.assign_folds(train.target, group, k, seed)
 
 
 def _cluster_images(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:

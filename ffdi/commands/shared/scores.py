@@ -14,18 +14,36 @@ from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 
 
-def publish_scores(experiment: Experiment, oof: OofPredictions, group: np.ndarray | None) -> None:
+def publish_scores(
+    experiment: Experiment, oof: OofPredictions, group: np.ndarray | None, kind: np.ndarray | None
+) -> None:
     """Writes metrics.json from out-of-fold predictions, and shows the scores."""
     val = read_val_predictions(experiment, np.unique(oof.fold).tolist())
     digest = manifests.hash_file(experiment.oof_path)
-    content = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.make_scorecard(oof, group, val)}
+    content = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.make_scorecard(oof, group, val, kind)}
     manifests.write_manifest(experiment.metrics_path, content)
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
     score_tables.show_scores("out-of-fold scores", [*rows, ("all folds", content["pooled"])])
     ranked = content["rank_normalised"]
     console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({score_tables.format_interval(ranked)})")
+    if "kinds" in content:
+        _show_kinds(content["kinds"])
     if "val" in content:
         _show_val(content["val"])
+
+
+def _show_kinds(kinds: dict[str, Any]) -> None:
+    scored = {name: one for name, one in kinds["scores"].items() if "auc" in one}
+    rows = [(f"{name} ({one['fake']})", one["auc"], score_tables.format_interval(one)) for name, one in scored.items()]
+    if not rows:
+        return
+    mean = kinds["mean"]
+    rows.append(("mean of the kinds", mean["auc"], score_tables.format_interval(mean)))
+    left_out = ", each by a network that has never seen this kind" if kinds["left_out"] else ""
+    console.table(f"AUC by kind of fake{left_out}", ["", "AUC", "95 %"], rows)
+    console.say(f"worst kind: {kinds['worst']}, AUC {scored[kinds['worst']]['auc']:.4f}")
+    if few := [f"{name} ({one['fake']})" for name, one in kinds["scores"].items() if "auc" not in one]:
+        console.say(f"too few fakes for an AUC: {', '.join(few)}")
 
 
 def _show_val(val: dict[str, Any]) -> None:

@@ -34,6 +34,8 @@ SYSTEM, BROKEN, SPECIAL, REPEATED, NO_ENDING = (
 )  # fmt: skip
 """Kinds of files that are passed over: left behind by systems and editors, links to nothing, pipes and devices, links
 to folders that are read already. Other kinds are the endings of files."""
+MAX_KINDS = 100
+"""Most folders of fakes that name their kinds: more are rather the persons or videos."""
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*")
 """First bytes of JPEG, PNG and TIFF; see `has_image_signature`."""
 
@@ -243,6 +245,8 @@ def _check_images(folder: Path, found: ImageFolder) -> None:
 def read_class_folders(name: str, folder: Path, found: ImageFolder, config: DataConfig) -> Table | None:
     """Reads class folders: `train/real/` and `train/fake/`, or one level deeper, `train/stylegan/fake/`.
 
+    The kind of a fake is the folder next to its class folder on its path, as in `fake/stylegan/` or `stylegan/fake/`.
+
     Args:
         name: the split.
         folder: the image folder.
@@ -266,7 +270,9 @@ def read_class_folders(name: str, folder: Path, found: ImageFolder, config: Data
     for child in found.subfolders:
         if classes.read_folder(child) is not None and child not in used:
             raise DataError(f"no image in {folder / child}: looked for {', '.join(sorted(IMAGE_ENDINGS))}")
-    table = Table(name, folder, np.array(found.images), np.array(targets, dtype=np.int64), None, folder)
+    kinds = [_read_kind(image, classes) if target else "" for image, target in zip(found.images, targets, strict=True)]
+    kind = np.array(kinds, dtype=str) if 1 <= len({*kinds} - {""}) <= MAX_KINDS else None
+    table = Table(name, folder, np.array(found.images), np.array(targets, dtype=np.int64), None, folder, kind=kind)
     return table.add_note(found.describe_passed_over())
 
 
@@ -297,3 +303,10 @@ def _read_class(image: str, classes: Classes) -> int | None:
         if (target := classes.read_folder(part)) is not None:
             return target
     return None
+
+
+def _read_kind(image: str, classes: Classes) -> str:
+    """The folder above the class folder, or else the one below it; '' without one."""
+    folders = image.split("/")[:-1]
+    place = next(place for place, part in enumerate(folders) if classes.read_folder(part) is not None)
+    return folders[0] if place else "".join(folders[1:2])

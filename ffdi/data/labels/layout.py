@@ -35,6 +35,8 @@ PHASES = ("phase1", "phase2")
 ENDINGS = (".txt", ".csv", ".txt.csv")
 TEMPLATES = ("prediction.txt", "prediction.txt.csv", "prediction.csv", "sample_submission.csv", "sampleSubmission.csv",
              "submission_format.csv")  # fmt: skip
+NAMED_KINDS = 8
+"""Kinds of fakes that a line in the terminal names."""
 GROUPS_FILE = "groups.csv"
 LANDMARKS_FILE = "landmarks.csv"
 
@@ -97,6 +99,7 @@ def find_dataset(root: Path, config: DataConfig) -> Dataset:
             splits[name] = table
     if "train" in splits:
         splits["train"] = _add_groups(splits["train"], root, config, problems)
+        splits["train"] = _add_kinds(splits["train"], root, config, problems)
         splits["train"] = _add_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
@@ -236,6 +239,23 @@ def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str
         for image in missing
     ]
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))
+
+
+def _add_kinds(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
+    """Adds the kinds of fakes, if there is a column of them; without one, class folders may have given kinds."""
+    if config.kind_column is not None and not problems:  # a bad row of the label file would be reported twice
+        train = replace(train, kind=metadata.read_kinds(root, train, config, problems))
+    return train.add_note(_describe_kinds(train))
+
+
+def _describe_kinds(train: Table) -> str:
+    """The kinds of fakes for the terminal; empty without kinds."""
+    if train.kind is None or train.target is None:
+        return ""
+    kinds, counts = np.unique(train.kind[train.target == 1], return_counts=True)
+    named = [f"{kind or 'no kind'} {count}" for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)]
+    more = f", and {len(named) - NAMED_KINDS} more" if len(named) > NAMED_KINDS else ""
+    return f"kinds of fakes: {', '.join(named[:NAMED_KINDS])}{more}"
 
 
 def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:

@@ -1,4 +1,4 @@
-"""Optional files beside the labels: attributes of images (families of fakes, sources, ...) and landmarks of faces.
+"""Optional files beside the labels: attributes of images (kinds of fakes, sources, ...) and landmarks of faces.
 
 Landmarks are a CSV of image name, x0, y0, x1, y1, ... in parts of the image's width and height, from any detector.
 """
@@ -6,6 +6,7 @@ Landmarks are a CSV of image name, x0, y0, x1, y1, ... in parts of the image's w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -78,6 +79,50 @@ def _measure_enclosed(values: list[str]) -> float:
     return cv2.contourArea(cv2.convexHull(points))
 
 
+MAX_KINDS = 1000
+"""Most kinds of fakes: a column with more values, such as an ID, names no kinds."""
+
+
+def read_kinds(root: Path, train: Table, config: DataConfig, problems: list[str]) -> np.ndarray:
+    """Reads the kind of each fake from `data.kind_column` of the label file, or else of one of `FILES`.
+
+    Args:
+        root: the data folder, with the files.
+        train: the N images with their labels.
+        config: has the name of the column.
+        problems: gets a line for each bad row.
+
+    Returns:
+        str [N]; '' for real images, and for fakes without a value.
+
+    Raises:
+        DataError: no file has the column, or it has too many values.
+    """
+    assert train.target is not None
+    assert config.kind_column is not None
+    column, images = config.kind_column, train.index_names(config)
+    files = [path for path in (train.source, *(root / name for name in FILES)) if path.is_file()]
+    for path in files:
+        header = read_header(path, config.for_split(train.split) if path == train.source else config)
+        if header.image is None or column not in header.columns:
+            continue
+        by_split = (SPLIT,) if header.columns.count(SPLIT) == 1 and column != SPLIT else ()
+        found = _read_values(path, header, (header.image, column, *by_split), images, train, problems)
+        problems += found.problems
+        kind = np.where(train.target == 1, found.value, "")
+        if (count := len(np.unique(kind))) > MAX_KINDS:
+            raise DataError(
+                f"the column {names.quote(column)} of {path} has {count} values for the fakes: these are no kinds",
+                hint="name another column with data.kind_column in config.toml",
+            )
+        return kind
+    looked = ", ".join(path.name for path in files) or " and ".join(FILES)
+    raise DataError(
+        f"no column {names.quote(column)} with the kinds of fakes: looked in {looked}",
+        hint="correct data.kind_column in config.toml, or remove it",
+    )
+
+
 FILES = ("families.csv", "attributes.csv")
 """Files next to the label files, with a column of image names."""
 SPLIT = "split"
@@ -107,19 +152,28 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
         known, names_of = {header.image, target, config.group_column}, header.columns
         for column in [name for name in names_of if name and name not in known and names_of.count(name) == 1]:
             by_split = (SPLIT,) if names_of.count(SPLIT) == 1 else ()
-            values = _read_values(path, header, (header.image, column, *by_split), images, table, problems)
-            if 1 < len(set(values)) <= MOST_VALUES:
-                found[column] = np.array(values, dtype=str)
+            read = _read_values(path, header, (header.image, column, *by_split), images, table, problems)
+            if (count := len(np.unique(read.value))) <= MOST_VALUES:
+                problems += read.problems
+                if count > 1:
+                    found[column] = read.value
     if problems:
         unique = list(dict.fromkeys(problems))  # a bad row is met again with each column
         raise DataError(f"bad rows in {root}: {len(unique)}", problems=unique, hint=MEND)
     return found
 
 
+class _Values(NamedTuple):
+    """The value of each image, str [N], '' without one; and a line for each bad value."""
+
+    value: np.ndarray
+    problems: list[str]
+
+
 def _read_values(
     path: Path, header: Header, columns: tuple[str, ...], images: ListedImages, table: Table, problems: list[str]
-) -> list[str]:
-    """The value of each image; `problems` gets the bad rows, unless the column is ignored.
+) -> _Values:
+    """Reads a column; `problems` gets a line for each row with a wrong number of fields.
 
     Rows of other images are ignored, and so are rows of other splits: several splits may have an image of one name.
 
@@ -137,6 +191,4 @@ def _read_values(
             faults.append(f"{path.name} line {line}: the {column} {names.quote(text)} {fault}")
         if value.setdefault(image, text) != text:
             faults.append(f"{path.name} line {line}: {names.quote(image)} has another {column} already")
-    if len(set(value.values())) <= MOST_VALUES:
-        problems += faults
-    return [value.get(image, "") for image in table.img_name.tolist()]
+    return _Values(np.array([value.get(image, "") for image in table.img_name.tolist()], dtype=str), faults)

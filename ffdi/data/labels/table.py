@@ -36,6 +36,8 @@ class Table:
         img_name: str [N], unique.
         target: int64 [N], 1 = fake; None without labels.
         group: str [N]; images of one group are always in the same fold. None without groups.
+        kind: str [N], the kind of each fake, such as its generator; '' for real images and unknown kinds. None without
+            kinds.
         source: the label file, or the image folder if there is no label file.
         listed: str [N], the names as the label file spells them; None if it spells them as `img_name`.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN for unknown ones; None
@@ -51,6 +53,7 @@ class Table:
     group: np.ndarray | None
     source: Path
     listed: np.ndarray | None = None
+    kind: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     stored: StoredRows | None = None
     notes: tuple[str, ...] = ()
@@ -87,6 +90,7 @@ class Table:
             target=None if self.target is None else self.target[index],
             group=None if self.group is None else self.group[index],
             listed=None if self.listed is None else self.listed[index],
+            kind=None if self.kind is None else self.kind[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
             stored=None if self.stored is None else self.stored.take(index),
         )

@@ -12,21 +12,34 @@ from pathlib import Path
 
 import numpy as np
 
+from ffdi.config.schema import FoldsConfig
 from ffdi.core import csvs
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.labels.table import Table
+from ffdi.data.splits import kinds
 
 COLUMNS = ("img_name", "fold", "target", "group")
+KIND = "kind"
+"""A further column, if the kinds of fakes are known."""
 
 
 @dataclass(frozen=True)
 class FoldAssignment:
-    """The content of `folds.csv`: img_name str [N], fold int64 [N], target int64 [N], group str [N] or None."""
+    """The content of `folds.csv`.
+
+    Attributes:
+        img_name: str [N].
+        fold: int64 [N], the fold that holds each image out.
+        target: int64 [N], 1 = fake.
+        group: str [N], None without groups.
+        kind: str [N], of each fake, '' for other images; None without kinds.
+    """
 
     img_name: np.ndarray
     fold: np.ndarray
     target: np.ndarray
     group: np.ndarray | None
+    kind: np.ndarray | None = None
 
 
 def assign_folds(target: np.ndarray, group: np.ndarray | None, k: int, seed: int) -> np.ndarray:
@@ -135,11 +148,13 @@ def format_folds(table: Table, fold: np.ndarray) -> str:
     """The content of folds.csv: one row for each training image, in the label file's order."""
     assert table.target is not None
     group = np.full(len(table), "") if table.group is None else table.group
-    columns = (table.img_name, fold, table.target, group)
-    return csvs.format_csv([COLUMNS, *zip(*(column.tolist() for column in columns), strict=True)])
+    kind = [] if table.kind is None else [table.kind]
+    columns = (table.img_name, fold, table.target, group, *kind)
+    header = (*COLUMNS, KIND)[: len(columns)]
+    return csvs.format_csv([header, *zip(*(column.tolist() for column in columns), strict=True)])
 
 
-def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
+def read_folds(path: Path, table: Table, config: FoldsConfig) -> np.ndarray:
     """Reads the folds of `table`'s images, by name; the groups in the file may have other names.
 
     Returns:
@@ -147,11 +162,12 @@ def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
 
     Raises:
         ExperimentError: the file does not have exactly the table's images and labels, a fold lacks a class, or a group
-            of the table is in two folds.
+            of the table is in two folds; or kinds are left out, and one of them differs or is in two folds.
     """
     assert table.target is not None
     rows, problems = _read_rows(path)
-    known = {str(number): number for number in range(k)}
+    known = {str(number): number for number in range(config.k)}
+    kind = table.kind if config.scheme == "leave-kind-out" else None
     names = set(table.img_name.tolist())
     problems += [f"{name} is not a training image any more" for name in rows if name not in names]
     fold = np.full(len(table), -1, dtype=np.int64)
@@ -162,10 +178,12 @@ def read_folds(path: Path, table: Table, k: int) -> np.ndarray:
         elif row["target"] != str(table.target[place]):
             problems.append(f"{name} has another label")
         elif row["fold"] not in known:
-            problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {k - 1}")
+            problems.append(f"{name} is in fold '{row['fold']}', and there are folds 0 to {config.k - 1}")
+        elif kind is not None and row.get(KIND) != kind[place]:
+            problems.append(f"{name} has another kind")
         else:
             fold[place] = known[row["fold"]]
-    problems = problems or _find_faults(fold, table.target, table.group, k)
+    problems = problems or _find_faults(fold, table, config)
     if problems:
         raise ExperimentError(f"{path} does not fit the training images", problems=problems, hint=_RESTORE)
     return fold
@@ -184,8 +202,10 @@ def read_assignment(path: Path) -> FoldAssignment:
     if problems or not rows:
         raise ExperimentError(f"{path} is not a fold assignment", problems=problems, hint=_RESTORE)
     fold, target = (np.array([int(row[key]) for row in rows.values()]) for key in ("fold", "target"))
-    group = np.array([row["group"] for row in rows.values()], dtype=str)
-    return FoldAssignment(np.array(list(rows), dtype=str), fold, target, group if group.any() else None)
+    group, kind = (np.array([row.get(key, "") for row in rows.values()], dtype=str) for key in ("group", KIND))
+    return FoldAssignment(
+        np.array(list(rows), dtype=str), fold, target, group if group.any() else None, kind if kind.any() else None
+    )
 
 
 _RESTORE = "restore the file or the images; to assign folds again, pass --restart to invoke train-folds"
@@ -196,22 +216,27 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
     rows: dict[str, dict[str, str]] = {}
     problems = []
     lines = csvs.read_csv(path, ExperimentError, _RESTORE)
-    if tuple(next(lines, (1, []))[1]) != COLUMNS:
+    header = tuple(next(lines, (1, []))[1])
+    if header not in (COLUMNS, (*COLUMNS, KIND)):
         raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
     for line, fields in lines:
-        if len(fields) != len(COLUMNS):
+        if len(fields) != len(header):
             problems.append(f"line {line} has {len(fields)} fields")
         elif fields[0] in rows:
             problems.append(f"duplicate image {fields[0]}")
         else:
-            rows[fields[0]] = dict(zip(COLUMNS, fields, strict=True))
+            rows[fields[0]] = dict(zip(header, fields, strict=True))
     return rows, problems
 
 
-def _find_faults(fold: np.ndarray, target: np.ndarray, group: np.ndarray | None, k: int) -> list[str]:
+def _find_faults(fold: np.ndarray, table: Table, config: FoldsConfig) -> list[str]:
     """The rules that an edited assignment breaks."""
-    missing = [f"fold {number} holds out no {name} image" for number, name in _find_missing_classes(fold, target, k)]
-    return missing + [f"group {name} is in more than one fold" for name in _find_split_groups(fold, group)]
+    assert table.target is not None
+    missing = _find_missing_classes(fold, table.target, config.k)
+    faults = [f"fold {number} holds out no {name} image" for number, name in missing]
+    if not config.split_groups:
+        faults += [f"group {name} is in more than one fold" for name in _find_split_groups(fold, table.group)]
+    return faults + (kinds.find_faults(fold, table) if config.scheme == "leave-kind-out" else [])
 
 
 DIMENSIONS = 32

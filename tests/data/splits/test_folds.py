@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
+from ffdi.config.schema import FoldsConfig
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds
@@ -123,12 +124,12 @@ def test_the_assignment_is_read_by_name(put: Put, names: list[str]) -> None:
     rows = Table("train", Path("t"), np.array(names), np.array([0, 0, 1, 1]), None, Path("l.txt"))
     path = put("folds.csv", folds.format_folds(rows, np.array([1, 0, 0, 1])))
     turned = rows.take(np.array([3, 1, 0, 2]))
-    assert folds.read_folds(path, turned, 2).tolist() == [1, 0, 1, 0]
+    assert folds.read_folds(path, turned, FoldsConfig(k=2)).tolist() == [1, 0, 1, 0]
 
 
 def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
     path = put("folds.csv", "\ufeff" + ASSIGNMENT.replace("\n", "\r\n"))
-    assert folds.read_folds(path, GROUPED, 2).tolist() == [0, 1, 0, 1]
+    assert folds.read_folds(path, GROUPED, FoldsConfig(k=2)).tolist() == [0, 1, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
 def test_a_file_that_does_not_fit_is_refused(put: Put, before: str, after: str, problem: str) -> None:
     path = put("folds.csv", ASSIGNMENT.replace(before, after))
     with pytest.raises(ExperimentError) as caught:
-        folds.read_folds(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, FoldsConfig(k=2))
     assert str(caught.value) == f"{path} does not fit the training images\n  {problem}\n{RESTORE}"
 
 
@@ -158,7 +159,7 @@ def test_a_split_group_is_refused(put: Put) -> None:
     rows = table(["x", "y", "y", "x"])
     path = put("folds.csv", folds.format_folds(rows, np.array([0, 1, 0, 1])))
     with pytest.raises(ExperimentError) as caught:
-        folds.read_folds(path, rows, 2)
+        folds.read_folds(path, rows, FoldsConfig(k=2))
     assert str(caught.value) == (
         f"{path} does not fit the training images\n"
         "  group x is in more than one fold\n"
@@ -170,14 +171,14 @@ def test_a_split_group_is_refused(put: Put) -> None:
 def test_a_file_without_its_header_is_refused(put: Put, content: str) -> None:
     path = put("folds.csv", content)
     with pytest.raises(ExperimentError) as caught:
-        folds.read_folds(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, FoldsConfig(k=2))
     assert str(caught.value) == f"{path} line 1: the header must be 'img_name,fold,target,group'\n{RESTORE}"
 
 
 def test_a_file_that_is_not_text_is_refused(put: Put) -> None:
     path = put("folds.csv", b"\xff\xfe")
     with pytest.raises(ExperimentError) as caught:
-        folds.read_folds(path, GROUPED, 2)
+        folds.read_folds(path, GROUPED, FoldsConfig(k=2))
     assert str(caught.value) == f"{path} line 1: not UTF-8 text\n{RESTORE}"
 
 

@@ -1,0 +1,87 @@
+"""Kinds of fakes that are left out, as a person types it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import TINY, Invoke, skip_export_trial
+
+KINDS = ("swap", "talking", "editing")
+RECIPE = TINY.replace("epochs = 3", "epochs = 1")
+LEFT_OUT = RECIPE.replace("k = 2", 'k = 3\nscheme = "leave-kind-out"')
+
+
+@pytest.fixture
+def root(workspace: Path, competition: Path, tmp_path: Path) -> Path:
+    """A competition with the kinds of its fakes; 'tiny' and 'unseen' differ in their folds."""
+    root = tmp_path / "kinds"
+    shutil.copytree(competition, root)
+    labels = pd.read_csv(root / "trainset_label.txt")
+    labels["family"] = [KINDS[row % 3] if target else "real" for row, target in enumerate(labels.target)]
+    labels[["img_name", "family"]].to_csv(root / "families.csv", index=False)
+    for name, recipe in (("tiny", RECIPE), ("unseen", LEFT_OUT)):
+        folder = workspace / "experiments" / name
+        folder.mkdir(exist_ok=True)
+        (folder / "config.toml").write_text(f'{recipe}[data]\nkind_column = "family"\n')
+        skip_export_trial(workspace, name)
+    return root
+
+
+def test_each_kind_is_scored_by_a_network_that_never_saw_it(workspace: Path, root: Path, invoke: Invoke) -> None:
+    for name in ("tiny", "unseen"):
+        answer = invoke("train-folds", "--experiment", name, "--data", str(root))
+        assert answer.code == 0, answer.err
+    assert "kinds of fakes: editing " in answer.out
+    assert "AUC by kind of fake, each by a network that has never seen this kind" in answer.out
+    folder = workspace / "experiments" / "unseen"
+    folds = pd.read_csv(folder / "folds.csv", keep_default_na=False)
+    assert folds[folds.target == 1].groupby("kind").fold.nunique().tolist() == [1, 1, 1]
+    assert set(folds[folds.target == 0].kind) == {""}
+    kinds = json.loads((folder / "metrics.json").read_text())["kinds"]
+    assert set(kinds["scores"]) == set(KINDS)
+    assert kinds["left_out"] is True
+    assert json.loads((workspace / "experiments" / "tiny" / "metrics.json").read_text())["kinds"]["left_out"] is False
+    before = (folder / "metrics.json").read_bytes()
+    assert invoke("score", "--experiment", "unseen").code == 0
+    assert (folder / "metrics.json").read_bytes() == before
+
+    answer = invoke("leaderboard")
+    assert (answer.code, answer.err) == (0, "")
+    assert "tiny and unseen differ in their folds alone: AUC " in answer.out
+    assert " on kinds of fakes that were left out (" in answer.out
+    table = pd.read_csv(workspace / "experiments" / "leaderboard.csv").set_index("experiment")
+    assert table.left_out_auc["unseen"] == pytest.approx(kinds["mean"]["auc"])
+    assert table.worst_kind_auc["unseen"] == pytest.approx(kinds["scores"][kinds["worst"]]["auc"])
+    assert pd.isna(table.oof_auc["unseen"])
+    assert pd.isna(table.left_out_auc["tiny"])
+    assert list(table.index) == ["tiny", "unseen"]
+
+    answer = invoke("ensemble-submit", "--experiment", "unseen", "--data", str(root))
+    assert answer.code == 0, answer.err
+
+
+def test_a_kind_that_changes_after_the_start_is_refused(root: Path, invoke: Invoke) -> None:
+    assert invoke("train-folds", "--experiment", "unseen", "--data", str(root), "--folds", "0").code == 0
+    path = root / "families.csv"
+    path.write_text(path.read_text().replace("editing", "edited"))
+    answer = invoke("train-folds", "--experiment", "unseen", "--data", str(root))
+    assert answer.code == 1
+    assert "has another kind" in answer.err
+    assert "to assign folds again, pass --restart to invoke train-folds" in answer.err
+
+
+def test_too_few_kinds_end_a_training_before_it_starts(workspace: Path, root: Path, invoke: Invoke) -> None:
+    config = workspace / "experiments" / "unseen" / "config.toml"
+    config.write_text(config.read_text().replace("k = 3", "k = 4"))
+    answer = invoke("train-folds", "--experiment", "unseen", "--data", str(root))
+    assert answer.code == 1
+    assert answer.err == (
+        "error: folds.k = 4 needs at least 4 kinds of fakes, one for each fold; there are 3: editing, swap, talking\n"
+        "next: set folds.k = 3 in config.toml\n"
+    )
+    assert not (workspace / "experiments" / "unseen" / "folds.csv").exists()
