@@ -80,7 +80,7 @@ def make_turn(backbone: str, size: int, batch_size: int, precision: str, *, whol
         }
     )
     network = device.prepare(detector.build_initialized(config, None))
-    optim.set_frozen(network.backbone, False)
+    tuning.set_trainable(network)
     state, criterion = TrainingState.create(network, config.train, device), optim.create_loss(config.train, 0.5)
     images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
     batch = Batch(images, torch.arange(batch_size).remainder(2).float(), torch.arange(batch_size))

@@ -11,6 +11,7 @@ from ffdi.commands.shared.options import VerifyOptions
 from ffdi.core import console, links, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.experiment import TRACE
+from ffdi.experiments.fold import FROZEN
 from ffdi.experiments.workspace import Workspace
 
 
@@ -100,7 +101,11 @@ def _list_files(path: Path, content: dict[str, Any]) -> dict[str, str]:
 
 
 FILE_LISTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
-    "resolved.json": lambda _, content: {"folds.csv": content["folds"], "images.csv": content["data"]},
+    "resolved.json": lambda _, content: {
+        "folds.csv": content["folds"],
+        "images.csv": content["data"],
+        **({FROZEN: content["frozen"]} if "frozen" in content else {}),
+    },
     "metrics.json": lambda _, content: {"oof.csv": content["oof_sha256"]},
     "manifest.json": lambda _, content: content["files"],
     "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},

@@ -87,11 +87,19 @@ class ModelConfig(Section):
     resize: Literal["squash", "crop", "pad"] = "squash"
     noise_residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
+    tune: Literal["all", "head", "norm", "lora", "svd"] = "all"
+    tune_rank: int = Field(8, ge=1, le=4096)
+    tune_alpha: float = Field(16.0, gt=0, le=4096)
 
     @property
     def fits_device_augmentation(self) -> bool:
         """Whether images have no black border, which the operations of a recipe would change on the device."""
         return self.resize != "pad"
+
+    @property
+    def merged(self) -> ModelConfig:
+        """The network after its training, when `tune` makes no difference any more."""
+        return self.model_copy(update={"tune": "all"})
 
     @property
     def fits_decoded_cache(self) -> bool:

@@ -20,7 +20,7 @@ from ffdi.config import schema
 from ffdi.config.schema import Config, list_differences
 from ffdi.core import files, links, manifests
 from ffdi.core.errors import ExperimentError
-from ffdi.experiments.fold import FoldFolder, Identity
+from ffdi.experiments.fold import FROZEN, FoldFolder, Identity
 
 if sys.platform != "win32":
     import fcntl
@@ -44,6 +44,8 @@ class Experiment:
     """Place, time and versions of the last training."""
     folds_path = links.PathInFolder("folds.csv")
     """The held-out fold of each training image."""
+    frozen_path = links.PathInFolder(FROZEN)
+    """The weights that no fold changes, with a `model.tune` other than 'all'."""
     image_list_path = links.PathInFolder("images.csv")
     """The image list at the start of the training."""
     oof_path = links.PathInFolder("oof.csv")
@@ -83,12 +85,14 @@ class Experiment:
         """Removes the folds and their scores, but not config.toml, nor the reports of other commands."""
         for path in links.glob(self.folder, "fold_*"):
             files.remove(path)
-        started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path)
+        started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path, self.frozen_path)
         for path in (*started, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)
 
     def start(self, identity: Identity, images: str, provenance: dict[str, Any]) -> None:
-        """Records the start of a training. folds.csv exists; a resumed experiment has passed `check_identity`.
+        """Records the start of a training; a resumed experiment has passed `check_identity`.
+
+        folds.csv exists, and the file of frozen weights, if there are such.
 
         Args:
             identity: of the folds.
@@ -97,8 +101,10 @@ class Experiment:
         """
         if not self.resolved_path.is_file():
             files.write_text(self.image_list_path, images)
+            partial = identity.config["model"]["tune"] != "all"
+            frozen = {"frozen": manifests.hash_file(self.frozen_path)} if partial else {}
             manifests.write_manifest(
-                self.resolved_path, {**asdict(identity), "folds": manifests.hash_file(self.folds_path)}
+                self.resolved_path, {**asdict(identity), "folds": manifests.hash_file(self.folds_path), **frozen}
             )
         manifests.write_manifest(self.provenance_path, provenance)
 
@@ -155,7 +161,8 @@ class Experiment:
         """Lists all k folds.
 
         Raises:
-            ExperimentError: a fold is not trained yet, or belongs to another experiment.
+            ExperimentError: a fold is not trained yet, or belongs to another experiment, or the frozen weights are
+                missing or damaged.
         """
         if missing := self.list_unfinished_folds(range(k), identity):
             numbers = ", ".join(str(folder.fold) for folder in missing)
@@ -163,6 +170,9 @@ class Experiment:
                 f"experiment {self.name} is not complete: fold {numbers} of {k} is not trained",
                 hint=self._format_train_command(),
             )
+        if (frozen := manifests.read_manifest(self.resolved_path).get("frozen")) is not None:
+            hint = f"restore the file, or discard the trained folds: {self._format_train_command()} --restart"
+            manifests.check_hash(self.frozen_path, frozen, self.resolved_path, hint)
         return [self.get_fold(fold) for fold in range(k)]
 
     def check_scores(self) -> None:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+FROZEN = "frozen.safetensors"
+"""The weights that no fold of an experiment changes, in the experiment's folder."""
+
+
 @dataclass(frozen=True)
 class FoldFolder:
     """The files of one fold; manifest.json, with their hashes, is written last."""

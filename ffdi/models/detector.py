@@ -20,9 +20,11 @@ from ffdi.core import files
 from ffdi.core.errors import ConfigError, ExperimentError, get_first_line
 from ffdi.data.images import resizing
 from ffdi.ensemble.ensemble import Member
-from ffdi.models import noise_residual
+from ffdi.experiments.fold import FROZEN
+from ffdi.models import noise_residual, tuning
 from ffdi.models import weights as starting
 from ffdi.models.noise_residual import NoiseResidual
+from ffdi.models.tuning import TunedNetwork
 
 if TYPE_CHECKING:
     from ffdi.models.weights import Backbone
@@ -35,7 +37,7 @@ HEAD_STD = 0.01
 """Standard deviation of the new head's weights."""
 
 
-class Detector(nn.Module):
+class Detector(TunedNetwork):
     """uint8 [B, S, S, 3] RGB -> logit float32 [B]; the probability of a fake is its sigmoid."""
 
     mean: torch.Tensor
@@ -50,6 +52,7 @@ class Detector(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.residual = backbone, residual
+        self.tune, self.trained = "all", frozenset(self.state_dict())
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
@@ -114,12 +117,14 @@ class ResizeInput(nn.Module):
         return self.network((self.area @ pixels @ self.area.T).permute(0, 2, 3, 1))
 
 
-def build_detector(config: ModelConfig, weights: Path | None) -> Detector:
+def build_detector(config: ModelConfig, weights: Path | None, *, starts: bool = True) -> Detector:
     """Builds a Detector with the backbone's starting weights and a new head.
 
     Args:
         config: has the backbone and its options.
         weights: a result of `weights.find_weights`; None for random weights, which the caller seeds.
+        starts: whether its training starts, so that `model.tune = "svd"` needs a decomposition of the weights, which
+            takes seconds to minutes.
 
     Raises:
         ConfigError: timm has no such backbone, or the file does not fit it.
@@ -139,7 +144,9 @@ def build_detector(config: ModelConfig, weights: Path | None) -> Detector:
         raise _refuse_size("model.size", config.size, starting.get_published_size(name), error) from None
     _reset_head(backbone)
     _subsample_before_small_convolutions(backbone)
-    return Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
+    detector = Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
+    tuning.prepare(detector, config, starts=starts)
+    return detector
 
 
 def check_size(detector: Detector, key: str, edge: int) -> None:
@@ -213,26 +220,42 @@ def _subsample(rows: int, columns: int, _module: nn.Module, given: tuple[torch.T
 
 
 def save_detector(detector: Detector, path: Path) -> None:
-    """Writes the weights as safetensors, atomically."""
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in detector.state_dict().items()}
+    """Writes the trained weights as safetensors, atomically."""
+    _save(tuning.get_trained(detector), path)
+
+
+def save_frozen(detector: Detector, path: Path) -> None:
+    """Writes the weights that are not trained as safetensors, atomically."""
+    _save(tuning.get_frozen(detector), path)
+
+
+def _save(tensors: tuning.Tensors, path: Path) -> None:
     with files.open_atomic(path) as beside:
-        starting.save_tensors(weights, beside)
+        starting.save_tensors({name: one.detach().cpu().contiguous() for name, one in tensors.items()}, beside)
 
 
 def load_detector(config: ModelConfig, path: Path) -> Detector:
-    """Loads a trained Detector, in evaluation mode.
+    """Loads a trained Detector, in evaluation mode, with all updates merged.
+
+    Args:
+        config: of the network.
+        path: its trained weights; those that were frozen are in `FROZEN` in the folder above.
 
     Raises:
-        ExperimentError: the file is missing, damaged, or belongs to another network.
+        ExperimentError: a file is missing, damaged, or belongs to another network.
     """
-    detector = build_detector(config, None)
+    detector = build_detector(config, None, starts=False)
     try:
-        detector.load_state_dict(safetensors.torch.load_file(path))
+        tensors = safetensors.torch.load_file(path)
+        if config.tune != "all":
+            tensors |= safetensors.torch.load_file(path.parent.parent / FROZEN)
+        detector.load_state_dict(tensors)
     except (OSError, RuntimeError, safetensors.SafetensorError) as error:
         raise ExperimentError(
             f"{path} does not hold weights of {config.backbone}: {get_first_line(error)}",
             hint=f"remove the fold and train it again: rm -r {shlex.quote(str(path.parent))}",
         ) from None
+    tuning.merge(detector)
     return detector.eval()
 
 

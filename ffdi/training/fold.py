@@ -18,7 +18,7 @@ from ffdi.data.loading import loader
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
-from ffdi.models import detector
+from ffdi.models import detector, tuning
 from ffdi.models.detector import Scorer
 from ffdi.training import health, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
@@ -138,7 +138,7 @@ def _train(job: FoldJob, device: Device) -> FoldEvents:
             if distributed.is_main():
                 files.write_text(path, predictions.to_csv())
     if distributed.is_main():
-        parameters = sum(parameter.numel() for parameter in state.eval_model.parameters())
+        parameters = tuning.count_parameters(state.eval_model)
         folder.write_manifest(plan.identity, plan.folds_digest, parameters, state.symptoms)
         manager.checkpoints.clear()
 

@@ -22,6 +22,7 @@ from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
+from ffdi.models import tuning
 from ffdi.models.detector import Detector
 from ffdi.training import health, inputs, optim
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
@@ -82,7 +83,7 @@ def fit(
     settings, meter = config.train, FeedMeter(config, device)
     network = None
     while state.epoch < settings.epochs:
-        optim.set_frozen(state.detector.backbone, state.epoch < settings.freeze_epochs)
+        tuning.set_trainable(state.detector, head_only=state.epoch < settings.freeze_epochs)
         if network is None or state.epoch == settings.freeze_epochs:  # the trainable parameters change here
             network = None  # frees the DDP wrapper before the next one is made
             network = distributed.wrap_ddp(state.detector, device)
@@ -110,7 +111,7 @@ def fit(
         if warning is not None:
             yield warning
     if state.best is not None:
-        state.eval_model.load_state_dict(state.best.weights)
+        tuning.load_trained(state.eval_model, state.best.weights)
 
 
 def _train_epoch(
@@ -200,7 +201,7 @@ def list_nondeterministic(detector: Detector, config: Config, device: Device) ->
 
     def compute_gradients() -> None:
         network = copy.deepcopy(detector)
-        optim.set_frozen(network.backbone, False)
+        tuning.set_trainable(network)
         images = inputs.make_images(inputs.make_probe(config), device)
         with device.autocast():
             logits = network(images)
@@ -230,7 +231,7 @@ def _split_batch(images: int, count: int, fewest: int) -> list[slice]:
 
 def _end_epoch(state: TrainingState, record: EpochRecord, warning: HealthWarning | None, config: TrainConfig) -> None:
     if config.select == "best" and (state.best is None or record.heldout_auc > state.best.auc):
-        weights = {name: value.clone() for name, value in state.eval_model.state_dict().items()}
+        weights = {name: value.clone() for name, value in tuning.get_trained(state.eval_model).items()}
         state.best = BestWeights(record.heldout_auc, state.epoch, weights)
     state.history.append(record)
     state.symptoms = list(warning.symptoms) if warning is not None else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from timm.optim import param_groups_layer_decay
@@ -15,10 +15,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ffdi.config.schema import TrainConfig
-from ffdi.models.weights import head_modules
-
-if TYPE_CHECKING:
-    from ffdi.models.weights import Backbone
+from ffdi.models import tuning
+from ffdi.models.tuning import TunedNetwork
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
@@ -46,17 +44,6 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Sets the learning rate of each group, scaled by its `lr_scale`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_scale"]
-
-
-def set_frozen(backbone: Backbone, frozen: bool) -> None:
-    """Puts a network into training mode; frozen, only its head is trained, and BatchNorm statistics do not change."""
-    backbone.train(not frozen)
-    for parameter in backbone.parameters():
-        parameter.requires_grad_(not frozen)
-    for module in head_modules(backbone):
-        module.train()
-        for parameter in module.parameters(recurse=False):
-            parameter.requires_grad_(True)
 
 
 def compute_learning_rate(config: TrainConfig, step: int, steps: int, steps_per_epoch: int) -> float:
@@ -103,9 +90,32 @@ def compute_prior_loss(config: TrainConfig, fakes: float) -> float:
     return min(criterion(torch.full_like(target, logit), target).item() for logit in torch.arange(-8, 8.05, 0.05))
 
 
-def create_ema(config: TrainConfig, network: nn.Module) -> ModelEmaV3 | None:
-    """The exponential moving average of the weights; None if `ema_decay` is 0. Its warm-up is for short trainings."""
-    return ModelEmaV3(network, decay=config.ema_decay, use_warmup=True) if config.ema_decay else None
+def create_ema(config: TrainConfig, network: TunedNetwork) -> ModelEmaV3 | None:
+    """The exponential moving average of the trained weights; None if `ema_decay` is 0.
+
+    Its warm-up is for short trainings.
+    """
+    if not config.ema_decay:
+        return None
+    average = ModelEmaV3 if network.tune == "all" else _PartialEma
+    return average(network, decay=config.ema_decay, use_warmup=True)
+
+
+class _PartialEma(ModelEmaV3):
+    """Averages what is trained, and shares the frozen tensors with the network."""
+
+    def __init__(self, network: TunedNetwork, **options: Any) -> None:
+        super().__init__(network, **options)
+        tuning.share_frozen(self.module, network)
+
+    def apply_update_(self, model: TunedNetwork, decay: float) -> None:
+        """Takes the place of timm's update of all tensors."""
+        averages, values = (list(tuning.get_trained(one).values()) for one in (self.module, model))
+        for average, value in zip(averages, values, strict=True):
+            if not average.is_floating_point():
+                average.copy_(value)
+        first, second = ([one for one in part if one.is_floating_point()] for part in (averages, values))
+        torch._foreach_lerp_(first, second, weight=1 - decay)
 
 
 def _create_adam(groups: list[dict[str, object]], lr: float) -> torch.optim.Optimizer:

@@ -9,6 +9,7 @@ import torch
 from timm.utils import ModelEmaV3
 
 from ffdi.config.schema import TrainConfig
+from ffdi.models import tuning
 from ffdi.models.detector import Detector
 from ffdi.training import optim
 from ffdi.training.runtime.device import Device
@@ -116,10 +117,10 @@ class TrainingState:
 
     def state_dict(self) -> Tensors:
         """All tensors by name, on the CPU."""
-        parts = {"model": self.detector.state_dict(), "optimizer": self._get_optimizer_tensors()}
+        parts = {"model": tuning.get_trained(self.detector), "optimizer": self._get_optimizer_tensors()}
         parts["progress"] = {"losses": self.progress.losses[: self.progress.step]} if self.progress.step else {}
         if self.ema is not None:
-            parts["ema"] = self.ema.module.state_dict()
+            parts["ema"] = tuning.get_trained(self.ema.module)
         if self.best is not None:
             parts["best"] = self.best.weights
         named = ((f"{part}/{name}", value) for part, tensors in parts.items() for name, value in tensors.items())
@@ -147,9 +148,9 @@ class TrainingState:
         for name, value in tensors.items():
             part, _, rest = name.partition("/")
             parts.setdefault(part, {})[rest] = value
-        self.detector.load_state_dict(parts["model"])
+        tuning.load_trained(self.detector, parts["model"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(parts["ema"])
+            tuning.load_trained(self.ema.module, parts["ema"])
         self._load_optimizer_tensors(parts.get("optimizer", {}))
         if metadata["scaler"]:
             self.scaler.load_state_dict(metadata["scaler"])

@@ -28,6 +28,7 @@ from ffdi.training.runtime import device as devices
 from ffdi.training.state import TrainingState
 
 STEPS = 4
+NETWORK = ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3)
 OWNER = {"fold": 0, "identity": "a", "folds": "b"}
 RECIPES = {
     "plain": {"train": {"clip_grad": 0.0, "optimizer": "adam", "schedule": "constant"}},
@@ -36,6 +37,10 @@ RECIPES = {
     "frozen at first": {"train": {"freeze_epochs": 1, "layer_decay": 0.7, "ema_decay": 0.9}},
     "sharpness": {"train": {"sam_rho": 0.05, "hard_example_fraction": 0.5, "loss": "focal"}},
     "mixed": {"augment": {"mixup": 0.4, "cutmix": 1.0}, "train": {"class_weights": True}},
+    "head alone": {"model": {"tune": "head"}},
+    "normalization": {"model": {"tune": "norm"}, "train": {"ema_decay": 0.9, "select": "best"}},
+    "low-rank updates": {"model": {"tune": "lora", "tune_rank": 2}, "train": {"freeze_epochs": 1}},
+    "singular components": {"model": {"tune": "svd", "tune_rank": 2}, "train": {"sam_rho": 0.05}},
     "resized and augmented on the device": {
         "augment": {"device": True, "recipe": "strong", "mixup": 0.4},
         "train": {"micro_batches": 2},
@@ -87,8 +92,8 @@ class Faces:
 
 
 def trained(epochs: int, **train: object) -> Config:
-    """A config with so many epochs."""
-    return Config(train={"epochs": epochs, "lr": 1e-3, **train})  # type: ignore[arg-type]
+    """A config of a small network with dropout, with so many epochs."""
+    return Config(model=NETWORK, train={"epochs": epochs, "lr": 1e-3, **train})  # type: ignore[arg-type]
 
 
 def device(precision: str) -> devices.Device:
@@ -97,11 +102,9 @@ def device(precision: str) -> devices.Device:
 
 
 def start(config: Config, where: devices.Device) -> TrainingState:
-    """The initial state of a small network with dropout."""
+    """The initial state."""
     torch.manual_seed(1)
-    network = detector.build_detector(
-        ModelConfig(backbone="test_resnet", pretrained=False, size=32, drop_rate=0.3), None
-    )
+    network = detector.build_detector(config.model, None)
     return TrainingState.create(where.prepare(network), config.train, where)
 
 
@@ -127,7 +130,10 @@ def end(state: TrainingState, config: Config, where: devices.Device) -> tuple[di
 def test_a_training_resumed_at_any_step_ends_in_the_same_bytes(recipe: str, precision: str, tmp_path: Path) -> None:
     parts = RECIPES[recipe]
     config = trained(2, **{"lr": 3e-3, **parts.get("train", {})}).model_copy(
-        update={"augment": AugmentConfig(**parts.get("augment", {}))}
+        update={
+            "augment": AugmentConfig(**parts.get("augment", {})),
+            "model": NETWORK.model_copy(update=parts.get("model", {})),
+        }
     )
     where = device(precision)
     expected = end(start(config, where), config, where)

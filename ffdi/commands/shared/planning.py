@@ -173,7 +173,12 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
 
     check_settings(settings)
     weights = starting.find_weights(settings.model, workspace.root)
-    network = detector.build_detector(settings.model, weights)
+    if weights is None and settings.model.tune != "all":
+        raise ConfigError(
+            f"model.tune = '{settings.model.tune}' freezes most of the network, and it has no starting weights",
+            hint="set model.pretrained = true, or model.weights_file, or model.tune = 'all', in config.toml",
+        )
+    network = detector.build_detector(settings.model, weights, starts=False)
     detector.check_size(network, "model.size", settings.model.size)
     if settings.augment.crop_size:
         detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
@@ -228,7 +233,7 @@ def warn_if_not_exportable(workspace: Workspace, settings: Config) -> None:
 
 def get_export_trial_path(workspace: Workspace, settings: Config) -> Path:
     """The path of the result of trying an export: what is wrong, or nothing."""
-    network = settings.model.model_dump(exclude={"pretrained", "weights_file"})
+    network = settings.model.merged.model_dump(exclude={"pretrained", "weights_file"})
     versions = {name: metadata.version(name) for name in ("torch", "timm", "onnx", "onnxscript")}
     return workspace.get_export_trial_path(json.dumps([network, settings.predict.tta, versions]))
 
@@ -238,8 +243,8 @@ def _find_export_fault(settings: Config) -> str:
     from ffdi.export import onnx
     from ffdi.models import detector
 
-    size = settings.model.size
-    network = detector.prepare_for_inference(detector.build_initialized(settings, None), settings, size)
+    size, merged = settings.model.size, settings.model_copy(update={"model": settings.model.merged})
+    network = detector.prepare_for_inference(detector.build_initialized(merged, None), settings, size)
     try:
         onnx.check_exportable(network, size)
     except ConfigError as error:
@@ -313,8 +318,23 @@ def make_plan(
     else:
         fold_of = _assign_folds(settings, train, weights, device)
         files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
+    if settings.model.tune != "all" and not experiment.resolved_path.is_file():
+        _write_frozen(experiment, settings, weights)
     experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
     return TrainingPlan(settings, identity, train, fold_of, experiment.read_folds_digest(), weights, data.val)
+
+
+def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None) -> None:
+    """Writes the weights that no fold changes, and says how many are trained."""
+    from ffdi.models import detector, tuning
+
+    network = detector.build_detector(settings.model, weights, starts=False)
+    detector.save_frozen(network, experiment.frozen_path)
+    trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    console.say(
+        f"model.tune = '{settings.model.tune}': {trained:,} parameters are trained, and the network has "
+        f"{tuning.count_parameters(network):,}"
+    )
 
 
 def _assign_folds(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:

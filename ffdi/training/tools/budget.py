@@ -16,6 +16,7 @@ from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import signals
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, Batches
+from ffdi.models import tuning
 from ffdi.models.detector import Detector, Scorer
 from ffdi.training import optim, predict
 from ffdi.training.loop import train_step, update_ema
@@ -96,7 +97,7 @@ def measure_costs(state: TrainingState, training: Batches, heldout: Batches, con
         Interrupted: this process received a signal.
         DataError: an image is unreadable.
     """
-    optim.set_frozen(state.detector.backbone, False)
+    tuning.set_trainable(state.detector)
     criterion = optim.create_loss(config.train, training.fake_fraction)
 
     def run_step(batch: Batch) -> None:

@@ -12,6 +12,7 @@ from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
 from ffdi.data.loading.loader import Batches
+from ffdi.models import tuning
 from ffdi.training import optim
 from ffdi.training.loop import train_step
 from ffdi.training.runtime.device import Device
@@ -57,7 +58,7 @@ def run_range_test(
         Interrupted: this process received a signal.
     """
     criterion = optim.create_loss(config.train, training.fake_fraction)
-    optim.set_frozen(state.detector.backbone, False)
+    tuning.set_trainable(state.detector)
     mean, least = 0.0, math.inf
     for number, batch in zip(range(steps), training.repeat_epochs(), strict=False):
         signals.raise_if_interrupted()

@@ -16,6 +16,7 @@ from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batches
+from ffdi.models import tuning
 from ffdi.training import feed_meter, optim
 from ffdi.training.feed_meter import FeedMeter
 from ffdi.training.loop import PARTS, train_step, update_ema
@@ -69,7 +70,7 @@ def profile_steps(state: TrainingState, training: Batches, config: Config, devic
         Interrupted: this process received a signal.
         DataError: an image is unreadable.
     """
-    optim.set_frozen(state.detector.backbone, False)
+    tuning.set_trainable(state.detector)
     criterion = optim.create_loss(config.train, training.fake_fraction)
     meter = FeedMeter(config, device)
     batches = meter.watch(device.send_batches(training.repeat_epochs()))
