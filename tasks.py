@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ffdi.commands.shared.options import (
     CacheOptions,
+    CompareOptions,
     DoctorOptions,
     EnsembleSubmitOptions,
     ExportOnnxOptions,
@@ -79,6 +80,14 @@ def score(options: ScoreOptions) -> None:
     from ffdi.commands import score
 
     score.run(_workspace(), options)
+
+
+@command(CompareOptions)
+def compare(options: CompareOptions) -> None:
+    """Test if the scores of two experiments or files differ."""
+    from ffdi.commands import compare
+
+    compare.run(_workspace(), options)
 
 
 @command(ReportOptions)

@@ -40,9 +40,10 @@ def text() -> str:
 def section(name: str, command: Task) -> str:
     """A command's heading, its one line, and a table of its flags."""
     rows = ["| flag | |", "|---|---|"]
-    for flag in sorted(command.get_arguments(), key=lambda flag: flag.name):
+    for flag in sorted(command.get_arguments(), key=lambda flag: (not flag.positional, flag.name)):
         if flag.name not in cli.OutputOptions.__dataclass_fields__:
-            rows.append(f"| `--{flag.name.replace('_', '-')}` | {flag.help.replace('|', '/')} |")
+            shown = flag.name.upper() if flag.positional else f"--{flag.name.replace('_', '-')}"
+            rows.append(f"| `{shown}` | {flag.help.replace('|', '/')} |")
     return "\n".join([f"## {name}\n", f"{(command.__doc__ or '').strip()}\n", *(rows if len(rows) > 2 else []), ""])
 
 

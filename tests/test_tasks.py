@@ -22,6 +22,7 @@ def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
     assert [line.strip() for line in lines if line.strip()] == [
         "Available tasks:",
         "cache             Pack all images into one file, which is faster to read.",
+        "compare           Test if the scores of two experiments or files differ.",
         "doctor            Scan every image for problems that would spoil a training.",
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, and check its scores.",

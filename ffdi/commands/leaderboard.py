@@ -41,7 +41,7 @@ INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interva
 """Columns of intervals, each with that of its score."""
 DETAILS = ("folds", "oof_interval", "gap_interval", "left_out_interval")
 KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
-"""Columns that the terminal shows if an experiment has left kinds of fakes out."""
+"""Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
 WIDE, WIDE_WITH_KINDS = 120, 160
 """The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
 
@@ -55,7 +55,7 @@ def run(workspace: Workspace) -> None:
     places = [workspace.get_leaderboard_path(ending) for ending in ("csv", "md")]
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=_rank)
-    with_kinds = any(row["left_out_auc"] is not None for row in rows)
+    with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
     columns = {name: heading for name, heading in COLUMNS.items() if with_kinds or name not in KINDS}
     shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])

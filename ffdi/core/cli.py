@@ -31,15 +31,16 @@ _data_commands: set[str] = set()
 """Commands that have the flag --data."""
 
 
-def flag(default: Default, help: str, *, least: int = 0) -> Default:
+def flag(default: Default, help: str, *, least: int = 0, positional: bool = False) -> Default:
     """Declares a flag as a field of an options dataclass.
 
     Args:
         default: a str, an int, False, or a tuple of str for a flag that may be repeated; None: no value.
         help: for `invoke --help`, which adds the default.
         least: the smallest number that a flag of type int accepts.
+        positional: whether it is an argument without a flag's name, which must be given; its default has no effect.
     """
-    declared: Default = field(default=default, metadata={"help": help, "least": least})
+    declared: Default = field(default=default, metadata={"help": help, "least": least, "positional": positional})
     return declared
 
 
@@ -63,6 +64,7 @@ class _Flag(NamedTuple):
     default: Any
     help: str
     least: int
+    positional: bool
 
     @property
     def text(self) -> str:
@@ -72,13 +74,15 @@ class _Flag(NamedTuple):
     @property
     def shown_default(self) -> str:
         """The default on the command line; '' where there is none."""
-        if self.kind is bool or self.default is None:
+        if self.kind is bool or self.default is None or self.positional:
             return ""
         return " ".join(self.default) if self.kind is tuple else str(self.default)
 
     def parameter(self) -> inspect.Parameter:
         """The parameter that invoke makes the flag of; invoke would print a traceback for a bad int, so it is a str."""
-        default = False if self.kind is bool else None if self.kind is tuple else self.shown_default
+        default: Any = False if self.kind is bool else None if self.kind is tuple else self.shown_default
+        if self.positional:
+            default = inspect.Parameter.empty
         return inspect.Parameter(self.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default)
 
     def parse(self, value: Any) -> Any:
@@ -130,7 +134,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
     Args:
         options: a dataclass that has a field, made by `flag`, for each flag.
     """
-    flags = [*_flags(options), *_flags(OutputOptions)]
+    flags = sorted([*_flags(options), *_flags(OutputOptions)], key=lambda one: not one.positional)
 
     def decorate(function: Callable[[Options], None]) -> Task[Any]:
         name = function.__name__.replace("_", "-")
@@ -153,6 +157,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
             _data_commands.add(name)
         made: Task[Any] = task(
             auto_shortflags=False,
+            positional=[one.name for one in flags if one.positional],
             iterable=[one.name for one in flags if one.kind is tuple],
             help={
                 one.name: f"{one.help} (default: {one.shown_default})" if one.shown_default else one.help
@@ -180,10 +185,7 @@ def refuse_renamed_flags(words: Sequence[str], renamed: Mapping[str, str]) -> No
 
 def _flags(options: type[Any]) -> list[_Flag]:
     types = get_type_hints(options)
-    return [
-        _Flag(one.name, _kind(types[one.name]), one.default, one.metadata["help"], one.metadata["least"])
-        for one in fields(options)
-    ]
+    return [_Flag(one.name, _kind(types[one.name]), one.default, **one.metadata) for one in fields(options)]
 
 
 def _kind(hint: Any) -> type:

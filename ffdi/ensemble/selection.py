@@ -102,7 +102,10 @@ def choose_method(
         y_pred, matrix.target, matrix.fold, None if group is None else group[order], level
     )
     best = forced if forced in names else _pick_best(names, scores)
-    rows = [MethodScore(name, *one, chosen=name == best) for name, one in zip(names, scores, strict=True)]
+    rows = [
+        MethodScore(name, one.auc, one.difference, one.interval, chosen=name == best)
+        for name, one in zip(names, scores, strict=True)
+    ]
     combination = fit_method(best, matrix, matrix.folds)
     return Choice(
         rows,

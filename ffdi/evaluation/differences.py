@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtrit
 
 from ffdi.evaluation import intervals
 from ffdi.evaluation.intervals import Interval, Units
@@ -26,11 +26,13 @@ class Difference(NamedTuple):
     Attributes:
         auc: the mean of the AUCs within the folds.
         interval: of the difference; None if there are too few images.
+        p_value: of the test that the difference is 0, two-sided; None if there are too few images.
     """
 
     auc: float
     difference: float
     interval: Interval | None
+    p_value: float | None
 
 
 def compare_with_first(
@@ -54,7 +56,7 @@ def compare_with_first(
         level: the coverage of one interval, such as 0.95.
 
     Returns:
-        C differences; the first one is 0 with the interval (0, 0).
+        C differences; the first one is 0 with the interval (0, 0) and the p-value 1.
     """
     return compare_parts(
         [
@@ -88,21 +90,23 @@ class Part:
 def compare_parts(parts: Sequence[Part], level: float) -> list[Difference]:
     """Does the work of `compare_with_first`."""
     auc = 1 - np.mean([part.wrong[:, part.units.fake].mean(1) for part in parts], axis=0)
-    ends = [
-        (0.0, 0.0),
-        *(_estimate_interval(parts, row, float(auc[row] - auc[0]), level) for row in range(1, len(auc))),
-    ]
-    return [Difference(float(one), float(one - auc[0]), pair) for one, pair in zip(auc, ends, strict=True)]
+    others = (_estimate_difference(parts, row, auc, level) for row in range(1, len(auc)))
+    return [Difference(float(auc[0]), 0.0, (0.0, 0.0), 1.0), *others]
 
 
-def _estimate_interval(parts: Sequence[Part], row: int, difference: float, level: float) -> Interval | None:
+def _estimate_difference(parts: Sequence[Part], row: int, auc: np.ndarray, level: float) -> Difference:
+    """The difference of a set of scores to the first one, where `auc` has the mean AUC of each set."""
+    difference = float(auc[row] - auc[0])
+    unknown = Difference(float(auc[row]), difference, None, None)
     if any(part.units.lacking for part in parts):
-        return None
+        return unknown
     influence = [part.compute_influence(row) for part in parts]
     spreads = [part.units.estimate_spread(values) for part, values in zip(parts, influence, strict=True)]
     variance = np.array([spread.variance for spread in spreads])
     if sum(part.units.count_effective(abs(values)) for part, values in zip(parts, influence, strict=True)) < MIN_UNITS:
-        return None
+        return unknown
     freedom = variance.sum() ** 2 / sum(spread.variance**2 / spread.freedom for spread in spreads)
-    half = float(stdtrit(freedom, (1 + level) / 2) * np.sqrt(variance.sum()) / len(parts))
-    return difference - half, difference + half
+    deviation = np.sqrt(variance.sum()) / len(parts)
+    half = float(stdtrit(freedom, (1 + level) / 2) * deviation)
+    p_value = float(2 * stdtr(freedom, -abs(difference) / deviation))
+    return Difference(float(auc[row]), difference, (difference - half, difference + half), p_value)

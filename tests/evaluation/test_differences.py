@@ -46,7 +46,9 @@ def test_it_is_paired_delong_of_all_pairs(seed: int, folds: int, levels: float) 
     if found[1].interval is not None:
         half = t.ppf(0.975, _freedom(variances)) * math.sqrt(total) / folds
         assert found[1].interval == pytest.approx((np.mean(gaps) - half, np.mean(gaps) + half), abs=1e-9)
-    assert found[0][1:] == (0, (0, 0))
+        statistic = abs(np.mean(gaps)) * folds / math.sqrt(total)
+        assert found[1].p_value == pytest.approx(2 * t.sf(statistic, _freedom(variances)), abs=1e-9)
+    assert found[0][1:] == (0, (0, 0), 1)
 
 
 def _freedom(variances: list[tuple[float, int]]) -> float:
@@ -105,13 +107,13 @@ def test_few_images_in_a_fold_have_no_interval(grouped: bool) -> None:
     fold = np.repeat([0, 1, 2], 19)
     y_pred = np.stack([1.0 - target, 1.0 * target])
     found = differences.compare_with_first(y_pred, target, fold, np.arange(57).astype(str) if grouped else None, 0.95)
-    assert found == [(0, 0, (0, 0)), (1, 1, None)]
+    assert found == [(0, 0, (0, 0), 1), (1, 1, None, None)]
 
 
 def test_nearly_equal_rankings_have_no_interval() -> None:
     y_pred, target, fold = simulated(np.random.default_rng(7), 600, folds=1)
     y_pred[1] = y_pred[0]
-    assert differences.compare_with_first(y_pred, target, fold, None, 0.95)[1][1:] == (0, None)
+    assert differences.compare_with_first(y_pred, target, fold, None, 0.95)[1][1:] == (0, None, None)
     order = np.argsort(y_pred[0])
     first = np.flatnonzero(np.diff(target[order]))[0]
     y_pred[1, order[[first, first + 1]]] = y_pred[0, order[[first + 1, first]]]

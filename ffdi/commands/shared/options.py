@@ -171,6 +171,15 @@ class ScoreOptions(ExperimentOptions, LoadingOptions):
 
 
 @dataclass(frozen=True)
+class CompareOptions:
+    first: str = flag("", "an experiment, or a CSV with the columns img_name and y_pred", positional=True)
+    second: str = flag("", "the same; it is compared with the first", positional=True)
+    data: str | None = flag(
+        None, "the folder with the label files, for the labels of CSVs, and to compare by further columns"
+    )
+
+
+@dataclass(frozen=True)
 class ReportOptions(ExportOptions, DataOptions, DeviceOptions):
     """Flags of `report`."""
 
