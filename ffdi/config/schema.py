@@ -55,6 +55,7 @@ class DataConfig(Section):
     group_column: str | None = None
     groups_file: str | None = None
     kind_column: str | None = None
+    pair_column: str | None = None
     landmarks_file: str | None = None
     template: str | None = None
     train: SplitFiles = SplitFiles()
@@ -155,6 +156,10 @@ class TrainConfig(Section):
     select: Literal["last", "best"] = "last"
     checkpoint_seconds: float = Field(300, ge=0)
 
+    @property
+    def needs_pairs(self) -> bool:
+        return self.sampling == "paired"
+
 
 class CacheConfig(Section):
     """The training images before augmentation."""
@@ -233,10 +238,10 @@ class Config(Section):
 
         It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints
         and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file is identified by
-        its content, not by its name. Names and labels are those of the image list, not of the label file, and kinds of
-        fakes those of folds.csv.
+        its content, not by its name. Names and labels are those of the image list, not of the label file, kinds of
+        fakes those of folds.csv, and pairs, where they matter, those of the image list.
         """
-        data = ("root", "val", "test", "template", "prefix", "labels", "kind_column")
+        data = ("root", "val", "test", "template", "prefix", "labels", "kind_column", "pair_column")
         excluded: Any = {
             "ensemble": True,
             "submission": True,

@@ -85,3 +85,27 @@ def test_too_few_kinds_end_a_training_before_it_starts(workspace: Path, root: Pa
         "next: set folds.k = 3 in config.toml\n"
     )
     assert not (workspace / "experiments" / "unseen" / "folds.csv").exists()
+
+
+def test_pairs_are_trained_together_and_stay_in_one_fold(workspace: Path, root: Path, invoke: Invoke) -> None:
+    labels = pd.read_csv(root / "trainset_label.txt")
+    reals = labels.img_name[labels.target == 0].tolist()
+    fakes = labels.img_name[labels.target == 1].tolist()
+    pd.DataFrame({"img_name": fakes, "made_of": reals}).to_csv(root / "attributes.csv", index=False)
+    config = workspace / "experiments" / "tiny" / "config.toml"
+    paired = RECIPE.replace('sampling = "all"', 'sampling = "paired"')
+    config.write_text(paired)
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(root))
+    assert answer.err == (
+        "error: train.sampling = 'paired' needs the real image of each fake, and no column has it\n"
+        "next: name the column with data.pair_column, or set another train.sampling, in config.toml\n"
+    )
+    config.write_text(f'{paired}[data]\npair_column = "made_of"\n')
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(root), "--folds", "0")
+    assert answer.code == 0, answer.err
+    folds = pd.read_csv(workspace / "experiments" / "tiny" / "folds.csv").set_index("img_name").fold
+    assert folds[fakes].tolist() == folds[reals].tolist()
+    pd.DataFrame({"img_name": fakes, "made_of": reals[::-1]}).to_csv(root / "attributes.csv", index=False)
+    answer = invoke("train-folds", "--experiment", "tiny", "--data", str(root))
+    assert answer.code == 1
+    assert "another real image of its pair" in answer.err

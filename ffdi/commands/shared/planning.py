@@ -108,6 +108,16 @@ def check_settings(settings: Config) -> None:
         )
     _check_decoding(settings)
     sources.choose_packed_policy(settings)
+    if settings.train.needs_pairs and settings.data.pair_column is None:
+        raise ConfigError(
+            "train.sampling = 'paired' needs the real image of each fake, and no column has it",
+            hint="name the column with data.pair_column, or set another train.sampling, in config.toml",
+        )
+    if settings.train.needs_pairs and round(settings.train.batch_size * (1 - settings.pseudo_fakes.fraction)) < 2:
+        raise ConfigError(
+            f"train.sampling = 'paired' and train.batch_size = {settings.train.batch_size}: a pair has two images",
+            hint="set a larger train.batch_size, or another train.sampling, in config.toml",
+        )
     if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
         raise ConfigError(
             f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
@@ -272,7 +282,9 @@ def prepare_data(
         diagnosis.root,
         diagnosis.select_usable("train"),
         val if val is not None and val.has_both_classes else None,
-        image_list.format_image_list(diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks),
+        image_list.format_image_list(
+            diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
+        ),
     )
 
 
@@ -287,6 +299,7 @@ def prepare_all(
             settings.data.model_dump_json(),
             sources.choose_packed_policy(settings),
             settings.pseudo_fakes.needs_landmarks,
+            settings.train.needs_pairs,
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))

@@ -82,7 +82,7 @@ class Diagnosis:
             )
 
     def select_usable(self, split: str) -> Table:
-        """The usable images of a split; images of one scene, or of one group of the data set, share a group.
+        """The usable images of a split; images of one scene, one group of the data set or one pair share a group.
 
         `group` is None if no two images share a group.
         """
@@ -99,6 +99,16 @@ class Diagnosis:
         raise KeyError(split)
 
     def _merge_groups(self, split: str) -> np.ndarray | None:
+        table, group = self.scans[split].table, self._merge_scenes(split)
+        if table.pair is None or not table.pair.any():
+            return group
+        real = np.where(table.pair == "", table.img_name, table.pair)
+        return duplicate_groups.merge_groups(
+            table.img_name if group is None else group, np.unique(real, return_inverse=True)[1]
+        )
+
+    def _merge_scenes(self, split: str) -> np.ndarray | None:
+        """The groups of the data set, joined by scenes; None if no two images share one."""
         table, scene = self.scans[split].table, self._select_split(self.duplicates.scene, split)
         if table.group is None:
             return None if len(np.unique(scene)) == len(scene) else duplicate_groups.merge_groups(table.img_name, scene)

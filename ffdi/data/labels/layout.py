@@ -99,7 +99,7 @@ def find_dataset(root: Path, config: DataConfig) -> Dataset:
             splits[name] = table
     if "train" in splits:
         splits["train"] = _add_groups(splits["train"], root, config, problems)
-        splits["train"] = _add_kinds(splits["train"], root, config, problems)
+        splits["train"] = _add_kinds_and_pairs(splits["train"], root, config, problems)
         splits["train"] = _add_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
@@ -241,10 +241,13 @@ def _add_groups(train: Table, root: Path, config: DataConfig, problems: list[str
     return replace(train, group=np.array([group.get(image, "") for image in train.img_name.tolist()], dtype=str))
 
 
-def _add_kinds(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
-    """Adds the kinds of fakes, if there is a column of them; without one, class folders may have given kinds."""
-    if config.kind_column is not None and not problems:  # a bad row of the label file would be reported twice
-        train = replace(train, kind=metadata.read_kinds(root, train, config, problems))
+def _add_kinds_and_pairs(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
+    """Adds kinds and pairs of fakes, if there are columns of them; class folders may have given kinds before."""
+    if not problems:  # a bad row of the label file would be reported twice
+        if config.kind_column is not None:
+            train = replace(train, kind=metadata.read_kinds(root, train, config, problems))
+        if config.pair_column is not None:
+            train = replace(train, pair=metadata.read_pairs(root, train, config, problems))
     return train.add_note(_describe_kinds(train))
 
 

@@ -99,8 +99,50 @@ def read_kinds(root: Path, train: Table, config: DataConfig, problems: list[str]
         DataError: no file has the column, or it has too many values.
     """
     assert train.target is not None
-    assert config.kind_column is not None
-    column, images = config.kind_column, train.index_names(config)
+    column = config.kind_column or ""
+    path, value = _read_fakes_column(root, train, config, "kind_column", "the kinds of fakes", problems)
+    if (count := len(np.unique(value))) > MAX_KINDS:
+        raise DataError(
+            f"the column {names.quote(column)} of {path} has {count} values for the fakes: these are no kinds",
+            hint="name another column with data.kind_column in config.toml",
+        )
+    return value
+
+
+def read_pairs(root: Path, train: Table, config: DataConfig, problems: list[str]) -> np.ndarray:
+    """Reads which real image each fake was made from, from `data.pair_column`, found as for `read_kinds`.
+
+    Returns:
+        str [N], an `img_name` of the table; '' for real images, and for fakes without a value.
+
+    Raises:
+        DataError: no file has the column.
+    """
+    assert train.target is not None
+    path, value = _read_fakes_column(root, train, config, "pair_column", "the real images of fakes", problems)
+    images, real = train.index_names(config), set(train.img_name[train.target == 0].tolist())
+    found = {text: images.find(text) for text in np.unique(value).tolist() if text}
+    for fake, text in zip(train.img_name.tolist(), value.tolist(), strict=True):
+        if text and found[text] not in real:
+            fault = "is no training image" if found[text] is None else "is a fake"
+            problems.append(f"{path.name}: {names.quote(text)}, from which {names.quote(fake)} was made, {fault}")
+    return np.array([found.get(text) or "" for text in value.tolist()], dtype=str)
+
+
+def _read_fakes_column(
+    root: Path, train: Table, config: DataConfig, key: str, what: str, problems: list[str]
+) -> tuple[Path, np.ndarray]:
+    """The file that has a column, and the column's value for each fake, str [N]; '' for real images.
+
+    Args:
+        root, train, config, problems: as for `read_kinds`.
+        key: of [data], has the name of the column.
+        what: words for its values.
+
+    Raises:
+        DataError: no file has the column.
+    """
+    column, images = getattr(config, key), train.index_names(config)
     files = [path for path in (train.source, *(root / name for name in FILES)) if path.is_file()]
     for path in files:
         header = read_header(path, config.for_split(train.split) if path == train.source else config)
@@ -109,17 +151,11 @@ def read_kinds(root: Path, train: Table, config: DataConfig, problems: list[str]
         by_split = (SPLIT,) if header.columns.count(SPLIT) == 1 and column != SPLIT else ()
         found = _read_values(path, header, (header.image, column, *by_split), images, train, problems)
         problems += found.problems
-        kind = np.where(train.target == 1, found.value, "")
-        if (count := len(np.unique(kind))) > MAX_KINDS:
-            raise DataError(
-                f"the column {names.quote(column)} of {path} has {count} values for the fakes: these are no kinds",
-                hint="name another column with data.kind_column in config.toml",
-            )
-        return kind
+        return path, np.where(train.target == 1, found.value, "")
     looked = ", ".join(path.name for path in files) or " and ".join(FILES)
     raise DataError(
-        f"no column {names.quote(column)} with the kinds of fakes: looked in {looked}",
-        hint="correct data.kind_column in config.toml, or remove it",
+        f"no column {names.quote(column)} with {what}: looked in {looked}",
+        hint=f"correct data.{key} in config.toml, or remove it",
     )
 
 

@@ -40,6 +40,8 @@ class Table:
             kinds.
         source: the label file, or the image folder if there is no label file.
         listed: str [N], the names as the label file spells them; None if it spells them as `img_name`.
+        pair: str [N], the img_name of the real image that each fake was made from; '' for real images and where it is
+            unknown. None without pairs.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN for unknown ones; None
             without landmarks.
         stored: the rows in the image cache; None if the table is not attached to one.
@@ -54,6 +56,7 @@ class Table:
     source: Path
     listed: np.ndarray | None = None
     kind: np.ndarray | None = None
+    pair: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     stored: StoredRows | None = None
     notes: tuple[str, ...] = ()
@@ -91,6 +94,7 @@ class Table:
             group=None if self.group is None else self.group[index],
             listed=None if self.listed is None else self.listed[index],
             kind=None if self.kind is None else self.kind[index],
+            pair=None if self.pair is None else self.pair[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
             stored=None if self.stored is None else self.stored.take(index),
         )

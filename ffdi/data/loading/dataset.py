@@ -110,7 +110,8 @@ class PseudoFakeMaker:
 class TrainDataset:
     """The images of a table with labels, augmented; indexed by `SampleKey`.
 
-    A pseudo-fake gets the same augmentation as its real image: only the manipulation differs.
+    A pseudo-fake gets the same augmentation as its real image, and so do both images of a pair: only the manipulation
+    differs.
     """
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
@@ -157,7 +158,7 @@ class TrainDataset:
         return Sample(NO_PIXELS, target, sample.row, steps, resize, EncodedImage(content, name, cut))
 
     def _choose_view(self, sample: SampleKey) -> tuple[Key, CropBox]:
-        key = (self._seed, self._fold, sample.epoch, sample.row)
+        key = (self._seed, self._fold, sample.epoch, sample.view_row)
         return key, self._augmentation.choose_crop(key)
 
     def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None, Resize | None]:

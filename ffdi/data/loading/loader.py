@@ -235,7 +235,8 @@ def make_train_loader(
     _check_shared_memory(loader_config.workers, measure_train_batch(config))
     samples = TrainDataset(table, config, fold)
     train, fraction = config.train, config.pseudo_fakes.fraction
-    sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard)
+    partner = None if table.pair is None else table.rows(table.pair)
+    sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner)
     return Batches(_make_loader(samples, loader_config, batch_sampler=sampler), sampler)
 
 

@@ -15,11 +15,18 @@ class SampleKey(NamedTuple):
         epoch: the epoch, from 0.
         row: the row of the image.
         pseudo_fake: whether the sample is a fake that is made from this real image.
+        view_of: the row whose crop and augmentation the image gets; -1: its own.
     """
 
     epoch: int
     row: int
     pseudo_fake: bool = False
+    view_of: int = -1
+
+    @property
+    def view_row(self) -> int:
+        """The row whose crop and augmentation the image gets."""
+        return self.row if self.view_of < 0 else self.view_of
 
 
 class RankShard(NamedTuple):
@@ -43,6 +50,7 @@ class BatchSampler:
         fake_fraction: fraction of each batch that is pseudo-fakes, made from the batch's real images.
         shard: the part of each batch for this process; a last batch with less than one sample for each process is
             dropped.
+        partner: int64 [N], for 'paired' sampling: the row of the real image of each fake; -1 where it is unknown.
     """
 
     def __init__(
@@ -54,13 +62,17 @@ class BatchSampler:
         sampling: str = "all",
         fake_fraction: float = 0.0,
         shard: RankShard = WHOLE_BATCH,
+        partner: np.ndarray | None = None,
     ) -> None:
         self.epoch, self.start = 0, 0
         self.fixed_batches: list[list[SampleKey]] | None = None
         self._target, self._seed, self._fold, self._shard = target, seed, fold, shard
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._pseudo_fakes = max(round(fake_fraction * batch_size), 1) if fake_fraction else 0
-        self._images = batch_size - self._pseudo_fakes
+        self._images, self._partner = batch_size - self._pseudo_fakes, None
+        if sampling == "paired":
+            self._images -= self._images % 2
+            self._partner = np.full(len(target), -1) if partner is None else partner
         real, fake = map(len, self._classes)
         self._counts = SAMPLINGS[sampling](real, fake, self._pseudo_fakes / batch_size)
 
@@ -82,15 +94,36 @@ class BatchSampler:
         rows = self._order_rows(self.epoch)
         for batch in range(self.start, len(self)):
             part = rows[batch * self._images : (batch + 1) * self._images]
-            keys = [*(SampleKey(self.epoch, row) for row in part.tolist()), *self._pick_pseudo_fakes(batch, part)]
+            keys = [*self._make_keys(part), *self._pick_pseudo_fakes(batch, part)]
             yield keys[self._shard.rank :: self._shard.ranks]
+
+    def _make_keys(self, rows: np.ndarray) -> list[SampleKey]:
+        """Keys of the images of a batch; the real image of a pair gets the view of the fake before it."""
+        if self._partner is None:
+            return [SampleKey(self.epoch, row) for row in rows.tolist()]
+        fakes = np.repeat(rows[::2], 2)
+        views = np.where(rows == fakes, -1, fakes)
+        return [
+            SampleKey(self.epoch, row, False, view) for row, view in zip(rows.tolist(), views.tolist(), strict=True)
+        ]
 
     def _order_rows(self, epoch: int) -> np.ndarray:
         """The rows of an epoch, shuffled."""
         rng = np.random.default_rng([self._seed, self._fold, epoch])
+        if self._partner is not None:
+            return self._order_pairs(rng)
         if sum(self._counts) == len(self._target):
             return rng.permutation(len(self._target))
         return rng.permutation(np.concatenate([self._pick_rows(label, epoch) for label in (0, 1)]))
+
+    def _order_pairs(self, rng: np.random.Generator) -> np.ndarray:
+        """Each fake, in random order, with its real image behind it; a random one where its own is unknown."""
+        assert self._partner is not None
+        fakes = rng.permutation(self._classes[1])
+        reals = self._partner[fakes]
+        unknown = reals < 0
+        reals[unknown] = rng.choice(self._classes[0], int(unknown.sum()))
+        return np.stack([fakes, reals], axis=1).ravel()
 
     def _pick_rows(self, label: int, epoch: int) -> np.ndarray:
         """The rows of a class in an epoch: each epoch continues after the last one, so that all rows are used alike."""
@@ -128,5 +161,13 @@ def _balance(real: int, fake: int, fake_fraction: float) -> tuple[int, int]:
     return reals, round(reals * share)
 
 
-SAMPLINGS: dict[str, Callable[[int, int, float], tuple[int, int]]] = {"all": _take_all, "balanced": _balance}
+def _pair(_real: int, fake: int, _fake_fraction: float) -> tuple[int, int]:
+    return fake, fake
+
+
+SAMPLINGS: dict[str, Callable[[int, int, float], tuple[int, int]]] = {
+    "all": _take_all,
+    "balanced": _balance,
+    "paired": _pair,
+}
 """Number of images of each class in an epoch: (real, fake, fraction of pseudo-fakes) -> (real, fake)."""

@@ -148,6 +148,14 @@ def test_groups_that_share_a_picture_are_joined() -> None:
     assert group.tolist() == ["u", "u", "u", "u", "w", "w"]
 
 
+def test_a_fake_and_the_real_image_that_it_was_made_from_are_a_group() -> None:
+    train = make_scan("train", "abcdef", "010101")
+    train = replace(train, table=replace(train.table, pair=np.array(["", "a", "", "a", "", ""])))
+    group = diagnosed([train], [0, 1, 2, 3, 4, 5], scene=[0, 1, 2, 3, 3, 5]).select_usable("train").group
+    assert group is not None
+    assert group.tolist() == ["a", "a", "c", "a", "a", "f"]
+
+
 def test_many_lines_are_cut_and_counted() -> None:
     names = "".join(chr(0x4E00 + row) for row in range(120))
     train, val = make_scan("train", names[:60], "01" * 30), make_scan("val", names[60:], "01" * 30)

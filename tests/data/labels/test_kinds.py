@@ -105,3 +105,25 @@ def test_plain_class_folders_and_folders_of_persons_give_no_kinds(
     for number in range(3):
         put(f"train/fake/{number}/b.jpg")
     assert read(tmp_path).kind is None
+
+
+@pytest.mark.usefixtures("listed")
+def test_a_column_has_the_real_image_of_each_fake(put: Put, tmp_path: Path) -> None:
+    put("attributes.csv", "img_name,made_of\nb.jpg,trainset/a.jpg\nc.jpg,\na.jpg,nonsense\n")
+    table = read(tmp_path, pair_column="made_of")
+    assert table.pair is not None
+    assert table.pair.tolist() == ["", "a.jpg", ""]
+    assert table.rows(table.pair).tolist() == [-1, 0, -1]
+
+
+@pytest.mark.usefixtures("listed")
+def test_pairs_with_anything_but_a_real_training_image_are_refused(put: Put, tmp_path: Path) -> None:
+    put("attributes.csv", "img_name,made_of\nb.jpg,c.jpg\nc.jpg,z.jpg\n")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path, pair_column="made_of")
+    assert caught.value.problems == (
+        "attributes.csv: c.jpg, from which b.jpg was made, is a fake",
+        "attributes.csv: z.jpg, from which c.jpg was made, is no training image",
+    )
+    with pytest.raises(DataError, match="no column from with the real images of fakes"):
+        read(tmp_path, pair_column="from")

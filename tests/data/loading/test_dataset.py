@@ -269,3 +269,13 @@ def test_growth_is_that_of_the_finished_image(shape: tuple[int, int], resize: st
     slopes = [np.polyfit(np.arange(8), finished[..., axis].mean(1 - axis), 1)[0] for axis in (0, 1)]
     grown = 3 / (slopes[0] * slopes[1]) ** 0.5
     assert view.scale * view.growth == pytest.approx(grown, rel=0.06)
+
+
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_both_images_of_a_pair_get_the_same_view(gallery: Gallery, resize: str) -> None:
+    table = gallery(6)
+    samples = training(table, ["self_blend"], "strong", ResizePolicy(32, resize), window=24)
+    alone, pair = pixels(samples, 4, 1), pixels(samples, 4, 1, False, 3)
+    assert not np.array_equal(alone, pair)
+    samples.table = table.take(np.array([0, 3, 2, 1, 4, 5]))  # the image of row 3 now has the image of row 1
+    assert np.array_equal(pixels(samples, 4, 3), pair)

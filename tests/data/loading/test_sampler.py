@@ -90,3 +90,40 @@ def test_an_epoch_goes_on_in_its_middle(sampling: str, share: float) -> None:
     whole = list(made)
     made.start = 2
     assert list(made) == whole[2:]
+
+
+PARTNER = np.where(FAKE & (np.arange(60) % 3 > 0), np.flatnonzero(~FAKE)[np.arange(60) % 20], -1)
+"""The real images of two thirds of the fakes; a real image has several."""
+
+
+@pytest.mark.parametrize("batch_size", [8, 9])
+def test_pairs_are_in_one_batch_with_the_same_view(batch_size: int) -> None:
+    first, second = epochs(2, batch_size, sampling="paired", partner=PARTNER)
+    for batches in (first, second):
+        assert [len(batch) for batch in batches] == [8] * 10
+        fakes, reals = (flat(batches)[start::2] for start in (0, 1))
+        assert sorted(key.row for key in fakes) == np.flatnonzero(FAKE).tolist()
+        assert {key.view_of for key in fakes} == {-1}
+        for fake, real in zip(fakes, reals, strict=True):
+            assert not FAKE[real.row]
+            assert real.view_row == fake.view_row == fake.row
+            assert PARTNER[fake.row] in (real.row, -1)
+    assert [key.row for key in flat(first)] != [key.row for key in flat(second)]
+    strangers = {key.row for key in flat(first)[1::2] if PARTNER[key.view_of] < 0}
+    assert len(strangers) > 5
+
+
+def test_pairs_of_the_same_seed_are_the_same_and_resume_in_the_middle() -> None:
+    made = BatchSampler(TARGET, 8, 5, 1, "paired", partner=PARTNER)
+    whole = list(made)
+    made.start = 3
+    assert list(made) == whole[3:]
+    assert made.fake_fraction == 0.5
+
+
+def test_pairs_can_have_pseudo_fakes_too() -> None:
+    (batches,) = epochs(1, 10, sampling="paired", partner=PARTNER, fake_fraction=0.2)
+    for batch in batches:
+        pseudo = [key for key in batch if key.pseudo_fake]
+        assert len(pseudo) == 2
+        assert {key.row for key in pseudo} <= {key.row for key in batch if not key.pseudo_fake}
