@@ -91,6 +91,7 @@ class ModelConfig(Section):
     tune: Literal["all", "head", "norm", "lora", "svd"] = "all"
     tune_rank: int = Field(8, ge=1, le=4096)
     tune_alpha: float = Field(16.0, gt=0, le=4096)
+    normalize_features: bool = False
 
     @property
     def fits_device_augmentation(self) -> bool:
@@ -149,6 +150,9 @@ class TrainConfig(Section):
     class_weights: bool = False
     hard_example_fraction: float = Field(1.0, gt=0, le=1)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    alignment: float = Field(0.0, ge=0, le=100)
+    uniformity: float = Field(0.0, ge=0, le=100)
+    consistency: float = Field(0.0, ge=0, le=100)
     clip_grad: float = Field(1.0, ge=0)
     ema_decay: float = Field(0.99, ge=0, lt=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -159,6 +163,16 @@ class TrainConfig(Section):
     @property
     def needs_pairs(self) -> bool:
         return self.sampling == "paired"
+
+    @property
+    def views(self) -> int:
+        """Views of each image in a batch: with `consistency`, one with and one without the augmentation recipe."""
+        return 2 if self.consistency else 1
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the loss depends on more than the logits."""
+        return max(self.alignment, self.uniformity, self.consistency) > 0
 
 
 class CacheConfig(Section):

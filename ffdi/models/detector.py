@@ -7,6 +7,7 @@ sigmoid(b - a), so z = b - a has the same probability and the same loss (docs/tr
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn import functional
 
 from ffdi.config.schema import Config, ModelConfig
 from ffdi.core import files
@@ -56,8 +58,18 @@ class Detector(TunedNetwork):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self.normalize(images)).squeeze(1).float()
+    def forward(
+        self, images: torch.Tensor, *, features: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """The logits; with `features`, also what the last layer made them from: float [B, D]."""
+        if not features:
+            return self.backbone(self.normalize(images)).squeeze(1).float()
+        given: list[torch.Tensor] = []
+        with ExitStack() as hooks:
+            for layer in starting.list_last_layers(self.backbone):
+                hooks.enter_context(layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])))
+            logits = self.backbone(self.normalize(images)).squeeze(1).float()
+        return logits, torch.cat([one.flatten(1) for one in given], dim=1)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Features before the head: uint8 [B, S, S, 3] -> float32 [B, D]."""
@@ -144,6 +156,9 @@ def build_detector(config: ModelConfig, weights: Path | None, *, starts: bool = 
         raise _refuse_size("model.size", config.size, starting.get_published_size(name), error) from None
     _reset_head(backbone)
     _subsample_before_small_convolutions(backbone)
+    if config.normalize_features:
+        for layer in starting.list_last_layers(backbone):
+            layer.register_forward_pre_hook(_normalize_features)
     detector = Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
     tuning.prepare(detector, config, starts=starts)
     return detector
@@ -217,6 +232,10 @@ def _subsample_before_small_convolutions(backbone: Backbone) -> None:
 
 def _subsample(rows: int, columns: int, _module: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
     return (given[0][:, :, ::rows, ::columns],)
+
+
+def _normalize_features(_module: nn.Module, given: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+    return (functional.normalize(given[0], dim=1),)
 
 
 def save_detector(detector: Detector, path: Path) -> None:

@@ -24,7 +24,7 @@ from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models import tuning
 from ffdi.models.detector import Detector
-from ffdi.training import health, inputs, optim
+from ffdi.training import feature_losses, health, inputs, optim
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
@@ -155,7 +155,7 @@ def _train_epoch(
 
 
 class StepResult(NamedTuple):
-    """The loss of a batch, float32 [], and the number of its images, over all ranks."""
+    """The loss of a batch on its labels, float32 [], and the number of its images, over all ranks."""
 
     loss: torch.Tensor
     images: int
@@ -167,7 +167,9 @@ def train_step(
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     images, target = mix_batch(inputs.make_images(batch, device), device.send(batch.target), config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
-    parts = _split_batch(len(images), config.train.micro_batches, batch_size // distributed.get_world_size())
+    parts = _split_batch(
+        len(images), config.train.micro_batches, batch_size // distributed.get_world_size(), config.train.views
+    )
 
     def compute_gradients() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
@@ -175,11 +177,12 @@ def train_step(
         for part in parts:
             with nullcontext() if part is parts[-1] else distributed.disable_gradient_sync(network):
                 with record_function(FORWARD), device.autocast(), distributed.sync_batch_norm(device):
-                    logits = network(images[part])
+                    logits, more = _score(network, images[part], target[part], config.train)
                 with record_function(BACKWARD):
-                    loss = criterion(logits, target[part]) * (len(logits) / batch_size)
+                    share = len(logits) / batch_size
+                    loss = criterion(logits, target[part]) * share
                     # DDP averages gradients over the ranks, and the loss is a sum over them
-                    state.scaler.scale(loss * distributed.get_world_size()).backward()
+                    state.scaler.scale((loss + more * share) * distributed.get_world_size()).backward()
             total = total + loss.detach()
         return total
 
@@ -193,7 +196,17 @@ def train_step(
             nn.utils.clip_grad_norm_(state.detector.parameters(), config.train.clip_grad)
         state.scaler.step(state.optimizer)
         state.scaler.update()
-    return StepResult(distributed.all_reduce(loss), batch_size)
+    return StepResult(distributed.all_reduce(loss), batch_size // config.train.views)
+
+
+def _score(
+    network: nn.Module, images: torch.Tensor, target: torch.Tensor, config: TrainConfig
+) -> tuple[torch.Tensor, torch.Tensor | float]:
+    """The logits, and the losses on features, if there are such."""
+    if not config.needs_features:
+        return network(images), 0.0
+    logits, features = network(images, features=True)
+    return logits, feature_losses.compute_feature_losses(config, features, logits, target)
 
 
 def list_nondeterministic(detector: Detector, config: Config, device: Device) -> list[str]:
@@ -216,8 +229,10 @@ def update_ema(state: TrainingState) -> None:
             state.ema.update(state.detector, step=state.global_step)
 
 
-def _split_batch(images: int, count: int, fewest: int) -> list[slice]:
+def _split_batch(images: int, count: int, fewest: int, views: int) -> list[slice]:
     """Splits a batch into micro-batches whose sizes differ by one at most; BatchNorm needs two images in each.
+
+    All views of an image are in one micro-batch.
 
     Args:
         images: of this rank's part of the batch.
@@ -225,7 +240,7 @@ def _split_batch(images: int, count: int, fewest: int) -> list[slice]:
         fewest: images of the rank with the smallest part, so that all ranks have the same number of micro-batches.
     """
     count = min(count, max(1, fewest // 2))
-    ends = [images * number // count for number in range(count + 1)]
+    ends = [images // views * number // count * views for number in range(count + 1)]
     return [slice(start, end) for start, end in itertools.pairwise(ends)]
 
 

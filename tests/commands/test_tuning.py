@@ -13,6 +13,7 @@ import torch
 
 from tests.conftest import TINY, Invoke
 
+LOSSES = "alignment = 0.1\nuniformity = 0.1\nconsistency = 1.0"
 WORDS = ("--experiment", "tiny", "--data")
 
 
@@ -23,9 +24,11 @@ def tuned(request: pytest.FixtureRequest, workspace: Path) -> Path:
     network = timm.create_model("test_resnet", num_classes=0)
     safetensors.torch.save_file(network.state_dict(), workspace / "start.safetensors")
     folder = workspace / "experiments" / "tiny"
-    lines = f'weights_file = "start.safetensors"\ntune = "{request.param}"\ntune_rank = 2'
+    lines = f'weights_file = "start.safetensors"\ntune = "{request.param}"\ntune_rank = 2\nnormalize_features = true'
     (folder / "config.toml").write_text(
-        TINY.replace("pretrained = false", lines).replace("epochs = 3", "epochs = 1").replace("lr = 3e-3", "lr = 1e-2")
+        TINY.replace("pretrained = false", lines)
+        .replace("epochs = 3", "epochs = 1")
+        .replace("lr = 3e-3", f"lr = 1e-2\n{LOSSES}")
     )
     return folder
 

@@ -41,6 +41,10 @@ RECIPES = {
     "normalization": {"model": {"tune": "norm"}, "train": {"ema_decay": 0.9, "select": "best"}},
     "low-rank updates": {"model": {"tune": "lora", "tune_rank": 2}, "train": {"freeze_epochs": 1}},
     "singular components": {"model": {"tune": "svd", "tune_rank": 2}, "train": {"sam_rho": 0.05}},
+    "losses on features": {
+        "model": {"normalize_features": True},
+        "train": {"alignment": 0.5, "uniformity": 0.5, "consistency": 1.0, "micro_batches": 2},
+    },
     "resized and augmented on the device": {
         "augment": {"device": True, "recipe": "strong", "mixup": 0.4},
         "train": {"micro_batches": 2},

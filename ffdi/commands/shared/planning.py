@@ -96,6 +96,12 @@ def check_settings(settings: Config) -> None:
                 f"augment.{key} = {getattr(settings.augment, key)} mixes nothing",
                 hint=f"set augment.{key} = 0, or {LEAST_MIXED} or more, in config.toml",
             )
+    if settings.train.needs_features and max(settings.augment.mixup, settings.augment.cutmix) > 0:
+        raise ConfigError(
+            "train.alignment, train.uniformity and train.consistency need images of one class, and augment.mixup or "
+            "augment.cutmix mixes them",
+            hint="set augment.mixup = 0 and augment.cutmix = 0, or these three to 0, in config.toml",
+        )
     if settings.augment.crop_size > settings.model.size:
         raise ConfigError(
             f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",

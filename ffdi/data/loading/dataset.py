@@ -153,9 +153,19 @@ class TrainDataset:
         geometry = policy.locate(shape, box)
         if (left := deferred.defer_decoding(shape, geometry, policy.size, window)) is None:
             return None
-        steps = operations.place_steps(self._augmentation.draw_steps(key), *_place(geometry, policy.size, window))
+        steps = operations.place_steps(self._draw_steps(sample, key), *_place(geometry, policy.size, window))
         cut, resize = left
         return Sample(NO_PIXELS, target, sample.row, steps, resize, EncodedImage(content, name, cut))
+
+    def _draw_steps(self, sample: SampleKey, key: Key) -> list[Step]:
+        """The steps of the recipe for a device; none for a clean view."""
+        return [] if sample.clean else self._augmentation.draw_steps(key)
+
+    def _augment(
+        self, sample: SampleKey, pixels: np.ndarray, key: Key, scale: float, corner: tuple[float, float]
+    ) -> np.ndarray:
+        """Applies the recipe, but not to a clean view."""
+        return pixels if sample.clean else self._augmentation(pixels, key, scale, corner)
 
     def _choose_view(self, sample: SampleKey) -> tuple[Key, CropBox]:
         key = (self._seed, self._fold, sample.epoch, sample.view_row)
@@ -177,17 +187,17 @@ class TrainDataset:
         if not self._crop_size and not self._on_device:
             view = policy.crop(image, box)
             corner = view.scale * view.corner[0], view.scale * view.corner[1]
-            return view.finish(self._augmentation(view.pixels, key, shrunk * view.scale, corner)), None, None
+            return view.finish(self._augment(sample, view.pixels, key, shrunk * view.scale, corner)), None, None
         geometry = policy.locate(image.shape, box)
         window = self._locate_window(policy.size, box)
         scale, corner = _place(geometry, policy.size, window)
         scale *= shrunk
         if self._on_device:
-            steps = operations.place_steps(self._augmentation.draw_steps(key), scale, corner)
+            steps = operations.place_steps(self._draw_steps(sample, key), scale, corner)
             left = deferred.defer_resize(image, geometry, policy.size, window)
             pixels, resize = left or deferred.keep_size(_resize_window(policy, image, box, window))
             return pixels, steps, resize
-        return self._augmentation(_resize_window(policy, image, box, window), key, scale, corner), None, None
+        return self._augment(sample, _resize_window(policy, image, box, window), key, scale, corner), None, None
 
     def _locate_window(self, size: int, box: CropBox) -> tuple[slice, slice]:
         """The part of a resized image that is trained on."""

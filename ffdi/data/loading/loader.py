@@ -236,7 +236,9 @@ def make_train_loader(
     samples = TrainDataset(table, config, fold)
     train, fraction = config.train, config.pseudo_fakes.fraction
     partner = None if table.pair is None else table.rows(table.pair)
-    sampler = BatchSampler(table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner)
+    sampler = BatchSampler(
+        table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner, train.views
+    )
     return Batches(_make_loader(samples, loader_config, batch_sampler=sampler), sampler)
 
 
@@ -271,7 +273,7 @@ def measure_train_batch(config: Config) -> int:
         pixels *= MOST_PIXELS
         if config.cache.decoded:
             pixels = min(pixels, ResizePolicy.from_cache(config).size ** 2)
-    return config.train.batch_size * pixels * 3
+    return config.train.batch_size * config.train.views * pixels * 3
 
 
 def count_fitting_workers(batch_bytes: int) -> int:

@@ -16,12 +16,14 @@ class SampleKey(NamedTuple):
         row: the row of the image.
         pseudo_fake: whether the sample is a fake that is made from this real image.
         view_of: the row whose crop and augmentation the image gets; -1: its own.
+        clean: whether the image gets no augmentation, only its crop.
     """
 
     epoch: int
     row: int
     pseudo_fake: bool = False
     view_of: int = -1
+    clean: bool = False
 
     @property
     def view_row(self) -> int:
@@ -51,6 +53,7 @@ class BatchSampler:
         shard: the part of each batch for this process; a last batch with less than one sample for each process is
             dropped.
         partner: int64 [N], for 'paired' sampling: the row of the real image of each fake; -1 where it is unknown.
+        views: 2 adds a clean view behind each sample, which does not count as a sample; else 1.
     """
 
     def __init__(
@@ -63,13 +66,15 @@ class BatchSampler:
         fake_fraction: float = 0.0,
         shard: RankShard = WHOLE_BATCH,
         partner: np.ndarray | None = None,
+        views: int = 1,
     ) -> None:
         self.epoch, self.start = 0, 0
         self.fixed_batches: list[list[SampleKey]] | None = None
         self._target, self._seed, self._fold, self._shard = target, seed, fold, shard
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._pseudo_fakes = max(round(fake_fraction * batch_size), 1) if fake_fraction else 0
-        self._images, self._partner = batch_size - self._pseudo_fakes, None
+        self._images, self._views = batch_size - self._pseudo_fakes, views
+        self._partner: np.ndarray | None = None
         if sampling == "paired":
             self._images -= self._images % 2
             self._partner = np.full(len(target), -1) if partner is None else partner
@@ -95,7 +100,8 @@ class BatchSampler:
         for batch in range(self.start, len(self)):
             part = rows[batch * self._images : (batch + 1) * self._images]
             keys = [*self._make_keys(part), *self._pick_pseudo_fakes(batch, part)]
-            yield keys[self._shard.rank :: self._shard.ranks]
+            own = keys[self._shard.rank :: self._shard.ranks]
+            yield [key._replace(clean=clean) for key in own for clean in (False, True)[: self._views]]
 
     def _make_keys(self, rows: np.ndarray) -> list[SampleKey]:
         """Keys of the images of a batch; the real image of a pair gets the view of the fake before it."""

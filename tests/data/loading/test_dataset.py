@@ -279,3 +279,24 @@ def test_both_images_of_a_pair_get_the_same_view(gallery: Gallery, resize: str) 
     assert not np.array_equal(alone, pair)
     samples.table = table.take(np.array([0, 3, 2, 1, 4, 5]))  # the image of row 3 now has the image of row 1
     assert np.array_equal(pixels(samples, 4, 3), pair)
+
+
+@pytest.mark.parametrize("window", [0, 24])
+@pytest.mark.parametrize("fake", [False, True])
+def test_a_clean_view_has_the_crop_and_the_fake_but_no_augmentation(gallery: Gallery, window: int, fake: bool) -> None:
+    key, table = SampleKey(2, 1, fake), gallery(4)
+    augmented, plain = (
+        training(table, ["self_blend"], recipe, ResizePolicy(32, "crop"), window) for recipe in ("postprocess", "none")
+    )
+    expected = pixels(plain, *key)
+    assert np.array_equal(pixels(augmented, *key._replace(clean=True)), expected)
+    assert not np.array_equal(pixels(augmented, *key), expected)
+
+
+def test_a_clean_view_leaves_no_steps_to_the_device(gallery: Gallery) -> None:
+    samples = training(gallery(4), ["self_blend"], "postprocess", device=True)
+    clean, augmented = samples[SampleKey(2, 1, clean=True)], samples[SampleKey(2, 1)]
+    assert isinstance(clean, Sample)
+    assert isinstance(augmented, Sample)
+    assert clean.steps == []
+    assert augmented.steps

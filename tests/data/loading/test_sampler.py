@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ffdi.data.loading import sampler
-from ffdi.data.loading.sampler import BatchSampler, SampleKey
+from ffdi.data.loading.sampler import BatchSampler, RankShard, SampleKey
 
 TARGET = (np.random.default_rng(0).permutation(60) < 40).astype(np.int64)
 """20 real images, 40 fakes."""
@@ -127,3 +127,14 @@ def test_pairs_can_have_pseudo_fakes_too() -> None:
         pseudo = [key for key in batch if key.pseudo_fake]
         assert len(pseudo) == 2
         assert {key.row for key in pseudo} <= {key.row for key in batch if not key.pseudo_fake}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_a_clean_view_follows_each_sample_of_a_rank(ranks: int) -> None:
+    chosen = {"sampling": "balanced", "fake_fraction": 0.25}
+    plain, double = (
+        epochs(1, shard=RankShard(0, ranks), views=views, **chosen)[0] for views in (1, 2)
+    )  # fmt: skip
+    assert [key for batch in double for key in batch if not key.clean] == flat(plain)
+    for batch in double:
+        assert [key._replace(clean=True) for key in batch[::2]] == batch[1::2]
