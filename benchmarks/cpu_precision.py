@@ -28,7 +28,7 @@ from loader import describe
 
 from ffdi.config.schema import Config
 from ffdi.data.loading.loader import Batch
-from ffdi.models import detector
+from ffdi.models import detector, tuning
 from ffdi.training import optim
 from ffdi.training.loop import train_step, update_ema
 from ffdi.training.runtime import device as devices

@@ -163,7 +163,7 @@ def diagnose(root: Path, scans: dict[str, ScanResult], duplicates: DuplicateGrou
     """Finds the faults of each split and of all splits together."""
     facts = {name: measure_shortcuts(scan) for name, scan in scans.items() if _has_both_classes(scan)}
     shown = list(duplicate_groups.list_duplicates(scans, duplicates))
-    found = [_find_unusable(scans), _find_conflicts(shown), _find_leaks(shown), _find_shortcuts(facts)]
+    found = [_find_unusable(scans), _find_conflicts(scans, shown), _find_leaks(shown), _find_shortcuts(facts)]
     return Diagnosis(root, scans, duplicates, facts, [fault for fault in found if fault.where])
 
 
@@ -202,9 +202,23 @@ def _find_unusable(scans: dict[str, ScanResult]) -> Fault:
     return Fault("unusable", f"{' and '.join(counts)} cannot be used", lines)
 
 
-def _find_conflicts(shown: list[Picture]) -> Fault:
-    found = [picture.format_line() for picture in shown if len(picture.labels) > 1]
+def _find_conflicts(scans: dict[str, ScanResult], shown: list[Picture]) -> Fault:
+    """Pictures with both labels; a fake may be nearly the real image of its pair, from which it was made."""
+    made_from: dict[str, str] = {}
+    if "train" in scans and (pair := scans["train"].table.pair) is not None:
+        made_from = dict(zip(scans["train"].table.img_name.tolist(), pair.tolist(), strict=True))
+    found = [
+        picture.format_line()
+        for picture in shown
+        if len(picture.labels) > 1 and not (picture.kind == "near" and _has_sources(picture, made_from))
+    ]
     return Fault("conflicts", f"{format_count(len(found), 'picture')} with both labels", found)
+
+
+def _has_sources(picture: Picture, made_from: dict[str, str]) -> bool:
+    """Whether the real image of each fake among the images of a picture is one of them too."""
+    own = {name for split, name, target in picture.images if split == "train" and target == 0}
+    return all(made_from.get(name) in own for _, name, target in picture.images if target == 1)
 
 
 def _find_leaks(shown: list[Picture]) -> Fault:

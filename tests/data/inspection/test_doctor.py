@@ -156,6 +156,23 @@ def test_a_fake_and_the_real_image_that_it_was_made_from_are_a_group() -> None:
     assert group.tolist() == ["a", "a", "c", "a", "a", "f"]
 
 
+@pytest.mark.parametrize(
+    ("pair", "near", "kinds"),
+    [
+        (["", "a", "", ""], {0}, []),
+        (["", "a", "", ""], set(), ["conflicts"]),
+        (["", "c", "", ""], {0}, ["conflicts"]),
+        (None, {0}, ["conflicts"]),
+    ],
+)
+def test_a_fake_may_be_nearly_the_image_that_it_was_made_from(
+    pair: list[str] | None, near: set[int], kinds: list[str]
+) -> None:
+    train = make_scan("train", "abcd", "0101")
+    train = replace(train, table=replace(train.table, pair=None if pair is None else np.array(pair)))
+    assert [fault.kind for fault in diagnosed([train], [0, 0, 2, 3], near).faults] == kinds
+
+
 def test_many_lines_are_cut_and_counted() -> None:
     names = "".join(chr(0x4E00 + row) for row in range(120))
     train, val = make_scan("train", names[:60], "01" * 30), make_scan("val", names[60:], "01" * 30)
