@@ -1,4 +1,4 @@
-"""Searches a few keys of an experiment on one of its folds."""
+"""Searches a few keys of an experiment on one of its folds, or on all kinds of fakes that its folds leave out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 FACTOR = 3
 """One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
+JUDGES = ("heldout", "ood")
+"""Values of --judge."""
 
 
 @dataclass(eq=False)
@@ -43,8 +45,8 @@ class Trial:
     Attributes:
         keys: the values that differ from the experiment.
         requests: the same values, once for each request of the sampler that still waits for the score.
-        scores: the AUC at each comparison so far.
-        curve: the AUC after each trained epoch.
+        scores: the AUC at each comparison so far, the mean of the folds.
+        curves: by fold, the AUC after each trained epoch.
         lock: holds the lock of the variant while it is trained.
     """
 
@@ -52,7 +54,7 @@ class Trial:
     keys: Keys
     requests: list[Keys] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
-    curve: list[float] = field(default_factory=list)
+    curves: dict[int, list[float]] = field(default_factory=dict)
     lock: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -61,15 +63,12 @@ class Trial:
 
 
 def run(workspace: Workspace, options: SweepOptions) -> None:
-    """Trains variants of an experiment on one fold; the losing variants are trained for fewer epochs."""
+    """Trains variants of an experiment on the folds that judge; the losing variants are trained for fewer epochs."""
     end = signals.parse_deadline("--max-time", options.max_time)
     engines.check_engine(options)
     base = workspace.get_experiment(options.experiment)
     settings = schema.load_experiment(base.config_path)
-    if options.fold >= settings.folds.k:
-        raise ConfigError(
-            f"--fold {options.fold}: this experiment has folds 0 to {settings.folds.k - 1}", hint="pass --fold 0"
-        )
+    judges = _choose_folds(settings, options)
     space = Space.parse(options.set)
     _check_comparable(space)
     sampler = samplers.build_sampler(options.sampler, space, options.trials, settings.seed)
@@ -78,12 +77,13 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
     foreseen = _check_foreseen(workspace, base, sampler, options)
     rungs = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
     compared = ", ".join(map(str, rungs))
-    console.title(f"sweep of {base.name} on fold {options.fold}: compared after {compared} epochs")
+    where = f"fold {options.fold}" if len(judges) == 1 else f"the {len(judges)} folds of left-out kinds"
+    console.title(f"sweep of {base.name} on {where}: compared after {compared} epochs")
     with engines.open_engine(options, device, None) as train_jobs:
         data = planning.prepare_data(workspace, base, settings, options)
         for one in foreseen:
             planning.warn_if_not_exportable(workspace, one)
-        sweep = _Sweep(workspace, base, data, options, sampler, rungs)
+        sweep = _Sweep(workspace, base, data, options, sampler, rungs, judges)
         with base.lock(), signals.handle_signals(end):
             sweep.train(train_jobs)
     _show(base, list(sweep.trials.values()), rungs)
@@ -97,8 +97,10 @@ class _Sweep:
 
     Attributes:
         rungs: the epochs after which trials are compared.
+        judges: the folds whose mean AUC is compared.
         trials: by name, in the order of their start.
         running: the trials in training.
+        waiting: trials of which another fold is to be trained for the same comparison.
         exhausted: whether the sampler has no more trials.
     """
 
@@ -108,8 +110,10 @@ class _Sweep:
     options: SweepOptions
     sampler: Sampler
     rungs: list[int]
+    judges: list[int]
     trials: dict[str, Trial] = field(default_factory=dict)
     running: dict[FoldJob, Trial] = field(default_factory=dict)
+    waiting: list[Trial] = field(default_factory=list)
     exhausted: bool = False
 
     def train(self, train_jobs: TrainJobs) -> None:
@@ -127,16 +131,26 @@ class _Sweep:
 
     def _next_job(self, bar: Bar) -> FoldJob | None:
         """The next job; None while it depends on running jobs, and at the end."""
-        while (trial := self._promote_trial() or self._start_trial() or self._promote_trial()) is not None:
+        while (trial := self._choose_trial()) is not None:
             if (job := self._make_job(trial)) is not None:
                 self.running[job] = trial
                 return job
-            self._compare(trial, trial.curve[self._next_rung(trial) - 1], bar)
+            self._compare(trial, self._average(trial), bar)
         return None
+
+    def _choose_trial(self) -> Trial | None:
+        if self.waiting:
+            return self.waiting.pop(0)
+        return self._promote_trial() or self._start_trial() or self._promote_trial()
+
+    def _average(self, trial: Trial) -> float:
+        """The score at the trial's next comparison."""
+        rung = self._next_rung(trial)
+        return sum(trial.curves[fold][rung - 1] for fold in self.judges) / len(self.judges)
 
     def _promote_trial(self) -> Trial | None:
         scores = {name: trial.scores for name, trial in self.trials.items()}
-        running = [trial.experiment.name for trial in self.running.values()]
+        running = [trial.experiment.name for trial in (*self.running.values(), *self.waiting)]
         closed = self.exhausted and not running  # a better trial may follow until then
         name = halving.promote(scores, len(self.rungs), FACTOR, running=running, closed=closed)
         return None if name is None else self.trials[name]
@@ -159,7 +173,7 @@ class _Sweep:
         return self.rungs[len(trial.scores)]
 
     def _make_job(self, trial: Trial) -> FoldJob | None:
-        """The training until the next comparison; None if an earlier process trained that far."""
+        """The training of a fold until the next comparison; None if all folds were trained that far."""
         from ffdi.training.fold import FoldJob
 
         experiment, epochs = trial.experiment, self._next_rung(trial)
@@ -168,9 +182,10 @@ class _Sweep:
         trial.lock.enter_context(experiment.lock())
         plan = planning.make_plan(experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
-        trial.curve = _read_curve(plan, experiment, self.options.fold)
-        if len(trial.curve) < epochs:
-            return FoldJob(plan, experiment.get_fold(self.options.fold), device.precision, epochs)
+        for fold in self.judges:
+            trial.curves[fold] = _read_curve(plan, experiment, fold)
+            if len(trial.curves[fold]) < epochs:
+                return FoldJob(plan, experiment.get_fold(fold), device.precision, epochs)
         trial.lock.close()
         return None
 
@@ -186,7 +201,8 @@ class _Sweep:
         if isinstance(event, Step):
             bar.at(event.epoch + (event.step + 1) / event.steps, name)
         elif isinstance(event, EpochRecord):
-            trial.curve[event.epoch :] = [event.heldout_auc]  # after a lost machine some epochs are reported twice
+            curve = trial.curves[job.folder.fold]
+            curve[event.epoch :] = [event.heldout_auc]  # after a lost machine some epochs are reported twice
         elif isinstance(event, JobFailure) and not isinstance(event.error, TrainingError):
             raise event.error
         elif isinstance(event, JobEnd | JobFailure):
@@ -195,8 +211,10 @@ class _Sweep:
             if isinstance(event, JobFailure):
                 bar.warn(f"{name}: {event.error.what}; {event.error.hint}")
                 self._compare(trial, -math.inf, bar)
+            elif job.folder.fold == self.judges[-1]:
+                self._compare(trial, self._average(trial), bar)
             else:
-                self._compare(trial, trial.curve[self._next_rung(trial) - 1], bar)
+                self.waiting.append(trial)
 
     def _compare(self, trial: Trial, auc: float, bar: Bar) -> None:
         """Records the score of a trial at a comparison."""
@@ -209,6 +227,27 @@ class _Sweep:
         """Gives the sampler the first score of a trial, if there is one, for each of its requests."""
         while trial.scores and trial.requests:
             self.sampler.tell(trial.requests.pop(), trial.scores[0])
+
+
+def _choose_folds(settings: Config, options: SweepOptions) -> list[int]:
+    """The folds whose mean AUC decides between trials.
+
+    Raises:
+        ConfigError: there are no such folds.
+    """
+    if options.judge not in JUDGES:
+        raise ConfigError(f"--judge {options.judge}: known: {', '.join(JUDGES)}", hint="pass --judge heldout")
+    k, scheme = settings.folds.k, settings.folds.scheme
+    if options.judge == "ood":
+        if scheme != "leave-kind-out":
+            raise ConfigError(
+                f"--judge ood needs folds that leave kinds of fakes out, and folds.scheme is '{scheme}'",
+                hint="set folds.scheme = 'leave-kind-out' in config.toml, or omit --judge",
+            )
+        return list(range(k))
+    if options.fold >= k:
+        raise ConfigError(f"--fold {options.fold}: this experiment has folds 0 to {k - 1}", hint="pass --fold 0")
+    return [options.fold]
 
 
 def _check_comparable(space: Space) -> None:

@@ -109,3 +109,50 @@ def test_pairs_are_trained_together_and_stay_in_one_fold(workspace: Path, root: 
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(root))
     assert answer.code == 1
     assert "another real image of its pair" in answer.err
+
+
+def test_trials_are_judged_by_all_kinds_that_are_left_out(workspace: Path, root: Path, invoke: Invoke) -> None:
+    config = workspace / "experiments" / "unseen" / "config.toml"
+    config.write_text(config.read_text().replace("epochs = 1", "epochs = 3"))
+    words = (
+        "sweep",
+        "--experiment",
+        "unseen",
+        "--data",
+        str(root),
+        "--judge",
+        "ood",
+        "--set",
+        "train.lr=1e-3,3e-3,1e-2",
+    )
+    answer = invoke(*words)
+    assert answer.code == 0, answer.err
+    assert "sweep of unseen on the 3 folds of left-out kinds: compared after 1, 3 epochs" in answer.out
+    table = pd.read_csv(workspace / "experiments" / "unseen" / "sweep.csv").set_index("experiment")
+    assert table.auc_after_3.notna().sum() == 1
+    best = table.auc_after_3.idxmax()
+    histories = [pd.read_csv(workspace / "experiments" / best / f"fold_{fold}" / "history.csv") for fold in range(3)]
+    for epochs in (1, 3):
+        mean = sum(history.heldout_auc[epochs - 1] for history in histories) / 3
+        assert table[f"auc_after_{epochs}"][best] == pytest.approx(mean)
+    before = table.to_csv()
+    assert invoke(*words).code == 0
+    assert pd.read_csv(workspace / "experiments" / "unseen" / "sweep.csv").set_index("experiment").to_csv() == before
+
+
+@pytest.mark.parametrize(
+    ("experiment", "judge", "message"),
+    [
+        (
+            "tiny",
+            "ood",
+            "error: --judge ood needs folds that leave kinds of fakes out, and folds.scheme is 'stratified'\n"
+            "next: set folds.scheme = 'leave-kind-out' in config.toml, or omit --judge\n",
+        ),
+        ("unseen", "all", "error: --judge all: known: heldout, ood\nnext: pass --judge heldout\n"),
+    ],
+)
+@pytest.mark.usefixtures("root")
+def test_a_judge_that_there_is_not_is_refused(experiment: str, judge: str, message: str, invoke: Invoke) -> None:
+    answer = invoke("sweep", "--experiment", experiment, "--judge", judge, "--set", "train.lr=1e-3,3e-3")
+    assert (answer.code, answer.err) == (1, message)

@@ -154,6 +154,10 @@ class SweepOptions(ExperimentOptions, EngineOptions):
     sampler: str = flag("grid", "grid (every combination), random, or tpe (Optuna)")
     trials: int | None = flag(None, "the number of trials (default: all of a grid, else 16)", least=1)
     fold: int = flag(0, "the held-out fold")
+    judge: str = flag(
+        "heldout",
+        "heldout (the AUC of one fold), or ood (the mean AUC of all folds, each of kinds that it leaves out)",
+    )
 
 
 @dataclass(frozen=True)
