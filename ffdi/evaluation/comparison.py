@@ -148,7 +148,8 @@ def _resample_fold(scores: Scores, rng: np.random.Generator, resamples: int) -> 
         drawn = np.zeros((min(chunk, resamples - start), len(stratum)))
         for label in np.unique(stratum):
             places = np.flatnonzero(stratum == label)
-            drawn[:, places] = rng.multinomial(len(places), np.full(len(places), 1 / len(places)), size=len(drawn))
+            for row in drawn:
+                row[places] = np.bincount(rng.integers(len(places), size=len(places)), minlength=len(places))
         weight = drawn[:, unit]
         found.append(
             _weigh_auc(scores.target, scores.y_pred[1], weight) - _weigh_auc(scores.target, scores.y_pred[0], weight)

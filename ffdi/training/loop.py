@@ -105,7 +105,15 @@ def fit(
             waiting=progress.waiting / progress.seconds,
         )
         prior_loss = optim.compute_prior_loss(settings, train_batches.fake_fraction)
-        warning = health.check_epoch(settings, state.epoch, train_loss, prior_loss, target, y_pred)
+        warning = health.check_epoch(
+            settings,
+            state.epoch,
+            train_loss,
+            prior_loss,
+            target,
+            y_pred,
+            unseen_kinds=config.folds.scheme == "leave-kind-out",
+        )
         _end_epoch(state, record, warning, settings)
         yield record
         if warning is not None:

@@ -57,6 +57,14 @@ def test_chance_is_reported_after_half_of_the_epochs() -> None:
     assert found.symptoms["at_chance"].startswith("the held-out AUC does not differ from chance (0.")
 
 
+def test_chance_on_unseen_kinds_is_no_symptom() -> None:
+    def check(train_loss: float) -> health.HealthWarning | None:
+        return health.check_epoch(CONFIG, CONFIG.epochs - 1, train_loss, 0.69, TARGET, BLIND, unseen_kinds=True)
+
+    assert check(0.3) is None
+    assert list(symptoms(check(0.7))) == ["underfit"]
+
+
 def test_inverted_scores_are_reported() -> None:
     y_pred = 1 / (1 + np.exp(3.0 * TARGET - np.random.default_rng(2).normal(0, 1, len(TARGET))))
     found = symptoms(health.check_epoch(CONFIG, 7, 0.6, EVEN, TARGET, y_pred))
