@@ -230,6 +230,18 @@ def write_text(path: Path, content: str) -> None:
         temporary.write_bytes(content.encode("utf-8"))
 
 
+def share_file(path: Path, other: Path) -> None:
+    """Makes a file a hard link to another one with the same content; both stay where that is not possible.
+
+    Neither is written to again: ffdi replaces files, and does not change them.
+    """
+    temporary = _temporary_path(path)
+    with suppress(OSError):  # a file system without hard links, or another one
+        os.link(other, temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+
+
 def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 

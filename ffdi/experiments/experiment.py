@@ -89,6 +89,15 @@ class Experiment:
         for path in (*started, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
             path.unlink(missing_ok=True)
 
+    def share_frozen(self) -> None:
+        """Stores the frozen weights once for all experiments beside this one that have the same."""
+        digest = manifests.hash_file(self.frozen_path)
+        for other in sorted(self.folder.parent.glob(f"*/{FROZEN}")):
+            linked = links.is_link(other) or links.is_link(other.parent)
+            if other != self.frozen_path and not linked and manifests.hash_file(other) == digest:
+                files.share_file(self.frozen_path, other)
+                return
+
     def start(self, identity: Identity, images: str, provenance: dict[str, Any]) -> None:
         """Records the start of a training; a resumed experiment has passed `check_identity`.
 

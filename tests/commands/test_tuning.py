@@ -73,6 +73,27 @@ def test_folds_in_other_processes_give_the_same_weights(tuned: Path, competition
     assert [path.read_bytes() for path in paths] == expected
 
 
+@pytest.mark.parametrize("tuned", ["head"], indirect=True)
+def test_experiments_share_what_is_frozen(
+    tuned: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("second", "third"):
+        shutil.copytree(tuned, tuned.parent / name)
+    for name in ("tiny", "second"):
+        assert invoke("train-folds", "--experiment", name, "--data", str(competition), "--folds", "0").code == 0
+    monkeypatch.setattr("os.link", no_links)
+    assert invoke("train-folds", "--experiment", "third", "--data", str(competition), "--folds", "0").code == 0
+    frozen = [tuned.parent / name / "frozen.safetensors" for name in ("tiny", "second", "third")]
+    assert frozen[0].samefile(frozen[1])
+    assert not frozen[0].samefile(frozen[2])
+    assert frozen[0].read_bytes() == frozen[2].read_bytes()
+    assert [path.name for path in (tuned.parent / "third").iterdir() if path.name.endswith(".tmp")] == []
+
+
+def no_links(*_words: object) -> None:
+    raise OSError(95, "Operation not supported")
+
+
 @pytest.mark.parametrize("tuned", ["norm"], indirect=True)
 def test_a_network_without_starting_weights_cannot_be_tuned_in_part(
     tuned: Path, competition: Path, invoke: Invoke

@@ -349,6 +349,7 @@ def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None
 
     network = detector.build_detector(settings.model, weights, starts=False)
     detector.save_frozen(network, experiment.frozen_path)
+    experiment.share_frozen()
     trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
     console.say(
         f"model.tune = '{settings.model.tune}': {trained:,} parameters are trained, and the network has "
