@@ -39,6 +39,7 @@ RECORD = np.dtype(
         ("height", "<i4"),
         ("fingerprint", "u1", FINGERPRINT_BYTES),
         ("keypoints", "<u8", COUNT),
+        ("quantization", "<i4"),
         ("record_checksum", "<u4"),
     ]
 )
@@ -48,7 +49,7 @@ CHECKED_BYTES = RECORD.itemsize - 4
 INDEX, PACK = "index", "pack"
 MISSING_FILE_KEY = bytes(16)
 """The key of a file that does not exist."""
-VERSION = 2
+VERSION = 3
 """Version of the records and the packed images. Each version has its own folder."""
 
 

@@ -185,6 +185,21 @@ def is_plain_jpeg(content: bytes, header: Header) -> bool:
     return False
 
 
+def sum_quantization(content: bytes) -> int:
+    """The sum of the steps by which a JPEG quantizes brightness, lower for a higher quality; 0 for other files.
+
+    Args:
+        content: the file's bytes.
+    """
+    if not content.startswith(b"\xff\xd8"):
+        return 0
+    for marker, body in _list_segments(content):
+        if marker == _TABLES and len(body) >= 65 and not body[0] & 15:  # the first table is that of brightness
+            wide = body[0] >> 4  # whether it has 16 bits for each step
+            return sum(body[1:65]) if not wide else sum(struct.unpack(">64H", body[1:129].ljust(128, b"\0")))
+    return 0
+
+
 def _list_segments(content: bytes) -> list[tuple[int, bytes]]:
     """Markers and contents of a JPEG's segments before its coded pixels; none if they do not follow each other."""
     segments: list[tuple[int, bytes]] = []
@@ -200,7 +215,7 @@ def _list_segments(content: bytes) -> list[tuple[int, bytes]]:
 
 _PLAIN_FRAMES = frozenset({0xC0, 0xC2})
 """Baseline and progressive."""
-_ADOBE, _APP1, _ORIENTATION = 0xEE, 0xE1, 0x0112
+_ADOBE, _APP1, _TABLES, _ORIENTATION = 0xEE, 0xE1, 0xDB, 0x0112
 
 
 def is_one_picture(content: bytes) -> bool:

@@ -21,7 +21,7 @@ FAULTS = {
     "unusable": "images that cannot be read or decoded; accepted, they are left out",
     "conflicts": "one picture with both labels; accepted, its copies stay in one fold",
     "leaks": "one picture in several splits; accepted, the other splits' scores are too good",
-    "shortcuts": "files whose size, format or dimensions predict their label; accepted, scores may be due to that",
+    "shortcuts": "files whose size, format, quality or dimensions predict their label; accepted, scores may come of it",
 }
 """Kinds of faults that make scores wrong, and the consequence of accepting each."""
 SHOWN = 20
@@ -282,6 +282,7 @@ def _list_properties(scan: ScanResult) -> dict[str, np.ndarray]:
         "width / height": scan.width / np.maximum(scan.height, 1),
         "format": _compute_fake_share(scan.format, target),
         "mode": _compute_fake_share(scan.mode, target),
+        "JPEG quantization": scan.quantization,
     }
 
 

@@ -77,6 +77,7 @@ class CacheWriter:
             "height": info.height,
             "fingerprint": np.frombuffer(info.fingerprint, np.uint8),
             "keypoints": np.frombuffer(info.keypoints, np.uint64),
+            "quantization": info.quantization,
         }
         for name, value in values.items():
             record[name] = value

@@ -52,6 +52,7 @@ class ScanResult:
         size: int64 [N], size of each file in bytes.
         format, mode: str [N], Pillow's names.
         width, height: int32 [N], pixels.
+        quantization: int32 [N], of `decode.sum_quantization`.
         fingerprint: uint8 [N, `BYTES`].
         keypoints: uint64 [N, `COUNT`], only of images that the cache does not have.
         faults: why an image cannot be used, by row.
@@ -64,6 +65,7 @@ class ScanResult:
     mode: np.ndarray = field(init=False)
     width: np.ndarray = field(init=False)
     height: np.ndarray = field(init=False)
+    quantization: np.ndarray = field(init=False)
     fingerprint: np.ndarray = field(init=False)
     keypoints: np.ndarray = field(init=False)
     faults: dict[int, str] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class ScanResult:
         self.sha256 = np.zeros((count, 32), np.uint8)
         self.size = np.zeros(count, np.int64)
         self.format, self.mode = np.zeros(count, "U8"), np.zeros(count, "U8")
-        self.width, self.height = np.zeros(count, np.int32), np.zeros(count, np.int32)
+        self.width, self.height, self.quantization = (np.zeros(count, np.int32) for _ in range(3))
         self.fingerprint = np.zeros((count, FINGERPRINT_BYTES), np.uint8)
         self.keypoints = np.zeros((count, COUNT), np.uint64)
         if (cached := get_cached_rows(self.table)) is not None:
@@ -81,7 +83,7 @@ class ScanResult:
 
     def _copy_cached(self, cached: CachedRows) -> None:
         rows = np.flatnonzero(cached.number >= 0)
-        for name in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
+        for name in ("sha256", "size", "format", "mode", "width", "height", "quantization", "fingerprint"):
             getattr(self, name)[rows] = cached.get_field(name, rows)
 
     def record(self, image: ScannedImage) -> None:
@@ -94,7 +96,7 @@ class ScanResult:
         self.sha256[row] = np.frombuffer(image.sha256, np.uint8)
         self.size[row] = image.size
         self.format[row], self.mode[row] = info.format, info.mode
-        self.width[row], self.height[row] = info.width, info.height
+        self.width[row], self.height[row], self.quantization[row] = info.width, info.height, info.quantization
 
     def load_keypoints(self) -> np.ndarray:
         """uint64 [N, `COUNT`], of all images; reads those of the cache, which only the search for duplicates needs."""

@@ -17,7 +17,7 @@ from ffdi.data.images import decode, descriptors
 
 SQLITE_SUFFIXES = ("-journal", "-wal", "-shm")
 """Endings of SQLite's temporary files."""
-VERSION = 5
+VERSION = 6
 """Version of the scan and of the tables; a store of another version is emptied and made again."""
 SCHEMA = (
     "DROP TABLE IF EXISTS image",
@@ -25,7 +25,7 @@ SCHEMA = (
     "DROP TABLE IF EXISTS twins",
     "DROP TABLE IF EXISTS duplicates",
     "CREATE TABLE image (sha256 BLOB PRIMARY KEY, fault TEXT, format TEXT, mode TEXT, width INTEGER, height INTEGER, "
-    "fingerprint BLOB, keypoints BLOB, checksum BLOB) WITHOUT ROWID",
+    "fingerprint BLOB, keypoints BLOB, quantization INTEGER, checksum BLOB) WITHOUT ROWID",
     "CREATE TABLE pair (first BLOB, second BLOB, kind TEXT, checksum BLOB, PRIMARY KEY (first, second)) WITHOUT ROWID",
     "CREATE TABLE duplicates (images BLOB PRIMARY KEY, cluster BLOB, near BLOB, scene BLOB, checksum BLOB)",
 )
@@ -40,6 +40,7 @@ class ImageInfo(NamedTuple):
         width, height: in pixels, from the header.
         fingerprint: `descriptors.compute_fingerprint` of the grey image.
         keypoints: `descriptors.compute_keypoints` of the grey image.
+        quantization: of `decode.sum_quantization`.
     """
 
     fault: str = ""
@@ -49,6 +50,7 @@ class ImageInfo(NamedTuple):
     height: int = 0
     fingerprint: bytes = b""
     keypoints: bytes = b""
+    quantization: int = 0
 
 
 def inspect_image(content: bytes) -> ImageInfo:
@@ -60,7 +62,16 @@ def inspect_image(content: bytes) -> ImageInfo:
         return ImageInfo(fault=error.what.strip())
     fingerprint = descriptors.compute_fingerprint(grey).tobytes()
     keypoints = descriptors.compute_keypoints(grey).tobytes()
-    return ImageInfo("", header.format, header.mode, header.width, header.height, fingerprint, keypoints)
+    return ImageInfo(
+        "",
+        header.format,
+        header.mode,
+        header.width,
+        header.height,
+        fingerprint,
+        keypoints,
+        decode.sum_quantization(content),
+    )
 
 
 class ScanStore:
@@ -96,7 +107,7 @@ class ScanStore:
     def save_images(self, images: Iterable[tuple[bytes, ImageInfo]]) -> None:
         """Saves scan results, each with the hash of its bytes."""
         rows = [(sha256, *info) for sha256, info in images]
-        self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._insert("INSERT OR REPLACE INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         self._load_hashes().update(row[0] for row in rows)
 
     def get_pair(self, first: bytes, second: bytes) -> str | None:

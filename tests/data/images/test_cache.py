@@ -85,7 +85,7 @@ def test_nothing_is_read_from_files_that_are_packed(
     pixels = decode.read_image(table.path(2))
     monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail(f"{path} was read"))
     found = scan_table(cached, findings)
-    for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
+    for column in ("sha256", "size", "format", "mode", "width", "height", "quantization", "fingerprint"):
         assert np.array_equal(getattr(found, column), getattr(expected, column))
     assert np.array_equal(cache.read_pixels(cached, 2), pixels)
 
@@ -235,4 +235,4 @@ def test_batches_are_the_same_from_cache_and_files(
 def test_kinds_of_caches_lie_in_folders_of_their_own() -> None:
     kinds = {cache.get_folder_name(one) for one in (None, ResizePolicy(16), ResizePolicy(32), ResizePolicy(16, "pad"))}
     assert len(kinds) == 4
-    assert "bytes-2" in kinds
+    assert "bytes-3" in kinds

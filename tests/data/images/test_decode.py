@@ -288,3 +288,23 @@ def test_a_folder_is_refused_as_an_image(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         decode.read_image(tmp_path)
     assert str(caught.value) == f"{tmp_path} is not a regular file"
+
+
+@pytest.mark.parametrize("quality", [5, 50, 75, 95])
+def test_the_quantization_of_a_jpeg_is_that_of_its_brightness(quality: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (24, 24, 3), np.uint8)
+    with io.BytesIO() as file:
+        Image.fromarray(image).save(file, "JPEG", quality=quality)
+        content = file.getvalue()
+    with Image.open(io.BytesIO(content)) as opened:
+        expected = sum(opened.quantization[0])  # type: ignore[attr-defined]
+    assert decode.sum_quantization(content) == expected
+    for cut in range(2, 700, 7):
+        assert decode.sum_quantization(content[:cut]) in (0, expected)
+
+
+def test_files_without_quantization_have_none() -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    for ending in (".png", ".webp", ".bmp"):
+        assert decode.sum_quantization(cv2.imencode(ending, image)[1].tobytes()) == 0
+    assert decode.sum_quantization(b"") == 0

@@ -197,8 +197,18 @@ def shaped(result: ScanResult) -> None:
     result.height[:] = 64 - np.asarray(result.table.target)
 
 
+def compressed(result: ScanResult) -> None:
+    result.quantization[:] = np.where(np.asarray(result.table.target) == 1, 379, 1000)
+
+
 @pytest.mark.parametrize(
-    ("change", "facts"), [(sized, ["bytes"]), (formatted, ["format"]), (shaped, ["height", "width / height"])]
+    ("change", "facts"),
+    [
+        (sized, ["bytes"]),
+        (formatted, ["format"]),
+        (shaped, ["height", "width / height"]),
+        (compressed, ["JPEG quantization"]),
+    ],
 )
 def test_files_that_predict_their_labels_are_refused(change: Change, facts: list[str]) -> None:
     train = make_scan("train", "".join(chr(0x4E00 + row) for row in range(60)), "01" * 30)

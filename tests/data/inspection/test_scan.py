@@ -68,7 +68,7 @@ def test_known_bytes_are_not_decoded_again(
     monkeypatch.setattr(scan, "inspect_image", lambda content: decoded.append(content))
     after = scan_table(moved, findings)
     assert decoded == []
-    for column in ("sha256", "size", "format", "mode", "width", "height", "fingerprint"):
+    for column in ("sha256", "size", "format", "mode", "width", "height", "quantization", "fingerprint"):
         assert np.array_equal(getattr(before, column), getattr(after, column))
 
 
