@@ -208,7 +208,8 @@ class Autoencoder:
         pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             made = self.decoder(self.encoder(pixels))[0].permute(1, 2, 0)
-        return (255 * made).round().clamp(0, 255).byte().numpy()
+        fake: np.ndarray = (255 * made).round().clamp(0, 255).byte().numpy()
+        return fake
 
 
 if __name__ == "__main__":

@@ -23,8 +23,8 @@ CONFIGS = {
         "{config} has 2 bad keys\n"
         "  unknown key 'train.learning_rte': known: epochs, batch_size, micro_batches, optimizer, lr, "
         "weight_decay, schedule, warmup_epochs, freeze_epochs, layer_decay, sam_rho, sampling, loss, class_weights, "
-        "hard_example_fraction, label_smoothing, clip_grad, ema_decay, precision, deterministic, select, "
-        "checkpoint_seconds\n"
+        "hard_example_fraction, label_smoothing, alignment, uniformity, consistency, clip_grad, ema_decay, precision, "
+        "deterministic, select, checkpoint_seconds\n"
         "  unknown key 'modle': did you mean 'model'?\n"
         "next: correct {config}; docs/config.md lists every key with its default",
     ),

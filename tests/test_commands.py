@@ -60,6 +60,7 @@ def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFac
     (root / "experiments" / "all").mkdir()
     (root / "experiments" / "all" / "config.toml").write_text('[group]\nmembers = ["quickstart", "resnet18"]\n')
     shutil.copytree(competition, root / "phase1")
+    shutil.copy(root / "experiments" / "quickstart" / "oof.csv", root / "other-tool.csv")
     return root
 
 
@@ -85,6 +86,7 @@ def test_a_documented_command_runs(line: str, there: Path, invoke: Invoke, monke
         "FOLDER": there / "phase1",
         "DIR-or-CSV": there / "phase1" / "testset",
         "scores.csv": there / "scores.csv",
+        "other-tool.csv": there / "other-tool.csv",
         "COMMAND": "score",
     }
     words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]

@@ -14,6 +14,7 @@ from ffdi.config.schema import Config, TrainConfig
 from ffdi.core.errors import TrainingError
 from ffdi.data.images.deferred import Axis, Resize, pack_resizes
 from ffdi.data.loading.loader import Batch, Batches
+from ffdi.models.tuning import TunedNetwork
 from ffdi.training import loop, resize
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.loop import Step, fit
@@ -25,7 +26,7 @@ from ffdi.training.state import EpochProgress, EpochRecord, TrainingState
 CPU = device.choose_device("cpu", "fp32", 0)
 
 
-class Linear(nn.Module):
+class Linear(TunedNetwork):
     """Stands for a Detector: the mean brightness of 2 x 2 images, scaled and shifted."""
 
     def __init__(self) -> None:
@@ -33,9 +34,13 @@ class Linear(nn.Module):
         self.layer = nn.Linear(1, 1)
         nn.init.zeros_(self.layer.weight)
         nn.init.zeros_(self.layer.bias)
+        self.tune, self.trained = (
+            "all",
+            frozenset({"layer.weight", "layer.bias", "backbone.layer.weight", "backbone.layer.bias"}),
+        )
 
     @property
-    def backbone(self) -> nn.Module:
+    def backbone(self) -> nn.Module:  # type: ignore[override]
         """Itself."""
         return self
 
@@ -200,7 +205,7 @@ def test_micro_batches_are_one_step(micro_batches: int) -> None:
 def test_micro_batches_have_equal_sizes_and_two_images_at_least(
     images: int, count: int, fewest: int, sizes: list[int]
 ) -> None:
-    assert [part.stop - part.start for part in loop._split_batch(images, count, fewest)] == sizes
+    assert [part.stop - part.start for part in loop._split_batch(images, count, fewest, 1)] == sizes
 
 
 def test_losses_are_allocated_once() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 
 from ffdi.core.errors import DataError, format_count
-from ffdi.data.inspection.duplicate_groups import merge_groups
 from ffdi.data.labels.table import Table
 
 NAMED = 10
@@ -34,6 +33,8 @@ def assign_folds(table: Table, k: int, seed: int, *, split_groups: bool = False)
     Raises:
         DataError: fakes have no kind, or there are too few kinds, real images or groups.
     """
+    from ffdi.data.inspection.duplicate_groups import merge_groups  # scipy takes time, and scoring reads folds only
+
     assert table.target is not None
     fake = table.target == 1
     kind = _require_kinds(table, fake, k)
