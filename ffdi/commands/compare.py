@@ -16,10 +16,10 @@ from ffdi.config.schema import Config
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_count
 from ffdi.data.labels import metadata
+from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import find_rows
-from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
-from ffdi.evaluation import comparison, predictions
+from ffdi.evaluation import comparison
 from ffdi.evaluation.comparison import Comparison, Scores
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -45,9 +45,10 @@ class _Matched(NamedTuple):
 def run(workspace: Workspace, options: CompareOptions) -> None:
     """Compares the second side with the first on all images, on each kind of fake and on each slice."""
     first, second = (_read_side(workspace, word) for word in (options.first, options.second))
+    dataset = _find_dataset(workspace, [first, second], options)
     if isinstance(first, ScoreFile):
         if isinstance(second, ScoreFile):
-            matched = _match_files(workspace, first, second, options)
+            matched = _match_files(first, second, dataset)
         else:
             matched = _match_file(second, first)
             matched = matched._replace(y_pred=matched.y_pred[::-1])
@@ -57,7 +58,7 @@ def run(workspace: Workspace, options: CompareOptions) -> None:
         matched = _match_experiments(first, second)
     images = matched.images
     console.title(f"compare {options.first} with {options.second}: {matched.what}")
-    slices = _find_slices(workspace, [first, second], images, options)
+    slices = _find_slices(images, dataset)
     rows = comparison.compare(Scores(matched.y_pred, images.target, images.fold, images.group), slices)
     if not rows or rows[0].name != comparison.ALL:
         raise ExperimentError(f"{matched.what}: too few of a class for a comparison")
@@ -80,11 +81,12 @@ def _read_side(workspace: Workspace, word: str) -> Side:
     return experiment
 
 
-def _read_oof(experiment: Experiment) -> tuple[FoldAssignment, predictions.OofPredictions]:
-    assignment = folds.read_assignment(experiment.folds_path)
-    return assignment, predictions.merge_predictions(
-        [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
-    )
+def _find_dataset(workspace: Workspace, sides: list[Side], options: CompareOptions) -> Dataset | None:
+    """The data set of --data, read as the first experiment reads it; None without the flag."""
+    if not options.data:
+        return None
+    configs = [schema.load_experiment(one.config_path) for one in sides if isinstance(one, Experiment)]
+    return sources.find_dataset(workspace, configs[0] if configs else Config(), Path(options.data))
 
 
 def _describe_oof(images: FoldAssignment) -> str:
@@ -93,7 +95,7 @@ def _describe_oof(images: FoldAssignment) -> str:
 
 def _match_experiments(first: Experiment, second: Experiment) -> _Matched:
     """Out-of-fold scores; by ranks within each experiment's folds if these differ."""
-    (images, one), (others, two) = _read_oof(first), _read_oof(second)
+    (images, one), (others, two) = scores.read_oof(first), scores.read_oof(second)
     rows = find_rows(others.img_name, images.img_name)
     if (rows < 0).any() or len(rows) != len(others.img_name) or (others.target[rows] != images.target).any():
         raise ExperimentError(
@@ -112,7 +114,7 @@ def _match_experiments(first: Experiment, second: Experiment) -> _Matched:
 
 def _match_file(experiment: Experiment, file: ScoreFile) -> _Matched:
     """Out-of-fold scores, or those of the validation split, whichever images the file has."""
-    images, oof = _read_oof(experiment)
+    images, oof = scores.read_oof(experiment)
     candidates = [_Matched(_describe_oof(images), images, oof.y_pred)]
     if val := scores.read_val_predictions(experiment, np.unique(images.fold).tolist()):
         assignment = FoldAssignment(val[0].img_name, np.zeros_like(val[0].fold), val[0].target, None)
@@ -128,11 +130,11 @@ def _match_file(experiment: Experiment, file: ScoreFile) -> _Matched:
     raise DataError(f"{file.path} lacks images that {experiment.name} has scored", problems=problems, hint=ROW_FOR_EACH)
 
 
-def _match_files(workspace: Workspace, first: ScoreFile, second: ScoreFile, options: CompareOptions) -> _Matched:
-    """The images of a file with labels, or of a split under --data."""
+def _match_files(first: ScoreFile, second: ScoreFile, dataset: Dataset | None) -> _Matched:
+    """The images of a file with labels, or of a split of the data set."""
     labelled = next((one for one in (first, second) if one.target is not None), None)
-    if options.data:
-        what, images = _find_split(workspace, first, options.data)
+    if dataset is not None:
+        what, images = _find_split(first, dataset)
     elif labelled is not None and labelled.target is not None:
         rows = len(labelled.target)
         images = FoldAssignment(np.array(labelled.listed), np.zeros(rows, np.int64), labelled.target, None)
@@ -149,32 +151,29 @@ def _match_files(workspace: Workspace, first: ScoreFile, second: ScoreFile, opti
     return _Matched(what, images, y_pred)
 
 
-def _find_split(workspace: Workspace, file: ScoreFile, data: str) -> tuple[str, FoldAssignment]:
+def _find_split(file: ScoreFile, dataset: Dataset) -> tuple[str, FoldAssignment]:
     """The labelled split whose images a file has, and words for it."""
-    for name, table in sources.find_dataset(workspace, Config(), Path(data)).splits.items():
+    for name, table in dataset.splits.items():
         if table.target is not None and not np.isnan(file.find(table.img_name)).any():
             no_folds = np.zeros(len(table), np.int64)
             return f"{format_count(len(table), 'image')} of the {name} split", FoldAssignment(
                 table.img_name, no_folds, table.target, table.group, table.kind
             )
-    raise DataError(f"{file.path} lacks images of each labelled split under {data}", hint=ROW_FOR_EACH)
+    raise DataError(f"{file.path} lacks images of each labelled split under {dataset.root}", hint=ROW_FOR_EACH)
 
 
-def _find_slices(
-    workspace: Workspace, sides: list[Side], images: FoldAssignment, options: CompareOptions
-) -> dict[str, np.ndarray]:
-    """bool [N] by name: kinds of fakes and, with --data, the values of further columns of the label files."""
+def _find_slices(images: FoldAssignment, dataset: Dataset | None) -> dict[str, np.ndarray]:
+    """bool [N] by name: kinds of fakes and, of a data set, the values of further columns of the label files."""
     kinds = [] if images.kind is None else np.unique(images.kind[images.target == 1]).tolist()
     slices = {f"kind: {one}": images.kind == one for one in kinds if one}
-    if options.data:
-        configs = [schema.load_experiment(one.config_path) for one in sides if isinstance(one, Experiment)]
-        dataset = sources.find_dataset(workspace, (configs or [Config()])[0], Path(options.data))
-        for table in dataset.splits.values():
-            rows = find_rows(table.img_name, images.img_name)
-            if (rows >= 0).all():
-                for column, value in metadata.read_attributes(dataset.root, table, dataset.config).items():
-                    values = np.unique(value[rows]).tolist()
-                    slices |= {f"{column}: {one}": value[rows] == one for one in values if one}
+    if dataset is None:
+        return slices
+    for table in dataset.splits.values():
+        rows = find_rows(table.img_name, images.img_name)
+        if (rows >= 0).all():
+            for column, value in metadata.read_attributes(dataset.root, table, dataset.config).items():
+                values = np.unique(value[rows]).tolist()
+                slices |= {f"{column}: {one}": value[rows] == one for one in values if one}
     return slices
 
 

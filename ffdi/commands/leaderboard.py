@@ -64,18 +64,20 @@ def run(workspace: Workspace) -> None:
     for place, content in zip(places, (_format_csv(rows), _format_markdown(rows)), strict=True):
         files.write_text(place, content)
     console.written(*places)
-    if rows and _is_scored(rows[0]):
+    if rows and _get_auc(rows[0]) is not None:
         console.advise(f"invoke report --experiment {shlex.quote(rows[0]['experiment'])}")
 
 
 def _rank(row: dict[str, Any]) -> tuple[object, ...]:
     """The key of a row's place in the table."""
-    auc = row["left_out_auc"] if row["oof_auc"] is None else row["oof_auc"]
+    auc = _get_auc(row)
     return row["oof_auc"] is None, auc is None, -(auc or 0), row["experiment"]
 
 
-def _is_scored(row: dict[str, Any]) -> bool:
-    return row["oof_auc"] is not None or row["left_out_auc"] is not None
+def _get_auc(row: dict[str, Any]) -> float | None:
+    """The out-of-fold AUC, or the mean AUC of kinds that were left out; None without scores."""
+    auc: float | None = row["left_out_auc"] if row["oof_auc"] is None else row["oof_auc"]
+    return auc
 
 
 def _list_experiments(workspace: Workspace) -> list[Experiment]:
@@ -176,32 +178,26 @@ def _compare_schemes(experiments: Sequence[Experiment]) -> list[str]:
         for scheme in SCHEMES:
             if "stratified" in schemes and scheme in schemes:
                 with suppress(FFDIError):  # its row shows the error
-                    lines.append(_describe_difference(schemes["stratified"], schemes[scheme], scheme))
+                    lines += _describe_difference(schemes["stratified"], schemes[scheme], scheme)
     return lines
 
 
-def _describe_difference(stratified: Experiment, other: Experiment, scheme: str) -> str:
-    """Compares the mean AUC of the folds, or of the kinds; offsets between folds lower the pooled AUC."""
-    average = _average_kinds if scheme == "leave-kind-out" else _average_folds
-    random, harder = (average(manifests.read_manifest(one.metrics_path)) for one in (stratified, other))
-    return (
+def _describe_difference(stratified: Experiment, other: Experiment, scheme: str) -> list[str]:
+    """A line that compares the mean AUC of the folds, or of the kinds; none if the kinds of one are not scored."""
+    random, harder = (_average(manifests.read_manifest(one.metrics_path), scheme) for one in (stratified, other))
+    if random is None or harder is None:
+        return []
+    return [
         f"{stratified.name} and {other.name} differ in their folds alone: AUC {random:.4f} on random folds, "
         f"{harder:.4f} on {SCHEMES[scheme]} ({harder - random:+.4f})"
-    )
+    ]
 
 
-def _average_kinds(scores: dict[str, Any]) -> float:
-    """The mean AUC of the kinds of fakes.
-
-    Raises:
-        ExperimentError: the scores have no kinds, because these became known after the training.
-    """
-    if (scores.get("kinds") or {}).get("mean") is None:
-        raise ExperimentError("there are no kinds of fakes")
-    return float(scores["kinds"]["mean"]["auc"])
-
-
-def _average_folds(scores: dict[str, Any]) -> float:
+def _average(scores: dict[str, Any], scheme: str) -> float | None:
+    """The mean AUC of the kinds, if a scheme leaves them out, or of the folds: offsets lower the pooled AUC."""
+    if scheme == "leave-kind-out":
+        mean = scores["kinds"]["mean"] if "kinds" in scores else None
+        return None if mean is None else float(mean["auc"])
     return sum(float(score["auc"]) for score in scores["folds"].values()) / len(scores["folds"])
 
 

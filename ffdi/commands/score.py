@@ -11,7 +11,6 @@ from ffdi.commands.shared.options import ScoreOptions
 from ffdi.config import schema
 from ffdi.core import console
 from ffdi.core.errors import ExperimentError
-from ffdi.data.splits import folds
 from ffdi.evaluation import predictions
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.experiments.experiment import Experiment
@@ -24,10 +23,7 @@ def run(workspace: Workspace, options: ScoreOptions) -> None:
     schema.load_experiment(experiment.config_path)  # a group has no scores of its own
     experiment.check_scores()
     with experiment.lock():
-        assignment = folds.read_assignment(experiment.folds_path)
-        oof = predictions.merge_predictions(
-            [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
-        )
+        assignment, oof = scores.read_oof(experiment)
         _check_weights(experiment, oof)
         console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
         scores.publish_scores(experiment, oof, assignment.group, assignment.kind)

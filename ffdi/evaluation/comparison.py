@@ -125,12 +125,7 @@ def resample_difference(scores: Scores, seed: int, resamples: int = RESAMPLES) -
     rng, numbers = np.random.default_rng(seed), np.unique(scores.fold)
     total = np.zeros(resamples)
     for number in numbers.tolist():
-        rows = scores.fold == number
-        part = Scores(
-            scores.y_pred[:, rows], scores.target[rows], scores.fold[rows],
-            None if scores.group is None else scores.group[rows],
-        )  # fmt: skip
-        total += _resample_fold(part, rng, resamples)
+        total += _resample_fold(scores.take(scores.fold == number), rng, resamples)
     low, high = np.nanquantile(total / len(numbers), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 

@@ -91,10 +91,11 @@ class Experiment:
 
     def share_frozen(self) -> None:
         """Stores the frozen weights once for all experiments beside this one that have the same."""
-        digest = manifests.hash_file(self.frozen_path)
+        digest, size = manifests.hash_file(self.frozen_path), self.frozen_path.stat().st_size
         for other in sorted(self.folder.parent.glob(f"*/{FROZEN}")):
-            linked = links.is_link(other) or links.is_link(other.parent)
-            if other != self.frozen_path and not linked and manifests.hash_file(other) == digest:
+            if other == self.frozen_path or links.is_link(other) or links.is_link(other.parent):
+                continue
+            if other.stat().st_size == size and manifests.hash_file(other) == digest:
                 files.share_file(self.frozen_path, other)
                 return
 

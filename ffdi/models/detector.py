@@ -63,13 +63,16 @@ class Detector(TunedNetwork):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """The logits; with `features`, also what the last layer made them from: float [B, D]."""
         if not features:
-            return self.backbone(self.normalize(images)).squeeze(1).float()
+            return self._compute_logits(images)
         given: list[torch.Tensor] = []
         with ExitStack() as hooks:
             for layer in starting.list_last_layers(self.backbone):
                 hooks.enter_context(layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])))
-            logits = self.backbone(self.normalize(images)).squeeze(1).float()
+            logits = self._compute_logits(images)
         return logits, torch.cat([one.flatten(1) for one in given], dim=1)
+
+    def _compute_logits(self, images: torch.Tensor) -> torch.Tensor:
+        return self.backbone(self.normalize(images)).squeeze(1).float()
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Features before the head: uint8 [B, S, S, 3] -> float32 [B, D]."""

@@ -73,7 +73,8 @@ class ResidualUpdate(nn.Module):
     def __init__(self, weight: torch.Tensor, rank: int, *, decompose: bool) -> None:
         super().__init__()
         matrix = weight.detach().flatten(1)
-        left, value, right = matrix.new_zeros(len(matrix), rank), matrix.new_zeros(rank), matrix[:rank] * 0
+        left, value = matrix.new_zeros(len(matrix), rank), matrix.new_zeros(rank)
+        right = matrix.new_zeros(rank, matrix.shape[1])
         if decompose:
             parts = torch.linalg.svd(matrix.double(), full_matrices=False)
             left, value, right = (part.to(matrix) for part in (parts.U[:, -rank:], parts.S[-rank:], parts.Vh[-rank:]))
@@ -96,10 +97,9 @@ def prepare(network: TunedNetwork, config: ModelConfig, *, starts: bool) -> None
             it is.
         starts: whether the network starts a training; its weights are loaded otherwise, and need no decomposition.
     """
-    network.tune, network.trained = config.tune, frozenset(network.state_dict())
     if config.tune == "all":
         return
-    whole = set[str]()
+    network.tune, whole = config.tune, set[str]()
     for name, layer in _list_matrices(network) if config.tune in ("lora", "svd") else ():
         weight = layer.weight
         if min(len(weight), weight[0].numel()) <= config.tune_rank:

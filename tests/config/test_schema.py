@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from ffdi.commands.shared import planning
+from ffdi.commands.shared import setting_checks
 from ffdi.config import schema, variants
 from ffdi.config.schema import Config
 from ffdi.core.errors import ConfigError
@@ -71,7 +71,7 @@ def test_a_nested_unknown_key_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
 def test_a_shipped_experiment_is_valid_and_opens_with_a_comment(path: Path) -> None:
     settings = schema.load_config(path)
-    planning.check_settings(settings)
+    setting_checks.check_settings(settings)
     for name in settings.group.members:
         base = PROJECT / "experiments" / name / "config.toml"
         schema.load_experiment(base)

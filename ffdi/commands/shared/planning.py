@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import inspection, setting_checks, sources
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import schema, variants
-from ffdi.config.schema import MIN_SIZE, Config
+from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests, signals
-from ffdi.core.errors import ConfigError, DeviceError, check_choice
+from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list, kinds
-from ffdi.ensemble import calibration, combine
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import Identity
 from ffdi.experiments.workspace import Workspace
@@ -33,10 +32,6 @@ if TYPE_CHECKING:
     from ffdi.training.fold import TrainingPlan
     from ffdi.training.runtime.device import Device
     from ffdi.training.state import TrainingState
-
-
-LEAST_MIXED = 0.01
-"""The smallest mixup and cutmix: a Beta distribution with a smaller parameter draws 0 or 1 in floating point."""
 
 
 class ShortTraining(NamedTuple):
@@ -64,89 +59,6 @@ class PreparedData(NamedTuple):
     image_list: str
 
 
-def check_settings(settings: Config) -> None:
-    """Checks the values of settings that the schema does not check.
-
-    Raises:
-        ConfigError: a name is unknown, or two settings contradict each other.
-    """
-    from ffdi.data.loading import augment, sampler
-    from ffdi.models import noise_residual
-    from ffdi.synthetic import pseudo_fakes
-    from ffdi.training import optim
-
-    check_choice("augment.recipe", settings.augment.recipe, augment.RECIPES)
-    check_choice("train.optimizer", settings.train.optimizer, optim.OPTIMIZERS)
-    check_choice("train.schedule", settings.train.schedule, optim.SCHEDULES)
-    check_choice("train.loss", settings.train.loss, optim.LOSSES)
-    check_choice("train.sampling", settings.train.sampling, sampler.SAMPLINGS)
-    for method in settings.pseudo_fakes.methods:
-        check_choice("pseudo_fakes.methods", method, pseudo_fakes.METHODS)
-    check_choice("model.noise_residual", settings.model.noise_residual, ("none", *noise_residual.RESIDUALS))
-    check_choice("ensemble.method", settings.ensemble.method, (combine.AUTO, *combine.METHODS))
-    check_choice("ensemble.calibration", settings.ensemble.calibration, calibration.KINDS)
-    if 0 < settings.augment.crop_size < MIN_SIZE:
-        raise ConfigError(
-            f"augment.crop_size = {settings.augment.crop_size} is smaller than {MIN_SIZE}",
-            hint="set a larger augment.crop_size, or 0 for whole images, in config.toml",
-        )
-    for key in ("mixup", "cutmix"):
-        if 0 < getattr(settings.augment, key) < LEAST_MIXED:
-            raise ConfigError(
-                f"augment.{key} = {getattr(settings.augment, key)} mixes nothing",
-                hint=f"set augment.{key} = 0, or {LEAST_MIXED} or more, in config.toml",
-            )
-    if settings.train.needs_features and max(settings.augment.mixup, settings.augment.cutmix) > 0:
-        raise ConfigError(
-            "train.alignment, train.uniformity and train.consistency need images of one class, and augment.mixup or "
-            "augment.cutmix mixes them",
-            hint="set augment.mixup = 0 and augment.cutmix = 0, or these three to 0, in config.toml",
-        )
-    if settings.augment.crop_size > settings.model.size:
-        raise ConfigError(
-            f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",
-            hint="set a smaller augment.crop_size, or 0, in config.toml",
-        )
-    if settings.augment.device and not settings.model.fits_device_augmentation:
-        raise ConfigError(
-            f"augment.device = true changes the black beside an image of model.resize = '{settings.model.resize}' too",
-            hint="set augment.device = false, or another model.resize, in config.toml",
-        )
-    _check_decoding(settings)
-    sources.choose_packed_policy(settings)
-    if settings.train.needs_pairs and settings.data.pair_column is None:
-        raise ConfigError(
-            "train.sampling = 'paired' needs the real image of each fake, and no column has it",
-            hint="name the column with data.pair_column, or set another train.sampling, in config.toml",
-        )
-    if settings.train.needs_pairs and round(settings.train.batch_size * (1 - settings.pseudo_fakes.fraction)) < 2:
-        raise ConfigError(
-            f"train.sampling = 'paired' and train.batch_size = {settings.train.batch_size}: a pair has two images",
-            hint="set a larger train.batch_size, or another train.sampling, in config.toml",
-        )
-    if settings.pseudo_fakes.fraction and settings.train.batch_size < 2:
-        raise ConfigError(
-            f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
-            f"train.batch_size = {settings.train.batch_size}: a batch needs a real image for each pseudo-fake",
-            hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
-        )
-
-
-def _check_decoding(settings: Config) -> None:
-    if settings.augment.decode == "cpu":
-        return
-    if not settings.augment.device:
-        raise ConfigError(
-            "augment.decode = 'device' needs augment.device = true: the device also resizes what it decodes",
-            hint="set augment.device = true, or augment.decode = 'cpu', in config.toml",
-        )
-    if settings.cache.decoded:
-        raise ConfigError(
-            "augment.decode = 'device' has no effect with cache.decoded = true, which decodes all images before",
-            hint="set augment.decode = 'cpu', or cache.decoded = false, in config.toml",
-        )
-
-
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
     """The checked settings of a variant of an experiment.
 
@@ -160,7 +72,7 @@ def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
     """
     try:
         settings = variants.build_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
-        check_settings(settings)
+        setting_checks.check_settings(settings)
     except ConfigError as error:
         raise ConfigError(error.what, problems=error.problems, hint=hint) from None
     if settings.folds.scheme == "clusters" and (model_keys := [key for key in keys if key.startswith("model.")]):
@@ -187,7 +99,7 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     from ffdi.models import weights as starting
     from ffdi.training.runtime import device as devices
 
-    check_settings(settings)
+    setting_checks.check_settings(settings)
     weights = starting.find_weights(settings.model, workspace.root)
     if weights is None and settings.model.tune != "all":
         raise ConfigError(

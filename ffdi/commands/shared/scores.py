@@ -9,6 +9,8 @@ import numpy as np
 from ffdi.commands.shared import score_tables
 from ffdi.core import console, manifests
 from ffdi.core.errors import ExperimentError
+from ffdi.data.splits import folds
+from ffdi.data.splits.folds import FoldAssignment
 from ffdi.evaluation import predictions, scorecard
 from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
@@ -30,6 +32,19 @@ def publish_scores(
         _show_kinds(content["kinds"])
     if "val" in content:
         _show_val(content["val"])
+
+
+def read_oof(experiment: Experiment) -> tuple[FoldAssignment, OofPredictions]:
+    """The folds of the training images, and their out-of-fold predictions in the same order.
+
+    Raises:
+        ExperimentError: a file is missing or damaged, or an image was scored by a network that was trained on it.
+    """
+    assignment = folds.read_assignment(experiment.folds_path)
+    oof = predictions.merge_predictions(
+        [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
+    )
+    return assignment, oof
 
 
 def _show_kinds(kinds: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, planning, sources
+from ffdi.commands.shared import inspection, planning, scores, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
@@ -17,7 +17,7 @@ from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.labels import metadata
 from ffdi.data.labels.table import Table, find_rows
 from ffdi.data.splits import folds
-from ffdi.evaluation import error_analysis, predictions
+from ffdi.evaluation import error_analysis
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -94,10 +94,7 @@ def _score_slices(
     experiment: Experiment, diagnosis: Diagnosis, config: Config, sample: Table, features: np.ndarray
 ) -> dict[str, list[dict[str, Any]]]:
     """The out-of-fold AUC by attribute, band and cluster."""
-    assignment = folds.read_assignment(experiment.folds_path)
-    oof = predictions.merge_predictions(
-        [predictions.read_predictions(experiment.oof_path)], assignment.img_name, assignment.fold, assignment.target
-    )
+    assignment, oof = scores.read_oof(experiment)
     found = {}
     for name, (images, value) in _group_images(diagnosis, config, sample, features).items():
         rows = find_rows(assignment.img_name, images)

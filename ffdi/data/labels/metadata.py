@@ -143,15 +143,12 @@ def _read_fakes_column(
         DataError: no file has the column.
     """
     column, images = getattr(config, key), train.index_names(config)
-    files = [path for path in (train.source, *(root / name for name in FILES)) if path.is_file()]
-    for path in files:
-        header = read_header(path, config.for_split(train.split) if path == train.source else config)
-        if header.image is None or column not in header.columns:
-            continue
-        by_split = (SPLIT,) if header.columns.count(SPLIT) == 1 and column != SPLIT else ()
-        found = _read_values(path, header, (header.image, column, *by_split), images, train, problems)
-        problems += found.problems
-        return path, np.where(train.target == 1, found.value, "")
+    for path in (files := _list_files(root, train)):
+        header = read_header(path, _get_columns(path, train, config))
+        if header.image is not None and column in header.columns:
+            found = _read_values(path, header, column, images, train, problems)
+            problems += found.problems
+            return path, np.where(train.target == 1, found.value, "")
     looked = ", ".join(path.name for path in files) or " and ".join(FILES)
     raise DataError(
         f"no column {names.quote(column)} with {what}: looked in {looked}",
@@ -177,18 +174,16 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
         DataError: a file cannot be read, or rows are bad; the message has all bad rows.
     """
     problems, images = list[str](), table.index_names(config)
-    files = [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
     found: dict[str, np.ndarray] = {}
-    for path in files:
-        keys = config.for_split(table.split) if path == table.source else config
+    for path in _list_files(root, table):
+        keys = _get_columns(path, table, config)
         header = read_header(path, keys)
         if header.image is None:
             continue
         target = header.find_target(path, keys, usual=True) if path == table.source else config.target_column
         known, names_of = {header.image, target, config.group_column}, header.columns
         for column in [name for name in names_of if name and name not in known and names_of.count(name) == 1]:
-            by_split = (SPLIT,) if names_of.count(SPLIT) == 1 else ()
-            read = _read_values(path, header, (header.image, column, *by_split), images, table, problems)
+            read = _read_values(path, header, column, images, table, problems)
             if (count := len(np.unique(read.value))) <= MOST_VALUES:
                 problems += read.problems
                 if count > 1:
@@ -199,6 +194,16 @@ def read_attributes(root: Path, table: Table, config: DataConfig) -> dict[str, n
     return found
 
 
+def _list_files(root: Path, table: Table) -> list[Path]:
+    """The label file of a table and `FILES`, those that there are."""
+    return [path for path in (table.source, *(root / name for name in FILES)) if path.is_file()]
+
+
+def _get_columns(path: Path, table: Table, config: DataConfig) -> DataConfig:
+    """The names of the columns of a file: its split's own in a label file."""
+    return config.for_split(table.split) if path == table.source else config
+
+
 class _Values(NamedTuple):
     """The value of each image, str [N], '' without one; and a line for each bad value."""
 
@@ -207,7 +212,7 @@ class _Values(NamedTuple):
 
 
 def _read_values(
-    path: Path, header: Header, columns: tuple[str, ...], images: ListedImages, table: Table, problems: list[str]
+    path: Path, header: Header, column: str, images: ListedImages, table: Table, problems: list[str]
 ) -> _Values:
     """Reads a column; `problems` gets a line for each row with a wrong number of fields.
 
@@ -216,10 +221,12 @@ def _read_values(
     Args:
         path: the file.
         header: its columns.
-        columns: the column of the names, the column of the values and, if there is one, the column of the splits.
+        column: the column of the values.
     """
-    column, value, faults = columns[1], dict[str, str](), list[str]()
-    for line, (field, text, *split) in read_columns(path, header, columns, problems):
+    assert header.image is not None
+    value, faults = dict[str, str](), list[str]()
+    by_split = (SPLIT,) if header.columns.count(SPLIT) == 1 else ()
+    for line, (field, text, *split) in read_columns(path, header, (header.image, column, *by_split), problems):
         image = images.find(field)
         if image is None or any(one in SPLITS and one != table.split for one in split):
             continue

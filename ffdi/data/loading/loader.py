@@ -235,7 +235,7 @@ def make_train_loader(
     _check_shared_memory(loader_config.workers, measure_train_batch(config))
     samples = TrainDataset(table, config, fold)
     train, fraction = config.train, config.pseudo_fakes.fraction
-    partner = None if table.pair is None else table.rows(table.pair)
+    partner = table.rows(table.pair) if train.needs_pairs and table.pair is not None else None
     sampler = BatchSampler(
         table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner, train.views
     )

@@ -16,7 +16,6 @@ from ffdi.config.schema import FoldsConfig
 from ffdi.core import csvs
 from ffdi.core.errors import DataError, ExperimentError
 from ffdi.data.labels.table import Table
-from ffdi.data.splits import kinds
 
 COLUMNS = ("img_name", "fold", "target", "group")
 KIND = "kind"
@@ -236,7 +235,11 @@ def _find_faults(fold: np.ndarray, table: Table, config: FoldsConfig) -> list[st
     faults = [f"fold {number} holds out no {name} image" for number, name in missing]
     if not config.split_groups:
         faults += [f"group {name} is in more than one fold" for name in _find_split_groups(fold, table.group)]
-    return faults + (kinds.find_faults(fold, table) if config.scheme == "leave-kind-out" else [])
+    if config.scheme == "leave-kind-out" and table.kind is not None:
+        known = table.kind != ""
+        split = _find_split_groups(fold[known], table.kind[known])
+        faults += [f"the fakes of {name} are in more than one fold" for name in split]
+    return faults
 
 
 DIMENSIONS = 32

@@ -60,15 +60,6 @@ def assign_folds(table: Table, k: int, seed: int, *, split_groups: bool = False)
     return fold
 
 
-def find_faults(fold: np.ndarray, table: Table) -> list[str]:
-    """The kinds that an edited assignment, int64 [N], holds out in several folds."""
-    if table.kind is None:
-        return []
-    pairs = {(kind, number) for kind, number in zip(table.kind.tolist(), fold.tolist(), strict=True) if kind}
-    kinds = [kind for kind, _ in sorted(pairs)]
-    return [f"the fakes of {kind} are in more than one fold" for kind in sorted(set(kinds)) if kinds.count(kind) > 1]
-
-
 def _require_kinds(table: Table, fake: np.ndarray, k: int) -> np.ndarray:
     """str [N], the kinds, which all fakes have.
 
@@ -123,15 +114,18 @@ def _explain_joined_kinds(table: Table, kind: np.ndarray, joined: np.ndarray, k:
     """An error about kinds that share groups."""
     assert table.group is not None
     assert table.target is not None
-    kinds, group = kind[table.target == 1], table.group[table.target == 1]
+    fake = table.target == 1
+    kinds_of: dict[str, set[str]] = {}
+    for one, group in zip(kind[fake].tolist(), table.group[fake].tolist(), strict=True):
+        kinds_of.setdefault(group, set()).add(one)
+    shared = {group: kinds for group, kinds in sorted(kinds_of.items()) if len(kinds) > 1}
     problems = []
     for name in np.unique(joined).tolist():
-        together = np.unique(kinds[joined == name])
+        together = np.unique(kind[fake][joined == name]).tolist()
         if len(together) > 1:
-            pair = next(one for one in np.unique(group[joined == name]) if len(np.unique(kinds[group == one])) > 1)
+            group, kinds = next(pair for pair in shared.items() if not pair[1].isdisjoint(together))
             problems.append(
-                f"{', '.join(together[:NAMED].tolist())}: group {pair} has fakes of "
-                f"{' and '.join(np.unique(kinds[group == pair])[:NAMED].tolist())}"
+                f"{', '.join(together[:NAMED])}: group {group} has fakes of {' and '.join(sorted(kinds)[:NAMED])}"
             )
     apart = len(np.unique(joined))
     fewer = f"folds.k = {apart} or " if apart > 1 else ""
