@@ -1,10 +1,11 @@
 """Writes a data set with five kinds of fakes, to measure how networks meet a kind that they have never seen.
 
     python benchmarks/five_kinds.py --stylegan FOLDER --dfdc FOLDER --encoder taef2_encoder.pth
-        --decoder taef2_decoder.pth --output FOLDER [--images 200] [--seed 0]
+        --decoder taef2_decoder.pth --output FOLDER [--onnx FILE] [--images 200] [--seed 0]
 
 --stylegan has StyleGAN's faces against photographs, --dfdc face swaps with groups.csv, both in FFDI layout; the weights
-are those of TAEF2, a tiny autoencoder (madebyollin/taesd). The kinds, --images of each:
+are those of TAEF2, a tiny autoencoder (madebyollin/taesd); --onnx writes it for pseudo_fakes.autoencoder. The kinds,
+--images of each:
 
 - stylegan: as they are;
 - swap: face swaps of DFDC, with the real images of the same groups;
@@ -60,6 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("--stylegan", "--dfdc", "--encoder", "--decoder", "--output"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--onnx", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -74,6 +76,8 @@ def main() -> None:
     (asked.output / "trainset_label.txt").write_text(csvs.format_csv(labels))
     groups = [("img_name", "group"), *((row.img_name, row.group) for row in rows)]
     (asked.output / "groups.csv").write_text(csvs.format_csv(groups))
+    if asked.onnx is not None:
+        Autoencoder(asked.encoder, asked.decoder).export(asked.onnx)
     kinds, counts = np.unique([row.kind or "real" for row in rows], return_counts=True)
     print(", ".join(f"{kind} {count}" for kind, count in zip(kinds.tolist(), counts.tolist(), strict=True)))
 
@@ -179,6 +183,20 @@ class Clamp(nn.Module):
         return 3 * torch.tanh(latents / 3)
 
 
+class FromSigned(nn.Module):
+    """-1 to 1 -> 0 to 1."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return (pixels + 1) / 2
+
+
+class ToSigned(nn.Module):
+    """0 to 1 -> -1 to 1."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        return 2 * pixels - 1
+
+
 class Autoencoder:
     """TAEF2: images of a multiple of eight pixels through 32 latents for each eight by eight pixels."""
 
@@ -210,6 +228,13 @@ class Autoencoder:
             made = self.decoder(self.encoder(pixels))[0].permute(1, 2, 0)
         fake: np.ndarray = (255 * made).round().clamp(0, 255).byte().numpy()
         return fake
+
+    def export(self, path: Path) -> None:
+        """Writes a graph for `pseudo_fakes.autoencoder`: float32 [1, 3, H, W] from -1 to 1 -> the same shape."""
+        network = nn.Sequential(FromSigned(), self.encoder, self.decoder, ToSigned()).eval()
+        edges = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
+        given = (torch.zeros(1, 3, 64, 96),)
+        torch.onnx.export(network, given, path, dynamo=True, dynamic_shapes=(edges,), external_data=False)
 
 
 if __name__ == "__main__":

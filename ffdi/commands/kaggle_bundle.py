@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ffdi import __version__
-from ffdi.commands.shared import groups
+from ffdi.commands.shared import groups, reconstructions
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
@@ -225,7 +225,7 @@ def download_wheels(requirements: Sequence[str], environment: Environment, into:
 
 
 def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
-    """Copies the starting weights, and config.toml with the path of the copied weights."""
+    """Copies the starting weights and the autoencoder, and config.toml with the paths of the copies."""
     from ffdi.models import weights
 
     settings, content = (
@@ -239,6 +239,12 @@ def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
         (folder / "weights").mkdir(exist_ok=True)
         shutil.copy(found, folder / path)
         content = variants.format_variant(experiment.name, content, {"model.weights_file": str(path)})
+    autoencoder = reconstructions.find_autoencoder(root, settings.pseudo_fakes)
+    if autoencoder is not None:
+        path = Path("weights") / f"autoencoder-{reconstructions.hash_autoencoder(autoencoder)[:8]}{autoencoder.suffix}"
+        (folder / "weights").mkdir(exist_ok=True)
+        reconstructions.copy_autoencoder(autoencoder, folder / path)
+        content = variants.format_variant(experiment.name, content, {"pseudo_fakes.autoencoder": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
     (there / "config.toml").write_text(content, encoding="utf-8")

@@ -180,7 +180,7 @@ class _Sweep:
         settings = schema.load_experiment(experiment.config_path)
         device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
-        plan = planning.make_plan(experiment, settings, self.data, device, weights)
+        plan = planning.make_plan(self.workspace, experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)
@@ -257,6 +257,11 @@ def _check_comparable(space: Space) -> None:
         if section in ("data", "folds") or key == "train.epochs":
             raise ConfigError(
                 f"--set {key}: trials are compared on the same images after the same epochs",
+                hint="copy config.toml to a new folder under experiments/ and change it there",
+            )
+        if key == "pseudo_fakes.autoencoder":
+            raise ConfigError(
+                f"--set {key}: reconstructions are made before the first trial, by one autoencoder",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
         outside = section == "train" and rest in schema.OUTSIDE_IDENTITY

@@ -68,7 +68,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
                 one.write_epochs()
             plans = []
             for one, prepared in zip(trainings, data, strict=True):
-                plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
+                plan = planning.make_plan(workspace, one.experiment, one.settings, prepared, one.device, one.weights)
                 engines.check_gpus_per_fold(options.gpus_per_fold, plan)
                 plans.append(plan)
             _train(trainings, plans, train_jobs, boards)

@@ -88,6 +88,8 @@ class ModelConfig(Section):
     resize: Literal["squash", "crop", "pad"] = "squash"
     noise_residual: str = "none"
     drop_rate: float = Field(0.0, ge=0, lt=1)
+    pool: Literal["avg", "topk"] = "avg"
+    topk_fraction: float = Field(0.1, gt=0, le=1)
     tune: Literal["all", "head", "norm", "lora", "svd"] = "all"
     tune_rank: int = Field(8, ge=1, le=4096)
     tune_alpha: float = Field(16.0, gt=0, le=4096)
@@ -125,6 +127,12 @@ class PseudoFakesConfig(Section):
 
     fraction: float = Field(0.0, ge=0, le=0.5)
     methods: list[str] = Field(["self_blend"], min_length=1)
+    autoencoder: str | None = None
+    match_jpeg: bool = True
+
+    @property
+    def needs_reconstructions(self) -> bool:
+        return self.fraction > 0 and "reconstruction" in self.methods
 
     @property
     def needs_landmarks(self) -> bool:
@@ -247,13 +255,15 @@ class Config(Section):
         """Returns the same settings for another number of epochs."""
         return self.model_copy(update={"train": self.train.model_copy(update={"epochs": epochs})})
 
-    def build_identity(self, weights_sha256: str | None = None) -> dict[str, Any]:
+    def build_identity(
+        self, weights_sha256: str | None = None, autoencoder_sha256: str | None = None
+    ) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 
         It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints
-        and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file is identified by
-        its content, not by its name. Names and labels are those of the image list, not of the label file, kinds of
-        fakes those of folds.csv, and pairs, where they matter, those of the image list.
+        and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file and an autoencoder
+        are identified by their content, not by their names. Names and labels are those of the image list, not of the
+        label file, kinds of fakes those of folds.csv, and pairs, where they matter, those of the image list.
         """
         data = ("root", "val", "test", "template", "prefix", "labels", "kind_column", "pair_column")
         excluded: Any = {
@@ -268,6 +278,8 @@ class Config(Section):
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
         content["model"]["weights_sha256"] = weights_sha256
+        del content["pseudo_fakes"]["autoencoder"]
+        content["pseudo_fakes"]["autoencoder_sha256"] = autoencoder_sha256
         content["augment"]["version"] = AUGMENTATION_VERSION
         return content
 

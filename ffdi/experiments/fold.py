@@ -150,8 +150,10 @@ class Identity:
     data: str
 
     @classmethod
-    def from_config(cls, config: Config, weights_sha256: str | None, data: str) -> Identity:
-        return cls(config.build_identity(weights_sha256), data)
+    def from_config(
+        cls, config: Config, weights_sha256: str | None, data: str, autoencoder_sha256: str | None = None
+    ) -> Identity:
+        return cls(config.build_identity(weights_sha256, autoencoder_sha256), data)
 
     @property
     def digest(self) -> str:

@@ -66,6 +66,14 @@ class Workspace:
         """
         return links.join(self.data_folder, "engines")
 
+    def get_reconstructions_folder(self, sha256: str) -> Path:
+        """Returns the folder of the reconstructions by an autoencoder; a cache, which may be removed.
+
+        Args:
+            sha256: the hash of the autoencoder.
+        """
+        return links.join(self.data_folder, "reconstructions", sha256[:16])
+
     def get_vetting_path(self, sha256: str, size: int) -> Path:
         """Returns the path of an empty file that exists if a graph was made or vetted here.
 

@@ -7,6 +7,7 @@ images. So the child then scores noise, with each batch size of the CPU runtime,
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,8 @@ SIZES = {"Range": 0, "Resize": 1, "Upsample": 1, "OneHot": 1}
 """Operators with sizes that may be floats, and the position of their first size."""
 INDEXING = frozenset({"Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND", "QLinearConv"})
 """Operators with integers that are not sizes."""
+EDGES = (64, 128)
+"""Heights and widths of the images that an autoencoder is tried with."""
 BATCHES = range(1, onnxruntime.CPU_BATCH + 1)
 """All batch sizes of the CPU runtime."""
 INTEGERS = frozenset({"tensor(int32)", "tensor(int64)"})
@@ -78,10 +81,23 @@ def check_graph(path: Path, size: int) -> None:
         ExperimentError: it is not an ONNX graph, has weights in other files or refused operators, or could not be
             opened and run within the limits.
     """
+    _check(path, size, "scores")
+
+
+def check_autoencoder(path: Path) -> None:
+    """Does the same with a graph that gives images back, float32 [1, 3, H, W] from -1 to 1, for any H and W of EDGES.
+
+    Raises:
+        ExperimentError: as in `check_graph`.
+    """
+    _check(path, max(EDGES), "images")
+
+
+def _check(path: Path, size: int, gives: str) -> None:
     bytes_ = path.stat().st_size
     fault = f"has {bytes_} bytes; the limit is {MAX_BYTES}" if bytes_ >= MAX_BYTES else ""
     if fault := fault or limited_process.run_limited(
-        "ffdi.inference.onnx_safety", [str(path.resolve()), str(size)], compute_bounds(bytes_, size)
+        "ffdi.inference.onnx_safety", [str(path.resolve()), str(size), gives], compute_bounds(bytes_, size)
     ):
         raise ExperimentError(
             f"{path} {fault}", hint="do not use this file; export again, or ask whoever gave it to you"
@@ -97,24 +113,49 @@ def compute_bounds(bytes_: int, size: int) -> Bounds:
     return Bounds(seconds, memory, f"to be opened and to score {images} images")
 
 
-def main(path: str, size: str) -> None:
+def main(path: str, size: str, gives: str = "scores") -> None:
     """Vets a graph in the child process.
+
+    Args:
+        path: of the graph.
+        size: edge of its images.
+        gives: 'scores' or 'images'.
 
     Raises:
         ExperimentError: why the graph is refused, in words that follow its name.
     """
     inspect_graph(Path(path))
-    threads, largest = machine.count_cores(), max(BATCHES)
-    noise = np.random.default_rng(0).integers(0, 256, (largest, int(size), int(size), 3), np.uint8)
     try:
-        graph = onnxruntime.RUNTIMES["cpu"].open(Path(path), 0, Load(largest, 1, threads))
-        found = [graph.run(noise[:count]) for count in BATCHES]
+        fault = _try_scores(Path(path), int(size)) if gives == "scores" else _try_images(Path(path))
     except Exception as error:  # the base class of ONNX Runtime's errors
         raise ExperimentError(f"cannot be opened and run: {get_first_line(error)}") from None
-    if any(
-        y_pred.shape != (count,) or y_pred.dtype != np.float32 for count, y_pred in zip(BATCHES, found, strict=True)
-    ):
-        raise ExperimentError("does not give one score for each image")
+    if fault:
+        raise ExperimentError(fault)
+
+
+def _try_scores(path: Path, size: int) -> str:
+    """What is wrong with the scores of noise; '' if nothing is."""
+    threads, largest = machine.count_cores(), max(BATCHES)
+    noise = np.random.default_rng(0).integers(0, 256, (largest, size, size, 3), np.uint8)
+    graph = onnxruntime.RUNTIMES["cpu"].open(path, 0, Load(largest, 1, threads))
+    found = [graph.run(noise[:count]) for count in BATCHES]
+    right = all(
+        y_pred.shape == (count,) and y_pred.dtype == np.float32 for count, y_pred in zip(BATCHES, found, strict=True)
+    )
+    return "" if right else "does not give one score for each image"
+
+
+def _try_images(path: Path) -> str:
+    """What is wrong with the images that noise gives; '' if nothing is."""
+    run = onnxruntime.open_autoencoder(path, machine.count_cores())
+    for height, width in itertools.product(EDGES, EDGES):
+        noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
+        found = run(noise)
+        if found.shape != noise.shape or found.dtype != np.float32:
+            return f"gives {found.dtype} {list(found.shape)} for an image of float32 {list(noise.shape)}"
+        if not np.isfinite(found).all():
+            return "gives values that are not finite"
+    return ""
 
 
 def inspect_graph(path: Path) -> None:

@@ -104,6 +104,15 @@ def open_on_device(
     return OpenGraph(name, runs, why, request.batch, 1, pad_batches(run, request.batch), options)
 
 
+def open_autoencoder(model: Path, threads: int) -> Run:
+    """Opens a graph that gives images back, on the CPU: float32 [1, 3, H, W] -> the same shape.
+
+    Raises:
+        DeviceError: the graph cannot be opened; the function that is returned raises it if the graph does not run.
+    """
+    return partial(_run_session, _open_session(model, [CPU], threads))
+
+
 def _run_session(session: onnxruntime.InferenceSession, images: np.ndarray) -> np.ndarray:
     with _explain_errors("the graph does not run"):
         (y_pred,) = session.run(None, {session.get_inputs()[0].name: images})

@@ -40,7 +40,13 @@ HEAD_STD = 0.01
 
 
 class Detector(TunedNetwork):
-    """uint8 [B, S, S, 3] RGB -> logit float32 [B]; the probability of a fake is its sigmoid."""
+    """uint8 [B, S, S, 3] RGB -> logit float32 [B]; the probability of a fake is its sigmoid.
+
+    Attributes:
+        topk: None for the backbone's own pooling; else the head scores each patch of the feature map, and the logit is
+            the mean of this fraction of them, the highest ones: a forged part of an image then counts as much as a
+            forged image.
+    """
 
     mean: torch.Tensor
     std: torch.Tensor
@@ -51,9 +57,10 @@ class Detector(TunedNetwork):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         residual: NoiseResidual | None = None,
+        topk: float | None = None,
     ) -> None:
         super().__init__()
-        self.backbone, self.residual = backbone, residual
+        self.backbone, self.residual, self.topk = backbone, residual, topk
         self.tune, self.trained = "all", frozenset(self.state_dict())
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
@@ -63,16 +70,27 @@ class Detector(TunedNetwork):
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """The logits; with `features`, also what the last layer made them from: float [B, D]."""
         if not features:
-            return self._compute_logits(images)
+            return self._compute_logits(images)[0]
         given: list[torch.Tensor] = []
         with ExitStack() as hooks:
             for layer in starting.list_last_layers(self.backbone):
                 hooks.enter_context(layer.register_forward_pre_hook(lambda _, inputs: given.append(inputs[0])))
-            logits = self._compute_logits(images)
-        return logits, torch.cat([one.flatten(1) for one in given], dim=1)
+            logits, best = self._compute_logits(images)
+        used = torch.cat([one.flatten(1) for one in given], dim=1)
+        if best is None:
+            return logits, used
+        patches = used.reshape(len(images), -1, used.shape[1])
+        return logits, patches.gather(1, best[..., None].expand(-1, -1, used.shape[1])).mean(1)
 
-    def _compute_logits(self, images: torch.Tensor) -> torch.Tensor:
-        return self.backbone(self.normalize(images)).squeeze(1).float()
+    def _compute_logits(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The logits, and with top-k pooling the patches that they are the mean of: int64 [B, K]."""
+        pixels = self.normalize(images)
+        if self.topk is None:
+            return self.backbone(pixels).squeeze(1).float(), None
+        patches = _split_patches(self.backbone, self.backbone.forward_features(pixels))
+        scores = self.backbone.forward_head(patches.flatten(0, 1)).float().reshape(patches.shape[:2])
+        highest, best = scores.topk(max(1, round(self.topk * patches.shape[1])), dim=1)
+        return highest.mean(1), best
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Features before the head: uint8 [B, S, S, 3] -> float32 [B, D]."""
@@ -84,6 +102,21 @@ class Detector(TunedNetwork):
         pixels = images.permute(0, 3, 1, 2).to(torch.float32)
         normalised = (pixels - self.mean) / self.std
         return normalised if self.residual is None else torch.cat([normalised, self.residual(pixels)], dim=1)
+
+
+def _split_patches(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
+    """The feature map of each patch, in the form of a whole one: float [B, N, ...].
+
+    A map of a convolutional network is [B, D, H, W] or [B, H, W, D], and a patch [D, 1, 1] or [1, 1, D]. Tokens of a
+    transformer are [B, P + N, D], with P tokens before those of patches, such as the class token; a patch then takes
+    the places of these too, so that any pooling of the head gives the patch: [P + 1, D].
+    """
+    if features.ndim == 3:
+        prefix = int(getattr(backbone, "num_prefix_tokens", 0))
+        return features[:, prefix:, None].expand(-1, -1, prefix + 1, -1)
+    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+        return features.flatten(1, 2)[:, :, None, None]
+    return features.flatten(2).transpose(1, 2)[..., None, None]
 
 
 class Scorer(nn.Module):
@@ -162,7 +195,8 @@ def build_detector(config: ModelConfig, weights: Path | None, *, starts: bool = 
     if config.normalize_features:
         for layer in starting.list_last_layers(backbone):
             layer.register_forward_pre_hook(_normalize_features)
-    detector = Detector(backbone, backbone.pretrained_cfg["mean"], backbone.pretrained_cfg["std"], residual)
+    published, topk = backbone.pretrained_cfg, config.topk_fraction if config.pool == "topk" else None
+    detector = Detector(backbone, published["mean"], published["std"], residual, topk)
     tuning.prepare(detector, config, starts=starts)
     return detector
 

@@ -7,7 +7,6 @@ the mask is a soft oval or a random convex shape in the middle of the crop, wher
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import count
 
 import cv2
@@ -162,16 +161,16 @@ MAX_ASPECT_RATIO = 4
 
 
 def make_fake(
-    methods: Sequence[str],
+    method: str,
     real: np.ndarray,
     partner: np.ndarray,
     rng: np.random.Generator,
     landmarks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Makes a fake by one of the methods, chosen at random.
+    """Makes a fake by a method.
 
     Args:
-        methods: keys of METHODS.
+        method: a key of METHODS.
         real: uint8 RGB [H, W, 3].
         partner: another real image, of any size.
         rng: random generator.
@@ -183,11 +182,10 @@ def make_fake(
     height, width = real.shape[:2]
     edge = min(max(height, width), MAX_ASPECT_RATIO * min(height, width))
     if edge < max(height, width):
-        return _change_middle(methods, real, partner, rng, edge)
+        return _change_middle(method, real, partner, rng, edge)
     top, left = (edge - height) // 2, (edge - width) // 2
     whole = _pad_to_square(real, edge)
     other = _resize(partner, edge)
-    method = methods[int(rng.integers(len(methods)))]
     if method == "self_blend" and landmarks is not None:
         moved = (landmarks * (width, height) + (left, top)) / edge
         fake, _ = self_blend(whole, other, rng, moved)
@@ -204,14 +202,14 @@ def _resize(image: np.ndarray, edge: int) -> np.ndarray:
 
 
 def _change_middle(
-    methods: Sequence[str], real: np.ndarray, partner: np.ndarray, rng: np.random.Generator, edge: int
+    method: str, real: np.ndarray, partner: np.ndarray, rng: np.random.Generator, edge: int
 ) -> np.ndarray:
     """Changes only the middle of a strip."""
     rows, columns = (
         slice((length - min(length, edge)) // 2, (length + min(length, edge)) // 2) for length in real.shape[:2]
     )
     fake = real.copy()
-    fake[rows, columns] = make_fake(methods, real[rows, columns], partner, rng)
+    fake[rows, columns] = make_fake(method, real[rows, columns], partner, rng)
     return fake
 
 
@@ -224,5 +222,39 @@ def _pad_to_square(pixels: np.ndarray, edge: int) -> np.ndarray:
     return cv2.copyMakeBorder(pixels, top, edge - height - top, left, edge - width - left, cv2.BORDER_REFLECT_101)
 
 
+RECONSTRUCTION = "reconstruction"
+"""The method that mixes an image with its reconstruction by an autoencoder, which is made before the training."""
+LEAST_SHARE = 0.3
+"""The smallest weight of a reconstruction."""
+CUTOFF = (0.5, 4.0)
+"""Standard deviation in pixels of the blur that parts low from high frequencies; drawn on a logarithmic scale."""
+
+
+def mix_reconstruction(real: np.ndarray, reconstruction: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A fake between a real image and its reconstruction, with weights of its own for low and high frequencies.
+
+    So neither all of the decoder's traces nor the missing detail tells each fake (Chen et al., Dual Data Alignment,
+    NeurIPS 2025, who mix pixels only and keep the high frequencies by JPEG).
+
+    Args:
+        real, reconstruction: uint8 RGB [H, W, 3].
+        rng: random generator.
+
+    Returns:
+        uint8 RGB [H, W, 3].
+    """
+    low, high = rng.uniform(LEAST_SHARE, 1, 2)
+    if rng.random() < 0.5:
+        low = high
+    deviation = float(np.exp(rng.uniform(*np.log(CUTOFF))))
+    change = reconstruction.astype(np.float32) - real
+    mixed = real + high * change
+    if low != high:
+        mixed += (low - high) * cv2.GaussianBlur(change, (0, 0), deviation)
+    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+
+
 METHODS = {"self_blend": self_blend, **MANIPULATIONS}
 """(real, partner, rng) -> (fake, mask), on square images."""
+NAMES = (*METHODS, RECONSTRUCTION)
+"""The values of `pseudo_fakes.methods`."""

@@ -48,6 +48,27 @@ def test_one_logit_equals_a_two_class_softmax() -> None:
     assert torch.allclose(cross_entropy, functional.binary_cross_entropy_with_logits(one, target.double()))
 
 
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit", "test_convnext"])
+def test_topk_pooling_takes_the_highest_patches(backbone: str) -> None:
+    torch.manual_seed(0)
+    config = TINY.model_copy(update={"backbone": backbone, "size": 160, "pool": "topk", "topk_fraction": 0.2})
+    detector = detectors.build_detector(config, None).eval()
+    with torch.inference_mode():
+        logits, features = detector(images(3, 160), features=True)
+        assert torch.equal(logits, detector(images(3, 160)))
+        assert features.shape[0] == 3
+        last = detectors.starting.list_last_layers(detector.backbone)[0]
+        assert torch.allclose(functional.linear(features, last.weight.flatten(1), last.bias)[:, 0], logits, atol=1e-5)
+        detector.topk = 1.0
+        mean = detector(images(3, 160))
+        detector.topk = 1e-9
+        assert (detector(images(3, 160)) >= logits).all()
+        assert (logits > mean).all()
+        if backbone == "test_resnet":  # a linear head of mean features is the mean of its logits
+            detector.topk = None
+            assert torch.allclose(detector(images(3, 160)), mean, atol=1e-6)
+
+
 def test_flip_tta_is_the_mean_of_both_views_and_symmetric() -> None:
     detector = detectors.build_detector(TINY, None).eval()
     scorer = Scorer(detector, "hflip")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, setting_checks, sources
+from ffdi.commands.shared import inspection, reconstructions, setting_checks, sources
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import schema, variants
 from ffdi.config.schema import Config
@@ -100,6 +100,7 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     from ffdi.training.runtime import device as devices
 
     setting_checks.check_settings(settings)
+    reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes)
     weights = starting.find_weights(settings.model, workspace.root)
     if weights is None and settings.model.tune != "all":
         raise ConfigError(
@@ -196,13 +197,12 @@ def prepare_data(
     diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
     diagnosis.refuse_faults(accepted)
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
+    train, scan = diagnosis.select_usable("train"), diagnosis.scans["train"]
     return PreparedData(
         diagnosis.root,
-        diagnosis.select_usable("train"),
+        reconstructions.add_reconstructions(workspace, settings.pseudo_fakes, train, scan.sha256[scan.usable], options),
         val if val is not None and val.has_both_classes else None,
-        image_list.format_image_list(
-            diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
-        ),
+        image_list.format_image_list(scan, settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs),
     )
 
 
@@ -218,6 +218,7 @@ def prepare_all(
             sources.choose_packed_policy(settings),
             settings.pseudo_fakes.needs_landmarks,
             settings.train.needs_pairs,
+            reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes),
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
@@ -228,7 +229,12 @@ def prepare_all(
 
 
 def make_plan(
-    experiment: Experiment, settings: Config, data: PreparedData, device: Device, weights: Path | None
+    workspace: Workspace,
+    experiment: Experiment,
+    settings: Config,
+    data: PreparedData,
+    device: Device,
+    weights: Path | None,
 ) -> TrainingPlan:
     """Assigns folds, or reads the assignment, and writes the files that identify the training.
 
@@ -238,9 +244,16 @@ def make_plan(
     from ffdi.training.fold import TrainingPlan
 
     digest = None if weights is None else manifests.hash_file(weights)
-    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list))
+    autoencoder = reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes)
+    autoencoder_digest = None if autoencoder is None else reconstructions.hash_autoencoder(autoencoder)
+    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder_digest)
     train = data.train
     assert train.target is not None
+    if autoencoder_digest is not None and train.reconstruction is None:
+        raise ConfigError(
+            f"{experiment.name} needs reconstructions, and the experiment that it is a variant of does not",
+            hint="set pseudo_fakes.methods and pseudo_fakes.fraction so that both do, in config.toml",
+        )
     if experiment.resolved_path.is_file():
         experiment.check_identity(identity, partial(image_list.list_differences, new=data.image_list))
         experiment.read_folds_digest()

@@ -28,7 +28,7 @@ def check_settings(settings: Config) -> None:
     check_choice("train.loss", settings.train.loss, optim.LOSSES)
     check_choice("train.sampling", settings.train.sampling, sampler.SAMPLINGS)
     for method in settings.pseudo_fakes.methods:
-        check_choice("pseudo_fakes.methods", method, pseudo_fakes.METHODS)
+        check_choice("pseudo_fakes.methods", method, pseudo_fakes.NAMES)
     check_choice("model.noise_residual", settings.model.noise_residual, ("none", *noise_residual.RESIDUALS))
     check_choice("ensemble.method", settings.ensemble.method, (combine.AUTO, *combine.METHODS))
     check_choice("ensemble.calibration", settings.ensemble.calibration, calibration.KINDS)

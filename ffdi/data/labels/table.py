@@ -44,6 +44,8 @@ class Table:
             unknown. None without pairs.
         landmarks: float32 [N, L, 2], points of each face in parts of width and height, NaN for unknown ones; None
             without landmarks.
+        reconstruction: str [N], the file with the reconstruction of each real image by an autoencoder, '' for fakes;
+            None if the training needs none.
         stored: the rows in the image cache; None if the table is not attached to one.
         notes: lines for the terminal: how the files were read, and which were passed over.
     """
@@ -58,6 +60,7 @@ class Table:
     kind: np.ndarray | None = None
     pair: np.ndarray | None = None
     landmarks: np.ndarray | None = None
+    reconstruction: np.ndarray | None = None
     stored: StoredRows | None = None
     notes: tuple[str, ...] = ()
 
@@ -96,6 +99,7 @@ class Table:
             kind=None if self.kind is None else self.kind[index],
             pair=None if self.pair is None else self.pair[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
+            reconstruction=None if self.reconstruction is None else self.reconstruction[index],
             stored=None if self.stored is None else self.stored.take(index),
         )
 

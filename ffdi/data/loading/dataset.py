@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, PseudoFakesConfig
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode, deferred, resizing
+from ffdi.data.images import cache, decode, deferred, reconstructions, resizing
 from ffdi.data.images.deferred import MOST_PIXELS, Cut, Resize
 from ffdi.data.images.resizing import CropBox, ResizePolicy
 from ffdi.data.labels.table import Table
@@ -87,19 +87,56 @@ class EvalDataset:
 
 
 class PseudoFakeMaker:
-    """Makes fakes from the real images of a table, by some `pseudo_fakes.METHODS`."""
+    """Makes fakes from the real images of a table, by some of `pseudo_fakes.NAMES`.
 
-    def __init__(self, table: Table, methods: Sequence[str], load: Callable[[int], tuple[np.ndarray, float]]) -> None:
+    Args:
+        table: with reconstructions, if they are among the methods.
+        config: has the methods.
+        cache_policy: how images were resized before they were cached; None without such a cache.
+        load: an image by its row, and its scale.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        config: PseudoFakesConfig,
+        cache_policy: ResizePolicy | None,
+        load: Callable[[int], tuple[np.ndarray, float]],
+    ) -> None:
         assert table.target is not None
-        self._table, self._methods, self._load = table, methods, load
+        self._table, self._config, self._cache_policy, self._load = table, config, cache_policy, load
         self._real = np.flatnonzero(table.target == 0)
 
-    def __call__(self, image: np.ndarray, key: Key) -> np.ndarray:
-        """A fake, uint8 [H, W, 3], from the image of the key's row; the same key gives the same fake."""
-        rng, row = np.random.default_rng((*key, PSEUDO_FAKE)), key[-1]
+    def __call__(self, key: Key, shrink: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
+        """A fake from the image of the key's row, and its scale; the same key gives the same fake.
+
+        Args:
+            key: of the fake.
+            shrink: brings an image near the network's size, where a fake takes less work.
+
+        Returns:
+            uint8 [H, W, 3], and the square root of the number of its pixels in parts of the original's.
+        """
+        rng, row, methods = np.random.default_rng((*key, PSEUDO_FAKE)), key[-1], self._config.methods
         partner = int(self._real[rng.integers(len(self._real))])
-        other = image if self._methods == ["self_blend"] else self._load(partner)[0]
-        return pseudo_fakes.make_fake(self._methods, image, other, rng, self._get_landmarks(row))
+        method = methods[int(rng.integers(len(methods)))]
+        if method == pseudo_fakes.RECONSTRUCTION:
+            return self._mix_reconstruction(row, rng)
+        image, scale = self._load(row)
+        whole = shrink(image)
+        other = whole if methods == ["self_blend"] else self._load(partner)[0]
+        fake = pseudo_fakes.make_fake(method, whole, other, rng, self._get_landmarks(row))
+        return fake, scale * (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
+
+    def _mix_reconstruction(self, row: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+        """Mixes and encodes at the image's own size: JPEG's blocks are there."""
+        real = cache.read_pixels(self._table, row)
+        fake = pseudo_fakes.mix_reconstruction(real, reconstructions.read(self._table, row, real.shape), rng)
+        if self._config.match_jpeg:
+            fake = reconstructions.encode_like(self._table, row, fake)
+        if self._cache_policy is None:
+            return fake, 1.0
+        return self._cache_policy.apply(fake), self._cache_policy.size / (fake.shape[0] * fake.shape[1]) ** 0.5
 
     def _get_landmarks(self, row: int) -> np.ndarray | None:
         if self._table.landmarks is None or np.isnan(self._table.landmarks[row]).any():
@@ -119,7 +156,7 @@ class TrainDataset:
         self._resize_policy = ResizePolicy.from_config(config.model)
         self._augmentation = augment.Augmentation(config.augment.recipe)
         self._cache_policy = ResizePolicy.from_cache(config) if config.cache.decoded else None
-        self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes.methods, self._load)
+        self._make_fake = PseudoFakeMaker(table, config.pseudo_fakes, self._cache_policy, self._load)
         self._crop_size, self._on_device = config.augment.crop_size, config.augment.device
         self._decode_there = config.augment.decode == "device"
         self._spread = SPREAD if config.pseudo_fakes.fraction else 1.0
@@ -179,11 +216,10 @@ class TrainDataset:
         applies them to images of one size, so that small ones are enlarged before.
         """
         (key, box), policy = self._choose_view(sample), self._resize_policy
-        image, shrunk = self._load(sample.row)
         if sample.pseudo_fake:
-            whole = policy.shrink_around(image, box)
-            shrunk *= (math.prod(whole.shape) / math.prod(image.shape)) ** 0.5
-            image = self._make_fake(whole, key)
+            image, shrunk = self._make_fake(key, partial(policy.shrink_around, box=box))
+        else:
+            image, shrunk = self._load(sample.row)
         if not self._crop_size and not self._on_device:
             view = policy.crop(image, box)
             corner = view.scale * view.corner[0], view.scale * view.corner[1]

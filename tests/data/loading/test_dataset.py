@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from ffdi.config.schema import Config
-from ffdi.data.images import decode, resizing
+from ffdi.data.images import decode, reconstructions, resizing
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.inspection import packing
@@ -81,6 +83,50 @@ def test_a_fake_is_changed_as_its_real_image_is(gallery: Gallery) -> None:
     for row in range(0, 40, 2):
         real, fake = pixels(samples, 0, row), pixels(samples, 0, row, True)
         assert np.array_equal(real[[0, 0, -1, -1], [0, -1, 0, -1]], fake[[0, 0, -1, -1], [0, -1, 0, -1]])
+
+
+def reconstructed(table: Table, folder: Path, change: int) -> Table:
+    """With the reconstructions of real images: the images themselves, brighter."""
+    assert table.target is not None
+    paths = [str(folder / f"{row}.png") if table.target[row] == 0 else "" for row in range(len(table))]
+    for row in np.flatnonzero(table.target == 0).tolist():
+        pixels = decode.read_image(table.path(row)).astype(int) + change
+        reconstructions.write(Path(paths[row]), np.clip(pixels, 0, 255).astype(np.uint8))
+    return replace(table, reconstruction=np.array(paths))
+
+
+@pytest.mark.parametrize("decoded", [False, True])
+def test_a_reconstruction_is_mixed_with_its_image(decoded: bool, gallery: Gallery, tmp_path: Path) -> None:
+    table = reconstructed(gallery(4), tmp_path, 20)
+    config = Config(
+        seed=3,
+        model={"size": 32},
+        augment={"recipe": "none"},
+        pseudo_fakes={"methods": ["reconstruction"], "fraction": 0.2, "match_jpeg": False},
+        cache={"decoded": decoded},
+    )
+    samples = TrainDataset(table, config, fold=1)
+    real = pixels(samples, 0, 0).astype(int)
+    brighter = {round((pixels(samples, epoch, 0, True) - real)[real < 230].mean()) for epoch in range(20)}
+    assert min(brighter) >= 6
+    assert max(brighter) <= 20
+    assert len(brighter) > 5
+
+
+def test_a_mixed_reconstruction_has_the_encoding_of_its_image(gallery: Gallery, tmp_path: Path) -> None:
+    """So one that changes nothing is the real image, encoded twice."""
+    table = gallery(2, edge=64)
+    path = table.path(0)
+    cv2.imwrite(str(path.with_suffix(".jpg")), cv2.imread(str(path)), [cv2.IMWRITE_JPEG_QUALITY, 30])
+    names = table.img_name.copy()
+    names[0] = path.with_suffix(".jpg").name
+    table = reconstructed(replace(table, img_name=names), tmp_path, 0)
+    real = decode.read_image(table.path(0))
+    once = reconstructions.encode_like(table, 0, real).astype(int)
+    assert np.abs(once - real).mean() < 1
+    noise = np.random.default_rng(0).integers(0, 256, real.shape, np.uint8)
+    assert np.abs(reconstructions.encode_like(table, 0, noise).astype(int) - noise).mean() > 20
+    assert np.array_equal(reconstructions.encode_like(table, 1, noise), noise)  # a PNG
 
 
 def test_landmarks_locate_the_face(gallery: Gallery) -> None:
@@ -170,7 +216,14 @@ def test_a_fake_of_a_large_image_is_made_where_it_has_the_networks_size(resize: 
     shapes: list[tuple[int, ...]] = []
     samples = training(gallery(2, edge=64), ["self_blend"], "strong", ResizePolicy(32, resize))
     make = samples._make_fake
-    samples._make_fake = lambda image, key: (shapes.append(image.shape), make(image, key))[1]  # type: ignore[assignment]
+
+    def make_fake(*given: Any) -> tuple[np.ndarray, float]:
+        fake, scale = make(*given)
+        shapes.append(fake.shape)
+        assert scale == pytest.approx((fake.shape[0] * fake.shape[1]) ** 0.5 / 64, abs=0.02)
+        return fake, scale
+
+    samples._make_fake = make_fake  # type: ignore[assignment]
     for epoch in range(20):
         assert pixels(samples, epoch, 0, True).shape == (32, 32, 3)
     edges = [max(shape) for shape in shapes]
