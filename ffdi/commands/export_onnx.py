@@ -48,6 +48,7 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
             manifests.write_manifest(new.bundle_path, described)
     scorers.mark_vetted(workspace, export, described)
     _show(export, kind, records)
+    _show_licences(ensemble)
     console.advise(f"invoke predict-onnx{groups.repeat_flags(options.experiment, name)} --images FOLDER")
 
 
@@ -181,6 +182,24 @@ def _show(export: ExportFolder, kind: str, records: dict[str, dict[str, Any]]) -
         )
     console.written(export.model_path, about=f" ({kind}, {export.model_path.stat().st_size / 2**20:.1f} MiB)")
     console.written(export.script_path, about=" (one image in, one score out, without ffdi)")
+
+
+def _show_licences(ensemble: Ensemble) -> None:
+    """Says which licences the starting weights have: whoever gets the graph gets weights that come from them."""
+    from ffdi.models import weights
+
+    found = dict.fromkeys(weights.find_licence(member.config.model) for member in ensemble.members)
+    for licence in found:
+        if licence is None:
+            continue
+        if licence.is_free:
+            console.say(f"licence: {licence.whose} have {licence.name}")
+        elif licence.name:
+            console.warn(
+                f"licence: {licence.whose} have {licence.name}, which also holds for this export: read it first"
+            )
+        else:
+            console.say(f"licence: that of {licence.whose}, which ffdi does not know, also holds for this export")
 
 
 def _describe_scores(record: dict[str, Any] | None) -> str:

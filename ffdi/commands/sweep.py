@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ffdi.commands.shared import engines, planning
+from ffdi.commands.shared import engines, planning, setting_checks
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.options import SweepOptions
 from ffdi.commands.shared.planning import PreparedData
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 FACTOR = 3
 """One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
-JUDGES = ("heldout", "ood")
-"""Values of --judge."""
 
 
 @dataclass(eq=False)
@@ -235,15 +233,9 @@ def _choose_folds(settings: Config, options: SweepOptions) -> list[int]:
     Raises:
         ConfigError: there are no such folds.
     """
-    if options.judge not in JUDGES:
-        raise ConfigError(f"--judge {options.judge}: known: {', '.join(JUDGES)}", hint="pass --judge heldout")
-    k, scheme = settings.folds.k, settings.folds.scheme
+    setting_checks.check_judge(settings, options.judge, "heldout")
+    k = settings.folds.k
     if options.judge == "ood":
-        if scheme != "leave-kind-out":
-            raise ConfigError(
-                f"--judge ood needs folds that leave kinds of fakes out, and folds.scheme is '{scheme}'",
-                hint="set folds.scheme = 'leave-kind-out' in config.toml, or omit --judge",
-            )
         return list(range(k))
     if options.fold >= k:
         raise ConfigError(f"--fold {options.fold}: this experiment has folds 0 to {k - 1}", hint="pass --fold 0")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from unittest import mock
 
 import huggingface_hub as hub
@@ -86,6 +86,38 @@ def get_published_size(backbone: str) -> int | None:
     """The edge of the images that timm's weights of a backbone were trained for; None if timm has none."""
     published = timm.get_pretrained_cfg(backbone)
     return max(published.input_size) if published else None
+
+
+FREE_LICENCES = frozenset({"apache-2.0", "mit", "bsd-3-clause"})
+"""Licences that let everyone use weights for anything."""
+
+
+class Licence(NamedTuple):
+    """The licence of starting weights.
+
+    Attributes:
+        name: as timm gives it, such as 'apache-2.0'; '' if it is unknown.
+        whose: the weights, in words.
+    """
+
+    name: str
+    whose: str
+
+    @property
+    def is_free(self) -> bool:
+        return self.name in FREE_LICENCES
+
+
+def find_licence(config: ModelConfig) -> Licence | None:
+    """The licence of the starting weights of a network; None if it started from random ones."""
+    if config.weights_file is not None:
+        return Licence("", f"the weights in {config.weights_file}")
+    if not config.pretrained:
+        return None
+    name = resolve_name(config.backbone)
+    published = timm.get_pretrained_cfg(name)
+    licence = published.license if published is not None else None
+    return Licence("" if licence in (None, "unknown") else str(licence), f"timm's weights of {name}")
 
 
 def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backbone:

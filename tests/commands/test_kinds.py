@@ -140,6 +140,23 @@ def test_trials_are_judged_by_all_kinds_that_are_left_out(workspace: Path, root:
     assert pd.read_csv(workspace / "experiments" / "unseen" / "sweep.csv").set_index("experiment").to_csv() == before
 
 
+def test_a_learning_rate_is_judged_by_kinds_that_are_left_out(workspace: Path, root: Path, invoke: Invoke) -> None:
+    words = ("find-lr", "--experiment", "unseen", "--data", str(root), "--steps", "30")
+    answer = invoke(*words)
+    assert answer.code == 0, answer.err
+    path = workspace / "experiments" / "unseen" / "find_lr.csv"
+    by_training = pd.read_csv(path)
+    answer = invoke(*words, "--judge", "ood")
+    assert answer.code == 0, answer.err
+    assert "90 steps" in answer.out
+    by_kinds = pd.read_csv(path)
+    rows = min(map(len, (by_kinds, by_training)))
+    assert by_kinds.lr[:rows].tolist() == by_training.lr[:rows].tolist()
+    assert (by_kinds.loss[:rows] - by_training.loss[:rows]).abs().max() > 0.01
+    answer = invoke("find-lr", "--experiment", "tiny", "--judge", "ood")
+    assert "needs folds that leave kinds of fakes out" in answer.err
+
+
 @pytest.mark.parametrize(
     ("experiment", "judge", "message"),
     [

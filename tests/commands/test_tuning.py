@@ -44,6 +44,7 @@ def test_a_partly_tuned_network_is_trained_exported_and_checked(tuned: Path, com
     for words in (("export-onnx", *WORDS), ("ensemble-submit", *WORDS), ("report", *WORDS)):
         answer = invoke(*words, str(competition))
         assert answer.code == 0, answer.err
+        assert ("licence: that of the weights in start.safetensors" in answer.out) == (words[0] == "export-onnx")
     assert invoke("verify").code == 0
     bundle = json.loads((tuned.parents[1] / "exports" / "tiny" / "bundle.json").read_text())
     assert bundle["files"]

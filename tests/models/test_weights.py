@@ -183,6 +183,22 @@ def test_a_backbone_without_published_weights_is_refused(tmp_path: Path) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("keys", "name", "free"),
+    [
+        ({"backbone": "resnet18"}, "apache-2.0", True),
+        ({"backbone": "hf_hub:timm/vit_small_patch16_dinov3.lvd1689m"}, "dinov3-license", False),
+        ({"backbone": "convnextv2_tiny"}, "cc-by-nc-4.0", False),
+        ({"backbone": "resnet18", "weights_file": "mine.pth"}, "", False),
+        ({"backbone": "resnet18", "pretrained": False}, None, False),
+    ],
+)
+def test_the_licence_is_that_of_the_starting_weights(keys: dict[str, Any], name: str | None, free: bool) -> None:
+    found = weights.find_licence(ModelConfig(**keys))
+    assert (None if found is None else found.name) == name
+    assert found is None or found.is_free == free
+
+
 def test_an_unknown_tag_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         weights.find_weights(ModelConfig(backbone="resnet18.a3_in1"), tmp_path)

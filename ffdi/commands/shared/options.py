@@ -144,6 +144,11 @@ class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
 @dataclass(frozen=True)
 class FindLrOptions(ExperimentOptions, TrainingOptions):
     steps: int = flag(100, "training steps from the lowest rate to the highest")
+    judge: str = flag(
+        "train",
+        "train (the loss of the training images), or ood (the mean loss of kinds of fakes that are left out, over all "
+        "folds)",
+    )
 
 
 @dataclass(frozen=True)

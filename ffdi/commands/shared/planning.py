@@ -43,6 +43,15 @@ class ShortTraining(NamedTuple):
     device: Device
 
 
+class ShortSetup(NamedTuple):
+    """What a training of a few steps starts from."""
+
+    settings: Config
+    train: Table
+    device: Device
+    weights: Path | None
+
+
 class PreparedData(NamedTuple):
     """The scanned images of an experiment.
 
@@ -260,7 +269,7 @@ def make_plan(
     if experiment.folds_path.is_file():
         fold_of = folds.read_folds(experiment.folds_path, train, settings.folds)
     else:
-        fold_of = _assign_folds(settings, train, weights, device)
+        fold_of = assign_folds(settings, train, weights, device)
         files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
     if settings.model.tune != "all" and not experiment.resolved_path.is_file():
         _write_frozen(experiment, settings, weights)
@@ -282,7 +291,7 @@ def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None
     )
 
 
-def _assign_folds(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
+def assign_folds(settings: Config, train: Table, weights: Path | None, device: Device) -> np.ndarray:
     """int64 [N]: the fold that holds each training image out."""
     assert train.target is not None
     scheme, k, seed = settings.folds.scheme, settings.folds.k, settings.folds_seed
@@ -313,7 +322,19 @@ def _cluster_images(settings: Config, train: Table, weights: Path | None, device
 def start_short_training(
     workspace: Workspace, experiment: Experiment, options: TrainingOptions, purpose: str, steps: int
 ) -> Iterator[ShortTraining]:
-    """Starts a training that is not saved; inside, the experiment is locked and errors of the device are explained.
+    """Starts a training that is not saved, see `prepare_short_training`; errors of the device are explained."""
+    with (
+        prepare_short_training(workspace, experiment, options, purpose, steps) as setup,
+        open_short_training(*setup) as training,
+    ):
+        yield training
+
+
+@contextmanager
+def prepare_short_training(
+    workspace: Workspace, experiment: Experiment, options: TrainingOptions, purpose: str, steps: int
+) -> Iterator[ShortSetup]:
+    """Prepares a training that is not saved; inside, the experiment is locked.
 
     Args:
         workspace: the workspace.
@@ -331,12 +352,8 @@ def start_short_training(
     console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
     console.say(f"device: {device.why}")
     train = prepare_data(workspace, experiment, settings, options).train
-    with (
-        experiment.lock(),
-        signals.handle_signals(),
-        open_short_training(settings, train, device, weights) as training,
-    ):
-        yield training
+    with experiment.lock(), signals.handle_signals():
+        yield ShortSetup(settings, train, device, weights)
 
 
 @contextmanager

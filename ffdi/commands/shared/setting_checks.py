@@ -79,6 +79,26 @@ def check_settings(settings: Config) -> None:
         )
 
 
+def check_judge(settings: Config, judge: str, usual: str) -> None:
+    """Checks --judge.
+
+    Args:
+        settings: of the experiment.
+        judge: the value of the flag.
+        usual: its default.
+
+    Raises:
+        ConfigError: the value is unknown, or needs folds of left-out kinds.
+    """
+    if judge not in (usual, "ood"):
+        raise ConfigError(f"--judge {judge}: known: {usual}, ood", hint=f"pass --judge {usual}")
+    if judge == "ood" and settings.folds.scheme != "leave-kind-out":
+        raise ConfigError(
+            f"--judge ood needs folds that leave kinds of fakes out, and folds.scheme is '{settings.folds.scheme}'",
+            hint="set folds.scheme = 'leave-kind-out' in config.toml, or omit --judge",
+        )
+
+
 def _check_decoding(settings: Config) -> None:
     if settings.augment.decode == "cpu":
         return

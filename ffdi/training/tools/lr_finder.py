@@ -7,13 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from ffdi.config.schema import Config
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
-from ffdi.data.loading.loader import Batches
+from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models import tuning
-from ffdi.training import optim
+from ffdi.models.detector import Detector
+from ffdi.training import inputs, optim
 from ffdi.training.loop import train_step
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
@@ -43,7 +45,12 @@ class LrRange(NamedTuple):
 
 
 def run_range_test(
-    state: TrainingState, training: Batches, config: Config, device: Device, steps: int
+    state: TrainingState,
+    training: Batches,
+    config: Config,
+    device: Device,
+    steps: int,
+    heldout: Batches | None = None,
 ) -> Iterator[LrStep]:
     """Trains while the learning rate grows by the same factor at each step, until the loss diverges.
 
@@ -53,11 +60,13 @@ def run_range_test(
         config: its learning rate and schedule are ignored.
         device: of the model.
         steps: from LOWEST to HIGHEST.
+        heldout: of other images, whose loss is measured after each step; None measures the loss of the training.
 
     Raises:
         Interrupted: this process received a signal.
     """
     criterion = optim.create_loss(config.train, training.fake_fraction)
+    others = None if heldout is None else heldout.repeat_epochs()
     tuning.set_trainable(state.detector)
     mean, least = 0.0, math.inf
     for number, batch in zip(range(steps), training.repeat_epochs(), strict=False):
@@ -65,12 +74,28 @@ def run_range_test(
         rate = LOWEST * (HIGHEST / LOWEST) ** (number / max(1, steps - 1))
         optim.set_learning_rate(state.optimizer, rate)
         loss = train_step(state.detector, state, batch, criterion, config, device).loss.item()
+        if others is not None:
+            loss = _measure_loss(state.detector, next(others), criterion, device)
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING ** (number + 1))
         least = min(least, smoothed)
         if not math.isfinite(smoothed) or smoothed > DIVERGED * least:
             return
         yield LrStep(rate, smoothed)
+
+
+def _measure_loss(detector: Detector, batch: Batch, criterion: optim.Loss, device: Device) -> float:
+    detector.eval()
+    with torch.inference_mode(), device.autocast():
+        logits = detector(inputs.make_images(batch, device))
+    loss = criterion(logits, device.send(batch.target)).item()
+    tuning.set_trainable(detector)
+    return loss
+
+
+def average_tests(tests: Sequence[Sequence[LrStep]]) -> list[LrStep]:
+    """The mean loss of several tests at each rate, up to the rate at which the first of them has diverged."""
+    return [LrStep(steps[0].lr, float(np.mean([one.loss for one in steps]))) for steps in zip(*tests, strict=False)]
 
 
 def suggest_learning_rate(steps: Sequence[LrStep]) -> LrRange:
