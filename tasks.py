@@ -14,6 +14,7 @@ from ffdi.commands.shared.options import (
     ExportOnnxOptions,
     FindLrOptions,
     KaggleBundleOptions,
+    LandmarksOptions,
     NoOptions,
     PredictOnnxOptions,
     ReportOptions,
@@ -48,6 +49,14 @@ def cache(options: CacheOptions) -> None:
     from ffdi.commands import cache
 
     cache.run(_workspace(), options)
+
+
+@command(LandmarksOptions)
+def landmarks(options: LandmarksOptions) -> None:
+    """Find the faces' landmarks, for self-blending."""
+    from ffdi.commands import landmarks
+
+    landmarks.run(_workspace(), options)
 
 
 @command(TrainFoldsOptions)

@@ -34,7 +34,7 @@ from ffdi.commands.shared import groups
 from ffdi.config.schema import DataConfig, FoldsConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
-from ffdi.data.labels import columns, folders, layout, metadata, table
+from ffdi.data.labels import columns, folders, landmarks, layout, metadata, table
 from ffdi.data.labels.image_names import ListedImages
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list
@@ -405,7 +405,7 @@ def points(folder: Path, data: Table) -> Iterator[Result]:
     header = ["img_name", *(f"{axis}{number}" for number in range(3) for axis in "xy")]
     path.write_bytes(quoted_csv([header, *([name, "0", "0", "1", "0", "0", "1"] for name in names)]))
     problems: list[str] = []
-    found = metadata.read_landmarks(path, data, DataConfig(), problems)
+    found = landmarks.read_landmarks(path, data, DataConfig(), problems)
     known = [name if np.isfinite(row).all() else "" for name, row in zip(names, found, strict=True)]
     yield from compared("landmarks.csv", names, lambda: known)
     assert problems == []

@@ -14,6 +14,7 @@ from ffdi.commands import kaggle_bundle
 from ffdi.inference import server
 from ffdi.submission import kaggle
 from ffdi.submission.kaggle import Answer, Verdict
+from tests import face_networks
 from tests.conftest import PROJECT, Invoke
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -61,6 +62,7 @@ def there(trained: Path, competition: Path, tmp_path_factory: pytest.TempPathFac
     (root / "experiments" / "all" / "config.toml").write_text('[group]\nmembers = ["quickstart", "resnet18"]\n')
     shutil.copytree(competition, root / "phase1")
     shutil.copy(root / "experiments" / "quickstart" / "oof.csv", root / "other-tool.csv")
+    face_networks.write_mesh(root / "face_landmark.onnx")
     return root
 
 
@@ -87,6 +89,7 @@ def test_a_documented_command_runs(line: str, there: Path, invoke: Invoke, monke
         "DIR-or-CSV": there / "phase1" / "testset",
         "scores.csv": there / "scores.csv",
         "other-tool.csv": there / "other-tool.csv",
+        "face_landmark.tflite": there / "face_landmark.onnx",
         "COMMAND": "score",
     }
     words = [str(places.get(word, word)) for word in shlex.split(line)[1:]]

@@ -13,7 +13,7 @@ from tests.conftest import Invoke
 
 COMMANDS = (
     *("doctor", "cache", "train-folds", "find-lr", "sweep", "score", "report"),
-    *("ensemble-submit", "submit", "export-onnx", "predict-onnx", "serve", "kaggle-bundle", "verify"),
+    *("ensemble-submit", "submit", "export-onnx", "predict-onnx", "serve", "kaggle-bundle", "verify", "landmarks"),
 )
 
 
@@ -28,6 +28,7 @@ def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
         "export-onnx       Put all folds into one ONNX graph, and check its scores.",
         "find-lr           Find a learning rate, with a chart of the losses.",
         "kaggle-bundle     Make one folder for notebooks on Kaggle and Colab.",
+        "landmarks         Find the faces' landmarks, for self-blending.",
         "leaderboard       Compare all experiments in one table.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
         "report            Write one page of scores, charts and example images.",

@@ -141,7 +141,8 @@ def _bend(mask: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     size = len(mask)
     field = [cv2.resize(axis, (size, size), interpolation=cv2.INTER_CUBIC) for axis in _draw_waves(size, rng)]
     rows, columns = np.mgrid[0:size, 0:size].astype(np.float32)
-    return cv2.remap(mask, columns + field[0], rows + field[1], cv2.INTER_LINEAR)
+    # beyond the image is what is at its border: a face may be cut off there
+    return cv2.remap(mask, columns + field[0], rows + field[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _draw_waves(size: int, rng: np.random.Generator) -> np.ndarray:

@@ -72,6 +72,15 @@ def mix_weight(real: np.ndarray, change: np.ndarray, seed: int) -> float:
     return float(np.abs(fake.astype(int) - real)[8:-8, 8:-8].mean() / np.abs(change).mean())
 
 
+def test_a_face_that_the_border_cuts_off_has_no_outline_there(face: np.ndarray) -> None:
+    points = np.array([[-0.4, -0.4], [1.4, -0.4], [1.4, 1.4], [-0.4, 1.4]])
+    for _, mask in drawn(face, landmarks=points):
+        assert np.ptp(mask) < 1e-6
+    points[:, 1] = [-0.4, -0.4, 0.5, 0.5]
+    for _, mask in drawn(face, landmarks=points):
+        assert np.ptp(mask[0]) < 1e-6
+
+
 def test_no_mask_is_empty_however_small_an_outline_is(face: np.ndarray) -> None:
     point = np.full((3, 2), 0.5)
     for _, mask in drawn(face, landmarks=point):

@@ -130,6 +130,21 @@ class CacheOptions(ExperimentOptions, DataOptions):
 
 
 @dataclass(frozen=True)
+class LandmarksOptions(ExperimentOptions, DataOptions):
+    model: str | None = flag(None, "MediaPipe's face mesh, face_landmark.tflite")
+    detector: str | None = flag(
+        None,
+        "MediaPipe's face_detection_short_range.tflite, for images that are no crops of faces (default: each image is "
+        "taken for a crop)",
+    )
+    output: str | None = flag(
+        None, "the CSV to write (default: data.landmarks_file, or landmarks.csv in the data folder)"
+    )
+    presence: str = flag("0.5", "the least presence of a face, from 0 to 1; other images get no points")
+    restart: bool = flag(False, "replace a file that this command did not write, or that was changed since")
+
+
+@dataclass(frozen=True)
 class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
     folds: str | None = flag(None, "the folds to train, such as 0,2 (default: all)")
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")

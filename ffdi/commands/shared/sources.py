@@ -48,9 +48,9 @@ def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> 
     return workspace.root / settings.data.root
 
 
-def find_dataset(workspace: Workspace, settings: Config, root: Path) -> Dataset:
+def find_dataset(workspace: Workspace, settings: Config, root: Path, *, with_landmarks: bool = True) -> Dataset:
     """The data set in a folder; its images are read from the cache if they are in it."""
-    dataset = layout.find_dataset(root, settings.data)
+    dataset = layout.find_dataset(root, settings.data, with_landmarks=with_landmarks)
     show_notes(*dataset.splits.values())
     return cache.attach(dataset, build_store(workspace, settings, root))
 

@@ -14,7 +14,7 @@ import numpy as np
 from ffdi.config.schema import DataConfig, SplitFiles
 from ffdi.core import names
 from ffdi.core.errors import DataError
-from ffdi.data.labels import folders, metadata
+from ffdi.data.labels import folders, landmarks, metadata
 from ffdi.data.labels.classes import FOLDERS as FOLDER_CLASSES
 from ffdi.data.labels.classes import format_labels
 from ffdi.data.labels.columns import read_columns, read_header
@@ -42,12 +42,15 @@ LANDMARKS_FILE = "landmarks.csv"
 
 
 def list_patterns(config: DataConfig) -> list[str]:
-    """Patterns of the names at the top of a data folder: those of the config, and those that need no key."""
+    """Patterns of the names at the top of a data folder: those of the config, and those that need no key.
+
+    A file outside the data folder, which a key names by an absolute path, has none.
+    """
     splits = [getattr(config, name) for name in SPLITS]
     named = [config.groups_file, config.landmarks_file, config.template]
     named += [path for split in splits for path in (split.folder, split.labels)]
     return [
-        *dict.fromkeys(glob.escape(Path(path).parts[0]) for path in named if path is not None),
+        *dict.fromkeys(glob.escape(Path(path).parts[0]) for path in named if path and not Path(path).is_absolute()),
         *(pattern for split in FOLDERS.values() for pattern in split),
         *(f"{name}*{ending}" for name in SPLITS for ending in (".txt", ".csv")),
         *PHASES,
@@ -79,8 +82,13 @@ class Dataset:
         )
 
 
-def find_dataset(root: Path, config: DataConfig) -> Dataset:
+def find_dataset(root: Path, config: DataConfig, *, with_landmarks: bool = True) -> Dataset:
     """Finds and reads every split under `root`, or under its `phase1/` and `phase2/`.
+
+    Args:
+        root: the data folder.
+        config: paths and columns.
+        with_landmarks: whether to read the landmark file, if there is one.
 
     Raises:
         DataError: the folder does not exist, there is no split, several files match, or rows are bad; the message has
@@ -100,7 +108,8 @@ def find_dataset(root: Path, config: DataConfig) -> Dataset:
     if "train" in splits:
         splits["train"] = _add_groups(splits["train"], root, config, problems)
         splits["train"] = _add_kinds_and_pairs(splits["train"], root, config, problems)
-        splits["train"] = _add_landmarks(splits["train"], root, config, problems)
+        if with_landmarks:
+            splits["train"] = _add_landmarks(splits["train"], root, config, problems)
     if problems:
         raise DataError(f"bad rows in the label files under {root}: {len(problems)}", problems=problems, hint=MEND)
     dataset = Dataset(root, splits, _find_template(root, config), config)
@@ -261,14 +270,19 @@ def _describe_kinds(train: Table) -> str:
     return f"kinds of fakes: {', '.join(named[:NAMED_KINDS])}{more}"
 
 
+def get_landmarks_path(root: Path, config: DataConfig) -> Path:
+    """The landmark file of a data folder, which need not exist."""
+    return root / (config.landmarks_file or LANDMARKS_FILE)
+
+
 def _add_landmarks(train: Table, root: Path, config: DataConfig, problems: list[str]) -> Table:
     """Adds the landmarks by image name, if there is a landmark file."""
-    path = root / (config.landmarks_file or LANDMARKS_FILE)
+    path = get_landmarks_path(root, config)
     if config.landmarks_file is not None:
         _check_named(path, "data.landmarks_file")
     if not path.is_file():
         return train
-    return replace(train, landmarks=metadata.read_landmarks(path, train, config, problems))
+    return replace(train, landmarks=landmarks.read_landmarks(path, train, config, problems))
 
 
 def _find_template(root: Path, config: DataConfig) -> Path | None:

@@ -1,14 +1,10 @@
-"""Optional files beside the labels: attributes of images (kinds of fakes, sources, ...) and landmarks of faces.
-
-Landmarks are a CSV of image name, x0, y0, x1, y1, ... in parts of the image's width and height, from any detector.
-"""
+"""Optional files beside the labels: attributes of images (kinds of fakes, sources, ...)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from ffdi.config.schema import DataConfig
@@ -17,67 +13,6 @@ from ffdi.core.errors import DataError
 from ffdi.data.labels.columns import Header, read_columns, read_header
 from ffdi.data.labels.image_names import ListedImages
 from ffdi.data.labels.table import MEND, SPLITS, Table
-
-LEAST_POINTS = 3
-"""Least number of points."""
-MAX_OUTSIDE = 0.5
-"""Largest distance of a point from the image, in parts of it: faces may be cut off at the border."""
-SMALLEST_FACE = 0.01
-"""Least part of the image that the points enclose: a face is larger."""
-
-
-def read_landmarks(path: Path, train: Table, config: DataConfig, problems: list[str]) -> np.ndarray:
-    """Reads the landmarks of each image's face.
-
-    Args:
-        path: the CSV; it may lack images, and rows of other images are ignored.
-        train: the N images.
-        config: has the name of the image column.
-        problems: gets a line for each bad row, and a line if no row belongs to any of the images.
-
-    Returns:
-        float32 [N, L, 2], x and y from 0 to 1; NaN for images without landmarks.
-
-    Raises:
-        DataError: a column is missing.
-    """
-    header, images = read_header(path, config), train.index_names(config)
-    points = (len(header.columns) - 1) // 2
-    wanted = tuple(f"{axis}{number}" for number in range(max(points, LEAST_POINTS)) for axis in "xy")
-    place = {name: row for row, name in enumerate(train.img_name.tolist())}
-    found = np.full((len(train), len(wanted)), np.nan, np.float32)
-    seen: set[str] = set()
-    for line, (field, *values) in read_columns(path, header, (header.image or config.image_column, *wanted), problems):
-        name = images.find(field) or field.strip(names.BLANKS)
-        if fault := _find_row_fault(name, values, seen):
-            problems.append(f"{path.name} line {line}: {fault}")
-        elif name in place:
-            found[place[name]] = [float(value) for value in values]
-        seen.add(name)
-    if len(place) and not seen & place.keys():
-        problems.append(f"{path.name} names none of the {len(place)} training images, such as {train.img_name[0]}")
-    return found.reshape(len(train), -1, 2)
-
-
-def _find_row_fault(name: str, values: list[str], seen: set[str]) -> str:
-    if name in seen:
-        return f"duplicate row for {names.quote(name)}"
-    for value in values:
-        try:
-            if not -MAX_OUTSIDE <= float(value) <= 1 + MAX_OUTSIDE:
-                return f"{value} is not in the image: points are in parts of its width and height, from 0 to 1"
-        except ValueError:
-            return f"'{value}' is not a number"
-    if _measure_enclosed(values) < SMALLEST_FACE:
-        return f"the points enclose less than {SMALLEST_FACE:.0%} of the image: no face is so small"
-    return ""
-
-
-def _measure_enclosed(values: list[str]) -> float:
-    """The part of the image inside of the points' convex hull."""
-    points = np.array(values, np.float32).reshape(-1, 2).clip(0, 1)
-    return cv2.contourArea(cv2.convexHull(points))
-
 
 MAX_KINDS = 1000
 """Most kinds of fakes: a column with more values, such as an ID, names no kinds."""

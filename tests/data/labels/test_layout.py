@@ -300,3 +300,10 @@ def test_a_file_that_config_names_must_exist(
         f"data.{key} names {tmp_path / 'x'}, which does not exist\n"
         f"next: correct data.{key} in config.toml, or remove it"
     )
+
+
+def test_a_file_outside_the_data_folder_is_none_of_its_files() -> None:
+    """The notebooks of kaggle-bundle search for these names, which must not be absolute."""
+    named = layout.list_patterns(DataConfig(landmarks_file="/faces/points.csv", groups_file="lists/groups.csv"))
+    assert named[0] == "lists"
+    assert not [name for name in named if name.startswith("/")]
