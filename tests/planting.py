@@ -52,7 +52,7 @@ FOREIGN = (
 """Foreign files in the target folder of a link."""
 BEFORE = ".before"
 """The result of `seen` before the command."""
-SHOWN = ("--profile", "--tensorboard", "--restart", "--stress", "--output", "--selftest", "--dry-run")
+SHOWN = ("--profile", "--tensorboard", "--restart", "--stress", "--reencoded", "--output", "--selftest", "--dry-run")
 STAND_IN = "#!/bin/sh\necho 'Submission ref: 4711'\n"
 
 
@@ -81,7 +81,7 @@ def steps(competition: Path) -> list[Step]:
     of, data, cpu = ["--experiment", "tiny"], ["--data", str(competition)], ["--device", "cpu"]
     output = ["predict-onnx", *of, *cpu, "--output", "{root}/out/scores.csv"]
     return [
-        Step(["doctor", *of, *data]),
+        Step(["doctor", *of, *data, "--reencoded"]),
         Step(["cache", *of, *data]),
         Step(["find-lr", *of, *data, "--steps", "20"]),
         Step(["train-folds", *of, *data, "--tensorboard"]),
@@ -92,7 +92,7 @@ def steps(competition: Path) -> list[Step]:
         ),
         Step(["train-folds", *of, *data, "--restart"]),
         Step(["sweep", *of, *data, "--set", "train.lr=3e-3,4e-3"]),
-        Step(["score", *of, "--stress", "--shift"]),
+        Step(["score", *of, "--stress", "--reencoded", "--shift"]),
         Step(["ensemble-submit", *of]),
         Step(["export-onnx", *of]),
         Step(["export-onnx", *of], ["export-onnx", *of], "os.rename exports/tiny/bundle.json"),

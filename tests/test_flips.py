@@ -72,7 +72,7 @@ def says_the_same(one: bytes, other: bytes) -> bool:
 
 def make_complete(root: Path, competition: Path) -> None:
     """Adds every other kind of file to a workspace."""
-    for flag in ("--stress", "--shift"):
+    for flag in ("--stress", "--reencoded", "--shift"):
         assert faults.run(["score", "--experiment", "tiny", flag], root).code == 0
     second = root / "experiments" / "stopped"
     second.mkdir()

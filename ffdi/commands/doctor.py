@@ -9,7 +9,7 @@ from ffdi.commands.shared import inspection, sources
 from ffdi.commands.shared.options import DoctorOptions
 from ffdi.config import schema
 from ffdi.core import console
-from ffdi.data.inspection import doctor
+from ffdi.data.inspection import doctor, reencoded
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.experiments.workspace import Workspace
 
@@ -24,7 +24,7 @@ def run(workspace: Workspace, options: DoctorOptions) -> None:
     settings = schema.load_experiment(experiment.config_path)
     dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
     console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
-    diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
+    diagnosis = inspection.scan_dataset(workspace, experiment, dataset, reencode=options.reencoded)
     _show(diagnosis)
     console.written(experiment.doctor_path)
     diagnosis.refuse_faults(accepted)
@@ -50,6 +50,8 @@ def _show(diagnosis: Diagnosis) -> None:
         console.say(f"  ... and {len(copies['pictures']) - SHOWN} more in doctor.json")
     if any(content["shortcuts"].values()):
         _show_shortcuts(content["shortcuts"])
+    for split, found in content.get("reencoded", {}).items():
+        _show_reencoded(split, found)
 
 
 def _show_scenes(scenes: dict[str, Any]) -> None:
@@ -69,6 +71,25 @@ def _show_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> None:
     names = list(dict.fromkeys(name for areas in facts.values() for name in areas))
     rows = [(name, *(_area(areas.get(name)) for areas in facts.values())) for name in names]
     console.table("labels predicted from file properties alone: AUC (95 %)", ["", *facts], rows)
+
+
+def _show_reencoded(split: str, found: dict[str, Any]) -> None:
+    predictors = found["predictors"]
+    rows = [
+        (
+            name,
+            *(_area(predictor[state]) for state in reencoded.STATES),
+            reencoded.format_place(name, predictor) if "where" in predictor else "",
+            "shortcut" if predictor["shortcut"] else "",
+        )
+        for name, predictor in predictors.items()
+    ]
+    console.table(
+        f"labels of {found['images']} {split} images predicted without the forgery, as they are and re-encoded "
+        f"({found['size']} px, JPEG {found['quality']}): AUC (95 %)",
+        ["", *reencoded.STATES, "largest difference of the classes", ""],
+        rows,
+    )
 
 
 def _area(area: dict[str, Any] | None) -> str:

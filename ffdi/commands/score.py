@@ -18,7 +18,7 @@ from ffdi.experiments.workspace import Workspace
 
 
 def run(workspace: Workspace, options: ScoreOptions) -> None:
-    """Computes an experiment's scores from folds.csv, oof.csv and the folds' val.csv; only two flags need images."""
+    """Computes an experiment's scores from folds.csv, oof.csv and the folds' val.csv; only three flags need images."""
     experiment = workspace.get_experiment(options.experiment)
     schema.load_experiment(experiment.config_path)  # a group has no scores of its own
     experiment.check_scores()
@@ -32,6 +32,10 @@ def run(workspace: Workspace, options: ScoreOptions) -> None:
             from ffdi.commands.shared import stress
 
             stress.run(workspace, experiment, options)
+        if options.reencoded:
+            from ffdi.commands.shared import reencoded
+
+            reencoded.run(workspace, experiment, options)
         if options.shift:
             from ffdi.commands.shared import shift  # scikit-learn takes seconds
 

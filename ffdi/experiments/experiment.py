@@ -54,6 +54,8 @@ class Experiment:
     doctor_path = links.PathInFolder("doctor.json")
     stress_path = links.PathInFolder("stress.json")
     """AUC on degraded images."""
+    reencoded_path = links.PathInFolder("reencoded.json")
+    """AUC on images that are encoded alike."""
     shift_path = links.PathInFolder("shift.json")
     """The shift between splits, and the AUC by kind of image."""
     sweep_path = links.PathInFolder("sweep.csv")
@@ -86,7 +88,8 @@ class Experiment:
         for path in links.glob(self.folder, "fold_*"):
             files.remove(path)
         started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path, self.frozen_path)
-        for path in (*started, self.oof_path, self.metrics_path, self.stress_path, self.shift_path):
+        reports = (self.metrics_path, self.stress_path, self.reencoded_path, self.shift_path)
+        for path in (*started, self.oof_path, *reports):
             path.unlink(missing_ok=True)
 
     def share_frozen(self) -> None:

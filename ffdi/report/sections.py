@@ -124,13 +124,15 @@ def build_agreement(ensemble: Ensemble, val: Mapping[str, list[OofPredictions]])
 
 
 def build_kinds(experiments: Sequence[Experiment]) -> Section:
-    """AUC by family, cluster, band and distortion, from `invoke score --shift --stress`."""
+    """AUC by family, cluster, band and distortion, from `invoke score --shift --stress --reencoded`."""
     tables, lacking = [], []
     for one in experiments:
         if one.shift_path.is_file():
             tables.append(_make_slice_table(one.name, manifests.read_manifest(one.shift_path)["slices"]))
         if one.stress_path.is_file():
             tables.append(_make_stress_table(one.name, manifests.read_manifest(one.stress_path)))
+        if one.reencoded_path.is_file():
+            tables.append(_make_reencoded_table(one.name, manifests.read_manifest(one.reencoded_path)))
         flags = [flag for flag, path in (("shift", one.shift_path), ("stress", one.stress_path)) if not path.is_file()]
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
@@ -162,7 +164,25 @@ def build_findings(experiment: Experiment) -> Section:
     tables = [ReportTable("Images", ["split", *counts], rows)]
     if facts:
         tables.append(ReportTable("Labels predicted from file properties only", ["", "AUC", "95 %"], facts))
+    if "reencoded" in found:
+        tables.append(_make_predictor_table(found["reencoded"]))
     return Section("Data", lines, tables=tables)
+
+
+def _make_predictor_table(found: Mapping[str, dict[str, Any]]) -> ReportTable:
+    """From the section `reencoded` of doctor.json."""
+    rows = [
+        [
+            f"{split}: {name}",
+            *(
+                "-" if predictor[state] is None else f"{predictor[state]['auc']:.3f}"
+                for state in ("as they are", "re-encoded")
+            ),
+        ]
+        for split, content in found.items()
+        for name, predictor in content["predictors"].items()
+    ]
+    return ReportTable("Labels predicted without the forgery: AUC", ["", "as they are", "re-encoded"], rows)
 
 
 def build_origin(experiments: Sequence[Experiment]) -> Section:
@@ -244,6 +264,12 @@ def _make_stress_table(name: str, found: Mapping[str, Any]) -> ReportTable:
         for way, row in found["distortions"].items()
     ]
     return ReportTable(f"{name}: AUC of distorted images", ["", "AUC", "difference (95 %)"], rows)
+
+
+def _make_reencoded_table(name: str, found: Mapping[str, Any]) -> ReportTable:
+    difference = f"{found['difference']:+.4f}{_format_interval(found['interval'])}"
+    rows = [["as they are", f"{found['auc']:.4f}", ""], ["encoded alike", f"{found['reencoded_auc']:.4f}", difference]]
+    return ReportTable(f"{name}: AUC of images that are encoded alike", ["", "AUC", "difference (95 %)"], rows)
 
 
 def _format_count(value: int | None) -> str:

@@ -233,13 +233,17 @@ def compress(image: np.ndarray, quality: float, left: float, top: float) -> np.n
         quality: 1 to 100.
         left, top: position of the first pixel in its block of 16 x 16 pixels, which share 8 x 8 values of chroma.
     """
+    decoded = cv2.imdecode(encode_jpeg(image, quality, left, top), cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded[int(top) :, int(left) :])
+
+
+def encode_jpeg(image: np.ndarray, quality: float, left: float, top: float) -> np.ndarray:
+    """The file of `compress`, with mirrored pixels to the left and above the image: uint8 [bytes]."""
     whole, rows, columns = cv2.cvtColor(image, cv2.COLOR_RGB2BGR), int(top), int(left)
     if rows or columns:
         whole = cv2.copyMakeBorder(whole, rows, 0, columns, 0, cv2.BORDER_REFLECT_101)
-    encoded = cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, round(quality)])[1]
-    decoded = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    return np.ascontiguousarray(decoded[rows:, columns:])
+    return cv2.imencode(".jpg", whole, [cv2.IMWRITE_JPEG_QUALITY, round(quality)])[1]
 
 
 def erase(image: np.ndarray, *borders: float) -> np.ndarray:

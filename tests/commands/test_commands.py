@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from ffdi.commands.shared import reencoded
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError
 from ffdi.export import onnx
@@ -313,6 +314,43 @@ def test_stress_says_how_the_score_holds(copy: Path, invoke: Invoke) -> None:
     assert {"JPEG 30", "quarter size", "noise 10"} < set(stress["distortions"])
     assert stress["mean_auc"] == pytest.approx(np.mean([row["auc"] for row in stress["distortions"].values()]))
     assert "│ JPEG 90" in answer.out
+
+
+def test_reencoded_says_what_came_from_the_encoding(copy: Path, invoke: Invoke) -> None:
+    answer = invoke("score", "--experiment", "tiny", "--reencoded")
+    assert (answer.code, answer.err) == (0, "")
+    folder = copy / "experiments" / "tiny"
+    found = json.loads((folder / "reencoded.json").read_text())
+    oof = json.loads((folder / "metrics.json").read_text())
+    assert (found["images"], found["size"], found["quality"]) == (64, 32, 75)
+    assert found["auc"] == pytest.approx(np.mean([fold["auc"] for fold in oof["folds"].values()]), abs=1e-12)
+    assert found["difference"] == pytest.approx(found["reencoded_auc"] - found["auc"])
+    assert reencoded.describe(found["difference"], found["interval"]) + "\n" in answer.out
+    assert f"written: {folder}/reencoded.json\n" in answer.out
+    assert not (folder / "stress.json").exists()
+    shown = invoke("report", "--experiment", "tiny")
+    assert shown.code == 0, shown.err
+    page = (copy / "exports" / "tiny" / "report.html").read_text()
+    assert "AUC of images that are encoded alike" in page
+
+
+@pytest.mark.parametrize(
+    ("difference", "interval", "sentence"),
+    [
+        (-0.12, (-0.2, -0.05), "0.1200 of the AUC came from the encoding of the files, or from fine detail that JPEG"),
+        (
+            -0.01,
+            (-0.03, 0.01),
+            "the AUC did not come from the encoding of the files, as far as is known: at most 0.0300",
+        ),
+        (0.03, (0.01, 0.05), "the AUC did not come from the encoding of the files, as far as is known: at most 0.0000"),
+        (-0.3, None, "too few images to say whether the AUC came from the encoding: it changes by -0.3000"),
+    ],
+)
+def test_the_sentence_depends_on_the_interval(
+    difference: float, interval: tuple[float, float] | None, sentence: str
+) -> None:
+    assert reencoded.describe(difference, interval).startswith(sentence)
 
 
 def test_shift_compares_splits_and_kinds_of_images(

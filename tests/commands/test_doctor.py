@@ -131,6 +131,89 @@ def test_copies_of_one_picture_stay_in_one_fold(workspace: Path, data: Path, inv
     assert "is in more than one fold" in answer.err
 
 
+def darken_fakes(data: Path) -> None:
+    """Gives the training fakes a dark last column."""
+    rows = labels(data)
+    for name, target in zip(rows.img_name, rows.target, strict=True):
+        pixels, size = cv2.imread(str(data / "trainset" / name)), (data / "trainset" / name).stat().st_size
+        assert pixels is not None
+        pixels[:, -1] = pixels[:, -1] // 4 if target else pixels[:, -1]
+        content = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
+        (data / "trainset" / name).write_bytes(content.ljust(size, b"\0"))
+
+
+def test_images_are_measured_before_and_after_they_are_encoded_alike(
+    workspace: Path, competition: Path, invoke: Invoke
+) -> None:
+    path = workspace / "experiments" / "tiny" / "doctor.json"
+    assert invoke("doctor", *WORDS, str(competition)).code == 0
+    before = json.loads(path.read_text())
+    assert "reencoded" not in before
+    answer = invoke("doctor", *WORDS, str(competition), "--reencoded")
+    assert (answer.code, answer.err) == (0, ""), answer.out
+    assert "labels of 64 train images predicted without the forgery, as they are and re-encoded (32 px, JPEG 75)" in (
+        answer.out
+    )
+    after = json.loads(path.read_text())
+    found = after.pop("reencoded")
+    assert {key: one for key, one in before.items() if key != "self_sha256"}.keys() <= after.keys()
+    assert after["faults"] == []
+    assert list(found) == ["train", "val"]  # the test split has no labels
+    assert (found["train"]["images"], found["val"]["images"]) == (64, 32)
+    predictors = found["train"]["predictors"]
+    assert list(predictors) == ["bytes", "detail", "brightness", "edges", "encoding"]
+    for name, one in predictors.items():
+        assert 0 <= one["as they are"]["auc"] <= 1
+        assert not one["shortcut"], name
+    assert predictors["bytes"]["as they are"] == {
+        key: before["shortcuts"]["train"]["bytes"][key] for key in ("auc", "interval")
+    }
+
+
+def test_a_border_of_one_class_is_a_fault_that_can_be_accepted(workspace: Path, data: Path, invoke: Invoke) -> None:
+    darken_fakes(data)
+    assert invoke("doctor", *WORDS, str(data)).code == 0
+    answer = invoke("doctor", *WORDS, str(data), "--reencoded")
+    assert answer.code == 1
+    assert answer.err.startswith(
+        "error: the data would spoil a run: shortcuts\n"
+        "  shortcuts: traces of how the files were made predict the labels\n"
+    )
+    assert "    edges of the train images: AUC 1.000 (" in answer.err
+    assert "; right 1 px\n" in answer.err
+    assert answer.err.endswith("--accept shortcuts; docs/data.md describes the consequences\n")
+    accepted = invoke("doctor", *WORDS, str(data), "--reencoded", "--accept", "shortcuts")
+    assert (accepted.code, accepted.err) == (0, "")
+    report = json.loads((workspace / "experiments" / "tiny" / "doctor.json").read_text())
+    assert report["reencoded"]["train"]["predictors"]["edges"]["where"] == {"right": 1}
+    assert [fault["kind"] for fault in report["faults"]] == ["shortcuts"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "train"), [([0, 1], "0 real and 1 fake"), ([0], "32 real and 0 fake"), ([1], "0 real and 32 fake")]
+)
+def test_images_that_cannot_be_compared_are_refused_before_the_scan(
+    keep: list[int], train: str, workspace: Path, data: Path, invoke: Invoke
+) -> None:
+    rows = labels(data)
+    rows = rows[rows.target.isin(keep)]
+    if len(keep) == 2:
+        rows = rows[rows.target == 1].head(1)
+    rows.to_csv(data / "trainset_label.txt", index=False)
+    for name in ("valset", "testset"):
+        shutil.rmtree(data / name)
+    for name in ("valset_label.txt", "testset_nolabel.txt"):
+        (data / name).unlink()
+    answer = invoke("doctor", *WORDS, str(data), "--reencoded")
+    assert (answer.code, answer.err) == (
+        1,
+        "error: --reencoded needs a split with at least 10 usable images of each class\n"
+        f"  train: {train}\n"
+        "next: run the doctor without --reencoded, or label more images\n",
+    )
+    assert not (workspace / "experiments" / "tiny" / "doctor.json").exists()
+
+
 def test_images_are_decoded_once(
     workspace: Path, competition: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:

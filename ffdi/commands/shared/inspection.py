@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import TypeVar
 
 from ffdi.core import console, machine, manifests
-from ffdi.data.inspection import doctor, duplicate_groups
+from ffdi.data.inspection import doctor, duplicate_groups, reencoded
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Search
+from ffdi.data.inspection.reencoded import has_enough
 from ffdi.data.inspection.scan import ScanResult, scan_images
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import folders
@@ -19,8 +20,22 @@ from ffdi.experiments.workspace import Workspace
 Result = TypeVar("Result")
 
 
-def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset) -> Diagnosis:
-    """Scans the images that were not scanned before, compares all images, and writes doctor.json."""
+def scan_dataset(
+    workspace: Workspace, experiment: Experiment, dataset: Dataset, *, reencode: bool = False
+) -> Diagnosis:
+    """Scans the images that were not scanned before, compares all images, and writes doctor.json.
+
+    Args:
+        workspace: its store has the results of earlier scans.
+        experiment: its folder gets doctor.json.
+        dataset: all splits.
+        reencode: whether to measure shortcuts before and after all images are encoded alike.
+
+    Raises:
+        DataError: with `reencode`, no split has enough images of both classes.
+    """
+    if reencode:
+        reencoded.check_labels(dataset.splits)
     for line in folders.describe_unlisted(dataset.splits.values()):
         console.say(line)
     findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
@@ -34,8 +49,30 @@ def scan_dataset(workspace: Workspace, experiment: Experiment, dataset: Dataset)
         diagnosis = doctor.diagnose(dataset.root, scans, _find_duplicates(list(scans.values()), findings, threads))
     finally:
         findings.close()
+    if reencode:
+        diagnosis = measure_reencoded(diagnosis, threads)
     manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
     return diagnosis
+
+
+def measure_reencoded(diagnosis: Diagnosis, threads: int) -> Diagnosis:
+    """The diagnosis with the shortcuts of a sample of each labelled split, before and after re-encoding.
+
+    Raises:
+        DataError: no split has enough usable images of both classes, or an image has changed since the scan.
+    """
+    tables = {split: diagnosis.select_usable(split) for split in diagnosis.scans}
+    reencoded.check_labels(tables)
+    samples = {split: doctor.draw_sample(diagnosis, split) for split, table in tables.items() if has_enough(table)}
+    found = {}
+    with console.bar("re-encoding images", sum(len(sample.table) for sample, _ in samples.values())) as bar:
+        for split, (sample, properties) in samples.items():
+            for image in reencoded.measure_images(sample, threads):
+                sample.record(image)
+                bar.advance()
+            found[split] = reencoded.describe(sample, properties)
+            sample.clear()
+    return doctor.add_reencoded(diagnosis, found)
 
 
 def _find_duplicates(scans: list[ScanResult], findings: ScanStore, threads: int) -> DuplicateGroups:

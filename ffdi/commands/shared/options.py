@@ -122,6 +122,12 @@ class EngineOptions(TrainingOptions, ClusterOptions):
 class DoctorOptions(ExperimentOptions, DataOptions, AcceptOptions):
     """Flags of `doctor`."""
 
+    reencoded: bool = flag(
+        False,
+        "also encode a sample of the images alike, and show how well marks and traces of the encoding predict the "
+        "labels before and after",
+    )
+
 
 @dataclass(frozen=True)
 class CacheOptions(ExperimentOptions, DataOptions):
@@ -182,10 +188,15 @@ class SweepOptions(ExperimentOptions, EngineOptions):
 
 @dataclass(frozen=True)
 class ScoreOptions(ExperimentOptions, LoadingOptions):
-    """Flags of `score`; those of `LoadingOptions` are for --stress and --shift."""
+    """Flags of `score`; those of `LoadingOptions` are for --stress, --reencoded and --shift."""
 
     stress: bool = flag(
         False, "also score the images under compression, blur, shrinking and noise (uses --data, --device, --workers)"
+    )
+    reencoded: bool = flag(
+        False,
+        "also score the images after all are encoded alike: how much of the AUC came from the encoding (uses --data, "
+        "--device, --workers)",
     )
     shift: bool = flag(
         False,

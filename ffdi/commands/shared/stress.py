@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble.ensemble import Member
 from ffdi.evaluation import differences, intervals
+from ffdi.evaluation.differences import Difference
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -22,9 +23,47 @@ from ffdi.experiments.workspace import Workspace
 IMAGES = 2000
 """The largest number of images to distort, the same fraction of every fold and class."""
 
+RULE = "AUC within each fold, averaged; intervals of the difference are paired; null: none"
+
 
 def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -> None:
     """Scores a sample of the training images under every distortion, each with the network that did not train on it."""
+    rows = score_distorted(workspace, experiment, options, list(DISTORTIONS))
+    content = _summarize(rows)
+    manifests.write_manifest(experiment.stress_path, content)
+    _show(content)
+    console.written(experiment.stress_path)
+
+
+class DistortedScores(NamedTuple):
+    """The AUC of a sample of images.
+
+    Attributes:
+        images: their number.
+        undistorted: the AUC of the images as they are.
+        distorted: the AUC by distortion, compared with it.
+    """
+
+    images: int
+    undistorted: Difference
+    distorted: dict[str, Difference]
+
+
+def score_distorted(
+    workspace: Workspace, experiment: Experiment, options: LoadingOptions, distortions: list[str]
+) -> DistortedScores:
+    """Scores a sample of the training images as they are and distorted, with the network that did not train on each.
+
+    Args:
+        workspace: has the data of the experiment.
+        experiment: all its folds are trained.
+        options: the data, the device and the loader.
+        distortions: of `EvalDataset`.
+
+    Raises:
+        ExperimentError: a fold is not trained, or the data are not those of the training.
+        DataError: an image cannot be used.
+    """
     config, identity = experiment.load_training()
     folders = experiment.list_finished_folds(config.folds.k, identity)
     assignment = folds.read_assignment(experiment.folds_path)
@@ -33,15 +72,12 @@ def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -
         sources.find_experiment_dataset(workspace, experiment, options.data).split("train"), assignment, chosen
     )
     members = [Member(experiment, config, folder) for folder in folders]
-    logits = _compute_logits(members, table, assignment.fold[chosen], options)
+    logits = _compute_logits(members, table, assignment.fold[chosen], options, distortions)
     group = None if assignment.group is None else assignment.group[chosen]
-    rows = differences.compare_with_first(
+    undistorted, *others = differences.compare_with_first(
         sigmoid(logits), assignment.target[chosen], assignment.fold[chosen], group, level=intervals.LEVEL
     )
-    content = _summarize(len(chosen), dict(zip(["as they are", *DISTORTIONS], rows, strict=True)))
-    manifests.write_manifest(experiment.stress_path, content)
-    _show(content)
-    console.written(experiment.stress_path)
+    return DistortedScores(len(chosen), undistorted, dict(zip(distortions, others, strict=True)))
 
 
 def sample_images(assignment: FoldAssignment, seed: int) -> np.ndarray:
@@ -56,14 +92,16 @@ def sample_images(assignment: FoldAssignment, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(parts))
 
 
-def _compute_logits(members: list[Member], table: Table, fold_of: np.ndarray, options: LoadingOptions) -> np.ndarray:
+def _compute_logits(
+    members: list[Member], table: Table, fold_of: np.ndarray, options: LoadingOptions, names: list[str]
+) -> np.ndarray:
     """float32 [1 + distortions, n]: first for the undistorted images."""
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
     device = planning.choose_scoring_device(options, [one.config for one in members])
     console.say(f"device: {device.why}")
-    distortions = [None, *DISTORTIONS]
+    distortions = [None, *names]
     logits = np.empty((len(distortions), len(table)), np.float32)
     with console.bar("distorted images", logits.size) as bar:
         for member in members:
@@ -75,17 +113,16 @@ def _compute_logits(members: list[Member], table: Table, fold_of: np.ndarray, op
     return logits
 
 
-def _summarize(images: int, rows: dict[str, differences.Difference]) -> dict[str, Any]:
-    undistorted, *others = rows.values()
+def _summarize(scores: DistortedScores) -> dict[str, Any]:
     return {
-        "images": images,
-        "auc": undistorted.auc,
-        "mean_auc": float(np.mean([row.auc for row in others])),
+        "images": scores.images,
+        "auc": scores.undistorted.auc,
+        "mean_auc": float(np.mean([row.auc for row in scores.distorted.values()])),
         "distortions": {
             name: {"auc": row.auc, "difference": row.difference, "interval": row.interval}
-            for name, row in list(rows.items())[1:]
+            for name, row in scores.distorted.items()
         },
-        "rule": "AUC within each fold, averaged; intervals of the difference are paired; null: none",
+        "rule": RULE,
     }
 
 

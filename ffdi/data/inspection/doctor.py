@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from ffdi.core.errors import ConfigError, DataError, format_count, suggest_nearest
-from ffdi.data.inspection import duplicate_groups
+from ffdi.data.inspection import duplicate_groups, reencoded, shortcuts
 from ffdi.data.inspection.duplicate_groups import DuplicateGroups, Picture
 from ffdi.data.inspection.scan import ScanResult
 from ffdi.data.labels.table import Table
-from ffdi.evaluation import intervals, metrics
 
 FAULTS = {
     "unusable": "images that cannot be read or decoded; accepted, they are left out",
     "conflicts": "one picture with both labels; accepted, its copies stay in one fold",
     "leaks": "one picture in several splits; accepted, the other splits' scores are too good",
-    "shortcuts": "files whose size, format, quality or dimensions predict their label; accepted, scores may come of it",
+    "shortcuts": "files or marks in them that predict their label; accepted, scores may come of it",
 }
 """Kinds of faults that make scores wrong, and the consequence of accepting each."""
 SHOWN = 20
@@ -57,6 +56,7 @@ class Diagnosis:
         duplicates: of the images of all splits, one split after the other.
         shortcuts: `measure_shortcuts` of each split that has usable images of both classes.
         faults: one for each kind that was found.
+        reencoded: `reencoded.describe` of splits that have enough images of both classes; None if it was not asked for.
     """
 
     root: Path
@@ -64,6 +64,7 @@ class Diagnosis:
     duplicates: DuplicateGroups
     shortcuts: dict[str, dict[str, dict[str, Any]]]
     faults: list[Fault]
+    reencoded: dict[str, dict[str, Any]] | None = None
 
     def refuse_faults(self, accepted: Sequence[str]) -> None:
         """Refuses the data if it has faults of other kinds than the accepted ones.
@@ -143,6 +144,7 @@ class Diagnosis:
     def to_json(self) -> dict[str, Any]:
         """The content of `doctor.json`."""
         found = list(duplicate_groups.list_duplicates(self.scans, self.duplicates))
+        more = {} if self.reencoded is None else {"reencoded": self.reencoded}
         return {
             "data_root": str(self.root.resolve()),
             "splits": {name: describe_split(scan) for name, scan in self.scans.items()},
@@ -155,6 +157,7 @@ class Diagnosis:
             },
             "scenes": self.count_scenes(),
             "shortcuts": self.shortcuts,
+            **more,
             "faults": [{"kind": fault.kind, "what": fault.what, "where": fault.where} for fault in self.faults],
         }
 
@@ -165,6 +168,26 @@ def diagnose(root: Path, scans: dict[str, ScanResult], duplicates: DuplicateGrou
     shown = list(duplicate_groups.list_duplicates(scans, duplicates))
     found = [_find_unusable(scans), _find_conflicts(scans, shown), _find_leaks(shown), _find_shortcuts(facts)]
     return Diagnosis(root, scans, duplicates, facts, [fault for fault in found if fault.where])
+
+
+def draw_sample(diagnosis: Diagnosis, split: str) -> tuple[reencoded.Sample, dict[str, np.ndarray]]:
+    """The sample of a split for `reencoded.describe`, without its traces, and the properties of its files."""
+    table, scan = diagnosis.select_usable(split), diagnosis.scans[split]
+    assert table.target is not None
+    rows = reencoded.draw_rows(table.target)
+    facts = {name: values[scan.usable][rows] for name, values in _list_properties(scan).items()}
+    return reencoded.Sample(table.take(rows), reencoded.choose_edge(facts["width"], facts["height"])), facts
+
+
+def add_reencoded(diagnosis: Diagnosis, contents: dict[str, dict[str, Any]]) -> Diagnosis:
+    """The diagnosis with `reencoded.describe` of some splits, and their shortcuts among its faults."""
+    lines = [line for split, content in contents.items() for line in reencoded.list_shortcuts(split, content)]
+    known = next((fault for fault in diagnosis.faults if fault.kind == "shortcuts"), None)
+    others = [fault for fault in diagnosis.faults if fault is not known]
+    if lines:
+        what = "traces of how the files were made predict the labels"
+        known = Fault("shortcuts", what, [*(known.where if known else []), *lines])
+    return replace(diagnosis, faults=[*others, *([known] if known else [])], reencoded=contents)
 
 
 def parse_accept(words: str | None) -> list[str]:
@@ -228,16 +251,12 @@ def _find_leaks(shown: list[Picture]) -> Fault:
 
 def _find_shortcuts(facts: dict[str, dict[str, dict[str, Any]]]) -> Fault:
     found = [
-        f"{fact} of the {split} files: AUC {area['auc']:.3f} ({_format_interval(area['interval'])})"
+        f"{fact} of the {split} files: AUC {area['auc']:.3f} ({shortcuts.format_interval(area['interval'])})"
         for split, areas in facts.items()
         for fact, area in areas.items()
         if area["shortcut"]
     ]
     return Fault("shortcuts", "the files' properties predict the labels without their pixels", found)
-
-
-def _format_interval(interval: list[float] | None) -> str:
-    return "too few groups for an interval" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def _has_both_classes(scan: ScanResult) -> bool:
@@ -247,11 +266,6 @@ def _has_both_classes(scan: ScanResult) -> bool:
 def _count_sizes(counter: Counter[str]) -> dict[str, int]:
     rest = sum(counter.values()) - sum(count for _, count in counter.most_common(COMMON))
     return {**dict(counter.most_common(COMMON)), **({"others": rest} if rest else {})}
-
-
-LEAK = 0.75
-"""A property is a shortcut if the interval of its AUC is above this; natural differences of sources stay below. Where
-groups are too few for an interval, the interval of independent images decides."""
 
 
 def measure_shortcuts(scan: ScanResult) -> dict[str, dict[str, Any]]:
@@ -270,7 +284,9 @@ def measure_shortcuts(scan: ScanResult) -> dict[str, dict[str, Any]]:
     assert scan.table.target is not None
     table = scan.table.take(np.flatnonzero(scan.usable))
     facts = {name: values[scan.usable] for name, values in _list_properties(scan).items()}
-    return {name: _measure_auc(table, values) for name, values in facts.items() if len(np.unique(values)) > 1}
+    return {
+        name: shortcuts.measure_property(table, values) for name, values in facts.items() if len(np.unique(values)) > 1
+    }
 
 
 def _list_properties(scan: ScanResult) -> dict[str, np.ndarray]:
@@ -289,13 +305,3 @@ def _list_properties(scan: ScanResult) -> dict[str, np.ndarray]:
 def _compute_fake_share(word: np.ndarray, target: np.ndarray) -> np.ndarray:
     _, place = np.unique(word, return_inverse=True)
     return (np.bincount(place, target) / np.bincount(place))[place]
-
-
-def _measure_auc(table: Table, value: np.ndarray) -> dict[str, Any]:
-    assert table.target is not None
-    auc = float(metrics.auc(metrics.count_scores(table.target, value)))
-    if auc < 0.5:
-        auc, value = 1 - auc, -value
-    ends = intervals.compute_auc_interval(table.target, value, table.group)
-    judged = ends or intervals.compute_auc_interval(table.target, value, None)
-    return {"auc": auc, "interval": ends and list(ends), "shortcut": bool(judged and judged[0] > LEAK)}

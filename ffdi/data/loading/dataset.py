@@ -12,7 +12,7 @@ import numpy as np
 
 from ffdi.config.schema import Config, PseudoFakesConfig
 from ffdi.core.errors import DataError
-from ffdi.data.images import cache, decode, deferred, reconstructions, resizing
+from ffdi.data.images import cache, decode, deferred, reconstructions, reencoding, resizing
 from ffdi.data.images.deferred import MOST_PIXELS, Cut, Resize
 from ffdi.data.images.resizing import CropBox, ResizePolicy
 from ffdi.data.labels.table import Table
@@ -82,6 +82,8 @@ class EvalDataset:
     def _load(self, row: int) -> np.ndarray:
         if self._distortion is None:
             return cache.read_resized(self.table, row, self._resize_policy)
+        if self._distortion == REENCODED:
+            return reencoding.reencode(cache.read_pixels(self.table, row), self._resize_policy).pixels
         pixels = cache.read_pixels(self.table, row)
         return self._resize_policy.apply(distort_image(self._distortion, pixels, seed=row))
 
@@ -262,6 +264,8 @@ def _resize_window(policy: ResizePolicy, image: np.ndarray, box: CropBox, window
     return np.ascontiguousarray(view.finish(view.pixels)[window])
 
 
+REENCODED = "re-encoded"
+"""The name of `reencoding.reencode` at the network's size, which comes after the resizing and not before it."""
 Distortion = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 """RGB uint8 [H, W, 3] and a random generator -> the same shape."""
 
