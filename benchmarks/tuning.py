@@ -1,5 +1,5 @@
-"""Claim: tuning few weights of a network takes at most an eighth of the bytes of a checkpoint of a whole training, and a
-step takes at most 1.1 times as long.
+"""Claim: tuning few weights of a network takes at most an eighth of the bytes of a checkpoint of a whole training, and
+a step takes at most 1.1 times as long.
 
     python benchmarks/tuning.py [--backbone NAME ...] [--size 128] [--batch 32] [--rounds 5]
 
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loader import describe
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, ModelConfig
 from ffdi.data.loading.loader import Batch
 from ffdi.models import detector, tuning
 from ffdi.models.weights import save_tensors
@@ -56,7 +56,7 @@ def main() -> None:
 
 
 def compare(asked: argparse.Namespace, backbone: str, folder: Path) -> None:
-    started = detector.build_detector(Config(model={"backbone": backbone, "size": asked.size}).model, None)
+    started = detector.build_detector(ModelConfig(backbone=backbone, size=asked.size), None)
     starting = folder / "start.safetensors"
     save_tensors({name.removeprefix("backbone."): one for name, one in started.state_dict().items()}, starting)
     states = {tune: create(backbone, tune, asked.size, starting) for tune in TUNES}
@@ -88,7 +88,9 @@ def compare(asked: argparse.Namespace, backbone: str, folder: Path) -> None:
 
 
 def create(backbone: str, tune: str, size: int, starting: Path) -> tuple[TrainingState, Config]:
-    config = Config(model={"backbone": backbone, "size": size, "tune": tune}, train={"precision": "fp32"})
+    config = Config.model_validate(
+        {"model": {"backbone": backbone, "size": size, "tune": tune}, "train": {"precision": "fp32"}}
+    )
     device = devices.choose_device("cpu", "fp32", 0)
     network = device.prepare(detector.build_detector(config.model, starting))
     tuning.set_trainable(network)
