@@ -29,7 +29,7 @@ MAX_SIZE = 2048
 MAX_EPOCHS = 100_000
 
 
-AUGMENTATION_VERSION = 3
+AUGMENTATION_VERSION = 4
 """Part of an experiment's identity; raised when the same recipe or pseudo-fake gives other training images."""
 OUTSIDE_IDENTITY = {"checkpoint_seconds", "deterministic"}
 """Keys of [train] that are no part of an experiment's identity."""
