@@ -6,13 +6,14 @@ import math
 import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from ffdi.commands.shared import engines, planning, setting_checks
+from ffdi.commands.shared import engines, features, planning, setting_checks
 from ffdi.commands.shared.engines import TrainJobs
+from ffdi.commands.shared.features import FeatureCache
 from ffdi.commands.shared.options import SweepOptions
 from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema
@@ -29,11 +30,13 @@ from ffdi.search.space import Space
 
 if TYPE_CHECKING:
     from ffdi.core.console import Bar
+    from ffdi.training.features import CachedFeatures
     from ffdi.training.fold import FoldJob, TrainingPlan
 
 FACTOR = 3
 """One of this number of trials is continued; the epochs before a comparison grow by the same factor."""
 RUNGS = 3
+CORRECT = "correct --set; docs/config.md has every key"
 
 
 @dataclass(eq=False)
@@ -81,8 +84,10 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
         data = planning.prepare_data(workspace, base, settings, options)
         for one in foreseen:
             planning.warn_if_not_exportable(workspace, one)
-        sweep = _Sweep(workspace, base, data, options, sampler, rungs, judges)
+        sweep = _Sweep(workspace, base, data, options, sampler, rungs, judges, FeatureCache(workspace, options))
         with base.lock(), signals.handle_signals(end):
+            for keys in sampler.foreseen:
+                sweep.prepare_features(planning.make_variant(base, keys, CORRECT))
             sweep.train(train_jobs)
     _show(base, list(sweep.trials.values()), rungs)
     if options.trials and len(sweep.trials) < options.trials:
@@ -96,6 +101,7 @@ class _Sweep:
     Attributes:
         rungs: the epochs after which trials are compared.
         judges: the folds whose mean AUC is compared.
+        cache: of features, for linear probes.
         trials: by name, in the order of their start.
         running: the trials in training.
         waiting: trials of which another fold is to be trained for the same comparison.
@@ -109,6 +115,7 @@ class _Sweep:
     sampler: Sampler
     rungs: list[int]
     judges: list[int]
+    cache: FeatureCache
     trials: dict[str, Trial] = field(default_factory=dict)
     running: dict[FoldJob, Trial] = field(default_factory=dict)
     waiting: list[Trial] = field(default_factory=list)
@@ -130,7 +137,7 @@ class _Sweep:
     def _next_job(self, bar: Bar) -> FoldJob | None:
         """The next job; None while it depends on running jobs, and at the end."""
         while (trial := self._choose_trial()) is not None:
-            if (job := self._make_job(trial)) is not None:
+            if (job := self._make_job(trial, bar)) is not None:
                 self.running[job] = trial
                 return job
             self._compare(trial, self._average(trial), bar)
@@ -170,7 +177,14 @@ class _Sweep:
         """The number of epochs before the trial's next comparison."""
         return self.rungs[len(trial.scores)]
 
-    def _make_job(self, trial: Trial) -> FoldJob | None:
+    def prepare_features(self, settings: Config, bar: Bar | None = None) -> CachedFeatures | None:
+        """The features for a trial, if it is trained on features; the missing ones are computed."""
+        if not features.are_wanted(settings):
+            return None
+        device, weights = planning.choose_device(self.workspace, settings, self.options)
+        return self.cache.prepare(settings, weights, self.data, device, bar)
+
+    def _make_job(self, trial: Trial, bar: Bar) -> FoldJob | None:
         """The training of a fold until the next comparison; None if all folds were trained that far."""
         from ffdi.training.fold import FoldJob
 
@@ -183,6 +197,7 @@ class _Sweep:
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)
             if len(trial.curves[fold]) < epochs:
+                plan = replace(plan, features=self.prepare_features(settings, bar))
                 return FoldJob(plan, experiment.get_fold(fold), device.precision, epochs)
         trial.lock.close()
         return None
@@ -272,7 +287,7 @@ def _check_foreseen(workspace: Workspace, base: Experiment, sampler: Sampler, op
     """Checks the known trials before the first training; returns the settings of each network among them."""
     seen: dict[str, Config] = {}
     for keys in sampler.foreseen:
-        settings = planning.make_variant(base, keys, "correct --set; docs/config.md has every key")
+        settings = planning.make_variant(base, keys, CORRECT)
         network = settings.model, settings.augment.crop_size, settings.train.batch_size, settings.train.precision
         if (key := repr(network)) not in seen:
             planning.choose_device(workspace, settings, options)

@@ -7,13 +7,15 @@ import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import engines, groups, planning, score_tables, scores
+from ffdi.commands.shared import engines, features, groups, planning, score_tables, scores
 from ffdi.commands.shared.engines import TrainJobs
+from ffdi.commands.shared.features import FeatureCache
 from ffdi.commands.shared.options import TrainFoldsOptions
 from ffdi.commands.shared.planning import PreparedData
 from ffdi.config import schema, variants
@@ -49,9 +51,11 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
             _profile(workspace, experiment, options)
         return
     trainings = [_Training.create(workspace, experiment, options) for experiment in experiments]
+    if budget_end is not None:
+        _check_budget_for_images(trainings)
     for one in trainings:
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
-    k = math.gcd(*(one.settings.folds.k for one in trainings))
+    k = _count_folds(trainings)
     with engines.open_engine(options, trainings[0].device, k) as train_jobs:
         data = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in trainings], options)
         for one in trainings:
@@ -66,17 +70,28 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
                 one.experiment.discard()
             for one in trainings if budget_end is not None else []:
                 one.write_epochs()
-            plans = []
+            plans, cache = [], FeatureCache(workspace, options)
             for one, prepared in zip(trainings, data, strict=True):
                 plan = planning.make_plan(workspace, one.experiment, one.settings, prepared, one.device, one.weights)
                 engines.check_gpus_per_fold(options.gpus_per_fold, plan)
-                plans.append(plan)
+                plans.append(one.add_features(plan, prepared, cache))
             _train(trainings, plans, train_jobs, boards)
             complete = [_gather(one.experiment, plan) for one, plan in zip(trainings, plans, strict=True)]
     if boards is not None:
         console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
     if len(members) > 1 and all(complete):
         console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, None)}")
+
+
+def _count_folds(trainings: Sequence[_Training]) -> int:
+    """The number of folds of which some are trained at the same time.
+
+    Heads on a CPU have one thread each, however many are trained at once, so that all cores are used.
+    """
+    device = trainings[0].device
+    if device.kind == "cpu" and all(features.are_wanted(one.settings) for one in trainings):
+        return min(device.threads, sum(len(one.folds) for one in trainings))
+    return math.gcd(*(one.settings.folds.k for one in trainings))
 
 
 def _check_budget(workspace: Workspace, options: TrainFoldsOptions) -> None:
@@ -98,6 +113,20 @@ def _check_budget(workspace: Workspace, options: TrainFoldsOptions) -> None:
             "--budget changes train.epochs, and the experiments of a [group.grid] differ in the keys of the grid only",
             hint="omit --budget, and set train.epochs in the config.toml of the group's members",
         )
+
+
+def _check_budget_for_images(trainings: Sequence[_Training]) -> None:
+    """Refuses --budget for trainings on cached features.
+
+    Raises:
+        ConfigError: there is such a training.
+    """
+    for one in trainings:
+        if features.are_wanted(one.settings):
+            raise ConfigError(
+                f"--budget measures steps on images, and {one.experiment.name} trains on cached features, in seconds",
+                hint=f"omit --budget, or set augment.views = 0 in {one.experiment.config_path}",
+            )
 
 
 def _fit_budget(
@@ -193,6 +222,12 @@ class _Training(NamedTuple):
             content = variants.change_keys(path.read_text(encoding="utf-8"), {"train.epochs": epochs})
             files.write_text(path, content)
             console.written(path, about=f": train.epochs = {epochs}, which was {before}")
+
+    def add_features(self, plan: TrainingPlan, data: PreparedData, cache: FeatureCache) -> TrainingPlan:
+        """The plan with the features that its folds need, if they train on features and one of them is unfinished."""
+        if not self.experiment.list_unfinished_folds(self.folds, plan.identity):
+            return plan
+        return replace(plan, features=cache.prepare(self.settings, self.weights, data, self.device))
 
     def make_jobs(self, plan: TrainingPlan, label: str) -> list[FoldJob]:
         """A job for each unfinished fold; prints which folds are finished."""

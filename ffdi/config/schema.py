@@ -118,6 +118,7 @@ class AugmentConfig(Section):
     device: bool = False
     decode: Literal["cpu", "device"] = "cpu"
     crop_size: int = Field(0, ge=0, le=2048)
+    views: int = Field(0, ge=0, le=MAX_EPOCHS)
     mixup: float = Field(0.0, ge=0, le=10)
     cutmix: float = Field(0.0, ge=0, le=10)
 

@@ -24,6 +24,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ffdi.core import links
 from ffdi.core.errors import ExperimentError
@@ -228,6 +229,20 @@ def write_text(path: Path, content: str) -> None:
     """Publishes a text as UTF-8; its line ends do not change."""
     with open_atomic(path) as temporary:
         temporary.write_bytes(content.encode("utf-8"))
+
+
+def open_at(path: Path, end: int) -> BinaryIO:
+    """Opens a file that only grows for writing at byte `end`; removes what a killed writer has left behind `end`.
+
+    Raises:
+        ExperimentError: it cannot be written.
+    """
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | links.NOFOLLOW, 0o666)
+        os.ftruncate(descriptor, end)
+        os.lseek(descriptor, end, os.SEEK_SET)
+        return os.fdopen(descriptor, "wb")
 
 
 def share_file(path: Path, other: Path) -> None:

@@ -18,7 +18,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ffdi.config import schema
 from ffdi.config.schema import Config, list_differences
-from ffdi.core import files, links, manifests
+from ffdi.core import files, links, manifests, signals
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.fold import FROZEN, FoldFolder, Identity
 
@@ -27,6 +27,8 @@ if sys.platform != "win32":
 
 EMPTY_SECONDS = 10.0
 """Age of a lock file without a holder that is removed; its writer needs milliseconds."""
+WAIT_SECONDS = 0.5
+"""Between two tries to get a lock that is waited for."""
 TRACE = "trace.json"
 """A file of torch's profiler; the only JSON file that is no manifest."""
 
@@ -91,6 +93,14 @@ class Experiment:
         reports = (self.metrics_path, self.stress_path, self.reencoded_path, self.shift_path)
         for path in (*started, self.oof_path, *reports):
             path.unlink(missing_ok=True)
+
+    def adopt_frozen(self, other: Path, sha256: str) -> bool:
+        """Takes the frozen weights of another experiment, without a copy; False if they changed or cannot be shared."""
+        if not other.is_file() or links.is_link(other) or manifests.hash_file(other) != sha256:
+            return False
+        self.frozen_path.unlink(missing_ok=True)
+        files.share_file(self.frozen_path, other)
+        return self.frozen_path.is_file()
 
     def share_frozen(self) -> None:
         """Stores the frozen weights once for all experiments beside this one that have the same."""
@@ -238,16 +248,18 @@ class Experiment:
 
 
 @contextmanager
-def lock_folder(folder: Path, what: str, hint: str) -> Iterator[None]:
+def lock_folder(folder: Path, what: str, hint: str, wait: Callable[[str], None] | None = None) -> Iterator[None]:
     """Locks a folder; the lock ends with the process.
 
     Args:
         folder: created if it does not exist.
         what: the work of the other process, such as 'is training quickstart'.
         hint: the next step in the error.
+        wait: called once with a sentence if another process has the lock, which is then waited for; None does not wait.
 
     Raises:
         ExperimentError: another process has the lock; names its pid.
+        Interrupted: this process received a signal while it waited.
     """
     lock, holder = links.join(folder, ".lock"), links.join(folder, ".lock.pid")
     with files.explain_write_errors(lock):
@@ -258,8 +270,13 @@ def lock_folder(folder: Path, what: str, hint: str) -> Iterator[None]:
         pid = ""
         with suppress(OSError):  # the other process may end now
             pid = holder.read_text(encoding="ascii")
-        pid = pid or "unknown"
-        raise ExperimentError(f"another process (pid {pid}) {what}", hint=hint)
+        busy = f"another process (pid {pid or 'unknown'}) {what}"
+        if wait is None:
+            raise ExperimentError(busy, hint=hint)
+        wait(busy)
+        while not _acquire(file_lock):
+            signals.raise_if_interrupted()
+            time.sleep(WAIT_SECONDS)
     try:
         with files.explain_write_errors(holder):
             files.create(holder, str(os.getpid()).encode())

@@ -74,6 +74,14 @@ class Workspace:
         """
         return links.join(self.data_folder, "reconstructions", sha256[:16])
 
+    def get_features_folder(self, digest: str) -> Path:
+        """Returns the folder of features of images that a frozen backbone has computed; a cache, which may be removed.
+
+        Args:
+            digest: the hash of all that the features depend on, but for the images.
+        """
+        return links.join(self.data_folder, "features", digest)
+
     def get_vetting_path(self, sha256: str, size: int) -> Path:
         """Returns the path of an empty file that exists if a graph was made or vetted here.
 

@@ -129,7 +129,7 @@ class Scorer(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.tta == "none":
             return self.detector(images)
-        views = VIEWS[self.tta](images)
+        views = make_views(images, self.tta)
         together = torch.cat(views)  # one call: ONNX export folds BatchNorm only into weights that are used once
         return self.detector(together).reshape(len(views), -1).mean(0)
 
@@ -190,7 +190,7 @@ def build_detector(config: ModelConfig, weights: Path | None, *, starts: bool = 
         )
     except (AssertionError, ValueError) as error:
         raise _refuse_size("model.size", config.size, starting.get_published_size(name), error) from None
-    _reset_head(backbone)
+    reset_head(backbone)
     _subsample_before_small_convolutions(backbone)
     if config.normalize_features:
         for layer in starting.list_last_layers(backbone):
@@ -241,7 +241,7 @@ def build_initialized(config: Config, weights: Path | None) -> Detector:
     return build_detector(config.model, weights).eval()
 
 
-def _reset_head(backbone: Backbone) -> None:
+def reset_head(backbone: Backbone) -> None:
     """Makes every network start near probability 1/2: timm scales some heads by the number of classes."""
     for layer in starting.list_last_layers(backbone):
         nn.init.normal_(layer.weight, std=HEAD_STD)
@@ -347,6 +347,15 @@ def _crop_views(images: torch.Tensor) -> list[torch.Tensor]:
 
 def _flip_and_crop_views(images: torch.Tensor) -> list[torch.Tensor]:
     return [view for crop in _crop_views(images) for view in _flip_views(crop)]
+
+
+def make_views(images: torch.Tensor, tta: str) -> list[torch.Tensor]:
+    """The views of test-time augmentation, each [B, S, S, 3]; the first is the image as it is."""
+    return VIEWS[tta](images) if tta != "none" else [images]
+
+
+def count_views(tta: str) -> int:
+    return len(make_views(torch.zeros((1, 32, 32, 3), dtype=torch.uint8), tta))
 
 
 VIEWS = {"hflip": _flip_views, "crops": _crop_views, "hflip+crops": _flip_and_crop_views}

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from ffdi.config.schema import Config
 from ffdi.core import files, manifests
 from ffdi.data.images import resizing
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
+from ffdi.data.loading.loader import Batch, ScoredBatches, TrainBatches
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.fold import FoldFolder, Identity
 from ffdi.models import detector, tuning
-from ffdi.models.detector import Scorer
-from ffdi.training import health, inputs, predict
+from ffdi.models.detector import Detector, Scorer
+from ffdi.models.head import HeadScorer
+from ffdi.training import features, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
+from ffdi.training.features import CachedFeatures, FeatureSet, ScoredFeatureBatches, TrainFeatureBatches
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.loop import Step, fit, list_nondeterministic
@@ -41,6 +46,7 @@ class TrainingPlan:
         folds_digest: the hash of folds.csv.
         weights: the backbone's starting weights; None starts from random ones.
         val: the labelled validation split, which the network of each fold scores at its end; None without one.
+        features: of all these images, if the folds train the head alone on them; None trains on images.
     """
 
     config: Config
@@ -50,6 +56,7 @@ class TrainingPlan:
     folds_digest: str
     weights: Path | None
     val: Table | None
+    features: CachedFeatures | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,20 +99,24 @@ def train(job: FoldJob, device: Device) -> FoldEvents:
     Raises:
         Interrupted: this process received a signal; the same call resumes from the checkpoint.
     """
+    if job.plan.features is not None:
+        device = _choose_head_device(device)
     with devices.explain_oom(job.plan.config, device):
         yield from _train(job, device)
+
+
+def _choose_head_device(device: Device) -> Device:
+    """The same for a head alone; a CPU trains it in one thread, so its bits do not depend on the number of cores."""
+    return replace(device, precision="fp32", threads=1 if device.kind == "cpu" else device.threads)
 
 
 def _train(job: FoldJob, device: Device) -> FoldEvents:
     plan, folder, config = job.plan, job.folder, job.plan.config
     seed, world_size = _derive_seed(config.seed, folder.fold), distributed.get_world_size()
-    heldout = _take_local_rows(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
-    training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
-    torch.manual_seed(seed)
-    network = device.prepare(detector.build_detector(config.model, plan.weights))
-    state = TrainingState.create(distributed.convert_batch_norm(network, device), config.train, device)
-    train_batches = _make_train_batches(training, plan, folder, device)
-    heldout_batches = make_eval_batches(heldout, config, device)
+    take = _take_images if plan.features is None else _take_features
+    material = take(plan, folder, seed, device)
+    network = distributed.convert_batch_norm(material.network, device)
+    state = TrainingState.create(network, config.train, device)
     manager = CheckpointManager(
         folder.open_checkpoints(plan.identity, plan.folds_digest),
         config.train.checkpoint_seconds,
@@ -113,16 +124,14 @@ def _train(job: FoldJob, device: Device) -> FoldEvents:
     )
     if (resumed := manager.resume(state)) is not None:
         yield resumed
-    scored = {folder.oof_path: (heldout, heldout_batches)}
-    if plan.val is not None:
-        val = _take_local_rows(plan.val)
-        scored[folder.val_path] = (val, make_eval_batches(val, config, device))
     strict = config.train.deterministic
-    if strict and (names := list_nondeterministic(state.detector, config, device)):
+    if strict and (names := list_nondeterministic(state.detector, config, device, material.probe)):
         yield NondeterministicOperations(names)
         strict = False
     with device.deterministic(config.train.deterministic, tolerant=not strict), manager.save_on_exit(state):
-        for event in fit(state, train_batches, heldout_batches, config, device, seed):
+        for event in fit(state, material.train, material.heldout, config, device, seed):
+            if isinstance(event, WaitingForData) and plan.features is not None:
+                continue  # it advises on how to make images
             if isinstance(event, Step):
                 manager.save_if_due(state)
             yield event
@@ -132,15 +141,77 @@ def _train(job: FoldJob, device: Device) -> FoldEvents:
         manager.save_if_due(state)
         if distributed.is_main():
             _write_artifacts(folder, state)
-        scorer = Scorer(state.eval_model.eval(), config.predict.tta)
-        for path, (table, batches) in scored.items():
+        scorer = material.make_scorer(state.eval_model.eval())
+        for path, (table, batches) in material.scored.items():
             predictions = _predict(scorer, table, batches, folder, device)
             if distributed.is_main():
                 files.write_text(path, predictions.to_csv())
     if distributed.is_main():
-        parameters = tuning.count_parameters(state.eval_model)
+        parameters = material.count_parameters(state.eval_model)
         folder.write_manifest(plan.identity, plan.folds_digest, parameters, state.symptoms)
         manager.checkpoints.clear()
+
+
+class _Material(NamedTuple):
+    """What a fold trains and scores: images, or their features.
+
+    Attributes:
+        network: at its start, on the device.
+        train: of the other folds.
+        heldout: of the held-out fold, as each epoch scores it, without test-time augmentation.
+        scored: by the path of the scores: images that the trained network scores, and their batches.
+        make_scorer: adds test-time augmentation to the trained network.
+        count_parameters: of the whole network.
+        probe: a batch of two for a trial of a step; None: a batch of images.
+    """
+
+    network: Detector
+    train: TrainBatches
+    heldout: ScoredBatches
+    scored: dict[Path, tuple[Table, ScoredBatches]]
+    make_scorer: Callable[[Detector], nn.Module]
+    count_parameters: Callable[[Detector], int] = tuning.count_parameters
+    probe: Batch | None = None
+
+
+def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Device) -> _Material:
+    config = plan.config
+    training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
+    heldout = _take_local_rows(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
+    torch.manual_seed(seed)
+    network = device.prepare(detector.build_detector(config.model, plan.weights))
+    batches = make_eval_batches(heldout, config, device)
+    scored: dict[Path, tuple[Table, ScoredBatches]] = {folder.oof_path: (heldout, batches)}
+    if plan.val is not None:
+        val = _take_local_rows(plan.val)
+        scored[folder.val_path] = (val, make_eval_batches(val, config, device))
+    train = _make_train_batches(training, plan, folder, device)
+    return _Material(network, train, batches, scored, lambda trained: Scorer(trained, config.predict.tta))
+
+
+def _take_features(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Device) -> _Material:
+    """The same without a backbone; there is one rank."""
+    config, cached = plan.config, plan.features
+    assert cached is not None
+    size = config.train.batch_size
+    rows, others = (np.flatnonzero(chosen) for chosen in (plan.fold_of == folder.fold, plan.fold_of != folder.fold))
+
+    def make_batches(one: FeatureSet, table: Table, chosen: np.ndarray, *, first_view: bool = False) -> ScoredBatches:
+        assert table.target is not None
+        return ScoredFeatureBatches(one, table.target[chosen], chosen, size, first_view=first_view)
+
+    scored = {folder.oof_path: (plan.train.take(rows), make_batches(cached.heldout, plan.train, rows))}
+    if plan.val is not None and cached.val is not None:
+        scored[folder.val_path] = (plan.val, make_batches(cached.val, plan.val, np.arange(len(plan.val))))
+    return _Material(
+        device.prepare(cached.head.start(seed)),
+        TrainFeatureBatches(cached, plan.train.take(others), others, config, folder.fold),
+        make_batches(cached.heldout, plan.train, rows, first_view=True),
+        scored,
+        HeadScorer,
+        lambda _: cached.head.whole_parameters,
+        features.make_probe(cached),
+    )
 
 
 def make_eval_batches(table: Table, config: Config, device: Device, distortion: str | None = None) -> loader.Batches:
@@ -167,9 +238,7 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
     batches = loader.make_train_loader(
         table, plan.config, fold=folder.fold, loader_config=device.loader_config, shard=distributed.get_rank_shard()
     )
-    if batches.changes_images and len(table) >= health.PROBED:
-        first, second = (inputs.make_images(batch, device) for batch in batches.load_two_epochs(health.PROBED))
-        health.check_draws(first.cpu().numpy(), second.cpu().numpy())
+    inputs.check_augmentation(batches, device)
     return batches
 
 
@@ -178,7 +247,7 @@ def _derive_seed(seed: int, fold: int) -> int:
 
 
 def _predict(
-    scorer: Scorer, table: Table, batches: loader.Batches, folder: FoldFolder, device: Device
+    scorer: nn.Module, table: Table, batches: ScoredBatches, folder: FoldFolder, device: Device
 ) -> OofPredictions:
     """Predictions for the rows of all ranks, of which each rank scores its own; the fold's weights are published."""
     logit = predict.predict_logits([scorer], batches, device)[0]

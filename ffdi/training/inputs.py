@@ -10,8 +10,8 @@ from torch.profiler import record_function
 from ffdi.config.schema import Config
 from ffdi.core.errors import DataError
 from ffdi.data.images import decode
-from ffdi.data.loading.loader import Batch
-from ffdi.training import augment, resize
+from ffdi.data.loading.loader import Batch, Batches
+from ffdi.training import augment, health, resize
 from ffdi.training.runtime.device import Device
 
 SENDING, DECODING, RESIZING = "sending the batch", "decoding on the device", "resizing on the device"
@@ -45,6 +45,17 @@ def make_images(batch: Batch, device: Device) -> Tensor:
         with record_function(AUGMENTATION):
             images = augment.apply_steps(images, batch.steps, device)
     return images
+
+
+def check_augmentation(batches: Batches, device: Device) -> None:
+    """Checks that training images differ between two epochs.
+
+    Raises:
+        TrainingError: the augmentation draws the same in both.
+    """
+    if batches.changes_images and batches.rows >= health.PROBED:
+        first, second = (make_images(batch, device) for batch in batches.load_two_epochs(health.PROBED))
+        health.check_draws(first.cpu().numpy(), second.cpu().numpy())
 
 
 def make_probe(config: Config) -> Batch:

@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 from ffdi.config.schema import AugmentConfig, Config, TrainConfig
 from ffdi.core import signals
 from ffdi.core.errors import TrainingError
-from ffdi.data.loading.loader import Batch, Batches
+from ffdi.data.loading.loader import Batch, ScoredBatches, TrainBatches
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models import tuning
@@ -56,7 +56,12 @@ class Step:
 
 
 def fit(
-    state: TrainingState, train_batches: Batches, heldout_batches: Batches, config: Config, device: Device, seed: int
+    state: TrainingState,
+    train_batches: TrainBatches,
+    heldout_batches: ScoredBatches,
+    config: Config,
+    device: Device,
+    seed: int,
 ) -> Iterator[Step | EpochRecord | HealthWarning | WaitingForData]:
     """Trains a model from the given state to its last epoch; `state.eval_model` is the result.
 
@@ -81,6 +86,7 @@ def fit(
         Interrupted: this process received a signal.
     """
     settings, meter = config.train, FeedMeter(config, device)
+    prior_loss = optim.compute_prior_loss(settings, train_batches.fake_fraction)
     network = None
     while state.epoch < settings.epochs:
         tuning.set_trainable(state.detector, head_only=state.epoch < settings.freeze_epochs)
@@ -104,7 +110,6 @@ def fit(
             seconds=progress.seconds + time.perf_counter() - started,
             waiting=progress.waiting / progress.seconds,
         )
-        prior_loss = optim.compute_prior_loss(settings, train_batches.fake_fraction)
         warning = health.check_epoch(
             settings,
             state.epoch,
@@ -125,7 +130,7 @@ def fit(
 def _train_epoch(
     network: nn.Module,
     state: TrainingState,
-    training: Batches,
+    training: TrainBatches,
     config: Config,
     device: Device,
     seed: int,
@@ -138,7 +143,7 @@ def _train_epoch(
     for batch in meter.watch(device.send_batches(training.iterate_epoch(state.epoch, progress.step))):
         signals.raise_if_interrupted()
         step_seed = seed * 1_000_003 + state.global_step
-        torch.manual_seed(step_seed * distributed.get_world_size() + distributed.get_rank())
+        device.seed(step_seed * distributed.get_world_size() + distributed.get_rank())
         state.between_steps = False
         rate = optim.compute_learning_rate(config.train, state.global_step, config.train.epochs * steps, steps)
         optim.set_learning_rate(state.optimizer, rate)
@@ -217,13 +222,20 @@ def _score(
     return logits, feature_losses.compute_feature_losses(config, features, logits, target)
 
 
-def list_nondeterministic(detector: Detector, config: Config, device: Device) -> list[str]:
-    """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy."""
+def list_nondeterministic(detector: Detector, config: Config, device: Device, probe: Batch | None = None) -> list[str]:
+    """The operations of a step that have no deterministic kernel on a GPU; tries a step of two images on a copy.
+
+    Args:
+        detector: on the device.
+        config: the experiment's.
+        device: of the model.
+        probe: a batch of two images; None makes one for a network that takes images.
+    """
 
     def compute_gradients() -> None:
         network = copy.deepcopy(detector)
         tuning.set_trainable(network)
-        images = inputs.make_images(inputs.make_probe(config), device)
+        images = inputs.make_images(probe or inputs.make_probe(config), device)
         with device.autocast():
             logits = network(images)
         optim.create_loss(config.train, 0.5)(logits, torch.zeros_like(logits)).backward()
@@ -261,7 +273,7 @@ def _end_epoch(state: TrainingState, record: EpochRecord, warning: HealthWarning
     state.epoch, state.progress = state.epoch + 1, EpochProgress()
 
 
-def _check_finite(state: TrainingState, rows: list[torch.Tensor], training: Batches) -> None:
+def _check_finite(state: TrainingState, rows: list[torch.Tensor], training: TrainBatches) -> None:
     """Refuses a loss that is not finite.
 
     Args:
@@ -284,7 +296,7 @@ def _check_finite(state: TrainingState, rows: list[torch.Tensor], training: Batc
         )
 
 
-def _evaluate(detector: Detector, batches: Batches, device: Device) -> tuple[np.ndarray, np.ndarray]:
+def _evaluate(detector: Detector, batches: ScoredBatches, device: Device) -> tuple[np.ndarray, np.ndarray]:
     """Labels int64 [N] and scores float64 [N] of the held-out fold, in the precision of the training."""
     score = PartwiseRunner(detector.eval(), device)
     logits = next(detector.parameters()).new_empty(batches.rows, dtype=torch.float32)

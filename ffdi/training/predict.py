@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ffdi.core import signals
-from ffdi.data.loading.loader import Batch, Batches
+from ffdi.data.loading.loader import Batch, ScoredBatches
 from ffdi.models.detector import Detector
 from ffdi.training.runtime.device import Device
 
@@ -52,7 +52,7 @@ class PartwiseRunner:
 
 
 def extract_features(
-    detector: Detector, batches: Batches, device: Device, advance: ProgressCallback = ignore_progress
+    detector: Detector, batches: ScoredBatches, device: Device, advance: ProgressCallback = ignore_progress
 ) -> np.ndarray:
     """The input of a detector's head for each image.
 
@@ -80,12 +80,12 @@ def extract_features(
 
 
 def predict_logits(
-    networks: Sequence[nn.Module], batches: Batches, device: Device, advance: ProgressCallback = ignore_progress
+    networks: Sequence[nn.Module], batches: ScoredBatches, device: Device, advance: ProgressCallback = ignore_progress
 ) -> np.ndarray:
     """The logits of several networks; each batch is decoded once.
 
     Args:
-        networks: on the device, in evaluation mode; each uint8 [B, S, S, 3] -> logit [B].
+        networks: on the device, in evaluation mode; each takes the images of a batch, or their features -> logit [B].
         batches: in the table's order.
         device: where the networks are.
         advance: called after each batch.
@@ -105,7 +105,7 @@ def predict_logits(
     return result.cpu().numpy()
 
 
-def _iterate_batches(batches: Batches, device: Device) -> Iterator[tuple[slice, Batch]]:
+def _iterate_batches(batches: ScoredBatches, device: Device) -> Iterator[tuple[slice, Batch]]:
     """Yields each batch with its rows.
 
     The callers write into arrays that are allocated once: a small array per batch would be allocated between the large

@@ -7,11 +7,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from ffdi.core import signals
 from ffdi.core.errors import ExperimentError
+from ffdi.core.signals import Interrupted
 from ffdi.experiments import experiment
 from ffdi.experiments.experiment import lock_folder
 from tests.conftest import PROJECT
@@ -37,6 +40,32 @@ def test_a_lock_is_held_by_one_and_free_afterwards(folder: Path) -> None:
             with pytest.raises(ExperimentError) as caught, lock_folder(folder, "is busy", "wait"):
                 pass
             assert str(caught.value) == f"another process (pid {os.getpid()}) is busy\nnext: wait"
+
+
+def test_a_lock_can_be_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "WAIT_SECONDS", 0.01)
+    seen: list[str] = []
+    first = lock_folder(folder, "is busy", "wait")
+    first.__enter__()
+
+    def wait(busy: str) -> None:
+        seen.append(busy)
+        threading.Timer(0.1, first.__exit__, (None, None, None)).start()
+
+    with lock_folder(folder, "is busy", "wait", wait):
+        assert seen == [f"another process (pid {os.getpid()}) is busy"]
+        with pytest.raises(ExperimentError), lock_folder(folder, "is busy", "wait"):
+            pass
+
+
+def test_waiting_for_a_lock_can_be_stopped(tmp_path: Path) -> None:
+    with (
+        lock_folder(tmp_path, "is busy", "wait"),
+        signals.handle_signals(end=0.0),
+        pytest.raises(Interrupted),
+        lock_folder(tmp_path, "is busy", "wait", lambda _: None),
+    ):
+        pass
 
 
 def test_an_old_lock_file_without_a_holder_does_not_block(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

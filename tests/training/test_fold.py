@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from ffdi.commands.shared import planning
 from ffdi.data.loading.augment import Augmentation
 from ffdi.models.detector import Detector
 from ffdi.synthetic.operations import Step
@@ -37,6 +38,7 @@ def modes(monkeypatch: pytest.MonkeyPatch) -> dict[bool, Modes]:
     monkeypatch.setattr(Device, "has_clock", False)
     monkeypatch.setattr(Device, "send_batches", lambda _, batches: iter(batches))
     monkeypatch.setattr(devices, "_describe_gpu", lambda _: "Card")
+    monkeypatch.setattr(planning, "_PASSED", set())  # else a network that an earlier test has tried is not tried again
     seen: dict[bool, Modes] = {True: set(), False: set()}
     forward = Detector.forward
 

@@ -34,6 +34,21 @@ if TYPE_CHECKING:
     from ffdi.training.state import TrainingState
 
 
+class _FrozenWeights(NamedTuple):
+    """A file of frozen weights that this process has written, and its network's numbers of parameters."""
+
+    path: Path
+    sha256: str
+    trained: int
+    whole: int
+
+
+_PASSED = set[object]()
+"""The networks that `_check_network` has tried, with all that the result depends on."""
+_WRITTEN: dict[object, _FrozenWeights] = {}
+"""The last frozen weights by network and starting weights."""
+
+
 class ShortTraining(NamedTuple):
     """A training of a few steps: its network with the optimizer, and batches of all training images."""
 
@@ -60,12 +75,14 @@ class PreparedData(NamedTuple):
         train: the usable training images.
         val: the usable images of the validation split; None without such a split, or if its labels are of one class.
         image_list: the list of the training images, as from `image_list.format_image_list`.
+        sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
     """
 
     root: Path
     train: Table
     val: Table | None
     image_list: str
+    sha256: tuple[np.ndarray, np.ndarray | None]
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
@@ -104,7 +121,6 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
         DeviceError: the device does not exist.
     """
     from ffdi.data.loading import loader
-    from ffdi.models import detector
     from ffdi.models import weights as starting
     from ffdi.training.runtime import device as devices
 
@@ -116,11 +132,7 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
             f"model.tune = '{settings.model.tune}' freezes most of the network, and it has no starting weights",
             hint="set model.pretrained = true, or model.weights_file, or model.tune = 'all', in config.toml",
         )
-    network = detector.build_detector(settings.model, weights, starts=False)
-    detector.check_size(network, "model.size", settings.model.size)
-    if settings.augment.crop_size:
-        detector.check_size(network, "augment.crop_size", settings.augment.crop_size)
-    detector.check_batch(network, settings.train.batch_size, settings.training_size)
+    _check_network(settings, weights)
     elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
     choose = partial(
         devices.choose_device,
@@ -134,6 +146,31 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
         if not elsewhere:
             raise
         return choose("cpu"), weights
+
+
+def _check_network(settings: Config, weights: Path | None) -> None:
+    """Tries a network on blank images; a network that has passed is not tried again in this process.
+
+    Raises:
+        ConfigError: it does not accept the weights, the image size or the batch size.
+    """
+    from ffdi.models import detector
+
+    crop = settings.augment.crop_size
+    tried = settings.model, _identify_weights(weights), crop, settings.train.batch_size == 1
+    if tried in _PASSED:
+        return
+    network = detector.build_detector(settings.model, weights, starts=False)
+    detector.check_size(network, "model.size", settings.model.size)
+    if crop:
+        detector.check_size(network, "augment.crop_size", crop)
+    detector.check_batch(network, settings.train.batch_size, settings.training_size)
+    _PASSED.add(tried)
+
+
+def _identify_weights(weights: Path | None) -> object:
+    """What identifies a file of weights within a process, without reading it."""
+    return weights and (weights, weights.stat().st_mtime_ns, weights.stat().st_size)
 
 
 def choose_scoring_device(options: LoadingOptions, configs: Iterable[Config]) -> Device:
@@ -206,12 +243,17 @@ def prepare_data(
     diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
     diagnosis.refuse_faults(accepted)
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
-    train, scan = diagnosis.select_usable("train"), diagnosis.scans["train"]
+    val = val if val is not None and val.has_both_classes else None
+    hashes = {name: scan.sha256[scan.usable] for name, scan in diagnosis.scans.items()}
+    train = diagnosis.select_usable("train")
     return PreparedData(
         diagnosis.root,
-        reconstructions.add_reconstructions(workspace, settings.pseudo_fakes, train, scan.sha256[scan.usable], options),
-        val if val is not None and val.has_both_classes else None,
-        image_list.format_image_list(scan, settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs),
+        reconstructions.add_reconstructions(workspace, settings.pseudo_fakes, train, hashes["train"], options),
+        val,
+        image_list.format_image_list(
+            diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
+        ),
+        (hashes["train"], None if val is None else hashes["val"]),
     )
 
 
@@ -281,13 +323,18 @@ def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None
     """Writes the weights that no fold changes, and says how many are trained."""
     from ffdi.models import detector, tuning
 
-    network = detector.build_detector(settings.model, weights, starts=False)
-    detector.save_frozen(network, experiment.frozen_path)
-    experiment.share_frozen()
-    trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
+    key = settings.model, _identify_weights(weights)
+    known = _WRITTEN.get(key)
+    if known is None or not experiment.adopt_frozen(known.path, known.sha256):
+        network = detector.build_detector(settings.model, weights, starts=False)
+        detector.save_frozen(network, experiment.frozen_path)
+        experiment.share_frozen()
+        trained = sum(one.numel() for one in network.parameters() if one.requires_grad)
+        path, whole = experiment.frozen_path, tuning.count_parameters(network)
+        known = _WRITTEN[key] = _FrozenWeights(path, manifests.hash_file(path), trained, whole)
     console.say(
-        f"model.tune = '{settings.model.tune}': {trained:,} parameters are trained, and the network has "
-        f"{tuning.count_parameters(network):,}"
+        f"model.tune = '{settings.model.tune}': {known.trained:,} parameters are trained, and the network has "
+        f"{known.whole:,}"
     )
 
 

@@ -64,8 +64,8 @@ class ImageStore:
             resize_policy: how images were resized before they were packed; None if the files were packed as they are.
         """
         self.folder, self.resize_policy = folder, resize_policy
-        self.records = _map_file(self.index_path, RECORD)
-        self._pack = _map_file(self.pack_path, np.dtype(np.uint8))
+        self.records = map_file(self.index_path, RECORD)
+        self._pack = map_file(self.pack_path, np.dtype(np.uint8))
         self._identity = self._identify_index()
 
     @property
@@ -231,7 +231,7 @@ def _find_positions(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return np.where((known[found] == wanted).all(1), found, -1)
 
 
-def _map_file(path: Path, dtype: np.dtype) -> np.ndarray:
+def map_file(path: Path, dtype: np.dtype) -> np.ndarray:
     """The complete items of a file, memory-mapped; empty if the file does not exist."""
     try:
         count = path.stat().st_size // dtype.itemsize

@@ -7,12 +7,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from ffdi.core import files, links
+from ffdi.core import files
 from ffdi.core.errors import DataError
 from ffdi.data.images import cache, decode
 from ffdi.data.images.cache import ImageStore
@@ -40,8 +39,8 @@ class CacheWriter:
             place = int(record["offset"]), int(record["length"]), int(record["checksum"])
             self._place[record["sha256"].tobytes()] = place
             end = max(end, place[0] + place[1])
-        self._pack = _open_at(store.pack_path, end)
-        self._index = _open_at(store.index_path, len(store.records) * cache.RECORD.itemsize)
+        self._pack = files.open_at(store.pack_path, end)
+        self._index = files.open_at(store.index_path, len(store.records) * cache.RECORD.itemsize)
         self._end = end
 
     def __enter__(self) -> Self:
@@ -162,13 +161,3 @@ def _load_image(
         return _PackedImage(key, image, resize_policy.apply(decode.decode_rgb(content, str(path))).tobytes())
     except DataError:
         return None
-
-
-def _open_at(path: Path, end: int) -> BinaryIO:
-    """Opens a file for writing at `end`; removes what a killed writer has left behind `end`."""
-    with files.explain_write_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | links.NOFOLLOW, 0o666)
-        os.ftruncate(descriptor, end)
-        os.lseek(descriptor, end, os.SEEK_SET)
-        return os.fdopen(descriptor, "wb")

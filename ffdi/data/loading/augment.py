@@ -23,7 +23,9 @@ from ffdi.synthetic import operations
 from ffdi.synthetic.operations import INTERPOLATIONS, NOISE_VALUES, Step
 
 Key = tuple[int, int, int, int]
-"""seed, fold, epoch, row."""
+"""seed, fold, epoch, row; with `augment.views`: seed, ANY_FOLD, view, number of the image."""
+ANY_FOLD = 2**31
+"""Takes the place of the fold in the key of a view, which is the same in all folds."""
 Draw = Callable[[random.Random], Step]
 Transforms = list[A.BaseCompose | A.BasicTransform]
 Record = Callable[[Step], None]
@@ -87,6 +89,12 @@ class Augmentation:
             corner: column and row of the first pixel in the whole image at this scale.
         """
         return operations.apply_steps(image, operations.place_steps(self.draw_steps(key), scale, corner))
+
+
+def make_view_key(seed: int, view: int, img_name: str) -> Key:
+    """The key of a view of an image: its name decides, because its row differs between folds."""
+    number = int.from_bytes(blake2b(img_name.encode(), digest_size=8).digest()) >> 1  # a stream packs signed numbers
+    return seed, ANY_FOLD, view, number
 
 
 def _make_stream(*key: int) -> random.Random:

@@ -17,13 +17,13 @@ from ffdi.data.images.deferred import MOST_PIXELS, Cut, Resize
 from ffdi.data.images.resizing import CropBox, ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import augment
-from ffdi.data.loading.augment import Key
+from ffdi.data.loading.augment import ANY_FOLD, Key
 from ffdi.data.loading.sampler import SampleKey
 from ffdi.synthetic import operations, pseudo_fakes
 from ffdi.synthetic.operations import Step
 
-PSEUDO_FAKE = 2
-"""Appended to a key for the random stream of a pseudo-fake; the augmentation's stream has the key alone."""
+PSEUDO_FAKE, PARTNER = 2, 3
+"""Appended to a key for the random streams of a pseudo-fake; the augmentation's stream has the key alone."""
 
 SPREAD = 0.5
 """Largest distance of a training crop from the middle, in parts of the possible one, when pseudo-fakes are made: they
@@ -109,18 +109,21 @@ class PseudoFakeMaker:
         self._table, self._config, self._cache_policy, self._load = table, config, cache_policy, load
         self._real = np.flatnonzero(table.target == 0)
 
-    def __call__(self, key: Key, shrink: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
-        """A fake from the image of the key's row, and its scale; the same key gives the same fake.
+    def __call__(self, key: Key, row: int, shrink: Callable[[np.ndarray], np.ndarray]) -> tuple[np.ndarray, float]:
+        """A fake from the image of a row, and its scale; the same key gives the same fake.
 
         Args:
             key: of the fake.
+            row: of the image.
             shrink: brings an image near the network's size, where a fake takes less work.
 
         Returns:
             uint8 [H, W, 3], and the square root of the number of its pixels in parts of the original's.
         """
-        rng, row, methods = np.random.default_rng((*key, PSEUDO_FAKE)), key[-1], self._config.methods
-        partner = int(self._real[rng.integers(len(self._real))])
+        rng, methods = np.random.default_rng((*key, PSEUDO_FAKE)), self._config.methods
+        # in a view, the number of real images, which differs between folds, must not decide what else is drawn
+        choice = np.random.default_rng((*key, PARTNER)) if key[1] == ANY_FOLD else rng
+        partner = int(self._real[choice.integers(len(self._real))])
         method = methods[int(rng.integers(len(methods)))]
         if method == pseudo_fakes.RECONSTRUCTION:
             return self._mix_reconstruction(row, rng)
@@ -154,7 +157,7 @@ class TrainDataset:
     """
 
     def __init__(self, table: Table, config: Config, fold: int) -> None:
-        self.table, self._seed, self._fold = table, config.seed, fold
+        self.table, self._seed, self._fold, self._views = table, config.seed, fold, config.augment.views
         self._resize_policy = ResizePolicy.from_config(config.model)
         self._augmentation = augment.Augmentation(config.augment.recipe)
         self._cache_policy = ResizePolicy.from_cache(config) if config.cache.decoded else None
@@ -165,7 +168,8 @@ class TrainDataset:
 
     @property
     def changes_images(self) -> bool:
-        return self._augmentation.changes_images
+        """Whether an image differs between two epochs in a row."""
+        return self._augmentation.changes_images and self._views != 1
 
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
@@ -207,8 +211,13 @@ class TrainDataset:
         return pixels if sample.clean else self._augmentation(pixels, key, scale, corner)
 
     def _choose_view(self, sample: SampleKey) -> tuple[Key, CropBox]:
-        key = (self._seed, self._fold, sample.epoch, sample.view_row)
+        key = self._make_key(sample)
         return key, self._augmentation.choose_crop(key)
+
+    def _make_key(self, sample: SampleKey) -> Key:
+        if not self._views:
+            return self._seed, self._fold, sample.epoch, sample.view_row
+        return augment.make_view_key(self._seed, sample.epoch % self._views, str(self.table.img_name[sample.view_row]))
 
     def _make_pixels(self, sample: SampleKey) -> tuple[np.ndarray, list[Step] | None, Resize | None]:
         """The image at the network's input size, or a crop of that; or what a device makes it from, and how.
@@ -219,7 +228,7 @@ class TrainDataset:
         """
         (key, box), policy = self._choose_view(sample), self._resize_policy
         if sample.pseudo_fake:
-            image, shrunk = self._make_fake(key, partial(policy.shrink_around, box=box))
+            image, shrunk = self._make_fake(key, sample.row, partial(policy.shrink_around, box=box))
         else:
             image, shrunk = self._load(sample.row)
         if not self._crop_size and not self._on_device:

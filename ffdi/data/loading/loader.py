@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -57,6 +57,7 @@ class Batch(NamedTuple):
 
     Attributes:
         images: uint8 [B, S, S, 3] RGB; where a resize remains, [P, 3], the pixels of all images one after the other.
+            Cached features in their place: float32 [B, D], or [B, W, D] for the W views of test-time augmentation.
         target: float32 [B], NaN where there is no label.
         index: int64 [B], rows of the table.
         steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
@@ -98,6 +99,29 @@ class _ThreadedDataset:
 
     def __getitems__(self, keys: Sequence[Any]) -> list[Sample | DataError]:
         return list(self._pool.map(self.samples.__getitem__, keys))
+
+
+class ScoredBatches(Protocol):
+    """All batches of a table in its order: of images, or of their features."""
+
+    @property
+    def rows(self) -> int:
+        """Images of the table."""
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+class TrainBatches(Protocol):
+    """The batches of training epochs: of images, or of their features."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def fake_fraction(self) -> float: ...
+
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]: ...
+
+    def list_names(self, index: Sequence[int]) -> list[str]: ...
 
 
 class Batches:
@@ -233,13 +257,27 @@ def make_train_loader(
     """
     assert table.target is not None
     _check_shared_memory(loader_config.workers, measure_train_batch(config))
-    samples = TrainDataset(table, config, fold)
+    sampler = make_sampler(table, config, fold, shard)
+    return Batches(_make_loader(TrainDataset(table, config, fold), loader_config, batch_sampler=sampler), sampler)
+
+
+def make_sampler(table: Table, config: Config, fold: int, shard: RankShard = WHOLE_BATCH) -> BatchSampler:
+    """The order of training images; arguments as for `make_train_loader`."""
+    assert table.target is not None
     train, fraction = config.train, config.pseudo_fakes.fraction
     partner = table.rows(table.pair) if train.needs_pairs and table.pair is not None else None
-    sampler = BatchSampler(
+    return BatchSampler(
         table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner, train.views
     )
-    return Batches(_make_loader(samples, loader_config, batch_sampler=sampler), sampler)
+
+
+def make_view_loader(
+    table: Table, config: Config, batches: Sequence[Sequence[SampleKey]], *, loader_config: LoaderConfig
+) -> Batches:
+    """Chosen batches of training images in their `augment.views`, the same in all folds; errors as above."""
+    largest = max(map(len, batches), default=0)
+    _check_shared_memory(loader_config.workers, largest * measure_train_image(config))
+    return Batches(_make_loader(TrainDataset(table, config, fold=0), loader_config, batch_sampler=batches))
 
 
 def make_eval_loader(
@@ -263,7 +301,12 @@ def measure_batch(config: Config) -> int:
 
 
 def measure_train_batch(config: Config) -> int:
-    """The most bytes of a batch for training.
+    """The most bytes of a batch for training."""
+    return config.train.batch_size * config.train.views * measure_train_image(config)
+
+
+def measure_train_image(config: Config) -> int:
+    """The most bytes of an image of such a batch.
 
     Images for a device may have so many pixels, but need not: nothing is known of their sizes before they are read.
     Decoded ones of a cache are no larger than they are there.
@@ -273,7 +316,7 @@ def measure_train_batch(config: Config) -> int:
         pixels *= MOST_PIXELS
         if config.cache.decoded:
             pixels = min(pixels, ResizePolicy.from_cache(config).size ** 2)
-    return config.train.batch_size * config.train.views * pixels * 3
+    return pixels * 3
 
 
 def count_fitting_workers(batch_bytes: int) -> int:

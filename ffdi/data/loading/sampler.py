@@ -101,7 +101,7 @@ class BatchSampler:
             part = rows[batch * self._images : (batch + 1) * self._images]
             keys = [*self._make_keys(part), *self._pick_pseudo_fakes(batch, part)]
             own = keys[self._shard.rank :: self._shard.ranks]
-            yield [key._replace(clean=clean) for key in own for clean in (False, True)[: self._views]]
+            yield own if self._views == 1 else [key._replace(clean=clean) for key in own for clean in (False, True)]
 
     def _make_keys(self, rows: np.ndarray) -> list[SampleKey]:
         """Keys of the images of a batch; the real image of a pair gets the view of the fake before it."""

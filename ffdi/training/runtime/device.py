@@ -219,6 +219,16 @@ class Device:
         with self.explain_memory("for the network"):
             return network.to(self.torch, memory_format=layout)  # type: ignore[call-overload]  # takes both
 
+    def seed(self, number: int) -> None:
+        """Seeds torch's random numbers on the host and on the device.
+
+        `torch.manual_seed` also notes a seed, with its place in the code, for GPUs that are never used.
+        """
+        if self.kind == "cpu":
+            torch.default_generator.manual_seed(number)
+        else:
+            torch.manual_seed(number)
+
     def free_cache(self) -> None:
         """Gives back memory that torch keeps for later tensors on a GPU, or malloc on a CPU."""
         if self.kind == "cuda":

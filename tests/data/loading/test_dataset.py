@@ -353,3 +353,56 @@ def test_a_clean_view_leaves_no_steps_to_the_device(gallery: Gallery) -> None:
     assert isinstance(augmented, Sample)
     assert clean.steps == []
     assert augmented.steps
+
+
+# --- views ---------------------------------------------------------------------------------------------------------
+
+
+def viewed(table: Table, views: int, fold: int, recipe: str = "strong", methods: str = "self_blend") -> TrainDataset:
+    keys = {"model": {"size": 32}, "augment": {"recipe": recipe, "views": views}}
+    fakes = {"methods": [methods], "fraction": 0.2}
+    return TrainDataset(table, Config.model_validate({"seed": 3, **keys, "pseudo_fakes": fakes}), fold)
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_an_image_has_as_many_views_as_asked_for(fake: bool, gallery: Gallery) -> None:
+    samples = viewed(gallery(6), 3, 1)
+    shown = [pixels(samples, epoch, 2, fake).tobytes() for epoch in range(6)]
+    assert shown[:3] == shown[3:]
+    assert len(set(shown)) == 3
+    assert pixels(samples, 0, 2).tobytes() != pixels(viewed(samples.table, 0, 1), 0, 2).tobytes()
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_views_are_the_same_in_all_folds(fake: bool, gallery: Gallery) -> None:
+    """A fold has other images, so that an image has another row."""
+    table = gallery(8)
+    rows = [np.array([0, 1, 4, 5, 6, 7]), np.array([2, 3, 4, 7])]
+    places = [int(np.flatnonzero(chosen == 4)[0]) for chosen in rows]
+    for epoch in range(2):
+        first, second = (
+            pixels(viewed(table.take(chosen), 2, fold), epoch, place, fake)
+            for fold, (chosen, place) in enumerate(zip(rows, places, strict=True))
+        )
+        assert np.array_equal(first, second)
+
+
+def test_views_differ_between_images_and_seeds(gallery: Gallery) -> None:
+    keys = {augment.make_view_key(seed, view, name) for seed in (0, 1) for view in (0, 1) for name in ("a", "b", "é")}
+    assert len(keys) == 12
+    steps = [str(augment.Augmentation("strong").draw_steps(key)) for key in sorted(keys)]
+    assert len(set(steps)) == 12
+    table = gallery(2, same=True)
+    assert not np.array_equal(*(pixels(viewed(table, 2, 0), 0, row) for row in (0, 1)))
+
+
+def test_one_view_never_changes_an_image(gallery: Gallery) -> None:
+    table = gallery(2)
+    assert [viewed(table, views, 0).changes_images for views in (0, 1, 2)] == [True, False, True]
+
+
+def test_both_images_of_a_pair_get_the_same_of_their_views(gallery: Gallery) -> None:
+    samples = viewed(gallery(6), 2, 0)
+    pair = pixels(samples, 4, 1, False, 3)
+    assert np.array_equal(pair, pixels(samples, 0, 1, False, 3))
+    assert not np.array_equal(pair, pixels(samples, 4, 1))
