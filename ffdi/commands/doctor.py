@@ -79,17 +79,23 @@ def _show_reencoded(split: str, found: dict[str, Any]) -> None:
         (
             name,
             *(_area(predictor[state]) for state in reencoded.STATES),
-            reencoded.format_place(name, predictor) if "where" in predictor else "",
-            "shortcut" if predictor["shortcut"] else "",
+            _shortcut(name, predictor),
         )
         for name, predictor in predictors.items()
     ]
     console.table(
         f"labels of {found['images']} {split} images predicted without the forgery, as they are and re-encoded "
         f"({found['size']} px, JPEG {found['quality']}): AUC (95 %)",
-        ["", *reencoded.STATES, "largest difference of the classes", ""],
+        ["", *reencoded.STATES, "shortcut"],
         rows,
     )
+
+
+def _shortcut(name: str, predictor: dict[str, Any]) -> str:
+    """The cell of a predictor that is a shortcut: its place, if it has one."""
+    if not predictor["shortcut"]:
+        return ""
+    return reencoded.format_place(name, predictor) if "where" in predictor else "yes"
 
 
 def _area(area: dict[str, Any] | None) -> str:

@@ -344,7 +344,7 @@ def test_reencoded_says_what_came_from_the_encoding(copy: Path, invoke: Invoke) 
             "the AUC did not come from the encoding of the files, as far as is known: at most 0.0300",
         ),
         (0.03, (0.01, 0.05), "the AUC did not come from the encoding of the files, as far as is known: at most 0.0000"),
-        (-0.3, None, "too few images to say whether the AUC came from the encoding: it changes by -0.3000"),
+        (-0.3, None, "the AUC changes by -0.3000; there is no interval, because there are too few images"),
     ],
 )
 def test_the_sentence_depends_on_the_interval(

@@ -158,6 +158,7 @@ def test_images_are_measured_before_and_after_they_are_encoded_alike(
     found = after.pop("reencoded")
     assert {key: one for key, one in before.items() if key != "self_sha256"}.keys() <= after.keys()
     assert after["faults"] == []
+    assert "yes" not in answer.out
     assert list(found) == ["train", "val"]  # the test split has no labels
     assert (found["train"]["images"], found["val"]["images"]) == (64, 32)
     predictors = found["train"]["predictors"]

@@ -52,7 +52,10 @@ def _show(content: dict[str, Any]) -> None:
 def describe(difference: float, interval: tuple[float, float] | None) -> str:
     """What a difference in AUC says about the encoding, in one sentence."""
     if interval is None:
-        return f"too few images to say whether the AUC came from the encoding: it changes by {difference:+.4f}"
+        return (
+            f"the AUC changes by {difference:+.4f}; there is no interval, because there are too few images or "
+            "nearly all keep their rank"
+        )
     if interval[1] < 0:
         return (
             f"{-difference:.4f} of the AUC came from the encoding of the files, or from fine detail that "

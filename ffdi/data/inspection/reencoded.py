@@ -35,7 +35,7 @@ SMALLEST, LARGEST, SHRUNK = 32, 120, 5 / 8
 these limits. Shrinking resamples old blocks of 8 x 8 pixels away; enlarged, they would stay visible."""
 RULE = "5 folds over groups; AUC of the held-out images"
 LEAST_EFFECT = 0.5
-"""In standard deviations. Natural differences of aligned faces reach 0.4, a logo of 5 % opacity 0.8."""
+"""In standard deviations, beyond chance. Natural differences of aligned faces reach 0.3, a logo of 5 % opacity 0.7."""
 STRONG = 0.5
 """The positions of a mark have at least this share of the largest effect."""
 MOST_AREA = 0.1
@@ -43,7 +43,7 @@ MOST_AREA = 0.1
 MOST_GAPS = 0.2
 """A step belongs to a border if at least this share of its cells is strong, where there is such a step."""
 SEEN = 4.0
-"""Least t statistic of a position that counts as signal."""
+"""Least t statistic of a position that counts as signal: among 57,600 positions, chance gives about as much."""
 REMOVED = 2 / 3
 AT_ONCE, TASK = 256, 8
 """Images whose results wait together, and images of one task of a thread."""
@@ -205,8 +205,8 @@ def _judge_positions(sample: Sample, fold: np.ndarray, name: str, shape: tuple[i
         )
         areas.append(shortcuts.measure_score(table, score))
         filters.append(fitted)
-    effect = float(np.abs(filters[0].effect).max())
-    strong = np.abs(filters[0].effect) >= max(STRONG * effect, 1e-9)
+    effect = _measure_effect(filters[0])
+    strong = np.abs(filters[0].effect) >= max(STRONG * float(np.abs(filters[0].effect).max()), 1e-9)
     marked = effect >= LEAST_EFFECT and (name == "edges" or strong.mean() <= MOST_AREA)
     return {
         **dict(zip(STATES, map(_keep_area, areas), strict=True)),
@@ -215,6 +215,12 @@ def _judge_positions(sample: Sample, fold: np.ndarray, name: str, shape: tuple[i
         "area": float(strong.mean()),
         "where": _locate_sides(filters[0], strong) if name == "edges" else _locate_box(filters[0], strong, shape),
     }
+
+
+def _measure_effect(fitted: Filter) -> float:
+    """The largest difference of the class means in standard deviations, beyond what chance gives (`SEEN`)."""
+    largest, t = float(np.abs(fitted.effect).max()), float(np.abs(fitted.t).max())
+    return largest * max(0.0, 1 - (SEEN / max(t, SEEN)) ** 2) ** 0.5
 
 
 def _locate_box(fitted: Filter, strong: np.ndarray, shape: tuple[int, int]) -> dict[str, Any] | None:
