@@ -158,7 +158,7 @@ def test_settings_of_the_head_share_features(
         (
             "[train]",
             '[pseudo_fakes]\nfraction = 0.2\nmethods = ["face_swap"]\n[train]',
-            "pseudo-fakes of two images depend on the fold",
+            "of all pseudo-fakes, those of self_blend alone are the same in all folds",
         ),
     ],
     ids=["mixup", "consistency", "pseudo-fakes"],

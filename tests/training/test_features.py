@@ -179,6 +179,11 @@ def test_a_head_is_separated_only_where_it_is_all_that_follows(backbone: str) ->
     assert (heads.separate_head(whole, config.size) is not None) == backbone.startswith("mobilenet")
 
 
+def test_a_head_that_scores_patches_is_not_separated() -> None:
+    config = configure(model={"backbone": "mobilenetv3_small_050", "tune": "all", "pool": "topk", "size": 96}).model
+    assert heads.separate_head(detector.build_detector(config, None).eval(), config.size) is None
+
+
 def test_what_was_computed_is_not_computed_again(images: Images, tmp_path: Path) -> None:
     config = configure()
     filled = fill(config, images, tmp_path)

@@ -151,7 +151,7 @@ def _explain_images(settings: Config, options: EngineOptions) -> str:
         "augment.mixup and augment.cutmix mix images": max(settings.augment.mixup, settings.augment.cutmix) > 0,
         "train.consistency compares two views of an image": settings.train.consistency > 0,
         "train.sampling = 'paired' gives an image the view of another one": settings.train.needs_pairs,
-        "pseudo-fakes of two images depend on the fold": settings.pseudo_fakes.fraction > 0
+        "of all pseudo-fakes, those of self_blend alone are the same in all folds": settings.pseudo_fakes.fraction > 0
         and settings.pseudo_fakes.methods != ["self_blend"],
         "--engine ray trains on other machines": options.engine == "ray",
         "--gpus-per-fold splits batches of images": options.gpus_per_fold > 1,
