@@ -18,7 +18,7 @@ HOMES = {
     "timm": {"models/", "training/"},
     "albumentations": {"data/loading/augment.py"},
     "onnxruntime": {"inference/onnxruntime.py", "export/quantize.py", "export/standalone.py"},
-    "openvino": {"inference/openvino.py", "faces/networks.py"},
+    "openvino": {"inference/openvino.py"},
     "onnx": {"export/onnx.py", "export/quantize.py", "inference/onnx_safety.py"},
     "rich": {"core/console.py"},
     "matplotlib": {"report/charts.py"},

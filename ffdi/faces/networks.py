@@ -18,6 +18,7 @@ from ffdi.core import limited_process, machine
 from ffdi.core.errors import ConfigError, DeviceError, get_first_line
 from ffdi.core.limited_process import Bounds
 from ffdi.faces import detection
+from ffdi.inference import openvino
 
 POINTS = 468
 """Points of the face mesh."""
@@ -140,19 +141,16 @@ def _compile(path: Path, kind: str, streams: int) -> Any:
     Raises:
         ConfigError: why it is refused, in words that follow 'it'.
     """
-    import openvino
-
     options = {
         "INFERENCE_PRECISION_HINT": "f32",
         "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": streams,
         "ENABLE_CPU_PINNING": False,  # the threads that decode share the cores
     }
-    core = openvino.Core()
     try:
-        model = core.read_model(str(path))
+        model = openvino.get_core().read_model(str(path))
         _check_shapes(model, kind)
-        return core.compile_model(model, "CPU", options)
+        return openvino.get_core().compile_model(model, "CPU", options)
     except RuntimeError as error:
         if machine.is_memory_error(error):
             raise

@@ -18,7 +18,8 @@ BATCH = 4
 
 
 @cache
-def _get_core() -> Any:
+def get_core() -> Any:
+    """OpenVINO, until the process ends: with networks that outlive it, the process crashes later (2026.4)."""
     import openvino
 
     return openvino.Core()
@@ -28,7 +29,7 @@ def _explain_missing(precision: str, _index: int) -> str:
     if find_spec("openvino") is None:
         return "openvino is not installed: pip install -e '.[openvino]'"
     capability = {"f32": "FP32", "bf16": "BF16"}[precision]
-    able = _get_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = get_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "" if capability in able else f"this CPU does not support {precision}"
 
 
@@ -46,9 +47,9 @@ def _open_graph(name: str, precision: str, model: Path, _index: int, load: Load,
         "ENABLE_CPU_PINNING": False,  # the decoding threads share the cores
     }
     try:
-        graph = _get_core().read_model(str(model))
+        graph = get_core().read_model(str(model))
         _fix_batch(graph, batch)
-        compiled = _get_core().compile_model(graph, "CPU", options)
+        compiled = get_core().compile_model(graph, "CPU", options)
     except RuntimeError as error:
         raise DeviceError(f"the graph cannot be opened: {str(error).splitlines()[-1]}") from None
     real = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()

@@ -100,7 +100,7 @@ def test_an_unexpected_error_has_its_traceback(tmp_path: Path) -> None:
     training.close(time.monotonic() + 10)
     output = str(error.value)
     assert output.startswith("fold 3 has failed in its process:\nTraceback (most recent call last):\n")
-    assert output.endswith("AttributeError: 'NoneType' object has no attribute 'config'\n")
+    assert output.endswith("AttributeError: 'NoneType' object has no attribute 'features'\n")
 
 
 def test_concurrent_experiments_each_have_their_scores(

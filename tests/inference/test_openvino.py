@@ -49,7 +49,7 @@ class Core:
 
 
 def test_a_cpu_without_bf16_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino, "_get_core", Core)
+    monkeypatch.setattr(openvino, "get_core", Core)
     assert openvino.RUNTIMES["openvino-bf16"].missing(0) == "this CPU does not support bf16"
     assert openvino.RUNTIMES["openvino"].missing(0) == ""
 
@@ -60,7 +60,7 @@ def test_a_missing_package_has_a_reason(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_another_precision_than_requested_is_an_error(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = openvino._get_core()
+    real = openvino.get_core()
 
     class Fp32Core:
         """Compiles always in fp32."""
@@ -70,7 +70,7 @@ def test_another_precision_than_requested_is_an_error(model: Path, monkeypatch: 
         def compile_model(self, graph: object, device: str, options: dict[str, object]) -> object:
             return real.compile_model(graph, device, {**options, "INFERENCE_PRECISION_HINT": "f32"})
 
-    monkeypatch.setattr(openvino, "_get_core", Fp32Core)
+    monkeypatch.setattr(openvino, "get_core", Fp32Core)
     with pytest.raises(DeviceError) as caught:
         openvino.RUNTIMES["openvino-bf16"].open(model, 0, Load(1, 1, 1))
     assert str(caught.value) == "--device openvino-bf16: OpenVINO computes in f32 here\nnext: pass --device auto"
