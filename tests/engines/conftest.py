@@ -16,7 +16,8 @@ from ray.cluster_utils import Cluster
 from tests import faults
 from tests.conftest import PROJECT, TINY
 
-CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_seconds = 0.2")
+CONFIG = TINY.replace("epochs = 3", "epochs = 36\ncheckpoint_seconds = 0.2")
+"""Long enough to be interrupted several times, also where the machine is busy with other tests."""
 LIMIT = 240.0
 """Seconds after which a training counts as hanging."""
 
