@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from unittest import mock
@@ -32,6 +32,7 @@ from ffdi.models import detector, tuning
 from ffdi.training import optim
 from ffdi.training.loop import train_step, update_ema
 from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
 
 BACKBONES = (
@@ -60,12 +61,7 @@ def main() -> None:
             "bf16": make_turn(backbone, asked.size, asked.batch, "bf16"),
             "all in bf16": make_turn(backbone, asked.size, asked.batch, "bf16", whole=True),
         }
-        times: dict[str, list[float]] = {name: [] for name in turns}
-        for number in range(asked.rounds + 1):
-            for name, turn in turns.items():
-                seconds = turn()
-                if number:
-                    times[name].append(1000 * seconds)
+        times = take_turns(turns, asked.rounds)
         shown = [f"{name} {np.median(own):.0f} ms, {describe(own, times['fp32'])}" for name, own in times.items()]
         print(f"{backbone:24} {'   '.join(shown)}", flush=True)
 
@@ -81,18 +77,40 @@ def make_turn(backbone: str, size: int, batch_size: int, precision: str, *, whol
     )
     network = device.prepare(detector.build_initialized(config, None))
     tuning.set_trainable(network)
-    state, criterion = TrainingState.create(network, config.train, device), optim.create_loss(config.train, 0.5)
-    images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
-    batch = Batch(images, torch.arange(batch_size).remainder(2).float(), torch.arange(batch_size))
+    take_step = make_step(TrainingState.create(network, config.train, device), config, device)
 
     def train() -> float:
-        started = time.process_time()
         with mock.patch.object(devices, "_DepthwiseInFp32", nullcontext) if whole else nullcontext():
-            train_step(state.detector, state, batch, criterion, config, device)
+            return take_step()
+
+    return train
+
+
+def make_step(state: TrainingState, config: Config, device: Device) -> Callable[[], float]:
+    """Trains a step on random images, and returns its CPU time."""
+    size, batch_size = config.model.size, config.train.batch_size
+    images = torch.randint(0, 256, (batch_size, size, size, 3), dtype=torch.uint8)
+    batch = Batch(images, torch.arange(batch_size).remainder(2).float(), torch.arange(batch_size))
+    criterion = optim.create_loss(config.train, 0.5)
+
+    def take_step() -> float:
+        started = time.process_time()
+        train_step(state.detector, state, batch, criterion, config, device)
         update_ema(state)
         return time.process_time() - started
 
-    return train
+    return take_step
+
+
+def take_turns(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The milliseconds of each in every round; a first round does not count."""
+    times: dict[str, list[float]] = {name: [] for name in turns}
+    for number in range(rounds + 1):
+        for name, turn in turns.items():
+            seconds = turn()
+            if number:
+                times[name].append(1000 * seconds)
+    return times
 
 
 if __name__ == "__main__":

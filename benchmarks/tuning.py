@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,15 +22,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from cpu_precision import make_step, take_turns
 from loader import describe
 
 from ffdi.config.schema import Config, ModelConfig
-from ffdi.data.loading.loader import Batch
 from ffdi.models import detector, tuning
 from ffdi.models.weights import save_tensors
-from ffdi.training import optim
-from ffdi.training.loop import train_step, update_ema
 from ffdi.training.runtime import device as devices
+from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
 
 BACKBONES = ("tf_efficientnet_lite0", "vit_small_patch16_224")
@@ -59,15 +56,12 @@ def compare(asked: argparse.Namespace, backbone: str, folder: Path) -> None:
     started = detector.build_detector(ModelConfig(backbone=backbone, size=asked.size), None)
     starting = folder / "start.safetensors"
     save_tensors({name.removeprefix("backbone."): one for name, one in started.state_dict().items()}, starting)
-    states = {tune: create(backbone, tune, asked.size, starting) for tune in TUNES}
-    turns = {tune: make_turn(*state, asked.size, asked.batch) for tune, state in states.items()}
-    times: dict[str, list[float]] = {tune: [] for tune in TUNES}
-    for number in range(asked.rounds + 1):
-        for tune, turn in turns.items():
-            seconds = turn()
-            if number:
-                times[tune].append(1000 * seconds)
-    for tune, (state, _) in states.items():
+    device = devices.choose_device("cpu", "fp32", 0)
+    configs = {tune: configure(asked, backbone, tune) for tune in TUNES}
+    states = {tune: create(config, starting, device) for tune, config in configs.items()}
+    turns = {tune: make_step(states[tune], config, device) for tune, config in configs.items()}
+    times = take_turns(turns, asked.rounds)
+    for tune, state in states.items():
         trained = sum(one.numel() for one in state.detector.parameters() if one.requires_grad)
         sizes = [
             measure(tensors, folder)
@@ -87,33 +81,19 @@ def compare(asked: argparse.Namespace, backbone: str, folder: Path) -> None:
         )
 
 
-def create(backbone: str, tune: str, size: int, starting: Path) -> tuple[TrainingState, Config]:
-    config = Config.model_validate(
-        {"model": {"backbone": backbone, "size": size, "tune": tune}, "train": {"precision": "fp32"}}
+def configure(asked: argparse.Namespace, backbone: str, tune: str) -> Config:
+    return Config.model_validate(
+        {
+            "model": {"backbone": backbone, "size": asked.size, "tune": tune},
+            "train": {"batch_size": asked.batch, "precision": "fp32"},
+        }
     )
-    device = devices.choose_device("cpu", "fp32", 0)
+
+
+def create(config: Config, starting: Path, device: Device) -> TrainingState:
     network = device.prepare(detector.build_detector(config.model, starting))
     tuning.set_trainable(network)
-    return TrainingState.create(network, config.train, device), config
-
-
-def make_turn(state: TrainingState, config: Config, size: int, count: int) -> Callable[[], float]:
-    """A function that takes a step, and returns its seconds of CPU time."""
-    device = devices.choose_device("cpu", "fp32", 0)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
-    batch, criterion = (
-        Batch(images, torch.arange(count) % 2.0, torch.arange(count)),
-        optim.create_loss(config.train, 0.5),
-    )
-
-    def take_step() -> float:
-        started = time.process_time()
-        train_step(state.detector, state, batch, criterion, config, device)
-        update_ema(state)
-        return time.process_time() - started
-
-    return take_step
+    return TrainingState.create(network, config.train, device)
 
 
 def measure(tensors: tuning.Tensors, folder: Path) -> float:

@@ -185,7 +185,7 @@ def _show(export: ExportFolder, kind: str, records: dict[str, dict[str, Any]]) -
 
 
 def _show_licences(ensemble: Ensemble) -> None:
-    """Says which licences the starting weights have: whoever gets the graph gets weights that come from them."""
+    """Says which licences the starting weights have: the graph has weights that come from them."""
     from ffdi.models import weights
 
     found = dict.fromkeys(weights.find_licence(member.config.model) for member in ensemble.members)

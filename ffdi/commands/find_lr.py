@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ffdi.commands.shared import planning, setting_checks
+from ffdi.commands.shared import planning, setting_checks, short_training
 from ffdi.commands.shared.options import FindLrOptions
-from ffdi.commands.shared.planning import ShortSetup, ShortTraining
+from ffdi.commands.shared.short_training import ShortSetup, ShortTraining
 from ffdi.config import schema
 from ffdi.config.schema import PseudoFakesConfig
 from ffdi.core import console, files
@@ -43,13 +43,13 @@ def run(workspace: Workspace, options: FindLrOptions) -> None:
     tests = settings.folds.k if options.judge == "ood" else 1
     steps = tests * options.steps
     with (
-        planning.prepare_short_training(workspace, experiment, options, "find-lr", steps) as setup,
+        short_training.prepare_short_training(workspace, experiment, options, "find-lr", steps) as setup,
         console.bar("learning rates", steps) as bar,
     ):
         if options.judge == "ood":
             trials = lr_finder.average_tests(list(_leave_kinds_out(setup, options.steps, bar)))
         else:
-            with planning.open_short_training(*setup) as training:
+            with short_training.open_short_training(*setup) as training:
                 trials = _run_test(training, options.steps, bar)
     low, high, rate = lr_finder.suggest_learning_rate(trials)
     frame = pd.DataFrame(trials)
@@ -76,7 +76,7 @@ def _leave_kinds_out(setup: ShortSetup, steps: int, bar: Bar) -> Iterator[list[L
     fold_of = planning.assign_folds(settings, train, weights, device)
     for fold in range(settings.folds.k):
         heldout, rest = (train.take(np.flatnonzero(rows)) for rows in (fold_of == fold, fold_of != fold))
-        with planning.open_short_training(settings, rest, device, weights) as training:
+        with short_training.open_short_training(settings, rest, device, weights) as training:
             batches = loader.make_train_loader(heldout, plain, fold=fold, loader_config=device.loader_config)
             yield _run_test(training, steps, bar, batches)
 

@@ -30,7 +30,6 @@ from ffdi.search.space import Space
 
 if TYPE_CHECKING:
     from ffdi.core.console import Bar
-    from ffdi.training.features import CachedFeatures
     from ffdi.training.fold import FoldJob, TrainingPlan
 
 FACTOR = 3
@@ -177,12 +176,11 @@ class _Sweep:
         """The number of epochs before the trial's next comparison."""
         return self.rungs[len(trial.scores)]
 
-    def prepare_features(self, settings: Config, bar: Bar | None = None) -> CachedFeatures | None:
-        """The features for a trial, if it is trained on features; the missing ones are computed."""
-        if not features.are_wanted(settings):
-            return None
-        device, weights = planning.choose_device(self.workspace, settings, self.options)
-        return self.cache.prepare(settings, weights, self.data, device, bar)
+    def prepare_features(self, settings: Config) -> None:
+        """Computes the missing features for a trial, if it is trained on features."""
+        if features.are_wanted(settings):
+            device, weights = planning.choose_device(self.workspace, settings, self.options)
+            self.cache.prepare(settings, weights, self.data, device)
 
     def _make_job(self, trial: Trial, bar: Bar) -> FoldJob | None:
         """The training of a fold until the next comparison; None if all folds were trained that far."""
@@ -192,12 +190,12 @@ class _Sweep:
         settings = schema.load_experiment(experiment.config_path)
         device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
-        plan = planning.make_plan(self.workspace, experiment, settings, self.data, device, weights)
+        plan = planning.make_plan(experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)
             if len(trial.curves[fold]) < epochs:
-                plan = replace(plan, features=self.prepare_features(settings, bar))
+                plan = replace(plan, features=self.cache.prepare(settings, weights, self.data, device, bar))
                 return FoldJob(plan, experiment.get_fold(fold), device.precision, epochs)
         trial.lock.close()
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import engines, features, groups, planning, score_tables, scores
+from ffdi.commands.shared import engines, features, groups, planning, score_tables, scores, short_training
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.features import FeatureCache
 from ffdi.commands.shared.options import TrainFoldsOptions
@@ -72,7 +72,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
                 one.write_epochs()
             plans, cache = [], FeatureCache(workspace, options)
             for one, prepared in zip(trainings, data, strict=True):
-                plan = planning.make_plan(workspace, one.experiment, one.settings, prepared, one.device, one.weights)
+                plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
                 engines.check_gpus_per_fold(options.gpus_per_fold, plan)
                 plans.append(one.add_features(plan, prepared, cache))
             _train(trainings, plans, train_jobs, boards)
@@ -181,7 +181,7 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
     console.say(f"budget: measuring some steps of {training.experiment.name}")
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
     with (
-        planning.open_short_training(settings, train, shared[0][0], training.weights) as short,
+        short_training.open_short_training(settings, train, shared[0][0], training.weights) as short,
         budget.keep_cores_busy(at_once - 1, short.state.detector, settings, short.device),
     ):
         heldout = fold.make_eval_batches(train.take(rows), settings, short.device)
@@ -332,7 +332,7 @@ def _profile(workspace: Workspace, experiment: Experiment, options: TrainFoldsOp
     from ffdi.training.tools import profiler
 
     with (
-        planning.start_short_training(workspace, experiment, options, "profile", profiler.STEPS) as training,
+        short_training.start_short_training(workspace, experiment, options, "profile", profiler.STEPS) as training,
         files.open_atomic(experiment.trace_path) as path,
     ):
         settings = training.settings

@@ -177,8 +177,9 @@ class Experiment:
         if not self.resolved_path.is_file():
             raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._format_train_command())
         config, started = schema.load_experiment(self.config_path), self._read_identity()
-        weights, autoencoder = started.config["model"]["weights_sha256"], started.config["pseudo_fakes"]
-        self.check_identity(Identity.from_config(config, weights, started.data, autoencoder.get("autoencoder_sha256")))
+        weights = started.config["model"]["weights_sha256"]
+        autoencoder = started.config["pseudo_fakes"].get("autoencoder_sha256")
+        self.check_identity(Identity.from_config(config, weights, started.data, autoencoder))
         return config, started
 
     def list_finished_folds(self, k: int, identity: Identity) -> list[FoldFolder]:

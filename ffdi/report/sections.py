@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 from ffdi.config import schema
 from ffdi.config.schema import list_differences
 from ffdi.core import console, manifests
+from ffdi.data.inspection.reencoded import STATES
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import scorecard
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
@@ -174,15 +175,12 @@ def _make_predictor_table(found: Mapping[str, dict[str, Any]]) -> ReportTable:
     rows = [
         [
             f"{split}: {name}",
-            *(
-                "-" if predictor[state] is None else f"{predictor[state]['auc']:.3f}"
-                for state in ("as they are", "re-encoded")
-            ),
+            *("-" if predictor[state] is None else f"{predictor[state]['auc']:.3f}" for state in STATES),
         ]
         for split, content in found.items()
         for name, predictor in content["predictors"].items()
     ]
-    return ReportTable("Labels predicted without the forgery: AUC", ["", "as they are", "re-encoded"], rows)
+    return ReportTable("Labels predicted without the forgery: AUC", ["", *STATES], rows)
 
 
 def build_origin(experiments: Sequence[Experiment]) -> Section:

@@ -233,7 +233,12 @@ def compress(image: np.ndarray, quality: float, left: float, top: float) -> np.n
         quality: 1 to 100.
         left, top: position of the first pixel in its block of 16 x 16 pixels, which share 8 x 8 values of chroma.
     """
-    decoded = cv2.imdecode(encode_jpeg(image, quality, left, top), cv2.IMREAD_COLOR_RGB)
+    return decode_jpeg(encode_jpeg(image, quality, left, top), left, top)
+
+
+def decode_jpeg(content: np.ndarray, left: float, top: float) -> np.ndarray:
+    """The image of a file of `encode_jpeg`, uint8 [H, W, 3], without the mirrored pixels."""
+    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
     assert decoded is not None
     return np.ascontiguousarray(decoded[int(top) :, int(left) :])
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -15,10 +14,10 @@ import numpy as np
 
 from ffdi.commands.shared import inspection, reconstructions, setting_checks, sources
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
-from ffdi.config import schema, variants
+from ffdi.config import variants
 from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
-from ffdi.core import console, files, machine, manifests, signals
+from ffdi.core import console, files, machine, manifests
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.data.inspection import doctor
 from ffdi.data.labels.table import Table
@@ -28,10 +27,8 @@ from ffdi.experiments.fold import Identity
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
-    from ffdi.data.loading.loader import Batches
     from ffdi.training.fold import TrainingPlan
     from ffdi.training.runtime.device import Device
-    from ffdi.training.state import TrainingState
 
 
 class _FrozenWeights(NamedTuple):
@@ -49,24 +46,6 @@ _WRITTEN: dict[object, _FrozenWeights] = {}
 """The last frozen weights by network and starting weights."""
 
 
-class ShortTraining(NamedTuple):
-    """A training of a few steps: its network with the optimizer, and batches of all training images."""
-
-    state: TrainingState
-    batches: Batches
-    settings: Config
-    device: Device
-
-
-class ShortSetup(NamedTuple):
-    """What a training of a few steps starts from."""
-
-    settings: Config
-    train: Table
-    device: Device
-    weights: Path | None
-
-
 class PreparedData(NamedTuple):
     """The scanned images of an experiment.
 
@@ -76,6 +55,7 @@ class PreparedData(NamedTuple):
         val: the usable images of the validation split; None without such a split, or if its labels are of one class.
         image_list: the list of the training images, as from `image_list.format_image_list`.
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
+        autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
     """
 
     root: Path
@@ -83,6 +63,7 @@ class PreparedData(NamedTuple):
     val: Table | None
     image_list: str
     sha256: tuple[np.ndarray, np.ndarray | None]
+    autoencoder: str | None
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
@@ -245,15 +226,18 @@ def prepare_data(
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
     val = val if val is not None and val.has_both_classes else None
     hashes = {name: scan.sha256[scan.usable] for name, scan in diagnosis.scans.items()}
-    train = diagnosis.select_usable("train")
+    train, autoencoder = reconstructions.add_reconstructions(
+        workspace, settings.pseudo_fakes, diagnosis.select_usable("train"), hashes["train"], options
+    )
     return PreparedData(
         diagnosis.root,
-        reconstructions.add_reconstructions(workspace, settings.pseudo_fakes, train, hashes["train"], options),
+        train,
         val,
         image_list.format_image_list(
             diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
         ),
         (hashes["train"], None if val is None else hashes["val"]),
+        autoencoder,
     )
 
 
@@ -280,12 +264,7 @@ def prepare_all(
 
 
 def make_plan(
-    workspace: Workspace,
-    experiment: Experiment,
-    settings: Config,
-    data: PreparedData,
-    device: Device,
-    weights: Path | None,
+    experiment: Experiment, settings: Config, data: PreparedData, device: Device, weights: Path | None
 ) -> TrainingPlan:
     """Assigns folds, or reads the assignment, and writes the files that identify the training.
 
@@ -295,12 +274,11 @@ def make_plan(
     from ffdi.training.fold import TrainingPlan
 
     digest = None if weights is None else manifests.hash_file(weights)
-    autoencoder = reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes)
-    autoencoder_digest = None if autoencoder is None else reconstructions.hash_autoencoder(autoencoder)
-    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder_digest)
+    autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
+    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder)
     train = data.train
     assert train.target is not None
-    if autoencoder_digest is not None and train.reconstruction is None:
+    if settings.pseudo_fakes.needs_reconstructions and autoencoder is None:
         raise ConfigError(
             f"{experiment.name} needs reconstructions, and the experiment that it is a variant of does not",
             hint="set pseudo_fakes.methods and pseudo_fakes.fraction so that both do, in config.toml",
@@ -363,61 +341,3 @@ def _cluster_images(settings: Config, train: Table, weights: Path | None, device
         f"folds of clusters: {len(np.unique(cluster))} clusters of images that look alike to {settings.model.backbone}"
     )
     return np.asarray(cluster.astype(str))
-
-
-@contextmanager
-def start_short_training(
-    workspace: Workspace, experiment: Experiment, options: TrainingOptions, purpose: str, steps: int
-) -> Iterator[ShortTraining]:
-    """Starts a training that is not saved, see `prepare_short_training`; errors of the device are explained."""
-    with (
-        prepare_short_training(workspace, experiment, options, purpose, steps) as setup,
-        open_short_training(*setup) as training,
-    ):
-        yield training
-
-
-@contextmanager
-def prepare_short_training(
-    workspace: Workspace, experiment: Experiment, options: TrainingOptions, purpose: str, steps: int
-) -> Iterator[ShortSetup]:
-    """Prepares a training that is not saved; inside, the experiment is locked.
-
-    Args:
-        workspace: the workspace.
-        experiment: the experiment with the config.
-        options: the flags.
-        purpose: the first word of the title.
-        steps: the number of steps, for the title.
-
-    Raises:
-        FFDIError: the training cannot start, as in train-folds.
-        Interrupted: the process received a signal.
-    """
-    settings = schema.load_experiment(experiment.config_path)
-    device, weights = choose_device(workspace, settings, options)
-    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
-    console.say(f"device: {device.why}")
-    train = prepare_data(workspace, experiment, settings, options).train
-    with experiment.lock(), signals.handle_signals():
-        yield ShortSetup(settings, train, device, weights)
-
-
-@contextmanager
-def open_short_training(
-    settings: Config, train: Table, device: Device, weights: Path | None
-) -> Iterator[ShortTraining]:
-    """A training on all images of a table that is not saved; inside, errors of the device are explained."""
-    from ffdi.data.loading import loader
-    from ffdi.models import detector
-    from ffdi.training.loop import list_nondeterministic
-    from ffdi.training.runtime import device as devices
-    from ffdi.training.state import TrainingState
-
-    batches = loader.make_train_loader(train, settings, fold=0, loader_config=device.loader_config)
-    with devices.explain_oom(settings, device), ExitStack() as stack:
-        network = device.prepare(detector.build_initialized(settings, weights))
-        state, wanted = TrainingState.create(network, settings.train, device), settings.train.deterministic
-        tolerant = wanted and len(list_nondeterministic(network, settings, device)) > 0
-        stack.enter_context(device.deterministic(wanted, tolerant=tolerant))
-        yield ShortTraining(state, batches, settings, device)

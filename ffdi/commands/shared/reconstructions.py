@@ -66,7 +66,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 def add_reconstructions(
     workspace: Workspace, config: PseudoFakesConfig, train: Table, sha256: np.ndarray, options: TrainingOptions
-) -> Table:
+) -> tuple[Table, str | None]:
     """Makes the reconstructions that are missing, and adds the paths of all to the table.
 
     Args:
@@ -76,14 +76,18 @@ def add_reconstructions(
         sha256: uint8 [N, 32], hashes of their files.
         options: have the device for a folder of diffusers; an ONNX file runs on the CPU.
 
+    Returns:
+        The table, and the hash of the autoencoder; the same table and None if no reconstructions are needed.
+
     Raises:
         ConfigError: the autoencoder is missing or cannot be used.
         DataError: an image cannot be read.
     """
     if (autoencoder := find_autoencoder(workspace.root, config)) is None:
-        return train
+        return train, None
     assert train.target is not None
-    folder = workspace.get_reconstructions_folder(hash_autoencoder(autoencoder))
+    digest = hash_autoencoder(autoencoder)
+    folder = workspace.get_reconstructions_folder(digest)
     real = np.flatnonzero(train.target == 0).tolist()
     paths = {row: folder / reconstructions.get_name(sha256[row].tobytes()) for row in real}
     if missing := [row for row in real if not paths[row].is_file()]:
@@ -104,7 +108,7 @@ def add_reconstructions(
                     ) from None
                 bar.advance()
     names = [str(paths[row]) if row in paths else "" for row in range(len(train))]
-    return replace(train, reconstruction=np.array(names))
+    return replace(train, reconstruction=np.array(names)), digest
 
 
 def reconstruct_image(reconstruct: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from ffdi.data.images.resizing import ResizePolicy
@@ -36,6 +35,4 @@ class Reencoded(NamedTuple):
 def reencode(pixels: np.ndarray, resize_policy: ResizePolicy) -> Reencoded:
     """Resizes an image, uint8 [H, W, 3] RGB, and saves it as a JPEG of `QUALITY`."""
     content = operations.encode_jpeg(resize_policy.apply(pixels), QUALITY, MOVED, MOVED)
-    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
-    assert decoded is not None
-    return Reencoded(np.ascontiguousarray(decoded[MOVED:, MOVED:]), len(content))
+    return Reencoded(operations.decode_jpeg(content, MOVED, MOVED), len(content))

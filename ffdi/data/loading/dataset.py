@@ -82,9 +82,9 @@ class EvalDataset:
     def _load(self, row: int) -> np.ndarray:
         if self._distortion is None:
             return cache.read_resized(self.table, row, self._resize_policy)
-        if self._distortion == REENCODED:
-            return reencoding.reencode(cache.read_pixels(self.table, row), self._resize_policy).pixels
         pixels = cache.read_pixels(self.table, row)
+        if self._distortion == REENCODED:
+            return reencoding.reencode(pixels, self._resize_policy).pixels
         return self._resize_policy.apply(distort_image(self._distortion, pixels, seed=row))
 
 
