@@ -156,6 +156,7 @@ def call(words: Sequence[str], root: Path, out: int, err: int) -> None:
     from invoke import Program
 
     multiprocessing.set_start_method("fork", force=True)  # the usual one, not that of this process
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # a server that ffdi has started blocks SIGTERM
     # the server runs, but only the process that started it knows that
     forkserver.ensure_running = forkserver._forkserver.ensure_running = lambda: None
     for number, descriptor in ((1, out), (2, err)):

@@ -16,8 +16,7 @@ from ray.cluster_utils import Cluster
 from tests import faults
 from tests.conftest import PROJECT, TINY
 
-CONFIG = TINY.replace("epochs = 3", "epochs = 36\ncheckpoint_seconds = 0.2")
-"""Long enough to be interrupted several times, also where the machine is busy with other tests."""
+CONFIG = TINY.replace("epochs = 3", "epochs = 24\ncheckpoint_seconds = 0.2")
 LIMIT = 240.0
 """Seconds after which a training counts as hanging."""
 
