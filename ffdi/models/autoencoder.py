@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ffdi.core import machine
 from ffdi.core.errors import ConfigError, get_first_line
 
 CONFIG = "config.json"
@@ -23,6 +24,8 @@ CLASSES = (
     "VQModel",
 )
 """Classes of diffusers for single images; all take and give float [B, 3, H, W] from -1 to 1."""
+TRIED = ((1, 3, 64, 64), (1, 3, 64, 128))
+"""Shapes of the images that a network has to reconstruct before it is used."""
 MOST_PIXELS = 2**20
 """Larger images are reconstructed in parts, which overlap: attention takes memory by the square of the pixels."""
 EXTRA = "pip install -e '.[diffusers]'"
@@ -36,7 +39,7 @@ def load_autoencoder(folder: Path, device: torch.device) -> Callable[[np.ndarray
         numbers.
 
     Raises:
-        ConfigError: diffusers is missing, or the folder has no such autoencoder.
+        ConfigError: diffusers is missing, or the folder has no such autoencoder, or it cannot reconstruct an image.
     """
     name = _read_class(folder)
     network = _load(folder, name).eval().requires_grad_(False).to(device)
@@ -50,7 +53,25 @@ def load_autoencoder(folder: Path, device: torch.device) -> Callable[[np.ndarray
         result: np.ndarray = made.float().cpu().numpy()
         return result
 
+    _try_images(folder, reconstruct)
     return reconstruct
+
+
+def _try_images(folder: Path, reconstruct: Callable[[np.ndarray], np.ndarray]) -> None:
+    for shape in TRIED:
+        try:
+            made = reconstruct(np.zeros(shape, np.float32))
+            fault = f"gives {list(made.shape)}" if made.shape != shape else ""
+        except (RuntimeError, ValueError, TypeError) as error:
+            if machine.is_memory_error(error):
+                raise
+            fault = f"fails: {get_first_line(error)}"
+        if fault:
+            raise ConfigError(
+                f"pseudo_fakes.autoencoder names {folder}, which cannot reconstruct an image: "
+                f"for {list(shape)} it {fault}",
+                hint="name the folder of an autoencoder for RGB images",
+            )
 
 
 def _read_class(folder: Path) -> str:

@@ -33,6 +33,22 @@ def write_autoencoder(path: Path, channels: int = 3, strength: float = 1.0) -> N
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
+def write_diffusers_folder(experiment: Path, **channels: int) -> None:
+    """A network of diffusers, which the experiment then uses."""
+    diffusers = pytest.importorskip("diffusers")
+    widths = (8, 8)
+    network = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=widths,
+        decoder_block_out_channels=widths,
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        **channels,
+    )
+    network.save_pretrained(experiment.parents[1] / "vae")
+    config = experiment / "config.toml"
+    config.write_text(config.read_text().replace("autoencoder.onnx", "vae"))
+
+
 @pytest.fixture
 def reconstructing(workspace: Path) -> Path:
     """The folder of the experiment, which makes a fourth of each batch from reconstructions, and pools by top-k."""
@@ -114,20 +130,27 @@ def test_what_is_no_autoencoder_is_refused(
 def test_a_folder_of_diffusers_gives_its_reconstructions(
     reconstructing: Path, competition: Path, invoke: Invoke
 ) -> None:
-    diffusers = pytest.importorskip("diffusers")
-    widths = (8, 8)
-    network = diffusers.AutoencoderTiny(
-        encoder_block_out_channels=widths,
-        decoder_block_out_channels=widths,
-        num_encoder_blocks=(1, 1),
-        num_decoder_blocks=(1, 1),
-    )
-    network.save_pretrained(reconstructing.parents[1] / "vae")
-    config = reconstructing / "config.toml"
-    config.write_text(config.read_text().replace("autoencoder.onnx", "vae"))
+    write_diffusers_folder(reconstructing)
     answer = invoke(*WORDS, str(competition), "--folds", "0")
     assert answer.code == 0, answer.err
     assert len(list((reconstructing.parents[1] / "data" / "reconstructions").rglob("*.png"))) == 32
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"in_channels": 4}, "[1, 3, 64, 64] it fails: "),
+        ({"out_channels": 5}, "[1, 3, 64, 64] it gives [1, 5, 64, 64]"),
+    ],
+)
+def test_a_folder_of_diffusers_for_other_images_is_refused(
+    channels: dict[str, int], message: str, reconstructing: Path, competition: Path, invoke: Invoke
+) -> None:
+    write_diffusers_folder(reconstructing, **channels)
+    answer = invoke(*WORDS, str(competition))
+    assert answer.code == 1
+    assert f"vae, which cannot reconstruct an image: for {message}" in answer.err
+    assert not (reconstructing / "resolved.json").exists()
 
 
 def test_a_sweep_does_not_change_the_autoencoder(reconstructing: Path, competition: Path, invoke: Invoke) -> None:
