@@ -45,7 +45,7 @@ def test_json_has_the_error(copy: Path, invoke: Invoke) -> None:
     answer = invoke("report", "--experiment", "tiny", "--json")
     assert (answer.code, answer.err) == (1, "")
     assert json.loads(answer.out)["error"] == {
-        "what": "experiment tiny is not complete: fold 1 of 2 is not trained",
+        "what": "experiment tiny is not complete; still to train: fold 1",
         "problems": [],
         "next": "invoke train-folds --experiment tiny",
     }

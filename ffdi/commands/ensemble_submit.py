@@ -14,6 +14,7 @@ from ffdi.commands.shared import groups, planning, score_tables, sources
 from ffdi.commands.shared.options import EnsembleSubmitOptions
 from ffdi.config.schema import SubmissionConfig
 from ffdi.core import console, files, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
@@ -38,7 +39,8 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     template = _find_template(dataset, table, settings)
     device = planning.choose_scoring_device(options, [one.config for one in ensemble.members])
     files.check_writable(export.submission_path)
-    console.title(f"ensemble-submit {export.name}: {len(ensemble.members)} networks, {len(table)} {table.split} images")
+    networks = format_count(len(ensemble.members), "network")
+    console.title(f"ensemble-submit {export.name}: {networks}, {len(table)} {table.split} images")
     console.say(f"device: {device.why}")
 
     score_tables.show_choice(ensemble.choice)

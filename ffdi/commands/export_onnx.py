@@ -13,6 +13,7 @@ import numpy as np
 from ffdi.commands.shared import groups, scorers, sources
 from ffdi.commands.shared.options import ExportOnnxOptions
 from ffdi.core import console, files, machine, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.images import cache
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
@@ -101,12 +102,9 @@ def _write(
 
 
 def _describe_networks(ensemble: Ensemble, options: ExportOnnxOptions) -> str:
-    folds = (
-        f"{len(ensemble.members)} networks as {len(ensemble.experiments)}"
-        if options.soup
-        else f"{len(ensemble.members)} networks"
-    )
-    return f"{folds} in one graph of {options.precision}, {ensemble.resize_policy.size} px"
+    networks = format_count(len(ensemble.members), "network")
+    soup = f" as {len(ensemble.experiments)}" if options.soup else ""
+    return f"{networks}{soup} in one graph of {options.precision}, {ensemble.resize_policy.size} px"
 
 
 def _load_networks(ensemble: Ensemble) -> Graph:
@@ -114,8 +112,9 @@ def _load_networks(ensemble: Ensemble) -> Graph:
     from ffdi.export.onnx import Graph
     from ffdi.models import detector
 
+    size = ensemble.resize_policy.size
     members = {
-        f"{member.experiment.name}.fold_{member.folder.fold}": detector.load_scorer(member, ensemble.resize_policy.size)
+        f"{member.experiment.name}.{member.folder.folder.name}": detector.load_scorer(member, size)
         for member in ensemble.members
     }
     return Graph(members, ensemble.weights, ensemble.choice.combination, ensemble.calibration).eval()

@@ -110,12 +110,16 @@ def _describe_training(experiment: Experiment, settings: Config) -> dict[str, An
     folders = [folder for folder in map(experiment.get_fold, range(k)) if folder.manifest_path.is_file()]
     if not folders:
         return {"state": _describe_unfinished(experiment, settings)}
-    symptoms = sorted({symptom for folder in folders for symptom in folder.read_symptoms()})
     unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
+    networks = folders
+    if settings.folds.refit:
+        networks = [refit for refit in [experiment.get_refit(k)] if refit.manifest_path.is_file()]
+        folders, unfinished = [*folders, *networks], unfinished if networks else [*unfinished, "refit is not trained"]
+    symptoms = sorted({symptom for folder in folders for symptom in folder.read_symptoms()})
     states = [*unfinished, *(["config changed since"] if _has_changed(experiment) else []), *symptoms]
     return {
         "minutes": sum(folder.read_history()["seconds"].sum() for folder in folders) / 60,
-        "parameters": sum(folder.count_parameters() for folder in folders),
+        "parameters": sum(folder.count_parameters() for folder in networks),
         "state": ", ".join(states) or "ok",
     }
 

@@ -10,6 +10,7 @@ from ffdi import __version__
 from ffdi.commands.shared import groups, scores, sources
 from ffdi.commands.shared.options import ReportOptions
 from ffdi.core import console, files
+from ffdi.core.errors import format_count
 from ffdi.data.images import decode
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
@@ -31,7 +32,8 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
     train = sources.find_ensemble_dataset(workspace, ensemble, options.data).split("train")
     files.check_writable(export.report_path)
-    console.title(f"report {export.name}: {len(ensemble.members)} networks, {len(ensemble.assignment.target)} images")
+    networks, images = len(ensemble.members), len(ensemble.assignment.target)
+    console.title(f"report {export.name}: {format_count(networks, 'network')}, {images} images")
     picked = gallery.pick_images(ensemble.assignment.target, ensemble.choice.y_pred)
     exhibits, method = _make_exhibits(ensemble, train, picked, options.device)
     page = _make_page(export.name, ensemble, exhibits, gallery.count_kinds(picked), method)
@@ -75,14 +77,15 @@ def _compute_heat_maps(
     device = devices.choose_device(device_flag, None, 0)
     console.say(f"device: {device.why}")
     heats, method = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32), "HiResCAM"
+    config, identity = ensemble.experiments[0].load_training()
+    resize_policy = ResizePolicy.from_config(config.model)
     with console.bar("heat maps", len(table)) as bar:
-        for member in (one for one in ensemble.members if one.experiment == ensemble.experiments[0]):
-            resize_policy = ResizePolicy.from_config(member.config.model)
-            network = device.prepare(detector.load_detector(member.config.model, member.folder.weights_path))
+        for folder in ensemble.experiments[0].list_finished_folds(config.folds.k, identity):
+            network = device.prepare(detector.load_detector(config.model, folder.weights_path))
             layer = gradcam.find_layer(network, resize_policy.size)
             if layer is None:
                 method = "gradient times input, because the backbone has no single map of features"
-            rows = np.flatnonzero(fold_of == member.folder.fold)
+            rows = np.flatnonzero(fold_of == folder.fold)
             for start in range(0, len(rows), BATCH):
                 part = rows[start : start + BATCH]
                 seen = np.stack([resize_policy.load(table.path(row)) for row in part])
@@ -94,7 +97,7 @@ def _compute_heat_maps(
 def _make_page(
     name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int], method: str
 ) -> Page:
-    experiments, k = ensemble.experiments, len({member.folder.fold for member in ensemble.members})
+    experiments, k = ensemble.experiments, ensemble.members[0].config.folds.k
     scored = sections.collect_oof_scores(ensemble)
     val = {one.name: found for one in experiments if (found := scores.read_val_predictions(one, list(range(k))))}
     pooled = ensemble.read_oof_scores()

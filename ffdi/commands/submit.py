@@ -12,7 +12,7 @@ from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import SubmitOptions
 from ffdi.config import renames
 from ffdi.core import console, files, links, manifests
-from ffdi.core.errors import ConfigError, SubmissionError
+from ffdi.core.errors import ConfigError, SubmissionError, format_count
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
@@ -112,7 +112,8 @@ def _compare_template(template: dict[str, str] | None, make: str) -> str:
 def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
     """The default message: it identifies this submission."""
     aucs = ", ".join(f"{one} OOF AUC {score['auc']:.4f}" for one, score in ensemble.read_oof_scores().items())
-    return f"{export.name}: {aucs}; {len(ensemble.members)} networks; ffdi {__version__}; {record['sha256'][:12]}"
+    networks = format_count(len(ensemble.members), "network")
+    return f"{export.name}: {aucs}; {networks}; ffdi {__version__}; {record['sha256'][:12]}"
 
 
 def _read_sent(export: ExportFolder) -> list[dict[str, Any]]:

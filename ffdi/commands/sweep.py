@@ -213,6 +213,7 @@ class _Sweep:
             bar.at(event.epoch + (event.step + 1) / event.steps, name)
         elif isinstance(event, EpochRecord):
             curve = trial.curves[job.folder.fold]
+            assert event.heldout_auc is not None, "a trial holds a fold out"
             curve[event.epoch :] = [event.heldout_auc]  # after a lost machine some epochs are reported twice
         elif isinstance(event, JobFailure) and not isinstance(event.error, TrainingError):
             raise event.error

@@ -23,13 +23,15 @@ from ffdi.config.schema import Config
 from ffdi.core import console, files, signals
 from ffdi.core.errors import ConfigError, format_count, format_duration
 from ffdi.evaluation import predictions
-from ffdi.experiments.experiment import Experiment
+from ffdi.experiments.experiment import Experiment, describe_folders
+from ffdi.experiments.fold import FoldFolder
 from ffdi.experiments.workspace import Workspace
 
 if TYPE_CHECKING:
     from ffdi.training.checkpointing import ResumeEvent
     from ffdi.training.fold import FoldJob, TrainingPlan
     from ffdi.training.runtime.device import Device
+    from ffdi.training.state import EpochRecord
     from ffdi.training.tools.budget import Forecast
     from ffdi.training.tools.profiler import Part
     from ffdi.training.tools.tensorboard import Writers
@@ -90,7 +92,7 @@ def _count_folds(trainings: Sequence[_Training]) -> int:
     """
     device = trainings[0].device
     if device.kind == "cpu" and all(features.are_wanted(one.settings) for one in trainings):
-        return min(device.threads, sum(len(one.folds) for one in trainings))
+        return min(device.threads, sum(len(one.folders) for one in trainings))
     return math.gcd(*(one.settings.folds.k for one in trainings))
 
 
@@ -155,7 +157,7 @@ def _fit_budget(
                 longer = format_duration(left * (seconds - part) / budget.SHARE)
                 raise ConfigError(
                     f"--budget {options.budget}: {format_duration(max(part, 0))} are left for {one.experiment.name}, "
-                    f"and {format_count(epochs, 'epoch')} of {format_count(len(one.folds), 'fold')} would take "
+                    f"and {format_count(epochs, 'epoch')} of {format_count(len(one.folders), 'network')} would take "
                     f"{format_duration(seconds)}",
                     hint=f"pass a --budget that is longer by {longer}, fewer --folds, or set a smaller model.size in "
                     f"{one.experiment.config_path}",
@@ -163,7 +165,7 @@ def _fit_budget(
             left, planned = left - 1, planned + seconds
             console.say(
                 f"budget: {one.experiment.name}: {format_count(epochs, 'epoch')} of "
-                f"{format_count(len(one.folds), 'fold')} will take about {format_duration(seconds)}"
+                f"{format_count(len(one.folders), 'network')} will take about {format_duration(seconds)}"
             )
         fitted.append(one)
     return fitted
@@ -177,7 +179,7 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
 
     settings, train = training.settings, prepared.train
     shared = devices.assign_devices(training.device, options.device, k, options.jobs)
-    at_once = min(len(shared), len(training.folds))
+    at_once = min(len(shared), len(training.folders))
     console.say(f"budget: measuring some steps of {training.experiment.name}")
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
     with (
@@ -191,24 +193,25 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
         short.batches,
         k=settings.folds.k,
         val=0 if prepared.val is None else len(prepared.val),
-        rounds=math.ceil(len(training.folds) / at_once),
+        rounds=math.ceil(len(training.folders) / at_once),
+        refit=training.folders[-1].fold == settings.folds.k,
     )
 
 
 class _Training(NamedTuple):
-    """An experiment to train, with the requested folds."""
+    """An experiment to train, with the requested folds, and the network on all images if it is requested."""
 
     experiment: Experiment
     settings: Config
-    folds: list[int]
+    folders: list[FoldFolder]
     device: Device
     weights: Path | None
 
     @classmethod
     def create(cls, workspace: Workspace, experiment: Experiment, options: TrainFoldsOptions) -> _Training:
         settings = schema.load_experiment(experiment.config_path)
-        folds = _parse_folds(options.folds, settings.folds.k)
-        return cls(experiment, settings, folds, *planning.choose_device(workspace, settings, options))
+        folders = _parse_folds(options.folds, experiment.list_trainings(settings.folds))
+        return cls(experiment, settings, folders, *planning.choose_device(workspace, settings, options))
 
     def is_new(self, options: TrainFoldsOptions) -> bool:
         """Whether its training has not started, or is to start again."""
@@ -225,19 +228,19 @@ class _Training(NamedTuple):
 
     def add_features(self, plan: TrainingPlan, data: PreparedData, cache: FeatureCache) -> TrainingPlan:
         """The plan with the features that its folds need, if they train on features and one of them is unfinished."""
-        if not self.experiment.list_unfinished_folds(self.folds, plan.identity):
+        if not self.experiment.list_unfinished(self.folders, plan.identity):
             return plan
         return replace(plan, features=cache.prepare(self.settings, self.weights, data, self.device))
 
     def make_jobs(self, plan: TrainingPlan, label: str) -> list[FoldJob]:
-        """A job for each unfinished fold; prints which folds are finished."""
+        """A job for each unfinished network; prints which ones are finished."""
         from ffdi.training.fold import FoldJob
 
-        unfinished = self.experiment.list_unfinished_folds(self.folds, plan.identity)
-        for folder in map(self.experiment.get_fold, self.folds):
+        unfinished = self.experiment.list_unfinished(self.folders, plan.identity)
+        for folder in self.folders:
             if folder not in unfinished:
                 folder.open_checkpoints(plan.identity, plan.folds_digest).clear()  # a killed process may have left them
-                console.say(f"{label}fold {folder.fold}: finished before, kept")
+                console.say(f"{label}{folder.label}: finished before, kept")
         return [FoldJob(plan, folder, self.device.precision) for folder in unfinished]
 
 
@@ -263,7 +266,7 @@ def _train(
     total = sum(job.plan.config.train.epochs for job in label)
     with console.bar("training", total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
         for job, event in events:
-            name, epochs = f"{label[job]}fold {job.folder.fold}", job.plan.config.train.epochs
+            name, epochs = f"{label[job]}{job.folder.label}", job.plan.config.train.epochs
             if isinstance(event, JobFailure):
                 raise event.error
             if isinstance(event, Step):
@@ -284,22 +287,30 @@ def _describe_progress(event: object, epochs: int) -> list[str]:
     if isinstance(event, ResumeEvent):
         return [_describe_resume(event, epochs)]
     if isinstance(event, EpochRecord):
-        accuracy = f"accuracy {event.heldout_accuracy:.4f}  " if console.width() >= score_tables.WIDE else ""
         return [
-            f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  "
-            f"held-out: loss {event.heldout_loss:.4f}  {accuracy}"
-            f"AUC {event.heldout_auc:.4f}  {event.images_per_second:.0f} images/s"
+            f"epoch {event.epoch + 1:>2}/{epochs}  loss {event.train_loss:.4f}  {_describe_heldout(event)}"
+            f"{event.images_per_second:.0f} images/s"
         ]
     return []
 
 
-def _parse_folds(folds: str | None, k: int) -> list[int]:
+def _describe_heldout(record: EpochRecord) -> str:
+    """The scores of the held-out fold; empty if there is none."""
+    if record.heldout_auc is None:
+        return ""
+    accuracy = f"accuracy {record.heldout_accuracy:.4f}  " if console.width() >= score_tables.WIDE else ""
+    return f"held-out: loss {record.heldout_loss:.4f}  {accuracy}AUC {record.heldout_auc:.4f}  "
+
+
+def _parse_folds(folds: str | None, folders: Sequence[FoldFolder]) -> list[FoldFolder]:
+    """The folders that --folds names, such as '0,2' or 'refit'; without the flag all."""
     if folds is None:
-        return list(range(k))
-    words = [word.strip() for word in folds.split(",")]
-    if not all(word.isdecimal() and int(word) < k for word in words):
-        raise ConfigError(f"--folds {folds}: this experiment has folds 0 to {k - 1}", hint="pass --folds 0,1")
-    return sorted({int(word) for word in words})
+        return list(folders)
+    known = {folder.label.removeprefix("fold "): folder for folder in folders}
+    words = {word.strip() for word in folds.split(",")}
+    if not words <= set(known):
+        raise ConfigError(f"--folds {folds}: this experiment has {', '.join(known)}", hint="pass --folds 0,1")
+    return [folder for name, folder in known.items() if name in words]
 
 
 def _describe_resume(resumed: ResumeEvent, epochs: int) -> str:
@@ -311,18 +322,22 @@ def _describe_resume(resumed: ResumeEvent, epochs: int) -> str:
 
 
 def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
-    """Merges the folds' predictions into oof.csv and metrics.json; False if a fold is unfinished."""
-    k = plan.config.folds.k
-    if missing := experiment.list_unfinished_folds(range(k), plan.identity):
-        numbers = ", ".join(str(folder.fold) for folder in missing)
-        console.say(f"still to train: fold {numbers}; out-of-fold scores need all {k}")
+    """Merges the folds' predictions into oof.csv and metrics.json; False if a network is unfinished."""
+    trainings, k = experiment.list_trainings(plan.config.folds), plan.config.folds.k
+    missing = experiment.list_unfinished(trainings, plan.identity)
+    if any(folder in missing for folder in trainings[:k]):
+        console.say(f"still to train: {describe_folders(missing)}; out-of-fold scores need all {k} folds")
         return False
-    parts = [predictions.read_predictions(experiment.get_fold(fold).oof_path) for fold in range(k)]
+    parts = [predictions.read_predictions(folder.oof_path) for folder in trainings[:k]]
     assert plan.train.target is not None
     oof = predictions.merge_predictions(parts, plan.train.img_name, plan.fold_of, plan.train.target)
     files.write_text(experiment.oof_path, oof.to_csv())
     scores.publish_scores(experiment, oof, plan.train.group, plan.train.kind)
     console.written(experiment.oof_path, experiment.metrics_path)
+    if missing:
+        console.say(f"still to train: {describe_folders(missing)}, which ensemble-submit and export-onnx need")
+        console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
+        return False
     console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
     return True
 

@@ -75,6 +75,7 @@ class FoldsConfig(Section):
     k: int = Field(5, ge=2, le=100)
     scheme: Literal["stratified", "clusters", "leave-kind-out"] = "stratified"
     split_groups: bool = False
+    refit: bool = False
     seed: int | None = Field(None, ge=0, lt=2**31)
 
 
@@ -261,10 +262,11 @@ class Config(Section):
     ) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 
-        It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints
-        and no choice of a GPU's kernels, which changes as little as another GPU does. A weights file and an autoencoder
-        are identified by their content, not by their names. Names and labels are those of the image list, not of the
-        label file, kinds of fakes those of folds.csv, and pairs, where they matter, those of the image list.
+        It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints,
+        no network on all images beside the folds, and no choice of a GPU's kernels, which changes as little as another
+        GPU does. A weights file and an autoencoder are identified by their content, not by their names. Names and
+        labels are those of the image list, not of the label file, kinds of fakes those of folds.csv, and pairs, where
+        they matter, those of the image list.
         """
         data = ("root", "val", "test", "template", "prefix", "labels", "kind_column", "pair_column")
         excluded: Any = {
@@ -272,6 +274,7 @@ class Config(Section):
             "submission": True,
             "export": True,
             "group": True,
+            "folds": {"refit"},
             "data": {**dict.fromkeys(data, True), "train": {"image_column", "target_column"}},
             "train": OUTSIDE_IDENTITY,
         }

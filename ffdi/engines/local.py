@@ -158,7 +158,7 @@ class FoldProcesses:
         if isinstance(message, BaseException):
             raise message
         if isinstance(message, str):
-            raise RuntimeError(f"fold {self.job.folder.fold} has failed in its process:\n{message}")
+            raise RuntimeError(f"{self.job.folder.label} has failed in its process:\n{message}")
         if message is None:
             self.pipes.remove(pipe)
         return message
@@ -174,7 +174,7 @@ class FoldProcesses:
             if process.exitcode == 0:
                 return None
             return TrainingError(
-                f"the process that trained fold {self.job.folder.fold} was killed (exit status {process.exitcode})",
+                f"the process that trained {self.job.folder.label} was killed (exit status {process.exitcode})",
                 hint="run the same command again: it resumes from the last checkpoint; if memory ran out, pass a "
                 "smaller --jobs",
             )
@@ -218,7 +218,7 @@ def start_fold_processes(job: FoldJob, devices: Sequence[Device]) -> FoldProcess
     for rank, device in enumerate(devices):
         receiver, sender = context.Pipe(duplex=False)
         arguments = (sender, job, device, rank, len(devices), rendezvous, dict(os.environ))
-        name = f"fold {job.folder.fold}, rank {rank}"
+        name = f"{job.folder.label}, rank {rank}"
         result.processes[receiver] = process = context.Process(target=_run_process, args=arguments, name=name)
         with _hide_main_module(), nullcontext() if USES_FORK_SERVER else signals.block_signals():
             process.start()

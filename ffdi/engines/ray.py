@@ -151,12 +151,12 @@ class _RayTask:
             TrainingError: there were more than `MAX_LOSSES`.
         """
         if isinstance(error, RayTaskError):  # an error of the code, which would be raised on each machine
-            raise RuntimeError(f"fold {self.folder.fold} has failed:\n{error}") from None
+            raise RuntimeError(f"{self.folder.label} has failed:\n{error}") from None
         self.losses, self.started = self.losses + 1, False
         reason = f"{type(error).__name__}: {get_first_line(error)}"
         if self.losses > MAX_LOSSES:
             raise TrainingError(
-                f"fold {self.folder.fold} has lost its process {self.losses} times without progress; {reason}",
+                f"{self.folder.label} has lost its process {self.losses} times without progress; {reason}",
                 hint="run the same command again: it resumes from the last checkpoint; if memory ran out, set a "
                 "smaller train.batch_size, or give each fold a larger part of a machine",
             )
@@ -298,7 +298,7 @@ def _train_remotely(
 ) -> Iterator[object]:
     """The task: yields the events of a fold, its checkpoints, and at the end the files of the finished fold."""
     with tempfile.TemporaryDirectory(prefix="ffdi-fold-") as place, console.silence():
-        folder = FoldFolder(Path(place) / f"fold_{job.folder.fold}", job.folder.fold)
+        folder = FoldFolder(Path(place) / job.folder.folder.name, job.folder.fold)
         folder.import_files(checkpoint)
         try:
             yield from _stream_events(_attach_job(job, version, tables, weights, folder), resources, stop_flag)

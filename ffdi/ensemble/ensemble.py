@@ -28,7 +28,7 @@ NO_RETRAINING = "; no training is necessary for that"
 
 @dataclass(frozen=True)
 class Member:
-    """The network of one fold in an ensemble."""
+    """The network of one fold, or the one on all images, in an ensemble."""
 
     experiment: Experiment
     config: Config
@@ -36,7 +36,12 @@ class Member:
 
     @property
     def label(self) -> str:
-        return f"{self.experiment.name} fold {self.folder.fold}"
+        return f"{self.experiment.name} {self.folder.label}"
+
+    @property
+    def is_refit(self) -> bool:
+        """Whether the network was trained on all training images, so that it has no out-of-fold scores."""
+        return self.folder.fold == self.config.folds.k
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +64,7 @@ class Ensemble:
 
     @classmethod
     def from_experiments(cls, experiments: Sequence[Experiment]) -> Ensemble:
-        """All folds of the experiments, combined by the method of the config, or by nested selection.
+        """All networks of the experiments, combined by the method of the config, or by nested selection.
 
         Raises:
             ExperimentError: an experiment is incomplete or damaged, or has other images or folds than the first.
@@ -68,8 +73,8 @@ class Ensemble:
         members: list[Member] = []
         for experiment in experiments:
             config, identity = experiment.load_training()
-            folders = experiment.list_finished_folds(config.folds.k, identity)
-            members += [Member(experiment, config, folder) for folder in folders]
+            networks = experiment.list_networks(config.folds, identity)
+            members += [Member(experiment, config, folder) for folder in networks]
         method, kind = check_agreement([member.config for member in members])
         check_choice("ensemble.method", method, (methods.AUTO, *methods.METHODS))
         check_choice("ensemble.calibration", kind, calibration.KINDS)
@@ -195,7 +200,7 @@ def _read_fold_scores(experiment: Experiment) -> list[dict[str, Any]]:
 def _describe_member(member: Member, weight: float) -> dict[str, Any]:
     return {
         "experiment": member.experiment.name,
-        "fold": member.folder.fold,
+        "network": member.folder.label,
         "backbone": member.config.model.backbone,
         "size": member.config.model.size,
         "tta": member.config.predict.tta,

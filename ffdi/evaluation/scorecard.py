@@ -18,7 +18,11 @@ NO_KIND = "(no kind)"
 
 
 def make_scorecard(
-    oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions], kind: np.ndarray | None = None
+    oof: OofPredictions,
+    group: np.ndarray | None,
+    val: list[OofPredictions],
+    kind: np.ndarray | None = None,
+    refit: OofPredictions | None = None,
 ) -> dict[str, Any]:
     """All scores of out-of-fold predictions, with their intervals.
 
@@ -27,18 +31,20 @@ def make_scorecard(
         group: str [N], in the order of `oof`; None if all images are independent.
         val: the predictions of each fold's network for the validation split; empty without one.
         kind: str [N], the kind of each fake, '' for other images; None without kinds.
+        refit: the predictions of the network on all training images for the validation split; None without one.
 
     Returns:
         `pooled` and each of `folds`: of `score_predictions`; `rank_normalised`: the AUC
         of ranks within each fold, which offsets between the folds' networks cannot lower; `val`: each fold's network on
-        the validation split, their mean, and the `gap` between held-out and validation AUC; `kinds`: of `score_kinds`.
+        the validation split, their mean, the `gap` between held-out and validation AUC, and the network on all images,
+        `refit`, if there is one; `kinds`: of `score_kinds`.
     """
     return {
         "pooled": score_predictions(oof.target, oof.y_pred, group),
         "rank_normalised": _score_ranks(oof, group),
         "folds": {str(fold): _score_fold(oof, group, oof.fold == fold) for fold in np.unique(oof.fold).tolist()},
         **({"kinds": score_kinds(oof, kind, group)} if kind is not None else {}),
-        **({"val": _score_val(oof, group, val)} if val else {}),
+        **({"val": _score_val(oof, group, val, refit)} if val else {}),
         "interval_level": intervals.LEVEL,
         "interval_rule": intervals.RULES["images" if group is None else "groups"],
     }
@@ -106,12 +112,15 @@ def _average_kinds(scored: Mapping[str, dict[str, Any]], together: Mapping[str, 
     return {"auc": mean, **_describe_intervals({"auc": found}, {})}
 
 
-def _score_val(oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions]) -> dict[str, Any]:
+def _score_val(
+    oof: OofPredictions, group: np.ndarray | None, val: list[OofPredictions], refit: OofPredictions | None
+) -> dict[str, Any]:
     scores = {str(int(one.fold[0])): score_without_intervals(one.target, one.y_pred) for one in val}
     return {
         "folds": scores,
         "mean": metrics.average_scores(list(scores.values())),
         "gap": measure_val_gap(oof, group, val),
+        **({"refit": score_without_intervals(refit.target, refit.y_pred)} if refit is not None else {}),
     }
 
 

@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ffdi.config import schema
-from ffdi.config.schema import Config, list_differences
+from ffdi.config.schema import Config, FoldsConfig, list_differences
 from ffdi.core import files, links, manifests, signals
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.fold import FROZEN, FoldFolder, Identity
@@ -29,6 +29,8 @@ EMPTY_SECONDS = 10.0
 """Age of a lock file without a holder that is removed; its writer needs milliseconds."""
 WAIT_SECONDS = 0.5
 """Between two tries to get a lock that is waited for."""
+REFIT = "refit"
+"""The folder of the network that is trained on all images."""
 TRACE = "trace.json"
 """A file of torch's profiler; the only JSON file that is no manifest."""
 
@@ -73,6 +75,14 @@ class Experiment:
     def get_fold(self, fold: int) -> FoldFolder:
         return FoldFolder(links.join(self.folder, f"fold_{fold}"), fold)
 
+    def get_refit(self, k: int) -> FoldFolder:
+        """The network that is trained on all images, beside `k` folds."""
+        return FoldFolder(links.join(self.folder, REFIT), k)
+
+    def list_trainings(self, folds: FoldsConfig) -> list[FoldFolder]:
+        """Lists everything that is trained: the folds, and with `folds.refit` the network on all images."""
+        return [*map(self.get_fold, range(folds.k)), *([self.get_refit(folds.k)] if folds.refit else [])]
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Locks the experiment; the lock ends with the process.
@@ -87,7 +97,7 @@ class Experiment:
 
     def discard(self) -> None:
         """Removes the folds and their scores, but not config.toml, nor the reports of other commands."""
-        for path in links.glob(self.folder, "fold_*"):
+        for path in [*links.glob(self.folder, "fold_*"), *links.glob(self.folder, REFIT)]:
             files.remove(path)
         started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path, self.frozen_path)
         reports = (self.metrics_path, self.stress_path, self.reencoded_path, self.shift_path)
@@ -189,16 +199,27 @@ class Experiment:
             ExperimentError: a fold is not trained yet, or belongs to another experiment, or the frozen weights are
                 missing or damaged.
         """
-        if missing := self.list_unfinished_folds(range(k), identity):
-            numbers = ", ".join(str(folder.fold) for folder in missing)
+        return self._check_finished([self.get_fold(fold) for fold in range(k)], identity)
+
+    def list_networks(self, folds: FoldsConfig, identity: Identity) -> list[FoldFolder]:
+        """Lists the networks that score new images: those of all folds, or with `folds.refit` the one on all images.
+
+        Raises:
+            ExperimentError: as in `list_finished_folds`; or the network on all images is not trained yet.
+        """
+        finished = self._check_finished(self.list_trainings(folds), identity)
+        return finished[folds.k :] if folds.refit else finished
+
+    def _check_finished(self, folders: list[FoldFolder], identity: Identity) -> list[FoldFolder]:
+        if missing := self.list_unfinished(folders, identity):
             raise ExperimentError(
-                f"experiment {self.name} is not complete: fold {numbers} of {k} is not trained",
+                f"experiment {self.name} is not complete; still to train: {describe_folders(missing)}",
                 hint=self._format_train_command(),
             )
         if (frozen := manifests.read_manifest(self.resolved_path).get("frozen")) is not None:
             hint = f"restore the file, or discard the trained folds: {self._format_train_command()} --restart"
             manifests.check_hash(self.frozen_path, frozen, self.resolved_path, hint)
-        return [self.get_fold(fold) for fold in range(k)]
+        return folders
 
     def check_scores(self) -> None:
         """Refuses an experiment without out-of-fold scores.
@@ -218,14 +239,14 @@ class Experiment:
                 hint=f"merge it again from its finished folds: {self._format_train_command()}",
             )
 
-    def list_unfinished_folds(self, folds: Iterable[int], identity: Identity) -> list[FoldFolder]:
-        """Lists the folds that are not finished.
+    def list_unfinished(self, folders: Iterable[FoldFolder], identity: Identity) -> list[FoldFolder]:
+        """Lists the folds, or the network on all images, that are not finished.
 
         Raises:
             ExperimentError: a finished fold belongs to another experiment or another version, or is damaged.
         """
         digest = self.read_folds_digest()
-        return [folder for folder in map(self.get_fold, folds) if not folder.is_finished(identity, digest)]
+        return [folder for folder in folders if not folder.is_finished(identity, digest)]
 
     def read_data_digest(self) -> str:
         return self._read_identity().data
@@ -246,6 +267,12 @@ class Experiment:
 
     def _format_train_command(self) -> str:
         return f"invoke train-folds --experiment {shlex.quote(self.name)}"
+
+
+def describe_folders(folders: Sequence[FoldFolder]) -> str:
+    """'fold 0, 2', 'refit', or 'fold 0, 2, refit'."""
+    first, *others = (folder.label for folder in folders)
+    return ", ".join([first, *(label.removeprefix("fold ") for label in others)])
 
 
 @contextmanager

@@ -25,7 +25,12 @@ FROZEN = "frozen.safetensors"
 
 @dataclass(frozen=True)
 class FoldFolder:
-    """The files of one fold; manifest.json, with their hashes, is written last."""
+    """The files of one fold, or of the network on all training images; manifest.json, with hashes, is written last.
+
+    Attributes:
+        fold: the number of the held-out fold; that of the folds, k, for the network on all images, which holds none
+            out.
+    """
 
     folder: Path
     fold: int
@@ -41,6 +46,11 @@ class FoldFolder:
     """Predictions for the labelled validation split, if there is one."""
     manifest_path = links.PathInFolder("manifest.json")
     """The identity of the fold, and the hashes of its files."""
+
+    @property
+    def label(self) -> str:
+        """'fold 0', or 'refit' for the network on all training images."""
+        return self.folder.name.replace("_", " ")
 
     def write_manifest(self, identity: Identity, folds_digest: str, parameters: int, symptoms: list[str]) -> None:
         """Writes the manifest, which marks the fold as finished.

@@ -36,13 +36,14 @@ class EquivalenceCheck:
 
     Attributes:
         table: the images, of both classes.
-        y_pred: float64 [N], by the networks in fp32.
+        y_pred: float64 [N], by the networks in fp32; None if there are no such images: then `table` has training
+            images, and a graph has to give the scores of torch.
         output: name of the graph's output for this check.
         combine: that output, float [N, ...] -> y_pred float64 [N].
     """
 
     table: Table
-    y_pred: np.ndarray
+    y_pred: np.ndarray | None
     output: str
     combine: Callable[[np.ndarray], np.ndarray]
 
@@ -57,9 +58,15 @@ class EquivalenceCheck:
             The number of images, their split, both values of each metric in LIMITS, the largest difference of y_pred.
 
         Raises:
-            ParityError: a metric loses more than its limit.
+            ParityError: a metric loses more than its limit, or there are no images to measure it on.
         """
         assert self.table.target is not None
+        if self.y_pred is None:
+            raise ParityError(
+                f"{what} is not exact, and there are no labelled images to measure its loss on: the network was "
+                "trained on all training images",
+                hint="add a labelled validation split and train again, or export with --precision fp32",
+            )
         y_pred = self.combine(found)
         if not np.isfinite(y_pred).all():
             raise ParityError(f"{what} gives scores that are not finite", hint="export in another precision")
@@ -83,9 +90,10 @@ class EquivalenceCheck:
 
 
 def choose_equivalence_check(ensemble: Ensemble, found: Dataset, *, soup: bool = False) -> EquivalenceCheck:
-    """Uses the validation images if they have labels and scores of all folds, else the training images.
+    """Uses the validation images if they have labels and scores of all networks, else the training images.
 
-    A training image is scored only by the networks that were not trained on it.
+    A training image is scored only by the networks that were not trained on it; a network that was trained on all of
+    them is compared with its own scores only.
 
     Args:
         ensemble: the networks of the graph.
@@ -101,7 +109,7 @@ def choose_equivalence_check(ensemble: Ensemble, found: Dataset, *, soup: bool =
             f"--soup needs validation images with labels and scores of every fold; there are none under {found.root}",
             hint="export without --soup",
         )
-    return val or _build_from_heldout(ensemble, found)
+    return val or _build_from_training(ensemble, found)
 
 
 def _build_from_validation(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck | None:
@@ -120,7 +128,7 @@ def _build_from_validation(ensemble: Ensemble, found: Dataset) -> EquivalenceChe
     )
 
 
-def _build_from_heldout(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck:
+def _build_from_training(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck:
     train = found.split("train")
     rows = _find_rows(train, ensemble.assignment.img_name)
     if rows is None:
@@ -130,6 +138,8 @@ def _build_from_heldout(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck:
             hint="pass --data FOLDER with the data they were trained on",
         )
     some = spread_rows(len(rows), MAX_IMAGES)
+    if any(member.is_refit for member in ensemble.members):
+        return EquivalenceCheck(train.take(rows[some]), None, OUTPUT, lambda y_pred: y_pred)
     folds = len(ensemble.members) // len(ensemble.experiments)
     members = np.arange(len(ensemble.experiments))[:, None] * folds + ensemble.assignment.fold[some]
 

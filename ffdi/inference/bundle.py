@@ -85,7 +85,7 @@ def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, 
         "calibration": ensemble.calibration.kind,
         "soup": "the folds' mean weights" if soup else "no",
         "members": "; ".join(
-            f"{one['experiment']} fold {one['fold']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
+            f"{one['experiment']} {one['network']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
             for one in members
         ),
         "oof_auc": "; ".join(f"{name} {score['auc']:.4f}" for name, score in ensemble.read_oof_scores().items()),

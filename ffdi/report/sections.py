@@ -54,6 +54,8 @@ def build_scores(ensemble: Ensemble) -> Section:
         rows += [_format_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
             rows.append(_format_scores(f"{INDENT}on val, mean of its networks", found["val"]["mean"]))
+            if "refit" in found["val"]:
+                rows.append(_format_scores(f"{INDENT}on val, its network on all images", found["val"]["refit"]))
     if len(ensemble.experiments) > 1:
         nested = scorecard.score_predictions(
             ensemble.assignment.target, ensemble.choice.y_pred, ensemble.assignment.group

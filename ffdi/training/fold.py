@@ -61,10 +61,10 @@ class TrainingPlan:
 
 @dataclass(frozen=True, eq=False)
 class FoldJob:
-    """A fold to train and to publish.
+    """A fold to train and to publish, or the network on all training images.
 
     Attributes:
-        folder: of the artefacts; it has the fold's number.
+        folder: of the artefacts; it has the fold's number, which no image has for the network on all images.
         precision: of the device on this machine: a key of `device.PRECISIONS`. A Ray task chooses its own.
         stop_after: epochs after which the training stops with a checkpoint; None trains all epochs.
     """
@@ -158,7 +158,7 @@ class _Material(NamedTuple):
     Attributes:
         network: at its start, on the device.
         train: of the other folds.
-        heldout: of the held-out fold, as each epoch scores it, without test-time augmentation.
+        heldout: of the held-out fold, as each epoch scores it, without test-time augmentation; None if there is none.
         scored: by the path of the scores: images that the trained network scores, and their batches.
         make_scorer: adds test-time augmentation to the trained network.
         count_parameters: of the whole network.
@@ -167,7 +167,7 @@ class _Material(NamedTuple):
 
     network: Detector
     train: TrainBatches
-    heldout: ScoredBatches
+    heldout: ScoredBatches | None
     scored: dict[Path, tuple[Table, ScoredBatches]]
     make_scorer: Callable[[Detector], nn.Module]
     count_parameters: Callable[[Detector], int] = tuning.count_parameters
@@ -177,11 +177,13 @@ class _Material(NamedTuple):
 def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Device) -> _Material:
     config = plan.config
     training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
-    heldout = _take_local_rows(plan.train.take(np.flatnonzero(plan.fold_of == folder.fold)))
     torch.manual_seed(seed)
     network = device.prepare(detector.build_detector(config.model, plan.weights))
-    batches = make_eval_batches(heldout, config, device)
-    scored: dict[Path, tuple[Table, ScoredBatches]] = {folder.oof_path: (heldout, batches)}
+    batches, scored = None, dict[Path, tuple[Table, ScoredBatches]]()
+    if len(rows := np.flatnonzero(plan.fold_of == folder.fold)):
+        heldout = _take_local_rows(plan.train.take(rows))
+        batches = make_eval_batches(heldout, config, device)
+        scored[folder.oof_path] = (heldout, batches)
     if plan.val is not None:
         val = _take_local_rows(plan.val)
         scored[folder.val_path] = (val, make_eval_batches(val, config, device))
@@ -200,13 +202,16 @@ def _take_features(plan: TrainingPlan, folder: FoldFolder, seed: int, device: De
         assert table.target is not None
         return ScoredFeatureBatches(one, table.target[chosen], chosen, size, first_view=first_view)
 
-    scored = {folder.oof_path: (plan.train.take(rows), make_batches(cached.heldout, plan.train, rows))}
+    heldout, scored = None, dict[Path, tuple[Table, ScoredBatches]]()
+    if len(rows):
+        heldout = make_batches(cached.heldout, plan.train, rows, first_view=True)
+        scored[folder.oof_path] = (plan.train.take(rows), make_batches(cached.heldout, plan.train, rows))
     if plan.val is not None and cached.val is not None:
         scored[folder.val_path] = (plan.val, make_batches(cached.val, plan.val, np.arange(len(plan.val))))
     return _Material(
         device.prepare(cached.head.start(seed)),
         TrainFeatureBatches(cached, plan.train.take(others), others, config, folder.fold),
-        make_batches(cached.heldout, plan.train, rows, first_view=True),
+        heldout,
         scored,
         HeadScorer,
         lambda _: cached.head.whole_parameters,

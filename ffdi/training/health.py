@@ -42,8 +42,7 @@ def check_epoch(
     epoch: int,
     train_loss: float,
     prior_loss: float,
-    target: np.ndarray,
-    y_pred: np.ndarray,
+    heldout: tuple[np.ndarray, np.ndarray] | None,
     *,
     unseen_kinds: bool = False,
 ) -> HealthWarning | None:
@@ -54,18 +53,18 @@ def check_epoch(
         epoch: from 0.
         train_loss: the mean of the epoch.
         prior_loss: of a network that gives each image the same score, see `optim.compute_prior_loss`.
-        target, y_pred: int64 and float64 [N], of the held-out fold.
+        heldout: labels int64 [N] and scores float64 [N] of the held-out fold; None if there is none.
         unseen_kinds: whether the held-out fakes are of kinds that are not trained on: chance is no symptom then.
     """
     if epoch < max(1, ceil(config.warmup_epochs)) and epoch + 1 < config.epochs:
         return None
     advice = f"lower train.lr (try {config.lr / 10:g}), raise train.warmup_epochs"
-    if y_pred.std() < CONSTANT:
-        symptom = f"all held-out images have nearly the same score, {y_pred.mean():.3f}: the network has collapsed"
+    if heldout is not None and heldout[1].std() < CONSTANT:
+        symptom = f"all held-out images have nearly the same score, {heldout[1].mean():.3f}: the network has collapsed"
         return HealthWarning({"constant": symptom}, advice)
     if epoch + 1 < PATIENCE * config.epochs:
         return None
-    symptoms = {} if unseen_kinds else _check_heldout(target, y_pred)
+    symptoms = {} if unseen_kinds or heldout is None else _check_heldout(*heldout)
     if config.hard_example_fraction == 1 and train_loss >= prior_loss:  # the prior has no hard examples
         symptoms["underfit"] = (
             f"the training loss {train_loss:.4f} is not below {prior_loss:.4f}, the loss of the prior"

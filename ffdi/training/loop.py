@@ -58,7 +58,7 @@ class Step:
 def fit(
     state: TrainingState,
     train_batches: TrainBatches,
-    heldout_batches: ScoredBatches,
+    heldout_batches: ScoredBatches | None,
     config: Config,
     device: Device,
     seed: int,
@@ -71,7 +71,7 @@ def fit(
     Args:
         state: changed in place; consistent at each yield and on Interrupted.
         train_batches: shuffled and augmented.
-        heldout_batches: of the held-out fold.
+        heldout_batches: of the held-out fold; None if all images are trained on.
         config: the experiment's.
         device: of the model.
         seed: of the network's random numbers.
@@ -96,16 +96,16 @@ def fit(
         yield from _train_epoch(network, state, train_batches, config, device, seed, meter)
         started, progress = time.perf_counter(), state.progress
         train_loss = progress.losses[: progress.step].mean().item()
-        target, y_pred = _evaluate(state.eval_model, heldout_batches, device)
-        scores = metrics.evaluate(target, y_pred)
+        heldout = None if heldout_batches is None else _evaluate(state.eval_model, heldout_batches, device)
+        scores = {} if heldout is None else metrics.evaluate(*heldout)
         steps = len(train_batches)
         record = EpochRecord(
             epoch=state.epoch,
             lr=optim.compute_learning_rate(settings, state.global_step - 1, settings.epochs * steps, steps),
             train_loss=train_loss,
-            heldout_loss=scores["log_loss"],
-            heldout_accuracy=scores["accuracy"],
-            heldout_auc=scores["auc"],
+            heldout_loss=scores.get("log_loss"),
+            heldout_accuracy=scores.get("accuracy"),
+            heldout_auc=scores.get("auc"),
             images_per_second=progress.images / progress.seconds,
             seconds=progress.seconds + time.perf_counter() - started,
             waiting=progress.waiting / progress.seconds,
@@ -115,8 +115,7 @@ def fit(
             state.epoch,
             train_loss,
             prior_loss,
-            target,
-            y_pred,
+            heldout,
             unseen_kinds=config.folds.scheme == "leave-kind-out",
         )
         _end_epoch(state, record, warning, settings)
@@ -265,9 +264,10 @@ def _split_batch(images: int, count: int, fewest: int, views: int) -> list[slice
 
 
 def _end_epoch(state: TrainingState, record: EpochRecord, warning: HealthWarning | None, config: TrainConfig) -> None:
-    if config.select == "best" and (state.best is None or record.heldout_auc > state.best.auc):
+    auc = record.heldout_auc
+    if config.select == "best" and auc is not None and (state.best is None or auc > state.best.auc):
         weights = {name: value.clone() for name, value in tuning.get_trained(state.eval_model).items()}
-        state.best = BestWeights(record.heldout_auc, state.epoch, weights)
+        state.best = BestWeights(auc, state.epoch, weights)
     state.history.append(record)
     state.symptoms = list(warning.symptoms) if warning is not None else []
     state.epoch, state.progress = state.epoch + 1, EpochProgress()

@@ -19,7 +19,8 @@ Tensors = dict[str, torch.Tensor]
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """The metrics of an epoch; `heldout_*` are those of the held-out fold, scored by the EMA weights if there are any.
+    """The metrics of an epoch; `heldout_*` are those of the held-out fold, scored by the EMA weights if there are any,
+    and None where the training holds no image out.
 
     Attributes:
         epoch: from 0.
@@ -30,9 +31,9 @@ class EpochRecord:
     epoch: int
     lr: float
     train_loss: float
-    heldout_loss: float
-    heldout_accuracy: float
-    heldout_auc: float
+    heldout_loss: float | None
+    heldout_accuracy: float | None
+    heldout_auc: float | None
     images_per_second: float
     seconds: float
     waiting: float = float("nan")

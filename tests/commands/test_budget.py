@@ -26,7 +26,7 @@ def test_the_epochs_that_fit_are_written_and_trained(workspace: Path, competitio
     train = ("train-folds", "--experiment", "tiny", "--data", str(competition), "--jobs", "1")
     answer = invoke(*train, "--budget", "100m")
     assert (answer.code, answer.err) == (0, "")
-    assert "budget: tiny: 2 epochs of 2 folds will take about 1 h 23 min\n" in answer.out
+    assert "budget: tiny: 2 epochs of 2 networks will take about 1 h 23 min\n" in answer.out
     assert f"written: {folder / 'config.toml'}: train.epochs = 2, which was 3\n" in answer.out
     assert (folder / "config.toml").read_text() == f"# with a comment{TINY}".replace("epochs = 3", "epochs = 2")
     assert (folder / "fold_1" / "history.csv").read_text().count("\n") == 1 + 2
@@ -48,7 +48,7 @@ def test_a_time_that_is_too_short_is_refused_and_nothing_is_lost(copy: Path, com
     train = ("train-folds", "--experiment", "tiny", "--data", str(competition), "--jobs", "1", "--restart")
     answer = invoke(*train, "--budget", "10m")
     assert answer.code == 1
-    assert "error: --budget 10m: 9 min are left for tiny, and 1 epoch of 2 folds would take 42 min\n" in answer.err
+    assert "error: --budget 10m: 9 min are left for tiny, and 1 epoch of 2 networks would take 42 min\n" in answer.err
     longer = "pass a --budget that is longer by 37 min, fewer --folds, or set a smaller model.size"
     assert f"next: {longer} in {folder / 'config.toml'}\n" in answer.err
     assert before == {path: path.read_bytes() for path in before}
@@ -62,8 +62,8 @@ def test_two_experiments_share_the_time(workspace: Path, competition: Path, invo
     flags = ("--experiment", "tiny", "--experiment", "other", "--data", str(competition), "--jobs", "1", "--folds", "0")
     answer = invoke("train-folds", *flags, "--budget", "100m")
     assert (answer.code, answer.err) == (0, "")
-    assert "budget: tiny: 2 epochs of 1 fold will take about 42 min\n" in answer.out
-    assert "budget: other: 2 epochs of 1 fold will take about 42 min\n" in answer.out
+    assert "budget: tiny: 2 epochs of 1 network will take about 42 min\n" in answer.out
+    assert "budget: other: 2 epochs of 1 network will take about 42 min\n" in answer.out
 
 
 @pytest.mark.parametrize(

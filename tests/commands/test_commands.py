@@ -182,8 +182,7 @@ def test_a_fold_trained_alone_gives_the_same_bytes(
     answer = invoke("ensemble-submit", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
-        "error: experiment tiny is not complete: fold 0 of 2 is not trained\n"
-        "next: invoke train-folds --experiment tiny\n",
+        "error: experiment tiny is not complete; still to train: fold 0\nnext: invoke train-folds --experiment tiny\n",
     )
 
 

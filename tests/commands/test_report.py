@@ -139,8 +139,7 @@ def test_what_keeps_a_report_from_being_written(copy: Path, workspace: Path, inv
     answer = invoke("report", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
-        "error: experiment tiny is not complete: fold 1 of 2 is not trained\n"
-        "next: invoke train-folds --experiment tiny\n",
+        "error: experiment tiny is not complete; still to train: fold 1\nnext: invoke train-folds --experiment tiny\n",
     )
     assert not (workspace / "exports" / "tiny" / "report.html").exists()
     for words, what in (

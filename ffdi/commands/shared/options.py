@@ -152,7 +152,7 @@ class LandmarksOptions(ExperimentOptions, DataOptions):
 
 @dataclass(frozen=True)
 class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
-    folds: str | None = flag(None, "the folds to train, such as 0,2 (default: all)")
+    folds: str | None = flag(None, "the folds to train, such as 0,2, or refit with folds.refit (default: all)")
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")
     budget: str | None = flag(
         None,

@@ -20,9 +20,11 @@ def publish_scores(
     experiment: Experiment, oof: OofPredictions, group: np.ndarray | None, kind: np.ndarray | None
 ) -> None:
     """Writes metrics.json from out-of-fold predictions, and shows the scores."""
-    val = read_val_predictions(experiment, np.unique(oof.fold).tolist())
-    digest = manifests.hash_file(experiment.oof_path)
-    content = {"experiment": experiment.name, "oof_sha256": digest, **scorecard.make_scorecard(oof, group, val, kind)}
+    numbers = np.unique(oof.fold).tolist()
+    val, path = read_val_predictions(experiment, numbers), experiment.get_refit(len(numbers)).val_path
+    refit = predictions.read_predictions(path) if path.is_file() else None
+    scored = scorecard.make_scorecard(oof, group, val, kind, refit)
+    content = {"experiment": experiment.name, "oof_sha256": manifests.hash_file(experiment.oof_path), **scored}
     manifests.write_manifest(experiment.metrics_path, content)
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
     score_tables.show_scores("out-of-fold scores", [*rows, ("all folds", content["pooled"])])
@@ -63,7 +65,8 @@ def _show_kinds(kinds: dict[str, Any]) -> None:
 
 def _show_val(val: dict[str, Any]) -> None:
     rows = [(f"fold {fold}", score) for fold, score in val["folds"].items()]
-    score_tables.show_scores("the same networks on the validation split", [*rows, ("mean", val["mean"])])
+    rows += [("mean", val["mean"]), *([("refit", val["refit"])] if "refit" in val else [])]
+    score_tables.show_scores("the same networks on the validation split", rows)
     gap = val["gap"]
     interval = score_tables.format_interval(gap)
     console.say(f"gap: a network's AUC on its held-out fold less that on val: {gap['auc']:+.4f} ({interval})")

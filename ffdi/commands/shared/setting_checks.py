@@ -49,6 +49,11 @@ def check_settings(settings: Config) -> None:
             "augment.cutmix mixes them",
             hint="set augment.mixup = 0 and augment.cutmix = 0, or these three to 0, in config.toml",
         )
+    if settings.folds.refit and settings.train.select == "best":
+        raise ConfigError(
+            "train.select = 'best' chooses an epoch by held-out images, and the network of folds.refit = true has none",
+            hint="set train.select = 'last', or folds.refit = false, in config.toml",
+        )
     if settings.augment.crop_size > settings.model.size:
         raise ConfigError(
             f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",

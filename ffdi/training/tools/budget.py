@@ -57,7 +57,8 @@ class Forecast:
         steps: of an epoch.
         heldout: images of a held-out fold.
         val: images of the validation split, which each fold scores at its end.
-        rounds: folds that are trained one after the other.
+        rounds: networks that are trained one after the other.
+        more_steps: of an epoch on all images, beyond those of a fold; 0 if there is no such network.
     """
 
     costs: Costs
@@ -65,17 +66,22 @@ class Forecast:
     heldout: int
     val: int
     rounds: int
+    more_steps: int = 0
 
     @classmethod
-    def count_work(cls, costs: Costs, training: Batches, *, k: int, val: int, rounds: int) -> Forecast:
-        """The forecast for `k` folds of the images of `training`."""
-        return cls(costs, -(-len(training) * (k - 1) // k), -(-training.rows // k), val, rounds)
+    def count_work(
+        cls, costs: Costs, training: Batches, *, k: int, val: int, rounds: int, refit: bool = False
+    ) -> Forecast:
+        """The forecast for `k` folds of the images of `training`, and with `refit` for a network on all of them."""
+        steps = -(-len(training) * (k - 1) // k)
+        more = len(training) - steps if refit else 0
+        return cls(costs, steps, -(-training.rows // k), val, rounds, more)
 
     def estimate_seconds(self, epochs: int) -> float:
         """The time for a number of epochs."""
         epoch = self.steps * self.costs.step + self.heldout * self.costs.evaluation
         end = (self.heldout + self.val) * self.costs.scoring
-        return self.rounds * (START_SECONDS + epochs * epoch + end)
+        return self.rounds * (START_SECONDS + epochs * epoch + end) + epochs * self.more_steps * self.costs.step
 
     def choose_epochs(self, seconds: float) -> int:
         """The most epochs that fit into a time; 0 if not even one does."""

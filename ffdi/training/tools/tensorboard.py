@@ -47,7 +47,8 @@ class Writers:
                 self._writers[folder] = SummaryWriter(str(folder))
         values = asdict(record)
         for attribute, name in NAMES.items():
-            self._writers[folder].add_scalar(name, values[attribute], record.epoch + 1)
+            if values[attribute] is not None:
+                self._writers[folder].add_scalar(name, values[attribute], record.epoch + 1)
         self._writers[folder].flush()
 
     def close(self) -> None:
