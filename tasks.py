@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ffdi.commands.shared.options import (
     CacheOptions,
     CompareOptions,
+    DistillOptions,
     DoctorOptions,
     EnsembleSubmitOptions,
     ExportOnnxOptions,
@@ -65,6 +66,14 @@ def train_folds(options: TrainFoldsOptions) -> None:
     from ffdi.commands import train_folds
 
     train_folds.run(_workspace(), options)
+
+
+@command(DistillOptions)
+def distill(options: DistillOptions) -> None:
+    """Make a student that learns the scores of experiments."""
+    from ffdi.commands import distill
+
+    distill.run(_workspace(), options)
 
 
 @command(FindLrOptions)

@@ -13,7 +13,17 @@ from tests.conftest import Invoke
 
 COMMANDS = (
     *("doctor", "cache", "train-folds", "find-lr", "sweep", "score", "report"),
-    *("ensemble-submit", "submit", "export-onnx", "predict-onnx", "serve", "kaggle-bundle", "verify", "landmarks"),
+    *(
+        "ensemble-submit",
+        "submit",
+        "export-onnx",
+        "predict-onnx",
+        "serve",
+        "kaggle-bundle",
+        "verify",
+        "landmarks",
+        "distill",
+    ),
 )
 
 
@@ -23,6 +33,7 @@ def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
         "Available tasks:",
         "cache             Pack all images into one file, which is faster to read.",
         "compare           Test if the scores of two experiments or files differ.",
+        "distill           Make a student that learns the scores of experiments.",
         "doctor            Scan every image for problems that would spoil a training.",
         "ensemble-submit   Average all folds into a submission CSV.",
         "export-onnx       Put all folds into one ONNX graph, and check its scores.",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ffdi.commands.shared import groups, scorers, sources
+from ffdi.commands.shared import groups, scorers, sources, teachers
 from ffdi.commands.shared.options import ExportOnnxOptions
 from ffdi.core import console, files, machine, manifests
 from ffdi.core.errors import format_count
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from ffdi.export.equivalence import EquivalenceCheck
     from ffdi.export.onnx import Graph
 
+TIMED_IMAGES = 32
+"""Images of a call that compares the speeds of two graphs."""
+
 
 def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     """Exports all folds into one ONNX graph; publishes it only if its scores equal the networks' scores."""
-    from ffdi.export import equivalence, quantize
-    from ffdi.inference import bundle
+    from ffdi.export import equivalence, quantize, replacement
+    from ffdi.inference import bundle, select
 
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     groups.write_group_variants(workspace, options.experiment)
@@ -43,12 +46,18 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     check = equivalence.choose_equivalence_check(ensemble, found, soup=options.soup)
     with export.lock():
         console.title(f"export-onnx {export.name}: {_describe_networks(ensemble, options)}")
+        compared = _compare_with_teachers(workspace, export, ensemble, found)
         with export.publish(export.model_path.name) as new:
             kind, records = _write(new, ensemble, found, check, options, runtimes, workspace.engines_folder)
             described = bundle.describe_export(new, ensemble, kind, options.soup, records)
+            if compared is not None:
+                replacement.check_with_precision(compared, records[select.PLAIN])
+                described["replaces"] = compared = {**compared, **_compare_speeds(export, new, ensemble.resize_policy)}
             manifests.write_manifest(new.bundle_path, described)
     scorers.mark_vetted(workspace, export, described)
     _show(export, kind, records)
+    if compared is not None:
+        _show_comparison(compared)
     _show_licences(ensemble)
     console.advise(f"invoke predict-onnx{groups.repeat_flags(options.experiment, name)} --images FOLDER")
 
@@ -99,6 +108,48 @@ def _write(
     bundle.write_golden(export.golden_path, some, expected)
     files.write_text(export.script_path, _read_script())
     return chosen.kind, records
+
+
+def _compare_with_teachers(
+    workspace: Workspace, export: ExportFolder, ensemble: Ensemble, found: Dataset
+) -> dict[str, Any] | None:
+    """The scores of a student and of its teachers, if the folder has their graph or a student in its place; else None.
+
+    Raises:
+        ParityError: the student is not as good.
+    """
+    from ffdi.export import replacement
+
+    names = ensemble.members[0].config.distill.teachers
+    if not names or len(ensemble.experiments) > 1 or not export.bundle_path.is_file():
+        return None
+    there = teachers.load_teachers(workspace, names)
+    if not {tuple(one.name for one in there.experiments)} & set(_list_owners(export)):
+        return None
+    return {
+        "names": [one.name for one in there.experiments],
+        **replacement.check_scores(replacement.match_scores(there, ensemble, found)),
+    }
+
+
+def _list_owners(export: ExportFolder) -> list[tuple[str, ...]]:
+    """The experiments of an exported graph, and those whose place it has taken."""
+    described = manifests.read_manifest(export.bundle_path, {"members": list})
+    own = dict.fromkeys(one["experiment"] for one in described["members"])
+    return [tuple(own), tuple(described.get("replaces", {}).get("names", ()))]
+
+
+def _compare_speeds(before: ExportFolder, after: ExportFolder, resize_policy: ResizePolicy) -> dict[str, Any]:
+    """Images per second of the teachers' graph and of the student's on this machine; nothing if the first is gone."""
+    from ffdi.export import replacement
+    from ffdi.inference import bundle
+
+    described = bundle.read_bundle(before)
+    if "replaces" in described:
+        return {}
+    graphs = [(before.model_path, bundle.read_resize_policy(described)), (after.model_path, resize_policy)]
+    speeds = replacement.measure_speeds(graphs, TIMED_IMAGES, machine.count_cores())
+    return {"images_per_second": dict(zip(("teachers", "student"), speeds, strict=True))}
 
 
 def _describe_networks(ensemble: Ensemble, options: ExportOnnxOptions) -> str:
@@ -199,6 +250,20 @@ def _show_licences(ensemble: Ensemble) -> None:
             )
         else:
             console.say(f"licence: that of {licence.whose}, which ffdi does not know, also holds for this export")
+
+
+def _show_comparison(compared: dict[str, Any]) -> None:
+    """The scores and the speeds of a student in the place of its teachers."""
+    auc, tpr = compared["auc"], compared["tpr_at_fpr_1e-3"]
+    console.say(
+        f"in place of {' + '.join(compared['names'])}: on {compared['images']} AUC {auc['teachers']:.4f} -> "
+        f"{auc['student']:.4f}, TPR at FPR 1e-3 {tpr['teachers']:.3f} -> {tpr['student']:.3f}"
+    )
+    if (speed := compared.get("images_per_second")) is not None:
+        console.say(
+            f"images/s on ONNX Runtime's CPU, without decoding: {speed['teachers']:.1f} -> {speed['student']:.1f}, "
+            f"{speed['student'] / speed['teachers']:.1f} times as many"
+        )
 
 
 def _describe_scores(record: dict[str, Any] | None) -> str:

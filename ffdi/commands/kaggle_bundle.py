@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, reconstructions
+from ffdi.commands.shared import groups, reconstructions, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
@@ -117,7 +117,7 @@ def run(workspace: Workspace, options: KaggleBundleOptions) -> None:
         if (metadata := links.join(export.kaggle_folder, METADATA)).is_file():
             shutil.copy(metadata, folder / METADATA)
         for one in experiments:
-            _copy_experiment(one, workspace.root, folder)
+            _copy_experiment(workspace, one, folder)
         kaggle_bundle.build_wheel(workspace.project, folder)
         shutil.copy(workspace.project / "tasks.py", folder / "tasks.py")
         exported = _copy_export(export, folder)
@@ -224,10 +224,11 @@ def download_wheels(requirements: Sequence[str], environment: Environment, into:
     return len(pins)
 
 
-def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
-    """Copies the starting weights and the autoencoder, and config.toml with the paths of the copies."""
+def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path) -> None:
+    """Copies the starting weights, the autoencoder and the teachers' scores, and config.toml with the new paths."""
     from ffdi.models import weights
 
+    root = workspace.root
     settings, content = (
         schema.load_experiment(experiment.config_path),
         experiment.config_path.read_text(encoding="utf-8"),
@@ -247,6 +248,9 @@ def _copy_experiment(experiment: Experiment, root: Path, folder: Path) -> None:
         content = variants.format_variant(experiment.name, content, {"pseudo_fakes.autoencoder": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
+    if settings.distill.teachers:
+        teachers.ensure_teachers(workspace, experiment, settings.distill)
+        shutil.copy(experiment.teachers_path, there / experiment.teachers_path.name)
     (there / "config.toml").write_text(content, encoding="utf-8")
 
 

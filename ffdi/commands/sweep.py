@@ -270,6 +270,11 @@ def _check_comparable(space: Space) -> None:
                 f"--set {key}: reconstructions are made before the first trial, by one autoencoder",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
+        if key == "distill.teachers":
+            raise ConfigError(
+                f"--set {key}: all trials have the same teachers",
+                hint="make another student: invoke distill",
+            )
         outside = section == "train" and rest in schema.OUTSIDE_IDENTITY
         if outside or section in ("predict", "ensemble", "export", "group"):
             raise ConfigError(

@@ -185,6 +185,14 @@ class TrainConfig(Section):
         return max(self.alignment, self.uniformity, self.consistency) > 0
 
 
+class DistillConfig(Section):
+    """Distillation: the out-of-fold scores of other experiments, the teachers, as soft targets."""
+
+    teachers: list[str] = []
+    weight: float = Field(0.5, gt=0, le=1)
+    temperature: float = Field(1.0, gt=0, le=100)
+
+
 class CacheConfig(Section):
     """The training images before augmentation."""
 
@@ -236,6 +244,7 @@ class Config(Section):
     augment: AugmentConfig = AugmentConfig()
     pseudo_fakes: PseudoFakesConfig = PseudoFakesConfig()
     train: TrainConfig = TrainConfig()
+    distill: DistillConfig = DistillConfig()
     predict: PredictConfig = PredictConfig()
     ensemble: EnsembleConfig = EnsembleConfig()
     submission: SubmissionConfig = SubmissionConfig()
@@ -258,15 +267,18 @@ class Config(Section):
         return self.model_copy(update={"train": self.train.model_copy(update={"epochs": epochs})})
 
     def build_identity(
-        self, weights_sha256: str | None = None, autoencoder_sha256: str | None = None
+        self,
+        weights_sha256: str | None = None,
+        autoencoder_sha256: str | None = None,
+        teachers_sha256: str | None = None,
     ) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 
         It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints,
         no network on all images beside the folds, and no choice of a GPU's kernels, which changes as little as another
-        GPU does. A weights file and an autoencoder are identified by their content, not by their names. Names and
-        labels are those of the image list, not of the label file, kinds of fakes those of folds.csv, and pairs, where
-        they matter, those of the image list.
+        GPU does. A weights file, an autoencoder and the scores of teachers are identified by their content, not by
+        their names. Names and labels are those of the image list, not of the label file, kinds of fakes those of
+        folds.csv, and pairs, where they matter, those of the image list.
         """
         data = ("root", "val", "test", "template", "prefix", "labels", "kind_column", "pair_column")
         excluded: Any = {
@@ -284,6 +296,10 @@ class Config(Section):
         content["model"]["weights_sha256"] = weights_sha256
         del content["pseudo_fakes"]["autoencoder"]
         content["pseudo_fakes"]["autoencoder_sha256"] = autoencoder_sha256
+        del content["distill"]["teachers"]
+        content["distill"]["teachers_sha256"] = teachers_sha256
+        if not self.distill.teachers:
+            del content["distill"]  # its other keys then have no effect
         content["augment"]["version"] = AUGMENTATION_VERSION
         return content
 

@@ -52,6 +52,8 @@ class Experiment:
     """The weights that no fold changes, with a `model.tune` other than 'all'."""
     image_list_path = links.PathInFolder("images.csv")
     """The image list at the start of the training."""
+    teachers_path = links.PathInFolder("teachers.csv")
+    """The out-of-fold scores of the teachers, with `distill.teachers`."""
     oof_path = links.PathInFolder("oof.csv")
     """The out-of-fold predictions of all folds."""
     trace_path = links.PathInFolder(TRACE)
@@ -189,7 +191,8 @@ class Experiment:
         config, started = schema.load_experiment(self.config_path), self._read_identity()
         weights = started.config["model"]["weights_sha256"]
         autoencoder = started.config["pseudo_fakes"].get("autoencoder_sha256")
-        self.check_identity(Identity.from_config(config, weights, started.data, autoencoder))
+        teachers = started.config.get("distill", {}).get("teachers_sha256")
+        self.check_identity(Identity.from_config(config, weights, started.data, autoencoder, teachers))
         return config, started
 
     def list_finished_folds(self, k: int, identity: Identity) -> list[FoldFolder]:

@@ -161,9 +161,14 @@ class Identity:
 
     @classmethod
     def from_config(
-        cls, config: Config, weights_sha256: str | None, data: str, autoencoder_sha256: str | None = None
+        cls,
+        config: Config,
+        weights_sha256: str | None,
+        data: str,
+        autoencoder_sha256: str | None = None,
+        teachers_sha256: str | None = None,
     ) -> Identity:
-        return cls(config.build_identity(weights_sha256, autoencoder_sha256), data)
+        return cls(config.build_identity(weights_sha256, autoencoder_sha256, teachers_sha256), data)
 
     @property
     def digest(self) -> str:

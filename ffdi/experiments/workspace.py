@@ -160,6 +160,17 @@ class Workspace:
             )
         return made
 
+    def plan_experiment(self, name: str) -> Experiment:
+        """Returns a new experiment, of which nothing is written yet.
+
+        Raises:
+            ConfigError: the name is not usable as a folder name, or is taken.
+        """
+        _check_folder_name(name, "experiment", "--student")
+        if self.find_experiment(name) is not None:
+            raise ConfigError(f"the experiment {name} exists", hint="pass another name with --student")
+        return Experiment(links.join(self.experiments_folder, name))
+
     @property
     def experiments_folder(self) -> Path:
         """The folder experiments/; a root of its own."""
@@ -180,15 +191,7 @@ class Workspace:
             ExperimentError: the folder is a link, or contains one.
         """
         joined = name or "+".join(links.resolve_root(Path(experiment)).name for experiment in experiments)
-        if joined in (".", "..") or "/" in joined or "\\" in joined:
-            raise ConfigError(f"--name '{joined}' is no folder name", hint="pass a name without slashes")
-        if fault := names.find_fault(joined):
-            raise ConfigError(f"the name of this export {fault}: {joined}", hint="pass another one with --name")
-        if len(joined.encode()) > MAX_NAME_BYTES:
-            raise ConfigError(
-                f"the name of this export would have {len(joined.encode())} bytes: {joined[:40]}...",
-                hint="pass a shorter one with --name",
-            )
+        _check_folder_name(joined, "export", "--name")
         folder = links.join(self.exports_folder, joined)
         links.refuse_links_below(folder)
         return ExportFolder(folder)
@@ -222,6 +225,18 @@ class Workspace:
     def _list_names(self) -> list[str]:
         places = {self.root / "experiments", self.project / "experiments"}
         return sorted({path.parent.name for place in places for path in place.glob("*/config.toml")})
+
+
+def _check_folder_name(name: str, what: str, flag: str) -> None:
+    if name in (".", "..") or "/" in name or "\\" in name:
+        raise ConfigError(f"{flag} '{name}' is no folder name", hint="pass a name without slashes")
+    if fault := names.find_fault(name):
+        raise ConfigError(f"the name of this {what} {fault}: {name}", hint=f"pass another one with {flag}")
+    if len(name.encode()) > MAX_NAME_BYTES:
+        raise ConfigError(
+            f"the name of this {what} would have {len(name.encode())} bytes: {name[:40]}...",
+            hint=f"pass a shorter one with {flag}",
+        )
 
 
 def _check_name(experiment: Experiment) -> Experiment:

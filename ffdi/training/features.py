@@ -319,8 +319,11 @@ class TrainFeatureBatches:
                 for made in (False, True)
                 if (fake == made).any()
             ]  # the sampler puts pseudo-fakes behind the images of a batch
-            target = np.where(fake, np.float32(1), self._target[index])
-            yield _make_batch(np.concatenate(parts), target, index)
+            batch = _make_batch(np.concatenate(parts), np.where(fake, np.float32(1), self._target[index]), index)
+            if self._table.teacher is not None:
+                known = np.where(fake, np.float32(np.nan), self._table.teacher[index])
+                batch = batch._replace(teacher=torch.from_numpy(known))
+            yield batch
 
     def list_names(self, index: Sequence[int]) -> list[str]:
         return self._table.img_name[list(index)].tolist()

@@ -65,7 +65,7 @@ def make_probe(config: Config) -> Batch:
     if config.augment.device:
         images, resizes = resize.make_probe(edge)
         steps = augment.draw_probe(config.augment.recipe)
-    return Batch(images, torch.zeros(2), torch.arange(2), steps, resizes)
+    return Batch(images, torch.zeros(2), torch.arange(2), steps=steps, resizes=resizes)
 
 
 @torch.no_grad()

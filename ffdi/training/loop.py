@@ -24,7 +24,7 @@ from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.models import tuning
 from ffdi.models.detector import Detector
-from ffdi.training import feature_losses, health, inputs, optim
+from ffdi.training import distillation, feature_losses, health, inputs, optim
 from ffdi.training.feed_meter import FeedMeter, WaitingForData
 from ffdi.training.health import HealthWarning
 from ffdi.training.predict import PartwiseRunner
@@ -177,7 +177,10 @@ def train_step(
     network: nn.Module, state: TrainingState, batch: Batch, criterion: optim.Loss, config: Config, device: Device
 ) -> StepResult:
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
-    images, target = mix_batch(inputs.make_images(batch, device), device.send(batch.target), config.augment)
+    soft = None
+    if batch.teacher is not None:
+        soft = distillation.make_soft_targets(device.send(batch.teacher), config.distill)
+    images, target, soft = mix_batch(inputs.make_images(batch, device), device.send(batch.target), soft, config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
     parts = _split_batch(
         len(images), config.train.micro_batches, batch_size // distributed.get_world_size(), config.train.views
@@ -192,9 +195,13 @@ def train_step(
                     logits, more = _score(network, images[part], target[part], config.train)
                 with record_function(BACKWARD):
                     share = len(logits) / batch_size
-                    loss = criterion(logits, target[part]) * share
+                    loss = objective = criterion(logits, target[part]) * share
+                    if soft is not None:
+                        objective = share * distillation.compute_loss(
+                            criterion, logits, target[part], soft[part], config.distill
+                        )
                     # DDP averages gradients over the ranks, and the loss is a sum over them
-                    state.scaler.scale((loss + more * share) * distributed.get_world_size()).backward()
+                    state.scaler.scale((objective + more * share) * distributed.get_world_size()).backward()
             total = total + loss.detach()
         return total
 
@@ -316,7 +323,9 @@ def _evaluate(detector: Detector, batches: ScoredBatches, device: Device) -> tup
     return target, sigmoid(logit)
 
 
-def mix_batch(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor]:
+def mix_batch(
+    images: torch.Tensor, target: torch.Tensor, soft: torch.Tensor | None, config: AugmentConfig
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Mixes images and labels of a batch by Mixup (Zhang et al., ICLR 2018) or CutMix (Yun et al., ICCV 2019).
 
     With both enabled, torch's random numbers choose one for each batch.
@@ -324,18 +333,20 @@ def mix_batch(images: torch.Tensor, target: torch.Tensor, config: AugmentConfig)
     Args:
         images: uint8 [B, S, S, 3].
         target: float32 [B], 0 or 1.
+        soft: float32 [B], the soft targets, NaN where there is none; None if there are none.
         config: `mixup` and `cutmix` are the parameters of Beta distributions; 0 disables.
 
     Returns:
-        uint8 or float32 [B, S, S, 3] in grey levels, and float32 [B] in [0, 1].
+        uint8 or float32 [B, S, S, 3] in grey levels, the labels float32 [B] in [0, 1], and the soft targets.
     """
     transforms = [
-        *([v2.MixUp(alpha=config.mixup, num_classes=2)] if config.mixup else []),
-        *([v2.CutMix(alpha=config.cutmix, num_classes=2)] if config.cutmix else []),
+        *([v2.MixUp(alpha=config.mixup)] if config.mixup else []),
+        *([v2.CutMix(alpha=config.cutmix)] if config.cutmix else []),
     ]
     if not transforms:
-        return images, target
+        return images, target, soft
     transform = transforms[int(torch.randint(len(transforms), ()))]
     pixels = images.permute(0, 3, 1, 2)
-    mixed, labels = transform(pixels.float() if isinstance(transform, v2.MixUp) else pixels, target.long())
-    return mixed.permute(0, 2, 3, 1), labels[:, 1].float()
+    columns = torch.stack([target, target if soft is None else soft], dim=1)
+    mixed, columns = transform(pixels.float() if isinstance(transform, v2.MixUp) else pixels, columns)
+    return mixed.permute(0, 2, 3, 1), columns[:, 0], None if soft is None else columns[:, 1]

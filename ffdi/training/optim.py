@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from timm.optim import param_groups_layer_decay
@@ -18,8 +18,14 @@ from ffdi.config.schema import TrainConfig
 from ffdi.models import tuning
 from ffdi.models.tuning import TunedNetwork
 
-Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""(logits float32 [B], target float32 [B] in [0, 1]) -> loss of the batch."""
+
+class Loss(Protocol):
+    """The loss of a batch."""
+
+    def __call__(self, logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """float32 [], from logits float32 [B], labels float32 [B] in [0, 1], and a weight for each image."""
+
+
 FOCUS = 2.0
 """The exponent gamma of the focal loss."""
 
@@ -73,9 +79,10 @@ def create_loss(config: TrainConfig, fakes: float) -> Loss:
     each, smoothing = LOSSES[config.loss], config.label_smoothing
     real_weight, fake_weight = (0.5 / (1 - fakes), 0.5 / fakes) if config.class_weights else (1.0, 1.0)
 
-    def compute_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def compute_loss(logits: torch.Tensor, target: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
         losses = each(logits, target * (1 - smoothing) + smoothing / 2)
         losses = losses * (real_weight + (fake_weight - real_weight) * target)
+        losses = losses if weight is None else losses * weight
         if config.hard_example_fraction < 1:  # Shrivastava et al., online hard example mining (CVPR 2016)
             losses = losses.topk(max(1, round(config.hard_example_fraction * len(losses)))).values
         return losses.mean()

@@ -57,9 +57,9 @@ def test_onnx_gives_the_submissions_scores(trained: Path) -> None:
 def test_the_bundle_says_what_a_server_needs(trained: Path) -> None:
     described = bundle(trained / "exports" / "tiny")
     assert described["input"]["shape"] == ["batch", 32, 32, 3]
-    assert [(one["experiment"], one["fold"], one["weight"]) for one in described["members"]] == [
-        ("tiny", 0, 0.5),
-        ("tiny", 1, 0.5),
+    assert [(one["experiment"], one["network"], one["weight"]) for one in described["members"]] == [
+        ("tiny", "fold 0", 0.5),
+        ("tiny", "fold 1", 0.5),
     ]
     assert (described["precision"], described["soup"]) == ("fp32", False)
     for name, runs in (("cpu", "CPUExecutionProvider"), ("openvino", "OpenVINO CPU f32")):
@@ -77,7 +77,7 @@ def test_the_graph_says_what_it_is(trained: Path) -> None:
     assert "uint8 [batch, 32, 32, 3]" in words["images"]
     assert "area when shrinking, cubic when growing" in words["images"]
     assert words["members"] == "; ".join(
-        f"tiny fold {one['fold']}: test_resnet, 32 px, {one['weights_sha256']}" for one in members
+        f"tiny {one['network']}: test_resnet, 32 px, {one['weights_sha256']}" for one in members
     )
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
     assert words["oof_auc"] == f"tiny {metrics['pooled']['auc']:.4f}"

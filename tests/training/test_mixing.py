@@ -15,7 +15,7 @@ TARGET = (LEVELS > 0).float()
 
 def mixed(seed: int = 0, **config: float) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
-    return loop.mix_batch(IMAGES, TARGET, AugmentConfig(**config))  # type: ignore[arg-type]
+    return loop.mix_batch(IMAGES, TARGET, None, AugmentConfig(**config))[:2]  # type: ignore[arg-type]
 
 
 def test_disabled_mixing_changes_nothing() -> None:

@@ -163,6 +163,17 @@ class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
 
 
 @dataclass(frozen=True)
+class DistillOptions(ExperimentsOptions):
+    """Flags of `distill`; the experiments are the teachers."""
+
+    student: str | None = flag(None, "the name of the new experiment")
+    like: str | None = flag(None, "the experiment with the student's other settings (default: the first teacher)")
+    set: tuple[str, ...] = flag(
+        (), "a setting of the student, such as model.backbone=resnet34; repeat the flag for several keys"
+    )
+
+
+@dataclass(frozen=True)
 class FindLrOptions(ExperimentOptions, TrainingOptions):
     steps: int = flag(100, "training steps from the lowest rate to the highest")
     judge: str = flag(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, reconstructions, setting_checks, sources
+from ffdi.commands.shared import inspection, reconstructions, setting_checks, sources, teachers
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import variants
 from ffdi.config.schema import Config
@@ -56,6 +56,7 @@ class PreparedData(NamedTuple):
         image_list: the list of the training images, as from `image_list.format_image_list`.
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
         autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
+        teachers: the hash of the teachers' scores of `train`; None without teachers.
     """
 
     root: Path
@@ -64,6 +65,7 @@ class PreparedData(NamedTuple):
     image_list: str
     sha256: tuple[np.ndarray, np.ndarray | None]
     autoencoder: str | None
+    teachers: str | None
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
@@ -229,6 +231,7 @@ def prepare_data(
     train, autoencoder = reconstructions.add_reconstructions(
         workspace, settings.pseudo_fakes, diagnosis.select_usable("train"), hashes["train"], options
     )
+    train, scores = teachers.add_teachers(workspace, experiment, settings.distill, train)
     return PreparedData(
         diagnosis.root,
         train,
@@ -238,6 +241,7 @@ def prepare_data(
         ),
         (hashes["train"], None if val is None else hashes["val"]),
         autoencoder,
+        scores,
     )
 
 
@@ -254,9 +258,11 @@ def prepare_all(
             settings.pseudo_fakes.needs_landmarks,
             settings.train.needs_pairs,
             reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes),
+            tuple(settings.distill.teachers),
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
+            teachers.add_teachers(workspace, experiment, settings.distill, known[key][1].train)
         else:
             known[key] = experiment, prepare_data(workspace, experiment, settings, options)
         prepared.append(known[key][1])
@@ -275,7 +281,8 @@ def make_plan(
 
     digest = None if weights is None else manifests.hash_file(weights)
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
-    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder)
+    scores = data.teachers if settings.distill.teachers else None
+    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder, scores)
     train = data.train
     assert train.target is not None
     if settings.pseudo_fakes.needs_reconstructions and autoencoder is None:

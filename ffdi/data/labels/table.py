@@ -46,6 +46,7 @@ class Table:
             without landmarks.
         reconstruction: str [N], the file with the reconstruction of each real image by an autoencoder, '' for fakes;
             None if the training needs none.
+        teacher: float32 [N], the out-of-fold logit of the teachers; None if the training has no teachers.
         stored: the rows in the image cache; None if the table is not attached to one.
         notes: lines for the terminal: how the files were read, and which were passed over.
     """
@@ -61,6 +62,7 @@ class Table:
     pair: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     reconstruction: np.ndarray | None = None
+    teacher: np.ndarray | None = None
     stored: StoredRows | None = None
     notes: tuple[str, ...] = ()
 
@@ -100,6 +102,7 @@ class Table:
             pair=None if self.pair is None else self.pair[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
             reconstruction=None if self.reconstruction is None else self.reconstruction[index],
+            teacher=None if self.teacher is None else self.teacher[index],
             stored=None if self.stored is None else self.stored.take(index),
         )
 

@@ -52,6 +52,7 @@ class Sample(NamedTuple):
         pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains; [0, 0, 3] where the device decodes.
         target: the label, NaN without labels.
         row: of the table.
+        teacher: the teachers' logit; NaN for pseudo-fakes, and without teachers.
         steps: what remains to be done to the image, on the device; None if nothing does.
         resize: what remains to be done before, also on the device.
         encoded: what the device decodes before that; None if the image is decoded.
@@ -60,6 +61,7 @@ class Sample(NamedTuple):
     pixels: np.ndarray
     target: float
     row: int
+    teacher: float = math.nan
     steps: list[Step] | None = None
     resize: Resize | None = None
     encoded: EncodedImage | None = None
@@ -173,17 +175,23 @@ class TrainDataset:
 
     def __getitem__(self, sample: SampleKey) -> Sample | DataError:
         """A sample or its error: an error that a worker raises would arrive as a traceback."""
-        assert self.table.target is not None
-        target = 1.0 if sample.pseudo_fake else float(self.table.target[sample.row])
         try:
-            if self._decode_there and not sample.pseudo_fake and (left := self._leave_decoding(sample, target)):
+            if self._decode_there and not sample.pseudo_fake and (left := self._leave_decoding(sample)):
                 return left
             pixels, steps, resize = self._make_pixels(sample)
         except DataError as error:
             return error
-        return Sample(pixels, target, sample.row, steps, resize)
+        return Sample(pixels, *self._get_labels(sample), steps, resize)
 
-    def _leave_decoding(self, sample: SampleKey, target: float) -> Sample | None:
+    def _get_labels(self, sample: SampleKey) -> tuple[float, int, float]:
+        """The label, the row and the teachers' logit, which does not hold for a pseudo-fake."""
+        target, teacher = self.table.target, self.table.teacher
+        assert target is not None
+        if sample.pseudo_fake:
+            return 1.0, sample.row, math.nan
+        return float(target[sample.row]), sample.row, math.nan if teacher is None else float(teacher[sample.row])
+
+    def _leave_decoding(self, sample: SampleKey) -> Sample | None:
         """A sample whose image the device decodes; None if it is better to decode it here."""
         (key, box), policy = self._choose_view(sample), self._resize_policy
         name, window = str(self.table.path(sample.row)), self._locate_window(policy.size, box)
@@ -198,7 +206,7 @@ class TrainDataset:
             return None
         steps = operations.place_steps(self._draw_steps(sample, key), *_place(geometry, policy.size, window))
         cut, resize = left
-        return Sample(NO_PIXELS, target, sample.row, steps, resize, EncodedImage(content, name, cut))
+        return Sample(NO_PIXELS, *self._get_labels(sample), steps, resize, EncodedImage(content, name, cut))
 
     def _draw_steps(self, sample: SampleKey, key: Key) -> list[Step]:
         """The steps of the recipe for a device; none for a clean view."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ class Batch(NamedTuple):
             Cached features in their place: float32 [B, D], or [B, W, D] for the W views of test-time augmentation.
         target: float32 [B], NaN where there is no label.
         index: int64 [B], rows of the table.
+        teacher: float32 [B], the teachers' logits; NaN where there is none. None if there is none at all.
         steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
             bytes for each step. None if nothing does.
         resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
@@ -70,6 +72,7 @@ class Batch(NamedTuple):
     images: torch.Tensor
     target: torch.Tensor
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
+    teacher: torch.Tensor | None = None
     steps: torch.Tensor | None = None
     resizes: torch.Tensor | None = None
     encoded: Encoded | None = None
@@ -368,7 +371,7 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
-    pixels, target, index, steps, resizes, encoded = zip(*samples, strict=True)
+    pixels, target, index, teacher, steps, resizes, encoded = zip(*samples, strict=True)
     deferred = None not in resizes
     try:
         images = _pack_pixels(pixels) if deferred else torch.from_numpy(np.stack(pixels))
@@ -380,6 +383,7 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
         images,
         torch.tensor(target, dtype=torch.float32),
         torch.tensor(index, dtype=torch.int64),
+        None if all(map(math.isnan, teacher)) else torch.tensor(teacher, dtype=torch.float32),
         None if None in steps else torch.from_numpy(operations.pack_steps(steps)),
         torch.from_numpy(pack_resizes(resizes)) if deferred else None,
         _pack_encoded(encoded),

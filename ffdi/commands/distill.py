@@ -1,0 +1,88 @@
+"""Makes a student: a new experiment that learns the out-of-fold scores of trained experiments, its teachers."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from ffdi.commands.shared import groups, planning, teachers
+from ffdi.commands.shared.options import DistillOptions
+from ffdi.config import variants
+from ffdi.config.variants import Keys
+from ffdi.core import console, files
+from ffdi.core.errors import ConfigError, format_count
+from ffdi.ensemble.ensemble import Ensemble
+from ffdi.experiments.workspace import Workspace
+
+CORRECT = "correct --set, or name another experiment with --like"
+
+
+def run(workspace: Workspace, options: DistillOptions) -> None:
+    """Writes config.toml and teachers.csv of a student, which train-folds then trains.
+
+    Raises:
+        ConfigError: --student is missing or taken, or a key of --set is unknown or does not accept its value.
+        ExperimentError: a teacher is not trained.
+    """
+    if not options.student:
+        raise ConfigError("--student is missing", hint="pass --student NAME, the name of the new experiment")
+    student = workspace.plan_experiment(options.student)
+    words, _ = groups.resolve_experiments(workspace, options.experiment)
+    groups.write_group_variants(workspace, options.experiment)
+    names = [_find_name(workspace, word) for word in words]
+    ensemble = teachers.load_teachers(workspace, names)
+    base = workspace.get_experiment(options.like or words[0])
+    keys = {**_list_keys(ensemble, names), **_parse_keys(options.set)}
+    planning.make_variant(base, keys, CORRECT)
+    content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
+    console.title(f"distill {student.name}: {format_count(len(names), 'teacher')}")
+    _show(ensemble)
+    with student.lock():
+        files.write_text(student.teachers_path, teachers.format_teachers(ensemble))
+        files.write_text(student.config_path, content)  # comes last: without it there is no experiment
+    console.written(student.config_path, student.teachers_path)
+    console.advise(f"invoke train-folds --experiment {shlex.quote(student.name)}")
+
+
+def _find_name(workspace: Workspace, word: str) -> str:
+    """The name of an experiment under experiments/, or the path of another one."""
+    found = workspace.get_experiment(word)
+    return found.name if found.folder.parent == workspace.experiments_folder else str(found.folder)
+
+
+def _list_keys(ensemble: Ensemble, names: list[str]) -> Keys:
+    """The keys in which a student differs from the experiment that it is like: its folds are those of its teachers."""
+    config, _ = ensemble.experiments[0].load_training()
+    folds = config.folds
+    return {
+        "folds.k": folds.k,
+        "folds.scheme": folds.scheme,
+        "folds.split_groups": folds.split_groups,
+        "folds.seed": config.folds_seed,
+        "folds.refit": True,
+        "train.select": "last",
+        "distill.teachers": names,
+    }
+
+
+def _parse_keys(words: Sequence[str]) -> Keys:
+    """The keys of --set, each with its value.
+
+    Raises:
+        ConfigError: a key has several values.
+    """
+    grid = variants.parse_grid(words)
+    for key, values in grid.items():
+        if len(values) > 1:
+            raise ConfigError(
+                f"--set {key} has {len(values)} values, and a student has one", hint="make a student for each value"
+            )
+    return {key: values[0] for key, values in grid.items()}
+
+
+def _show(ensemble: Ensemble) -> None:
+    """The out-of-fold AUC of each teacher, and of all together as the student sees them."""
+    rows: list[tuple[object, ...]] = [(name, auc) for name, auc in ensemble.compute_fold_aucs().items()]
+    if len(rows) > 1:
+        rows += [(f"all, by {row.method}", row.auc) for row in ensemble.choice.rows if row.method == ensemble.method]
+    console.table("out-of-fold AUC of the teachers, the mean of the folds", ["", "AUC"], rows)

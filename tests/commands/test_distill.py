@@ -1,0 +1,194 @@
+"""Students: `distill` makes them, and train-folds trains them on the out-of-fold scores of their teachers."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import TINY, Invoke
+
+TRAIN = ("train-folds", "--data")
+
+
+@pytest.fixture
+def teachers(copy: Path, competition: Path, invoke: Invoke) -> Path:
+    """A workspace with two trained experiments, 'tiny' and 'other'."""
+    folder = copy / "experiments" / "other"
+    folder.mkdir()
+    (folder / "config.toml").write_text(TINY.replace("seed = 3", "seed = 4").replace("k = 2", "k = 2\nseed = 3"))
+    answer = invoke(*TRAIN, str(competition), "--experiment", "other")
+    assert answer.code == 0, answer.err
+    return copy
+
+
+def read_csv(path: Path) -> dict[str, dict[str, str]]:
+    with path.open() as file:
+        return {row["img_name"]: row for row in csv.DictReader(file)}
+
+
+def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    words = ("--experiment", "tiny", "--experiment", "other", "--student", "small")
+    answer = invoke("distill", *words, "--set", "distill.temperature=2.0", "--set", "train.lr=1e-3")
+    assert answer.code == 0, answer.err
+    assert "all, by mean" in answer.out
+    assert answer.out.endswith("next: invoke train-folds --experiment small\n")
+    student = teachers / "experiments" / "small"
+    config = tomllib.loads((student / "config.toml").read_text())
+    assert config["distill"] == {"teachers": ["tiny", "other"], "temperature": 2.0}
+    assert config["folds"] == {"k": 2, "seed": 3, "refit": True, "scheme": "stratified", "split_groups": False}
+    scores = [read_csv(teachers / "experiments" / name / "oof.csv") for name in ("tiny", "other")]
+    written = read_csv(student / "teachers.csv")
+    assert set(written) == set(scores[0])
+    for name, row in written.items():
+        mean = np.mean([float(one[name]["y_pred"]) for one in scores])
+        assert 1 / (1 + np.exp(-float(row["logit"]))) == pytest.approx(mean, abs=1e-6)
+
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small")
+    assert answer.code == 0, answer.err
+    assert (student / "folds.csv").read_bytes() == (teachers / "experiments" / "tiny" / "folds.csv").read_bytes()
+    assert len(json.loads((student / "resolved.json").read_text())["config"]["distill"]["teachers_sha256"]) == 64
+    weights = (student / "fold_0" / "weights.safetensors").read_bytes()
+    for command in ("ensemble-submit", "export-onnx", "report"):
+        answer = invoke(command, "--experiment", "small")
+        assert answer.code == 0, answer.err
+
+    shutil.rmtree(student / "fold_0")
+    assert invoke(*TRAIN, str(competition), "--experiment", "small", "--jobs", "2").code == 0
+    assert (student / "fold_0" / "weights.safetensors").read_bytes() == weights
+    hard = teachers / "experiments" / "hard"
+    hard.mkdir()
+    without = (student / "config.toml").read_text().replace('teachers = ["tiny", "other"]', "teachers = []")
+    (hard / "config.toml").write_text(without)
+    assert invoke(*TRAIN, str(competition), "--experiment", "hard", "--folds", "0").code == 0
+    assert (hard / "fold_0" / "weights.safetensors").read_bytes() != weights  # the teachers make a difference
+
+
+def test_scores_that_changed_are_refused(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    student = teachers / "experiments" / "small"
+    content = (student / "teachers.csv").read_text()
+    for wrong, message in (
+        (content.replace("target", "label"), "line 1: the header is not img_name,target,logit"),
+        (content.rpartition(",")[0] + ",nan\n", "line 65: not an image, its label and a logit"),
+        (content.rpartition("\n")[0].rpartition("\n")[0] + "\n", "has other scores than the teachers, tiny, have now"),
+    ):
+        (student / "teachers.csv").write_text(wrong)
+        if "other scores" not in message:
+            shutil.move(teachers / "experiments" / "tiny", teachers / "tiny")  # else the scores are compared first
+        answer = invoke(*TRAIN, str(competition), "--experiment", "small")
+        assert answer.code == 1
+        assert message in answer.err
+        assert f"rm {student / 'teachers.csv'}" in answer.err
+        if "other scores" not in message:
+            shutil.move(teachers / "tiny", teachers / "experiments" / "tiny")
+    (student / "teachers.csv").unlink()
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "0")
+    assert answer.code == 0, answer.err
+    assert (student / "teachers.csv").read_text() == content
+    (student / "config.toml").write_text((student / "config.toml").read_text() + "weight = 0.9\n")
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small")
+    assert answer.code == 1
+    assert "distill.weight: 0.5 -> 0.9" in answer.err
+
+
+def test_the_file_is_enough_where_there_are_no_teachers(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    shutil.rmtree(teachers / "experiments" / "tiny")
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "0")
+    assert answer.code == 0, answer.err
+    (teachers / "experiments" / "small" / "teachers.csv").unlink()
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "1")
+    assert answer.code == 1
+    assert "no experiment 'tiny'" in answer.err
+
+
+def test_images_that_the_teachers_do_not_know_are_refused(
+    teachers: Path, competition: Path, tmp_path: Path, invoke: Invoke
+) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    data = Path(shutil.copytree(competition, tmp_path / "data"))
+    labels = data / "trainset_label.txt"
+    header, first, second, *others = labels.read_text().splitlines()
+    name, label = first.split(",")
+    (data / "trainset" / name).rename(data / "trainset" / "new.jpg")
+    flipped = f"{second.split(',')[0]},{1 - int(second.split(',')[1])}"
+    labels.write_text("\n".join([header, f"new.jpg,{label}", flipped, *others]) + "\n")
+    answer = invoke(*TRAIN, str(data), "--experiment", "small", "--accept", "shortcuts")
+    assert answer.code == 1
+    assert "2 training images without a score of the teachers, or with another label" in answer.err
+    assert "new.jpg: the teachers have not scored it" in answer.err
+    assert "for the teachers" in answer.err
+    assert not (teachers / "experiments" / "small" / "resolved.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--student is missing"),
+        (["--student", "tiny"], "the experiment tiny exists"),
+        (["--student", "a/b"], "--student 'a/b' is no folder name"),
+        (["--student", "new", "--experiment", "new"], "no experiment 'new'"),
+        (["--student", "new", "--experiment", "quickstart"], "quickstart has not been trained"),
+        (["--student", "new", "--set", "train.lr=1,2"], "--set train.lr has 2 values"),
+        (["--student", "new", "--set", "train.rate=1"], "train.rate"),
+        (["--student", "new", "--set", "augment.recipe=none of these"], "augment.recipe"),
+        (["--student", "new", "--like", "nothing"], "no experiment 'nothing'"),
+    ],
+)
+def test_wrong_flags_write_nothing(words: list[str], message: str, copy: Path, invoke: Invoke) -> None:
+    given = words if "--experiment" in words else [*words, "--experiment", "tiny"]
+    answer = invoke("distill", *given)
+    assert answer.code == 1
+    assert message in answer.err
+    assert not (copy / "experiments" / "new").exists()
+
+
+def test_a_student_takes_the_place_of_its_teachers(
+    teachers: Path, competition: Path, invoke: Invoke, snapshot: Callable[[Path], dict[str, bytes]]
+) -> None:
+    pair = ("--experiment", "tiny", "--experiment", "other")
+    assert invoke("export-onnx", *pair).code == 0
+    place = teachers / "exports" / "tiny+other"
+    assert invoke("distill", *pair, "--student", "small", "--set", "train.epochs=1", "--set", "train.lr=1e-9").code == 0
+    assert invoke(*TRAIN, str(competition), "--experiment", "small").code == 0
+    before = snapshot(place)
+    answer = invoke("export-onnx", "--experiment", "small", "--name", "tiny+other")
+    assert answer.code == 1
+    assert "the student is not as good as its teachers on 32 val images" in answer.err
+    assert snapshot(place) == before
+
+    student = teachers / "experiments" / "small" / "config.toml"
+    student.write_text(student.read_text().replace("epochs = 1", "epochs = 3").replace("lr = 1e-09", "lr = 3e-3"))
+    assert invoke(*TRAIN, str(competition), "--experiment", "small", "--restart").code == 0
+    answer = invoke("export-onnx", "--experiment", "small", "--name", "tiny+other")
+    assert answer.code == 0, answer.err
+    assert (
+        "in place of tiny + other: on 32 val images AUC 1.0000 -> 1.0000, TPR at FPR 1e-3 1.000 -> 1.000" in answer.out
+    )
+    assert " times as many" in answer.out
+    replaces = json.loads((place / "bundle.json").read_text())["replaces"]
+    assert replaces["names"] == ["tiny", "other"]
+    assert min(replaces["images_per_second"].values()) > 0
+    assert invoke("predict-onnx", *pair, "--device", "cpu").code == 0
+
+    answer = invoke("export-onnx", "--experiment", "small", "--name", "tiny+other")
+    assert answer.code == 0, answer.err
+    assert "in place of tiny + other" in answer.out  # it is compared again, without their graph
+    assert invoke("export-onnx", "--experiment", "small").code == 0
+
+
+def test_a_bundle_has_the_scores_of_the_teachers(teachers: Path, invoke: Invoke) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    scores = (teachers / "experiments" / "small" / "teachers.csv").read_bytes()
+    (teachers / "experiments" / "small" / "teachers.csv").unlink()
+    answer = invoke("kaggle-bundle", "--experiment", "small")
+    assert answer.code == 0, answer.err
+    (copied,) = (teachers / "exports").rglob("teachers.csv")
+    assert copied.read_bytes() == scores
