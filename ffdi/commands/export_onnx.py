@@ -120,23 +120,15 @@ def _compare_with_teachers(
     """
     from ffdi.export import replacement
 
-    names = ensemble.members[0].config.distill.teachers
-    if not names or len(ensemble.experiments) > 1 or not export.bundle_path.is_file():
+    words = ensemble.members[0].config.distill.teachers
+    if not words or len(ensemble.experiments) > 1 or not export.bundle_path.is_file():
         return None
-    there = teachers.load_teachers(workspace, names)
-    if not {tuple(one.name for one in there.experiments)} & set(_list_owners(export)):
+    names, described = [Path(word).name for word in words], manifests.read_manifest(export.bundle_path)
+    replaced = described["replaces"]["names"] if "replaces" in described else []
+    if set(names) not in ({one["experiment"] for one in described["members"]}, set(replaced)):
         return None
-    return {
-        "names": [one.name for one in there.experiments],
-        **replacement.check_scores(replacement.match_scores(there, ensemble, found)),
-    }
-
-
-def _list_owners(export: ExportFolder) -> list[tuple[str, ...]]:
-    """The experiments of an exported graph, and those whose place it has taken."""
-    described = manifests.read_manifest(export.bundle_path, {"members": list})
-    own = dict.fromkeys(one["experiment"] for one in described["members"])
-    return [tuple(own), tuple(described.get("replaces", {}).get("names", ()))]
+    scores = replacement.match_scores(teachers.load_teachers(workspace, words), ensemble, found)
+    return {"names": names, **replacement.check_scores(scores)}
 
 
 def _compare_speeds(before: ExportFolder, after: ExportFolder, resize_policy: ResizePolicy) -> dict[str, Any]:

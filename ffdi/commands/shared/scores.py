@@ -21,9 +21,9 @@ def publish_scores(
 ) -> None:
     """Writes metrics.json from out-of-fold predictions, and shows the scores."""
     numbers = np.unique(oof.fold).tolist()
-    val, path = read_val_predictions(experiment, numbers), experiment.get_refit(len(numbers)).val_path
-    refit = predictions.read_predictions(path) if path.is_file() else None
-    scored = scorecard.make_scorecard(oof, group, val, kind, refit)
+    val, refit = read_val_predictions(experiment, numbers), experiment.get_refit(len(numbers))
+    on_val = predictions.read_predictions(refit.val_path) if refit.val_path.is_file() else None
+    scored = scorecard.make_scorecard(oof, group, val, kind, on_val)
     content = {"experiment": experiment.name, "oof_sha256": manifests.hash_file(experiment.oof_path), **scored}
     manifests.write_manifest(experiment.metrics_path, content)
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
