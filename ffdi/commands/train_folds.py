@@ -309,7 +309,11 @@ def _parse_folds(folds: str | None, folders: Sequence[FoldFolder]) -> list[FoldF
     known = {folder.label.removeprefix("fold "): folder for folder in folders}
     words = {word.strip() for word in folds.split(",")}
     if not words <= set(known):
-        raise ConfigError(f"--folds {folds}: this experiment has {', '.join(known)}", hint="pass --folds 0,1")
+        numbers = [name for name in known if name.isdecimal()]
+        more = " and refit" if len(numbers) < len(known) else ""
+        raise ConfigError(
+            f"--folds {folds}: this experiment has folds 0 to {numbers[-1]}{more}", hint="pass --folds 0,1"
+        )
     return [folder for name, folder in known.items() if name in words]
 
 

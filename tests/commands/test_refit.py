@@ -108,7 +108,7 @@ def test_a_graph_that_is_not_exact_needs_images_that_it_was_not_trained_on(copy_
 def test_an_unknown_fold_is_refused(competition: Path, invoke: Invoke) -> None:
     answer = invoke(*WORDS, str(competition), "--folds", "0,all")
     assert answer.code == 1
-    assert "--folds 0,all: this experiment has 0, 1, refit" in answer.err
+    assert "--folds 0,all: this experiment has folds 0 to 1 and refit" in answer.err
 
 
 def test_the_best_epoch_needs_a_held_out_fold(experiment: Path, competition: Path, invoke: Invoke) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -150,9 +151,12 @@ def test_a_zooming_recipe_crops_the_image(resize: str, gallery: Gallery) -> None
 
 def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     table = gallery(4)
-    image, target, row, *remaining = EvalDataset(table, ResizePolicy(16, "crop"))[3]  # type: ignore[misc]
-    assert np.array_equal(image, decode.read_image(table.path(3))[8:24, 8:24])
-    assert (target, row, remaining) == (1.0, 3, [None] * 3)
+    sample = EvalDataset(table, ResizePolicy(16, "crop"))[3]
+    assert isinstance(sample, Sample)
+    assert np.array_equal(sample.pixels, decode.read_image(table.path(3))[8:24, 8:24])
+    assert sample[1:3] == (1.0, 3)
+    assert math.isnan(sample.teacher)
+    assert sample[4:] == (None, None, None)
 
 
 @pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 16), (0.2, 4, 12)])
