@@ -18,6 +18,7 @@ from ffdi.commands.shared.options import (
     LandmarksOptions,
     NoOptions,
     PredictOnnxOptions,
+    PseudoLabelOptions,
     ReportOptions,
     ScoreOptions,
     ServeOptions,
@@ -74,6 +75,14 @@ def distill(options: DistillOptions) -> None:
     from ffdi.commands import distill
 
     distill.run(_workspace(), options)
+
+
+@command(PseudoLabelOptions)
+def pseudo_label(options: PseudoLabelOptions) -> None:
+    """Score images without labels, as more training images."""
+    from ffdi.commands import pseudo_label
+
+    pseudo_label.run(_workspace(), options)
 
 
 @command(FindLrOptions)

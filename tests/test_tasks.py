@@ -23,6 +23,7 @@ COMMANDS = (
         "verify",
         "landmarks",
         "distill",
+        "pseudo-label",
     ),
 )
 
@@ -42,6 +43,7 @@ def test_the_list_shows_every_command_with_one_line(invoke: Invoke) -> None:
         "landmarks         Find the faces' landmarks, for self-blending.",
         "leaderboard       Compare all experiments in one table.",
         "predict-onnx      Score images with the ONNX graph, without torch.",
+        "pseudo-label      Score images without labels, as more training images.",
         "report            Write one page of scores, charts and example images.",
         "score             Score the out-of-fold predictions again.",
         "serve             Show scores and heat maps in a browser.",

@@ -92,7 +92,7 @@ def _train(run: Run, backbone: str, mode: str, name: str, **settings: float) -> 
     config = run.build_config(backbone, run.scale.bits_size, train=train)
     plan = TrainingPlan(
         config,
-        Identity.from_config(config, None, "drawn"),
+        Identity.from_config(config, "drawn"),
         run.table.take(np.arange(count)),
         fold_of=np.arange(count) % FOLDS,
         folds_digest="drawn",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, planning, score_tables, sources
+from ffdi.commands.shared import groups, member_scores, planning, score_tables, sources
 from ffdi.commands.shared.options import EnsembleSubmitOptions
 from ffdi.config.schema import SubmissionConfig
 from ffdi.core import console, files, manifests
@@ -22,9 +23,6 @@ from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import gate
 from ffdi.submission.gate import Direction, Template
-
-if TYPE_CHECKING:
-    from ffdi.training.runtime.device import Device
 
 
 def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
@@ -44,15 +42,18 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     console.say(f"device: {device.why}")
 
     score_tables.show_choice(ensemble.choice)
-    logits = _predict_logits(ensemble, table, device)
+    predict = partial(member_scores.predict_logits, ensemble.members, ensemble.resize_policy, device=device)
+    logits = predict(table)
     direction = Direction(ensemble.weights @ logits, ensemble.compute_fold_aucs(), ensemble.compute_fold_auc_bounds())
     built = gate.build_submission(template, table.img_name, ensemble.combine(logits), direction)
     for warning in built.warnings:
         console.warn(warning)
+    for line in _describe_pseudo_labels(ensemble):
+        console.say(line)
     exact = {table.split: _score_split(ensemble, table, logits)}
     val = dataset.splits.get("val")
     if val is not None and val.split != table.split and val.target is not None:
-        exact["val"] = _score_split(ensemble, val, _predict_logits(ensemble, val, device))
+        exact["val"] = _score_split(ensemble, val, predict(val))
 
     with export.lock():
         with export.publish(export.submission_path.name) as new:
@@ -73,6 +74,16 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
         _remove_other_forms(export, to_send.name)
     console.written(export.folder / to_send.name, about=f" ({len(table)} rows)")
     console.advise(f"invoke export-onnx{groups.repeat_flags(options.experiment, name)}")
+
+
+def _describe_pseudo_labels(ensemble: Ensemble) -> list[str]:
+    """A line for each experiment that was trained on images without labels."""
+    named = {one.experiment.name: one.config.pseudo_labels.name for one in ensemble.members}
+    return [
+        f"{experiment} was trained on the pseudo-labels {labels}: check that the rules of your competition allow it"
+        for experiment, labels in named.items()
+        if labels is not None
+    ]
 
 
 def _find_template(dataset: Dataset, table: Table, settings: SubmissionConfig) -> Template:
@@ -109,19 +120,6 @@ def _remove_other_forms(export: ExportFolder, sent: str) -> None:
     for path in (export.submission_txt_path, export.submission_zip_path):
         if path.name != sent:
             path.unlink(missing_ok=True)
-
-
-def _predict_logits(ensemble: Ensemble, table: Table, device: Device) -> np.ndarray:
-    """float32 [M, N]: each image is decoded once, in the same way as for the exported graph."""
-    from ffdi.models import detector
-    from ffdi.training import fold, predict
-
-    largest = max((member.config for member in ensemble.members), key=lambda config: config.model.size)
-    with console.bar(f"{table.split} images", len(table)) as bar:
-        networks = [
-            device.prepare(detector.load_scorer(member, ensemble.resize_policy.size)) for member in ensemble.members
-        ]
-        return predict.predict_logits(networks, fold.make_eval_batches(table, largest, device), device, bar.advance)
 
 
 def _score_split(ensemble: Ensemble, table: Table, logits: np.ndarray) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, reconstructions, teachers
+from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
@@ -225,7 +225,7 @@ def download_wheels(requirements: Sequence[str], environment: Environment, into:
 
 
 def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path) -> None:
-    """Copies the starting weights, the autoencoder and the teachers' scores, and config.toml with the new paths."""
+    """Copies what a training reads besides the images, and config.toml with the new paths."""
     from ffdi.models import weights
 
     root = workspace.root
@@ -251,6 +251,13 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
     if settings.distill.teachers:
         teachers.ensure_teachers(workspace, experiment, settings.distill)
         shutil.copy(experiment.teachers_path, there / experiment.teachers_path.name)
+    if settings.pseudo_labels.name is not None:
+        labels = workspace.get_pseudo_labels(settings.pseudo_labels.name)
+        pseudo_label_sets.read_record(labels)
+        copied = folder / labels.folder.parent.name / labels.name
+        copied.mkdir(parents=True, exist_ok=True)
+        for path in (labels.labels_path, labels.record_path):
+            shutil.copy(path, copied / path.name)
     (there / "config.toml").write_text(content, encoding="utf-8")
 
 

@@ -190,7 +190,7 @@ class _Sweep:
         settings = schema.load_experiment(experiment.config_path)
         device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
-        plan = planning.make_plan(experiment, settings, self.data, device, weights)
+        plan = planning.make_plan(self.workspace, experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)
@@ -270,16 +270,16 @@ def _check_comparable(space: Space) -> None:
                 f"--set {key}: reconstructions are made before the first trial, by one autoencoder",
                 hint="copy config.toml to a new folder under experiments/ and change it there",
             )
-        if key == "distill.teachers":
+        if key in ("distill.teachers", "pseudo_labels.name"):
             raise ConfigError(
-                f"--set {key}: all trials have the same teachers",
-                hint="make another student: invoke distill",
+                f"--set {key}: all trials are trained on the same images and scores",
+                hint="copy config.toml to a new folder under experiments/ and change it there",
             )
         outside = section == "train" and rest in schema.OUTSIDE_IDENTITY
         if outside or section in ("predict", "ensemble", "export", "group"):
             raise ConfigError(
                 f"--set {key}: the AUC of a held-out fold in training does not depend on it",
-                hint="search keys of [model], [augment], [pseudo_fakes] or [train]",
+                hint="search keys of [model], [augment], [pseudo_fakes], [pseudo_labels], [distill] or [train]",
             )
         if not rest and section != "seed":
             raise ConfigError(

@@ -39,7 +39,8 @@ def run(workspace: Workspace, options: VerifyOptions) -> None:
 
 def _list_folders(workspace: Workspace, options: VerifyOptions) -> list[Path]:
     if not options.experiment:
-        return [*(one.folder for one in workspace.list_experiments()), *workspace.list_exports()]
+        own = [one.folder for one in workspace.list_experiments()]
+        return [*own, *workspace.list_exports(), *workspace.list_pseudo_labels()]
     names, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     folders = [workspace.get_experiment(one).folder for one in names]
     export = workspace.get_export(names, name).folder
@@ -109,6 +110,7 @@ FILE_LISTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
     "metrics.json": lambda _, content: {"oof.csv": content["oof_sha256"]},
     "manifest.json": lambda _, content: content["files"],
     "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},
+    "pseudo_labels.json": lambda _, content: {"labels.csv": content["sha256"]},
     "bundle.json": lambda _, content: content["files"],
     "submission.json": lambda _, content: {"submission.csv": content["sha256"], **content["to_send"]},
     "onnx_scores.json": lambda _, content: {"onnx_scores.csv": content["sha256"]},

@@ -7,8 +7,9 @@ no part of an experiment's identity.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -141,6 +142,14 @@ class PseudoFakesConfig(Section):
         return self.fraction > 0 and "self_blend" in self.methods
 
 
+class PseudoLabelsConfig(Section):
+    """Images without labels, and the scores that trained networks gave them, as more training images."""
+
+    name: str | None = None
+    weight: float = Field(1.0, gt=0, le=100)
+    fraction: float = Field(0.25, gt=0, le=0.9)
+
+
 class TrainConfig(Section):
     """Optimiser, schedule, loss, and the choice of the final weights."""
 
@@ -234,6 +243,28 @@ class GroupConfig(Section):
     grid: dict[str, list[Any]] = {}
 
 
+class InputHashes(NamedTuple):
+    """The sha256 of each file that a training reads beside its images, in hex; None where there is no such file."""
+
+    weights: str | None = None
+    autoencoder: str | None = None
+    teachers: str | None = None
+    pseudo_labels: str | None = None
+
+    @classmethod
+    def from_identity(cls, identity: Mapping[str, Any]) -> InputHashes:
+        """The hashes in a `Config.build_identity`."""
+        return cls(
+            identity["model"]["weights_sha256"],
+            identity["pseudo_fakes"].get("autoencoder_sha256"),
+            identity.get("distill", {}).get("sha256"),
+            identity.get("pseudo_labels", {}).get("sha256"),
+        )
+
+
+NO_INPUTS = InputHashes()
+
+
 class Config(Section):
     """The settings of one experiment or group, with all defaults."""
 
@@ -243,6 +274,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     augment: AugmentConfig = AugmentConfig()
     pseudo_fakes: PseudoFakesConfig = PseudoFakesConfig()
+    pseudo_labels: PseudoLabelsConfig = PseudoLabelsConfig()
     train: TrainConfig = TrainConfig()
     distill: DistillConfig = DistillConfig()
     predict: PredictConfig = PredictConfig()
@@ -266,19 +298,14 @@ class Config(Section):
         """Returns the same settings for another number of epochs."""
         return self.model_copy(update={"train": self.train.model_copy(update={"epochs": epochs})})
 
-    def build_identity(
-        self,
-        weights_sha256: str | None = None,
-        autoencoder_sha256: str | None = None,
-        teachers_sha256: str | None = None,
-    ) -> dict[str, Any]:
+    def build_identity(self, inputs: InputHashes = NO_INPUTS) -> dict[str, Any]:
         """Returns all settings that change a trained fold, as plain JSON.
 
         It has no paths of data, no splits that are predicted later, no ensemble settings, no interval of checkpoints,
         no network on all images beside the folds, and no choice of a GPU's kernels, which changes as little as another
-        GPU does. A weights file, an autoencoder and the scores of teachers are identified by their content, not by
-        their names. Names and labels are those of the image list, not of the label file, kinds of fakes those of
-        folds.csv, and pairs, where they matter, those of the image list.
+        GPU does. The files of `inputs` are identified by their content, not by their names. Names and labels are those
+        of the image list, not of the label file, kinds of fakes those of folds.csv, and pairs, where they matter, those
+        of the image list.
         """
         data = ("root", "val", "test", "template", "prefix", "labels", "kind_column", "pair_column")
         excluded: Any = {
@@ -293,13 +320,18 @@ class Config(Section):
         content = self.model_dump(mode="json", exclude=excluded)
         if self.model.weights_file is not None:
             del content["model"]["weights_file"]
-        content["model"]["weights_sha256"] = weights_sha256
+        content["model"]["weights_sha256"] = inputs.weights
         del content["pseudo_fakes"]["autoencoder"]
-        content["pseudo_fakes"]["autoencoder_sha256"] = autoencoder_sha256
-        del content["distill"]["teachers"]
-        content["distill"]["teachers_sha256"] = teachers_sha256
-        if not self.distill.teachers:
-            del content["distill"]  # its other keys then have no effect
+        content["pseudo_fakes"]["autoencoder_sha256"] = inputs.autoencoder
+        for section, key, used, digest in (
+            ("distill", "teachers", self.distill.teachers, inputs.teachers),
+            ("pseudo_labels", "name", self.pseudo_labels.name, inputs.pseudo_labels),
+        ):
+            del content[section][key]
+            if used:
+                content[section]["sha256"] = digest
+            else:
+                del content[section]  # its other keys then have no effect
         content["augment"]["version"] = AUGMENTATION_VERSION
         return content
 

@@ -26,6 +26,7 @@ from ffdi.core.errors import FFDIError, TrainingError, get_first_line
 from ffdi.core.signals import Interrupted
 from ffdi.data.images.cache import ImageStore, get_cached_rows
 from ffdi.data.images.resizing import ResizePolicy
+from ffdi.data.labels.pseudo_labels import PseudoLabels
 from ffdi.data.labels.table import Table
 from ffdi.engines import cluster, local
 from ffdi.engines.cluster import FoldResources
@@ -61,6 +62,7 @@ class _RemoteTables(NamedTuple):
 
     train: Table
     val: Table | None
+    pseudo_labels: PseudoLabels | None
     store: tuple[Path, ResizePolicy | None] | None
 
     @classmethod
@@ -68,7 +70,7 @@ class _RemoteTables(NamedTuple):
         cached = get_cached_rows(plan.train)
         cache = None if cached is None else (cached.store.folder, cached.store.resize_policy)
         val = None if plan.val is None else cluster.detach_table(plan.val)
-        return cls(cluster.detach_table(plan.train), val, cache)
+        return cls(cluster.detach_table(plan.train), val, plan.pseudo_labels, cache)
 
     def attach(self) -> tuple[Table, Table | None]:
         """Returns both tables with the image cache of the machine that runs the task, if it has one."""
@@ -208,7 +210,7 @@ def train_folds(next_job: NextJob, resources: FoldResources) -> JobEvents:
 def _detach_job(job: FoldJob) -> FoldJob:
     """Returns the job without its tables and starting weights, which are sent once for all jobs that share them."""
     no_rows = cluster.detach_table(job.plan.train.take(np.empty(0, np.int64)))
-    return replace(job, plan=replace(job.plan, train=no_rows, val=None, weights=None))
+    return replace(job, plan=replace(job.plan, train=no_rows, val=None, weights=None, pseudo_labels=None))
 
 
 def _attach_job(
@@ -225,7 +227,8 @@ def _attach_job(
     if weights is not None:
         path = folder.folder.parent / weights.name
         path.write_bytes(weights.content)
-    return replace(job, plan=replace(job.plan, train=train, val=val, weights=path), folder=folder)
+    plan = replace(job.plan, train=train, val=val, weights=path, pseudo_labels=tables.pseudo_labels)
+    return replace(job, plan=plan, folder=folder)
 
 
 def _receive_event(task: _RayTask) -> FoldEvent | JobFailure | JobEnd | None:

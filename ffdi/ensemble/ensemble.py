@@ -206,6 +206,8 @@ def _describe_member(member: Member, weight: float) -> dict[str, Any]:
         "tta": member.config.predict.tta,
         "weights_sha256": member.folder.read_weights_sha256(),
         "weight": weight,
+        **({"teachers": member.config.distill.teachers} if member.config.distill.teachers else {}),
+        **({"pseudo_labels": member.config.pseudo_labels.name} if member.config.pseudo_labels.name else {}),
     }
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from ffdi.config import schema
-from ffdi.config.schema import Config, FoldsConfig, list_differences
+from ffdi.config.schema import Config, FoldsConfig, InputHashes, list_differences
 from ffdi.core import files, links, manifests, signals
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.fold import FROZEN, FoldFolder, Identity
@@ -189,10 +189,8 @@ class Experiment:
         if not self.resolved_path.is_file():
             raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._format_train_command())
         config, started = schema.load_experiment(self.config_path), self._read_identity()
-        weights = started.config["model"]["weights_sha256"]
-        autoencoder = started.config["pseudo_fakes"].get("autoencoder_sha256")
-        teachers = started.config.get("distill", {}).get("teachers_sha256")
-        self.check_identity(Identity.from_config(config, weights, started.data, autoencoder, teachers))
+        inputs = InputHashes.from_identity(started.config)
+        self.check_identity(Identity.from_config(config, started.data, inputs))
         return config, started
 
     def list_finished_folds(self, k: int, identity: Identity) -> list[FoldFolder]:

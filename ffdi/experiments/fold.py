@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ffdi.config import renames
-from ffdi.config.schema import Config
+from ffdi.config.schema import NO_INPUTS, Config, InputHashes
 from ffdi.core import files as publish
 from ffdi.core import links, manifests
 from ffdi.core.errors import ExperimentError
@@ -160,15 +160,8 @@ class Identity:
     data: str
 
     @classmethod
-    def from_config(
-        cls,
-        config: Config,
-        weights_sha256: str | None,
-        data: str,
-        autoencoder_sha256: str | None = None,
-        teachers_sha256: str | None = None,
-    ) -> Identity:
-        return cls(config.build_identity(weights_sha256, autoencoder_sha256, teachers_sha256), data)
+    def from_config(cls, config: Config, data: str, inputs: InputHashes = NO_INPUTS) -> Identity:
+        return cls(config.build_identity(inputs), data)
 
     @property
     def digest(self) -> str:

@@ -14,6 +14,7 @@ from ffdi.core import files, links, manifests, names
 from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
+from ffdi.experiments.pseudo_labels import PseudoLabelFolder
 
 MAX_NAME_BYTES = 200
 """Bytes of a folder's name; file systems allow 255, and names of temporary files are longer."""
@@ -81,6 +82,22 @@ class Workspace:
             digest: the hash of all that the features depend on, but for the images.
         """
         return links.join(self.data_folder, "features", digest)
+
+    def get_pseudo_labels(self, name: str) -> PseudoLabelFolder:
+        """Returns the folder of pseudo-labels, which may not exist.
+
+        Raises:
+            ConfigError: the name is not usable as a folder name.
+            ExperimentError: the folder is a link, or contains one.
+        """
+        _check_folder_name(name, "pseudo-labels", "--name")
+        folder = links.join(self.data_folder, "pseudo_labels", name)
+        links.refuse_links_below(folder)
+        return PseudoLabelFolder(folder)
+
+    def list_pseudo_labels(self) -> list[Path]:
+        """Lists the folder of each set of pseudo-labels, by name."""
+        return sorted(path for path in links.join(self.data_folder, "pseudo_labels").glob("*") if path.is_dir())
 
     def get_vetting_path(self, sha256: str, size: int) -> Path:
         """Returns the path of an empty file that exists if a graph was made or vetted here.

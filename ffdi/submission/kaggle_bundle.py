@@ -178,9 +178,10 @@ SERVICES = {
     ),
 }
 """Services by their names."""
-OWN_FILES = """# the experiments and the starting weights of this bundle
+OWN_FILES = """# the experiments of this bundle, and what they need
 copy_folder(BUNDLE / "experiments/", WORK / "experiments/")
-copy_folder(BUNDLE / "weights", WORK / "weights")"""
+copy_folder(BUNDLE / "weights", WORK / "weights")
+copy_folder(BUNDLE / "pseudo_labels", WORK / "data" / "pseudo_labels")"""
 
 
 def build_training_notebook(service: str, name: str, names: Sequence[str], patterns: Sequence[str]) -> str:

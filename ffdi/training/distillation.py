@@ -1,39 +1,62 @@
-"""Soft targets from teachers: Hinton et al., Distilling the Knowledge in a Neural Network (2015), for one logit."""
+"""Soft targets from teachers and pseudo-labels, for one logit.
+
+Hinton et al., Distilling the Knowledge in a Neural Network (2015).
+"""
 
 from __future__ import annotations
 
 import torch
 from torch.nn import functional
 
-from ffdi.config.schema import DistillConfig
+from ffdi.config.schema import Config
 from ffdi.training.optim import Loss
 
 
-def make_soft_targets(teacher: torch.Tensor, config: DistillConfig) -> torch.Tensor:
-    """The teachers' probabilities at the temperature: logits float32 [B], NaN where there are none -> the same."""
-    return torch.sigmoid(teacher / config.temperature)
+def make_soft_targets(teacher: torch.Tensor, target: torch.Tensor, config: Config) -> torch.Tensor:
+    """The probabilities of other networks, those of teachers at the temperature.
+
+    Args:
+        teacher: logits float32 [B], NaN where there are none.
+        target: labels float32 [B], NaN for images without labels, whose logits are pseudo-labels.
+        config: has the temperature.
+
+    Returns:
+        float32 [B], NaN where there are none.
+    """
+    return torch.sigmoid(teacher / _choose_temperature(target, config))
 
 
 def compute_loss(
-    criterion: Loss, logits: torch.Tensor, target: torch.Tensor, soft: torch.Tensor, config: DistillConfig
-) -> torch.Tensor:
-    """The loss on labels and that on soft targets, in the shares of `distill.weight`; without a soft target, the first.
+    criterion: Loss, logits: torch.Tensor, target: torch.Tensor, soft: torch.Tensor, config: Config
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss on labels, and the loss to be minimized.
 
-    The second is the cross entropy at the temperature T, times T ** 2, so that its gradients keep their size.
+    Of an image with both targets, the second has the two losses in the shares of `distill.weight`; without a soft
+    target, that on the label; without a label, that on the pseudo-label times `pseudo_labels.weight`. The loss on a
+    teacher's score is the cross entropy at the temperature T, times T ** 2, so that its gradients keep their size.
 
     Args:
         criterion: the loss on labels.
         logits: float32 [B].
-        target: float32 [B] in [0, 1].
+        target: float32 [B] in [0, 1]; NaN without a label.
         soft: float32 [B], of `make_soft_targets`.
-        config: has the weight and the temperature.
+        config: has the weights and the temperature.
 
     Returns:
-        float32 [].
+        Two float32 []: the mean over images with labels, and over all images.
     """
-    known, temperature = ~soft.isnan(), config.temperature
+    known, labelled, temperature = ~soft.isnan(), ~target.isnan(), _choose_temperature(target, config)
+    label = torch.where(labelled, target, soft)
     entropy = functional.binary_cross_entropy_with_logits(
-        logits / temperature, torch.where(known, soft, target), reduction="none"
+        logits / temperature, torch.where(known, soft, label), reduction="none"
     )
-    on_soft = torch.where(known, config.weight * temperature**2 * entropy, torch.zeros_like(entropy)).mean()
-    return criterion(logits, target, torch.where(known, 1 - config.weight, 1.0)) + on_soft
+    weight = torch.where(labelled, config.distill.weight, config.pseudo_labels.weight)
+    on_soft = torch.where(known, weight * temperature**2 * entropy, torch.zeros_like(entropy)).mean()
+    share = torch.where(known, 1 - config.distill.weight, 1.0) * labelled
+    on_labels = criterion(logits, label, labelled.float()) / labelled.float().mean().clamp(min=1 / len(logits))
+    return on_labels, criterion(logits, label, share) + on_soft
+
+
+def _choose_temperature(target: torch.Tensor, config: Config) -> torch.Tensor:
+    """That of the teachers for images with labels, else 1: float32 [B]."""
+    return torch.where(target.isnan(), 1.0, config.distill.temperature)

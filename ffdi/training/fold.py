@@ -15,6 +15,7 @@ from torch import nn
 from ffdi.config.schema import Config
 from ffdi.core import files, manifests
 from ffdi.data.images import resizing
+from ffdi.data.labels.pseudo_labels import PseudoLabels
 from ffdi.data.labels.table import Table
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, ScoredBatches, TrainBatches
@@ -47,6 +48,7 @@ class TrainingPlan:
         weights: the backbone's starting weights; None starts from random ones.
         val: the labelled validation split, which the network of each fold scores at its end; None without one.
         features: of all these images, if the folds train the head alone on them; None trains on images.
+        pseudo_labels: more training images, without labels; None without such images.
     """
 
     config: Config
@@ -57,6 +59,7 @@ class TrainingPlan:
     weights: Path | None
     val: Table | None
     features: CachedFeatures | None = None
+    pseudo_labels: PseudoLabels | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,7 +244,12 @@ def _make_train_batches(table: Table, plan: TrainingPlan, folder: FoldFolder, de
         TrainingError: the augmentation draws the same in two epochs.
     """
     batches = loader.make_train_loader(
-        table, plan.config, fold=folder.fold, loader_config=device.loader_config, shard=distributed.get_rank_shard()
+        table,
+        plan.config,
+        fold=folder.fold,
+        loader_config=device.loader_config,
+        shard=distributed.get_rank_shard(),
+        unlabelled=None if plan.pseudo_labels is None else plan.pseudo_labels.select_fold(folder.fold),
     )
     inputs.check_augmentation(batches, device)
     return batches

@@ -177,10 +177,10 @@ def train_step(
     network: nn.Module, state: TrainingState, batch: Batch, criterion: optim.Loss, config: Config, device: Device
 ) -> StepResult:
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
-    soft = None
+    soft, target = None, device.send(batch.target)
     if batch.teacher is not None:
-        soft = distillation.make_soft_targets(device.send(batch.teacher), config.distill)
-    images, target, soft = mix_batch(inputs.make_images(batch, device), device.send(batch.target), soft, config.augment)
+        soft = distillation.make_soft_targets(device.send(batch.teacher), target, config)
+    images, target, soft = mix_batch(inputs.make_images(batch, device), target, soft, config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
     parts = _split_batch(
         len(images), config.train.micro_batches, batch_size // distributed.get_world_size(), config.train.views
@@ -195,11 +195,11 @@ def train_step(
                     logits, more = _score(network, images[part], target[part], config.train)
                 with record_function(BACKWARD):
                     share = len(logits) / batch_size
-                    loss = objective = criterion(logits, target[part]) * share
-                    if soft is not None:
-                        objective = share * distillation.compute_loss(
-                            criterion, logits, target[part], soft[part], config.distill
-                        )
+                    if soft is None:
+                        loss = objective = criterion(logits, target[part]) * share
+                    else:
+                        found = distillation.compute_loss(criterion, logits, target[part], soft[part], config)
+                        loss, objective = (one * share for one in found)
                     # DDP averages gradients over the ranks, and the loss is a sum over them
                     state.scaler.scale((objective + more * share) * distributed.get_world_size()).backward()
             total = total + loss.detach()

@@ -53,7 +53,7 @@ def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: P
     answer = invoke(*TRAIN, str(competition), "--experiment", "small")
     assert answer.code == 0, answer.err
     assert (student / "folds.csv").read_bytes() == (teachers / "experiments" / "tiny" / "folds.csv").read_bytes()
-    assert len(json.loads((student / "resolved.json").read_text())["config"]["distill"]["teachers_sha256"]) == 64
+    assert len(json.loads((student / "resolved.json").read_text())["config"]["distill"]["sha256"]) == 64
     weights = (student / "fold_0" / "weights.safetensors").read_bytes()
     for command in ("ensemble-submit", "export-onnx", "report"):
         answer = invoke(command, "--experiment", "small")

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from ffdi.commands.shared import setting_checks
 from ffdi.config import schema, variants
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, InputHashes
 from ffdi.core.errors import ConfigError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -48,8 +48,8 @@ def test_data_paths_are_not_in_the_identity(tmp_path: Path) -> None:
 def test_a_weights_file_is_identified_by_its_content(tmp_path: Path) -> None:
     one = load(tmp_path, '[model]\nweights_file = "a.pth"')
     two = load(tmp_path, '[model]\nweights_file = "b.pth"')
-    assert one.build_identity("hash") == two.build_identity("hash")
-    assert one.build_identity("hash") != one.build_identity("other")
+    assert one.build_identity(InputHashes("hash")) == two.build_identity(InputHashes("hash"))
+    assert one.build_identity(InputHashes("hash")) != one.build_identity(InputHashes("other"))
 
 
 def test_differences_name_the_key_with_both_values() -> None:

@@ -16,7 +16,7 @@ import safetensors.torch
 import timm
 import torch
 
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, InputHashes
 from ffdi.core import signals
 from ffdi.core.signals import Interrupted
 from ffdi.data.labels import layout
@@ -99,7 +99,7 @@ def fill(config: Config, images: Images, store: Path, device: Device = CPU) -> C
 
 def make_plan(config: Config, images: Images, cached: CachedFeatures | None) -> TrainingPlan:
     """Two folds."""
-    fold_of, identity = np.arange(len(images.train)) // 2 % 2, Identity.from_config(config, "0", "0")
+    fold_of, identity = np.arange(len(images.train)) // 2 % 2, Identity.from_config(config, "0", InputHashes("0"))
     return TrainingPlan(config, identity, images.train, fold_of, "0", images.weights, images.val, cached)
 
 

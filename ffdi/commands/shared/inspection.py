@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from typing import TypeVar
 
 from ffdi.core import console, machine, manifests
@@ -14,6 +15,7 @@ from ffdi.data.inspection.scan import ScanResult, scan_images
 from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import folders
 from ffdi.data.labels.layout import Dataset
+from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -38,21 +40,38 @@ def scan_dataset(
         reencoded.check_labels(dataset.splits)
     for line in folders.describe_unlisted(dataset.splits.values()):
         console.say(line)
-    findings, threads = ScanStore(workspace.findings_path), machine.count_cores()
-    try:
-        scans = {split: ScanResult(table) for split, table in dataset.splits.items()}
-        with console.bar("scanning images", sum(map(len, dataset.splits.values()))) as bar:
-            for scan in scans.values():
-                for image in scan_images(scan.table, findings, threads):
-                    scan.record(image)
-                    bar.advance()
-        diagnosis = doctor.diagnose(dataset.root, scans, _find_duplicates(list(scans.values()), findings, threads))
-    finally:
-        findings.close()
+    diagnosis = doctor.diagnose(dataset.root, *scan_tables(workspace, dataset.splits))
     if reencode:
-        diagnosis = measure_reencoded(diagnosis, threads)
+        diagnosis = measure_reencoded(diagnosis, machine.count_cores())
     manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
     return diagnosis
+
+
+def scan_tables(workspace: Workspace, tables: Mapping[str, Table]) -> tuple[dict[str, ScanResult], DuplicateGroups]:
+    """Scans the images of tables that were not scanned before, and compares all images with each other.
+
+    Returns:
+        The scans by the names of the tables, and the duplicates among all their images, in that order.
+    """
+    with closing(ScanStore(workspace.findings_path)) as findings:
+        scans = _scan(findings, tables)
+        return scans, _find_duplicates(list(scans.values()), findings, machine.count_cores())
+
+
+def scan_table(workspace: Workspace, table: Table) -> ScanResult:
+    """Scans the images of a table that were not scanned before."""
+    with closing(ScanStore(workspace.findings_path)) as findings:
+        return _scan(findings, {"": table})[""]
+
+
+def _scan(findings: ScanStore, tables: Mapping[str, Table]) -> dict[str, ScanResult]:
+    scans = {name: ScanResult(table) for name, table in tables.items()}
+    with console.bar("scanning images", sum(map(len, tables.values()))) as bar:
+        for scan in scans.values():
+            for image in scan_images(scan.table, findings, machine.count_cores()):
+                scan.record(image)
+                bar.advance()
+    return scans
 
 
 def measure_reencoded(diagnosis: Diagnosis, threads: int) -> Diagnosis:

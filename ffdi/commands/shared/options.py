@@ -174,6 +174,16 @@ class DistillOptions(ExperimentsOptions):
 
 
 @dataclass(frozen=True)
+class PseudoLabelOptions(ExperimentsOptions, LoadingOptions):
+    images: str | None = flag(None, "test (the test split), a folder of images, or a CSV with a column img_name")
+    name: str | None = flag(None, "the name of these pseudo-labels")
+    confidence: str = flag("0.9", "the least probability of the likelier class, from 0.5 to 1")
+    disagreement: str = flag("0.2", "the largest standard deviation of the networks' probabilities, from 0 to 0.5")
+    per_class: int | None = flag(None, "the most images of each class in a set (default: all)", least=1)
+    rules: bool = flag(False, "you have read the rules, and they allow training on test images; --images test needs it")
+
+
+@dataclass(frozen=True)
 class FindLrOptions(ExperimentOptions, TrainingOptions):
     steps: int = flag(100, "training steps from the lowest rate to the highest")
     judge: str = flag(

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, reconstructions, setting_checks, sources, teachers
+from ffdi.commands.shared import inspection, pseudo_label_sets, reconstructions, setting_checks, sources, teachers
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import variants
-from ffdi.config.schema import Config
+from ffdi.config.schema import Config, InputHashes
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.data.inspection import doctor
+from ffdi.data.labels.pseudo_labels import PseudoLabels
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list, kinds
 from ffdi.experiments.experiment import Experiment
@@ -57,6 +58,7 @@ class PreparedData(NamedTuple):
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
         autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
         teachers: the hash of the teachers' scores of `train`; None without teachers.
+        pseudo_labels: more training images, without labels, and their hash; None without such images.
     """
 
     root: Path
@@ -66,6 +68,7 @@ class PreparedData(NamedTuple):
     sha256: tuple[np.ndarray, np.ndarray | None]
     autoencoder: str | None
     teachers: str | None
+    pseudo_labels: tuple[PseudoLabels, str] | None
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
@@ -242,6 +245,7 @@ def prepare_data(
         (hashes["train"], None if val is None else hashes["val"]),
         autoencoder,
         scores,
+        pseudo_label_sets.load_pseudo_labels(workspace, settings, dataset),
     )
 
 
@@ -259,6 +263,7 @@ def prepare_all(
             settings.train.needs_pairs,
             reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes),
             tuple(settings.distill.teachers),
+            settings.pseudo_labels.name,
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
@@ -270,19 +275,30 @@ def prepare_all(
 
 
 def make_plan(
-    experiment: Experiment, settings: Config, data: PreparedData, device: Device, weights: Path | None
+    workspace: Workspace,
+    experiment: Experiment,
+    settings: Config,
+    data: PreparedData,
+    device: Device,
+    weights: Path | None,
 ) -> TrainingPlan:
     """Assigns folds, or reads the assignment, and writes the files that identify the training.
 
     Raises:
-        ExperimentError: the experiment was started with other settings or data.
+        ExperimentError: the experiment was started with other settings or data, or its pseudo-labels are of other
+            folds.
     """
     from ffdi.training.fold import TrainingPlan
 
-    digest = None if weights is None else manifests.hash_file(weights)
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
-    scores = data.teachers if settings.distill.teachers else None
-    identity = Identity.from_config(settings, digest, manifests.hash_text(data.image_list), autoencoder, scores)
+    more, labels = data.pseudo_labels or (None, None)
+    inputs = InputHashes(
+        None if weights is None else manifests.hash_file(weights),
+        autoencoder,
+        data.teachers if settings.distill.teachers else None,
+        labels,
+    )
+    identity = Identity.from_config(settings, manifests.hash_text(data.image_list), inputs)
     train = data.train
     assert train.target is not None
     if settings.pseudo_fakes.needs_reconstructions and autoencoder is None:
@@ -295,13 +311,17 @@ def make_plan(
         experiment.read_folds_digest()
     if experiment.folds_path.is_file():
         fold_of = folds.read_folds(experiment.folds_path, train, settings.folds)
+        pseudo_label_sets.check_folds(workspace, experiment, settings, manifests.hash_file(experiment.folds_path))
     else:
         fold_of = assign_folds(settings, train, weights, device)
-        files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
+        content = folds.format_folds(train, fold_of)
+        pseudo_label_sets.check_folds(workspace, experiment, settings, manifests.hash_text(content))
+        files.write_text(experiment.folds_path, content)
     if settings.model.tune != "all" and not experiment.resolved_path.is_file():
         _write_frozen(experiment, settings, weights)
     experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
-    return TrainingPlan(settings, identity, train, fold_of, experiment.read_folds_digest(), weights, data.val)
+    folds_digest = experiment.read_folds_digest()
+    return TrainingPlan(settings, identity, train, fold_of, folds_digest, weights, data.val, pseudo_labels=more)
 
 
 def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None) -> None:

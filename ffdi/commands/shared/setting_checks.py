@@ -54,6 +54,7 @@ def check_settings(settings: Config) -> None:
             "train.select = 'best' chooses an epoch by held-out images, and the network of folds.refit = true has none",
             hint="set train.select = 'last', or folds.refit = false, in config.toml",
         )
+    _check_pseudo_labels(settings)
     if settings.augment.crop_size > settings.model.size:
         raise ConfigError(
             f"augment.crop_size = {settings.augment.crop_size} is larger than model.size = {settings.model.size}",
@@ -81,6 +82,29 @@ def check_settings(settings: Config) -> None:
             f"pseudo_fakes.fraction = {settings.pseudo_fakes.fraction} and "
             f"train.batch_size = {settings.train.batch_size}: a batch needs a real image for each pseudo-fake",
             hint="set a larger train.batch_size, or pseudo_fakes.fraction = 0, in config.toml",
+        )
+
+
+def _check_pseudo_labels(settings: Config) -> None:
+    if settings.pseudo_labels.name is None:
+        return
+    if max(settings.augment.mixup, settings.augment.cutmix) > 0:
+        raise ConfigError(
+            "pseudo_labels.name needs whole images, and augment.mixup or augment.cutmix mixes images with and without "
+            "labels",
+            hint="set augment.mixup = 0 and augment.cutmix = 0, or omit pseudo_labels.name, in config.toml",
+        )
+    if settings.augment.views and settings.model.tune == "head":
+        raise ConfigError(
+            "augment.views with model.tune = 'head' trains on cached features, which images without labels do not have",
+            hint="set augment.views = 0, or omit pseudo_labels.name, in config.toml",
+        )
+    left = 1 - settings.pseudo_labels.fraction - settings.pseudo_fakes.fraction
+    if round(settings.train.batch_size * left) < 2:
+        raise ConfigError(
+            f"pseudo_labels.fraction = {settings.pseudo_labels.fraction} and train.batch_size = "
+            f"{settings.train.batch_size} leave no two images with labels in a batch",
+            hint="set a larger train.batch_size, or a smaller pseudo_labels.fraction, in config.toml",
         )
 
 

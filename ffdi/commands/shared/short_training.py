@@ -80,16 +80,26 @@ def prepare_short_training(
 
 @contextmanager
 def open_short_training(
-    settings: Config, train: Table, device: Device, weights: Path | None
+    settings: Config, train: Table, device: Device, weights: Path | None, unlabelled: Table | None = None
 ) -> Iterator[ShortTraining]:
-    """A training on all images of a table that is not saved; inside, errors of the device are explained."""
+    """A training on all images of a table that is not saved; inside, errors of the device are explained.
+
+    Args:
+        settings: of the experiment.
+        train: images with labels.
+        device: that computes.
+        weights: the file of starting weights; None starts from random ones.
+        unlabelled: images with pseudo-labels, as in `loader.make_train_loader`.
+    """
     from ffdi.data.loading import loader
     from ffdi.models import detector
     from ffdi.training.loop import list_nondeterministic
     from ffdi.training.runtime import device as devices
     from ffdi.training.state import TrainingState
 
-    batches = loader.make_train_loader(train, settings, fold=0, loader_config=device.loader_config)
+    batches = loader.make_train_loader(
+        train, settings, fold=0, loader_config=device.loader_config, unlabelled=unlabelled
+    )
     with devices.explain_oom(settings, device), ExitStack() as stack:
         network = device.prepare(detector.build_initialized(settings, weights))
         state, wanted = TrainingState.create(network, settings.train, device), settings.train.deterministic

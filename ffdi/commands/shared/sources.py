@@ -148,7 +148,11 @@ def find_images(workspace: Workspace, names: Sequence[str], options: PredictOnnx
     if options.images is None:
         dataset = find_experiment_dataset(workspace, workspace.get_experiment(names[0]), options.data)
         return choose_split(dataset, options.split)
-    path = Path(options.images)
+    return read_images(Path(options.images))
+
+
+def read_images(path: Path) -> Table:
+    """The images of a folder, or of a CSV."""
     if path.is_dir() or path.is_file():
         table = folders.list_folder(path) if path.is_dir() else tables.read_list(path)
         show_notes(table)

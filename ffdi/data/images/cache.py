@@ -147,6 +147,10 @@ class CachedRows:
         """The rows `index` (int [M]), in that order."""
         return replace(self, number=self.number[index])
 
+    def extend(self, count: int) -> CachedRows:
+        """The rows, and behind them `count` rows that are not in the store."""
+        return replace(self, number=np.concatenate([self.number, np.full(count, -1)]))
+
     def has(self, row: int) -> bool:
         return bool(self.number[row] >= 0)
 

@@ -25,6 +25,9 @@ class StoredRows(Protocol):
     def take(self, index: np.ndarray) -> StoredRows:
         """The rows `index` (int [M]), in that order."""
 
+    def extend(self, count: int) -> StoredRows:
+        """The rows, and behind them `count` rows that are not in the cache."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -34,7 +37,7 @@ class Table:
         split: 'train', 'val', 'test', or the name of another list of images.
         folder: the folder that `img_name` is relative to.
         img_name: str [N], unique.
-        target: int64 [N], 1 = fake; None without labels.
+        target: int64 [N], 1 = fake, and -1 for the images of `add_unlabelled`; None without labels.
         group: str [N]; images of one group are always in the same fold. None without groups.
         kind: str [N], the kind of each fake, such as its generator; '' for real images and unknown kinds. None without
             kinds.
@@ -46,7 +49,8 @@ class Table:
             without landmarks.
         reconstruction: str [N], the file with the reconstruction of each real image by an autoencoder, '' for fakes;
             None if the training needs none.
-        teacher: float32 [N], the out-of-fold logit of the teachers; None if the training has no teachers.
+        teacher: float32 [N], the logit of other networks for each image, as a soft target, NaN where there is none:
+            the teachers' out-of-fold logits, or pseudo-labels. None if the training has no soft targets.
         stored: the rows in the image cache; None if the table is not attached to one.
         notes: lines for the terminal: how the files were read, and which were passed over.
     """
@@ -80,6 +84,29 @@ class Table:
         """The images, for tables that name them in other ways."""
         listed = self.img_name if self.listed is None else self.listed
         return ListedImages(self.img_name.tolist(), listed.tolist(), self.folder.name, config.prefix)
+
+    def add_unlabelled(self, others: Table) -> Table:
+        """The rows, and behind them the images of another folder with their soft targets, as more training images."""
+        assert self.target is not None
+        assert others.teacher is not None
+        more = len(others)
+        teacher = np.full(len(self), np.nan, np.float32) if self.teacher is None else self.teacher
+        marks, made = self.landmarks, self.reconstruction
+        return replace(
+            self,
+            img_name=np.concatenate([self.img_name, [str(others.path(row)) for row in range(more)]]),
+            target=np.concatenate([self.target, np.full(more, -1)]),
+            group=None,
+            listed=None,
+            kind=None,
+            pair=None,
+            landmarks=None
+            if marks is None
+            else np.concatenate([marks, np.full((more, *marks.shape[1:]), np.nan, marks.dtype)]),
+            reconstruction=None if made is None else np.concatenate([made, [""] * more]),
+            teacher=np.concatenate([teacher, others.teacher]),
+            stored=None if self.stored is None else self.stored.extend(more),
+        )
 
     @property
     def has_both_classes(self) -> bool:

@@ -52,7 +52,7 @@ class Sample(NamedTuple):
         pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains; [0, 0, 3] where the device decodes.
         target: the label, NaN without labels.
         row: of the table.
-        teacher: the teachers' logit; NaN for pseudo-fakes, and without teachers.
+        teacher: the logit of other networks as a soft target; NaN where there is none.
         steps: what remains to be done to the image, on the device; None if nothing does.
         resize: what remains to be done before, also on the device.
         encoded: what the device decodes before that; None if the image is decoded.
@@ -184,12 +184,13 @@ class TrainDataset:
         return Sample(pixels, *self._get_labels(sample), steps, resize)
 
     def _get_labels(self, sample: SampleKey) -> tuple[float, int, float]:
-        """The label, the row and the teachers' logit, which does not hold for a pseudo-fake."""
+        """The label, NaN if there is none; the row; and the soft target, which does not hold for a pseudo-fake."""
         target, teacher = self.table.target, self.table.teacher
         assert target is not None
         if sample.pseudo_fake:
             return 1.0, sample.row, math.nan
-        return float(target[sample.row]), sample.row, math.nan if teacher is None else float(teacher[sample.row])
+        label = float(target[sample.row]) if target[sample.row] >= 0 else math.nan
+        return label, sample.row, math.nan if teacher is None else float(teacher[sample.row])
 
     def _leave_decoding(self, sample: SampleKey) -> Sample | None:
         """A sample whose image the device decodes; None if it is better to decode it here."""

@@ -61,7 +61,8 @@ class Batch(NamedTuple):
             Cached features in their place: float32 [B, D], or [B, W, D] for the W views of test-time augmentation.
         target: float32 [B], NaN where there is no label.
         index: int64 [B], rows of the table.
-        teacher: float32 [B], the teachers' logits; NaN where there is none. None if there is none at all.
+        teacher: float32 [B], logits of other networks as soft targets; NaN where there is none. None if there is none
+            at all.
         steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
             bytes for each step. None if nothing does.
         resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
@@ -243,6 +244,7 @@ def make_train_loader(
     fold: int,
     loader_config: LoaderConfig,
     shard: RankShard = WHOLE_BATCH,
+    unlabelled: Table | None = None,
 ) -> Batches:
     """Shuffled, augmented batches; order and pixels are functions of (seed, fold, epoch, row).
 
@@ -254,23 +256,38 @@ def make_train_loader(
         fold: the held-out fold, part of every random seed.
         loader_config: workers and threads; the batches do not depend on it.
         shard: the part of each batch that this process makes.
+        unlabelled: images without labels, with soft targets, for a part of each batch; None without such images.
 
     Raises:
         DeviceError: the batches of the workers do not fit into shared memory.
     """
     assert table.target is not None
     _check_shared_memory(loader_config.workers, measure_train_batch(config))
-    sampler = make_sampler(table, config, fold, shard)
-    return Batches(_make_loader(TrainDataset(table, config, fold), loader_config, batch_sampler=sampler), sampler)
+    more = 0 if unlabelled is None else len(unlabelled)
+    sampler = make_sampler(table, config, fold, shard, more)
+    samples = TrainDataset(table if unlabelled is None else table.add_unlabelled(unlabelled), config, fold)
+    return Batches(_make_loader(samples, loader_config, batch_sampler=sampler), sampler)
 
 
-def make_sampler(table: Table, config: Config, fold: int, shard: RankShard = WHOLE_BATCH) -> BatchSampler:
+def make_sampler(
+    table: Table, config: Config, fold: int, shard: RankShard = WHOLE_BATCH, unlabelled: int = 0
+) -> BatchSampler:
     """The order of training images; arguments as for `make_train_loader`."""
     assert table.target is not None
     train, fraction = config.train, config.pseudo_fakes.fraction
     partner = table.rows(table.pair) if train.needs_pairs and table.pair is not None else None
     return BatchSampler(
-        table.target, train.batch_size, config.seed, fold, train.sampling, fraction, shard, partner, train.views
+        table.target,
+        train.batch_size,
+        config.seed,
+        fold,
+        train.sampling,
+        fraction,
+        shard,
+        partner,
+        train.views,
+        unlabelled,
+        config.pseudo_labels.fraction,
     )
 
 

@@ -54,6 +54,8 @@ class BatchSampler:
             dropped.
         partner: int64 [N], for 'paired' sampling: the row of the real image of each fake; -1 where it is unknown.
         views: 2 adds a clean view behind each sample, which does not count as a sample; else 1.
+        unlabelled: number of images without labels, in the rows behind those of `target`.
+        unlabelled_fraction: fraction of each batch that they have, each as often as the others.
     """
 
     def __init__(
@@ -67,13 +69,17 @@ class BatchSampler:
         shard: RankShard = WHOLE_BATCH,
         partner: np.ndarray | None = None,
         views: int = 1,
+        unlabelled: int = 0,
+        unlabelled_fraction: float = 0.0,
     ) -> None:
         self.epoch, self.start = 0, 0
         self.fixed_batches: list[list[SampleKey]] | None = None
         self._target, self._seed, self._fold, self._shard = target, seed, fold, shard
         self._classes = [np.flatnonzero(target == label) for label in (0, 1)]
         self._pseudo_fakes = max(round(fake_fraction * batch_size), 1) if fake_fraction else 0
-        self._images, self._views = batch_size - self._pseudo_fakes, views
+        self._unlabelled = unlabelled
+        self._extra = min(max(round(unlabelled_fraction * batch_size), 1), unlabelled) if unlabelled else 0
+        self._images, self._views = max(batch_size - self._pseudo_fakes - self._extra, 1), views
         self._partner: np.ndarray | None = None
         if sampling == "paired":
             self._images -= self._images % 2
@@ -99,7 +105,7 @@ class BatchSampler:
         rows = self._order_rows(self.epoch)
         for batch in range(self.start, len(self)):
             part = rows[batch * self._images : (batch + 1) * self._images]
-            keys = [*self._make_keys(part), *self._pick_pseudo_fakes(batch, part)]
+            keys = [*self._make_keys(part), *self._pick_pseudo_fakes(batch, part), *self._pick_unlabelled(batch, part)]
             own = keys[self._shard.rank :: self._shard.ranks]
             yield own if self._views == 1 else [key._replace(clean=clean) for key in own for clean in (False, True)]
 
@@ -154,6 +160,20 @@ class BatchSampler:
             missing = min(wanted - len(real), len(others))
             real = np.concatenate([real, rng.permutation(others)[:missing]])
         return [SampleKey(self.epoch, row, True) for row in real[:wanted].tolist()]
+
+    def _pick_unlabelled(self, batch: int, rows: np.ndarray) -> list[SampleKey]:
+        """Keys of images without labels; each batch continues after the last one, so that all are used alike."""
+        if not self._extra:
+            return []
+        count = round(self._extra * len(rows) / self._images)
+        cycle, place = divmod((self.epoch * len(self) + batch) * self._extra, self._unlabelled)
+        cycles = [self._shuffle_unlabelled(cycle), self._shuffle_unlabelled(cycle + 1)]
+        chosen = np.concatenate(cycles)[place : place + count] + len(self._target)
+        return [SampleKey(self.epoch, row) for row in chosen.tolist()]
+
+    def _shuffle_unlabelled(self, cycle: int) -> np.ndarray:
+        """All images without labels, in the order of one cycle."""
+        return np.random.default_rng([self._seed, self._fold, cycle, 3, 1]).permutation(self._unlabelled)
 
 
 def _take_all(real: int, fake: int, _fake_fraction: float) -> tuple[int, int]:

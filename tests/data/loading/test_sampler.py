@@ -138,3 +138,31 @@ def test_a_clean_view_follows_each_sample_of_a_rank(ranks: int) -> None:
     assert [key for batch in double for key in batch if not key.clean] == flat(plain)
     for batch in double:
         assert [key._replace(clean=True) for key in batch[::2]] == batch[1::2]
+
+
+def test_images_without_labels_have_their_part_of_each_batch_and_are_used_alike() -> None:
+    target = np.array([0, 1] * 20)
+    sampler = BatchSampler(target, 8, 3, 0, unlabelled=7, unlabelled_fraction=0.25)
+    used: list[int] = []
+    for epoch in range(7):
+        sampler.epoch = epoch
+        batches = list(sampler)
+        assert len(batches) == len(sampler) == 7
+        for batch in batches:
+            rows = np.array([key.row for key in batch])
+            extra = rows[rows >= 40]
+            assert len(np.unique(rows)) == len(rows)
+            assert len(extra) == round(2 * (len(rows) - len(extra)) / 6)
+            used += extra.tolist()
+        assert sorted(key.row for batch in batches for key in batch if key.row < 40) == list(range(40))
+    counts = np.bincount(np.array(used) - 40, minlength=7)
+    assert counts.min() > 0
+    assert counts.max() - counts.min() <= 7  # the short last batch of each epoch skips some
+    again = BatchSampler(target, 8, 3, 0, unlabelled=7, unlabelled_fraction=0.25)
+    again.epoch, again.start = 6, 3
+    assert list(again) == batches[3:]
+
+
+def test_few_images_without_labels_are_not_repeated_in_a_batch() -> None:
+    sampler = BatchSampler(np.array([0, 1] * 20), 8, 3, 0, unlabelled=1, unlabelled_fraction=0.5)
+    assert all(sum(key.row == 40 for key in batch) == 1 for batch in sampler)

@@ -1,0 +1,34 @@
+"""Scores images with the networks of trained experiments, in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ffdi.core import console
+from ffdi.data.images.resizing import ResizePolicy
+from ffdi.data.labels.table import Table
+from ffdi.ensemble.ensemble import Member
+
+if TYPE_CHECKING:
+    from ffdi.training.runtime.device import Device
+
+
+def predict_logits(members: Sequence[Member], resize_policy: ResizePolicy, table: Table, device: Device) -> np.ndarray:
+    """Scores each image of a table with each network: float32 [M, N].
+
+    Args:
+        members: the networks.
+        resize_policy: of the images; each is decoded once, in the same way as for the exported graph.
+        table: the images.
+        device: that computes.
+    """
+    from ffdi.models import detector
+    from ffdi.training import fold, predict
+
+    largest = max((member.config for member in members), key=lambda config: config.model.size)
+    with console.bar(f"{table.split} images", len(table)) as bar:
+        networks = [device.prepare(detector.load_scorer(member, resize_policy.size)) for member in members]
+        return predict.predict_logits(networks, fold.make_eval_batches(table, largest, device), device, bar.advance)
