@@ -204,3 +204,28 @@ def test_an_augmentation_that_repeats_itself_is_refused(
     answer = invoke("train-folds", *WORDS, str(competition))
     assert answer.code == 1
     assert answer.err.startswith("error: augmentation repeats itself: 16 images are the same in two epochs\n")
+
+
+def test_a_student_and_its_network_on_all_images_are_trained_on_features(
+    probe: Path, competition: Path, invoke: Invoke
+) -> None:
+    assert invoke("train-folds", *WORDS, str(competition)).code == 0
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    student = probe.parents[1] / "small"
+    answer = invoke("train-folds", "--experiment", "small", "--data", str(competition))
+    assert answer.code == 0, answer.err
+    hard, soft = (
+        safetensors.torch.load_file(folder / "fold_0" / "weights.safetensors") for folder in (probe.parent, student)
+    )
+    assert any(not torch.equal(hard[name], soft[name]) for name in hard)
+    answer = invoke("ensemble-submit", "--experiment", "small", "--split", "val")
+    assert answer.code == 0, answer.err
+    submitted = read_scores(probe.parents[2] / "exports" / "small" / "submission.csv", "y_pred")
+    assert submitted == pytest.approx(read_scores(student / "refit" / "val.csv", "y_pred"), abs=1e-5)
+
+    labels = ("--images", "test", "--rules", "--name", "new", "--confidence", "0.5")
+    assert invoke("pseudo-label", "--experiment", "tiny", *labels).code == 0
+    change(student / "config.toml", "[distill]", '[pseudo_labels]\nname = "new"\n[distill]')
+    answer = invoke("train-folds", "--experiment", "small", "--data", str(competition), "--restart")
+    assert answer.code == 1
+    assert "images without labels do not have" in answer.err
