@@ -114,12 +114,12 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         (
             ("--set", "predict.tta=none,hflip"),
             "--set predict.tta: the AUC of a held-out fold in training does not depend on it\n"
-            "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
+            "next: search keys of [model], [augment], [pseudo_fakes], [pseudo_labels], [distill] or [train]\n",
         ),
         (
             ("--set", "train.deterministic=true,false"),
             "--set train.deterministic: the AUC of a held-out fold in training does not depend on it\n"
-            "next: search keys of [model], [augment], [pseudo_fakes] or [train]\n",
+            "next: search keys of [model], [augment], [pseudo_fakes], [pseudo_labels], [distill] or [train]\n",
         ),
         (
             ("--set", "train={lr=1}"),
