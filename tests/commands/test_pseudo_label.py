@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.conftest import TINY, Invoke, draw_face
+from tests.conftest import PROJECT, TINY, Invoke, draw_face
 
 LABEL = ("pseudo-label", "--experiment", "tiny")
 LOOSE = ("--confidence", "0.5")
@@ -112,7 +113,7 @@ def test_copies_of_labelled_images_are_left_out(copy: Path, images: Path, compet
     assert not {"of_train.jpg", "of_val.jpg", "damaged.jpg"} & set(rows)
 
 
-def test_the_test_split_needs_the_rules(copy: Path, invoke: Invoke) -> None:
+def test_the_test_split_needs_the_rules(copy: Path, competition: Path, invoke: Invoke) -> None:
     words = (*LABEL, "--images", "test", "--name", "round1", *LOOSE)
     answer = invoke(*words)
     assert answer.code == 1
@@ -123,6 +124,10 @@ def test_the_test_split_needs_the_rules(copy: Path, invoke: Invoke) -> None:
     record = json.loads((copy / "data" / "pseudo_labels" / "round1" / "pseudo_labels.json").read_text())
     assert record["images"] == {"split": "test"}
     assert max(max(one.values()) for one in record["sets"].values()) == 3
+    write_student(copy)
+    relative = os.path.relpath(competition, PROJECT)  # where the commands run
+    answer = invoke(*TRAIN, relative, "--experiment", "student", "--folds", "0")
+    assert answer.code == 0, answer.err
 
 
 def test_changed_images_and_other_folds_are_refused(

@@ -100,7 +100,7 @@ def _remove(folder: PseudoLabelFolder) -> str:
 def _find_folder(images: dict[str, str], dataset: Dataset, folder: PseudoLabelFolder) -> Path:
     """The folder of the images: that of a split of the data set, or another one."""
     if "split" in images:
-        return dataset.split(images["split"]).folder
+        return dataset.split(images["split"]).folder.resolve()
     place = Path(images["folder"])
     if not place.is_dir():
         raise DataError(
