@@ -248,8 +248,8 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
         content = variants.format_variant(experiment.name, content, {"pseudo_fakes.autoencoder": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
+    teachers.ensure_teachers(workspace, experiment, settings.distill)
     if settings.distill.teachers:
-        teachers.ensure_teachers(workspace, experiment, settings.distill)
         shutil.copy(experiment.teachers_path, there / experiment.teachers_path.name)
     if settings.pseudo_labels.name is not None:
         labels = workspace.get_pseudo_labels(settings.pseudo_labels.name)

@@ -55,7 +55,6 @@ class Faces(NamedTuple):
 
 def run(workspace: Workspace, options: LandmarksOptions) -> None:
     """Writes the points of the face in each training image, and how sure the network is that it is one."""
-    least = _parse_presence(options.presence)
     settings = schema.load_experiment(workspace.get_experiment(options.experiment).config_path)
     root = sources.find_data_root(workspace, settings, options.data)
     train = sources.find_dataset(workspace, settings, root, with_landmarks=False).split("train")
@@ -72,17 +71,9 @@ def run(workspace: Workspace, options: LandmarksOptions) -> None:
         workspace.get_cache_folder(root, "landmarks"), f"finds landmarks in {root}", "wait until it has found them"
     ):
         files.remove_leftovers_next_to(places.points, [place.name for place in places])
-        _write(places, train, settings.data.image_column, options, least)
+        _write(places, train, settings.data.image_column, options)
     console.written(*places, about=f" ({len(train)} rows)")
     _advise(root, settings, places.points, options.experiment)
-
-
-def _parse_presence(presence: str) -> float:
-    """The least presence of a face, from 0 to 1."""
-    with suppress(ValueError):
-        if 0 <= float(presence) <= 1:
-            return float(presence)
-    raise ConfigError(f"--presence {presence}: not a number from 0 to 1", hint="pass --presence 0.5, or leave it out")
 
 
 def _find_places(root: Path, settings: Config, output: str | None) -> Places:
@@ -140,7 +131,7 @@ def _check_writable(path: Path, output: str | None) -> None:
         ) from None
 
 
-def _write(places: Places, train: Table, image_column: str, options: LandmarksOptions, least: float) -> None:
+def _write(places: Places, train: Table, image_column: str, options: LandmarksOptions) -> None:
     """Finds all faces, and publishes both files if every image can be read."""
     from ffdi.faces import finder
 
@@ -151,11 +142,11 @@ def _write(places: Places, train: Table, image_column: str, options: LandmarksOp
     first = f"first crop by {detector.name}" if detector else "no detector: each image is taken for the crop of a face"
     console.say(f"networks: {model.name}, {first}; {format_count(threads, 'thread')}")
     with files.publish_together(places.points.parent, places.points.name) as new:
-        faces = _write_points(places, new / places.points.name, train, image_column, opened, threads, least)
+        faces = _write_points(places, new / places.points.name, train, image_column, opened, threads, options.presence)
         record = {
             "mesh": manifests.hash_file(model),
             "detector": manifests.hash_file(detector) if detector else None,
-            "least presence": least,
+            "least presence": options.presence,
             "rows": len(train),
             "faces": int(faces.found.sum()),
             "sha256": manifests.hash_file(new / places.points.name),

@@ -113,8 +113,10 @@ def _describe_training(experiment: Experiment, settings: Config) -> dict[str, An
     unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
     networks = folders
     if settings.folds.refit:
-        networks = [refit for refit in [experiment.get_refit(k)] if refit.manifest_path.is_file()]
-        folders, unfinished = [*folders, *networks], unfinished if networks else [*unfinished, "refit is not trained"]
+        refit = experiment.get_refit(k)
+        networks = [refit] if refit.manifest_path.is_file() else []
+        folders = [*folders, *networks]
+        unfinished += [] if networks else ["refit is not trained"]
     symptoms = sorted({symptom for folder in folders for symptom in folder.read_symptoms()})
     states = [*unfinished, *(["config changed since"] if _has_changed(experiment) else []), *symptoms]
     return {

@@ -19,7 +19,7 @@ from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.pseudo_labels import Limits
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble, Member
-from ffdi.evaluation.predictions import sigmoid
+from ffdi.evaluation.predictions import compute_target_logits, sigmoid
 from ffdi.experiments.experiment import lock_folder
 from ffdi.experiments.pseudo_labels import PseudoLabelFolder
 from ffdi.experiments.workspace import Workspace
@@ -27,8 +27,6 @@ from ffdi.experiments.workspace import Workspace
 if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device
 
-LEAST = 1e-6
-"""The smallest probability, and its smallest complement: a logit of 13.8."""
 TEST = "test"
 """The value of --images for the test split of the data set."""
 
@@ -55,7 +53,8 @@ def run(workspace: Workspace, options: PseudoLabelOptions) -> None:
         DataError: no image can be used.
         ExperimentError: an experiment is not trained, or the data are not those of its training.
     """
-    limits, folder = _parse_limits(options), _plan_folder(workspace, options.name)
+    limits = Limits(options.confidence, options.disagreement, options.per_class)
+    folder = _plan_folder(workspace, options.name)
     words, _ = groups.resolve_experiments(workspace, options.experiment)
     groups.write_group_variants(workspace, options.experiment)
     ensemble = Ensemble.from_experiments([workspace.get_experiment(word) for word in words])
@@ -92,26 +91,6 @@ def run(workspace: Workspace, options: PseudoLabelOptions) -> None:
         console.say(f"left out: {format_count(count, 'image')}: {reason}")
     console.written(folder.labels_path, folder.record_path)
     console.say(f"to train on them, set pseudo_labels.name = '{folder.name}' in the config.toml of a new experiment")
-
-
-def _parse_limits(options: PseudoLabelOptions) -> Limits:
-    return Limits(
-        _parse_number("--confidence", options.confidence, 0.5, 1.0),
-        _parse_number("--disagreement", options.disagreement, 0.0, 0.5),
-        options.per_class,
-    )
-
-
-def _parse_number(flag: str, word: str, least: float, most: float) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = float("nan")
-    if not least <= value <= most:
-        raise ConfigError(
-            f"{flag} {word}: not a number from {least} to {most}", hint=f"pass {flag} {(least + most) / 2}"
-        )
-    return value
 
 
 def _plan_folder(workspace: Workspace, name: str | None) -> PseudoLabelFolder:
@@ -201,8 +180,7 @@ def _label(
     for number, part in enumerate(networks):
         ours = np.stack([y_pred[member.label] for member in part])
         chosen = pseudo_labels.select_images(ours, allowed[number, rows], limits)
-        mean = np.clip(ours.mean(0)[chosen], LEAST, 1 - LEAST)
-        logits[number, rows[chosen]] = np.log(mean) - np.log1p(-mean)
+        logits[number, rows[chosen]] = compute_target_logits(ours.mean(0)[chosen])
     return logits
 
 

@@ -190,7 +190,7 @@ class _Sweep:
         settings = schema.load_experiment(experiment.config_path)
         device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
-        plan = planning.make_plan(self.workspace, experiment, settings, self.data, device, weights)
+        plan = planning.make_plan(experiment, settings, self.data, device, weights)
         engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)

@@ -74,7 +74,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
                 one.write_epochs()
             plans, cache = [], FeatureCache(workspace, options)
             for one, prepared in zip(trainings, data, strict=True):
-                plan = planning.make_plan(workspace, one.experiment, one.settings, prepared, one.device, one.weights)
+                plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
                 engines.check_gpus_per_fold(options.gpus_per_fold, plan)
                 plans.append(one.add_features(plan, prepared, cache))
             _train(trainings, plans, train_jobs, boards)
@@ -181,7 +181,7 @@ def _forecast(training: _Training, prepared: PreparedData, options: TrainFoldsOp
     shared = devices.assign_devices(training.device, options.device, k, options.jobs)
     at_once = min(len(shared), len(training.folders))
     console.say(f"budget: measuring some steps of {training.experiment.name}")
-    more = None if prepared.pseudo_labels is None else prepared.pseudo_labels[0].select_fold(settings.folds.k)
+    more = None if prepared.pseudo_labels is None else prepared.pseudo_labels.select_fold(settings.folds.k)
     rows = np.linspace(0, len(train) - 1, min(len(train), 2 * settings.train.batch_size)).astype(int)
     with (
         short_training.open_short_training(settings, train, shared[0][0], training.weights, more) as short,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from io import TextIOWrapper
@@ -31,16 +32,18 @@ _data_commands: set[str] = set()
 """Commands that have the flag --data."""
 
 
-def flag(default: Default, help: str, *, least: int = 0, positional: bool = False) -> Default:
+def flag(default: Default, help: str, *, least: float = 0, most: float = 1, positional: bool = False) -> Default:
     """Declares a flag as a field of an options dataclass.
 
     Args:
-        default: a str, an int, False, or a tuple of str for a flag that may be repeated; None: no value.
+        default: a str, an int, a float, False, or a tuple of str for a flag that may be repeated; None: no value.
         help: for `invoke --help`, which adds the default.
-        least: the smallest number that a flag of type int accepts.
+        least: the smallest number that a flag of type int or float accepts.
+        most: the largest number that a flag of type float accepts.
         positional: whether it is an argument without a flag's name, which must be given; its default has no effect.
     """
-    declared: Default = field(default=default, metadata={"help": help, "least": least, "positional": positional})
+    metadata = {"help": help, "least": least, "most": most, "positional": positional}
+    declared: Default = field(default=default, metadata=metadata)
     return declared
 
 
@@ -56,14 +59,15 @@ class _Flag(NamedTuple):
     """A field of an options dataclass.
 
     Attributes:
-        kind: bool, int, str or tuple.
+        kind: bool, int, float, str or tuple.
     """
 
     name: str
     kind: type
     default: Any
     help: str
-    least: int
+    least: float
+    most: float
     positional: bool
 
     @property
@@ -103,11 +107,20 @@ class _Flag(NamedTuple):
             return value
         if self.kind is tuple:
             return tuple(value) or self.default
-        if not value and (self.kind is int or self.default is None):
+        if not value and (self.kind in (int, float) or self.default is None):
             return self.default
-        return self._number(value) if self.kind is int else value
+        return {int: self._whole_number, float: self._number}.get(self.kind, str)(value)
 
-    def _number(self, value: str) -> int:
+    def _number(self, value: str) -> float:
+        with suppress(ValueError):
+            if self.least <= float(value) <= self.most:
+                return float(value)
+        raise ConfigError(
+            f"{self.text} {value}: not a number from {self.least:g} to {self.most:g}",
+            hint=f"pass {self.text} {self.default:g}, or leave it out",
+        )
+
+    def _whole_number(self, value: str) -> int:
         if not (value.isdecimal() and len(value) < DIGITS and int(value) >= self.least):
             expected = f"{self.least} or more" if self.least else "a whole number"
             raise ConfigError(f"{self.text} {value}: not {expected}", hint=f"pass {self.text} {self.least} or more")

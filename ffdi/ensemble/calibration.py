@@ -10,7 +10,7 @@ import numpy as np
 
 from ffdi.core.errors import check_choice
 from ffdi.evaluation import metrics
-from ffdi.evaluation.predictions import sigmoid
+from ffdi.evaluation.predictions import compute_logits, sigmoid
 
 TEMPERATURES = (0.05, 20.0)
 BISECTIONS = 60
@@ -48,7 +48,7 @@ class Calibration:
         if self.kind == "temperature":
             fraction = IDENTITY_FRACTION["temperature"]
             y_pred = (1 - fraction) * np.exp(
-                -np.logaddexp(0, -_compute_logit(y_pred) / self.temperature)
+                -np.logaddexp(0, -compute_logits(y_pred) / self.temperature)
             ) + fraction * y_pred
         elif self.kind == "isotonic":
             y_pred = np.interp(y_pred, self.x, self.y)
@@ -91,7 +91,7 @@ def _fit_none(y_pred: np.ndarray, target: np.ndarray) -> Calibration:  # noqa: A
 
 def _fit_temperature(y_pred: np.ndarray, target: np.ndarray) -> Calibration:
     """One scalar (Guo et al., ICML 2017): bisection finds the minimum of the log loss, which is convex in 1 / T."""
-    logit = np.clip(_compute_logit(y_pred), -36, 36)  # scores of 0 and 1 would be infinite
+    logit = np.clip(compute_logits(y_pred), -36, 36)  # scores of 0 and 1 would be infinite
     low, high = (1 / bound for bound in reversed(TEMPERATURES))
     for _ in range(BISECTIONS):
         middle = np.sqrt(low * high)
@@ -131,12 +131,6 @@ def _place_knots(centre: np.ndarray, fitted: np.ndarray, images: np.ndarray) -> 
     low = y[0] if x[0] < MIN_GAP else y[0] / 2
     high = y[-1] if x[-1] > 1 - MIN_GAP else (1 + y[-1]) / 2
     return np.array([0, *x[knots], 1]), np.array([low, *y[knots], high])
-
-
-def _compute_logit(y_pred: np.ndarray) -> np.ndarray:
-    """Infinite for 0 and 1."""
-    with np.errstate(divide="ignore"):
-        return np.log(y_pred) - np.log1p(-y_pred)
 
 
 def _compute_log_loss(calibration: Calibration, y_pred: np.ndarray, target: np.ndarray) -> float:

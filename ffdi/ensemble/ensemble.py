@@ -20,6 +20,7 @@ from ffdi.ensemble import combine as methods
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.selection import Choice
 from ffdi.evaluation import metrics, predictions, scorecard
+from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import FoldFolder
 
@@ -159,6 +160,19 @@ class Ensemble:
         }
         ensemble = scorecard.score_predictions(target, self.combine(logits))
         return {"members": members, "mean": metrics.average_scores(list(members.values())), "ensemble": ensemble}
+
+    def read_val_logits(self) -> tuple[OofPredictions, np.ndarray] | None:
+        """The first member's predictions of the validation split, and the logits of all members, float32 [M, N].
+
+        None if a member has not scored it, or other images than the first.
+        """
+        paths = [member.folder.val_path for member in self.members]
+        if not all(path.is_file() for path in paths):
+            return None
+        parts = [predictions.read_predictions(path) for path in paths]
+        if any(not np.array_equal(one.img_name, parts[0].img_name) for one in parts):
+            return None
+        return parts[0], np.stack([one.logit for one in parts])
 
     def read_oof_scores(self) -> dict[str, Any]:
         """The pooled out-of-fold scores of each experiment."""

@@ -12,6 +12,8 @@ from ffdi.core.errors import ExperimentError
 from ffdi.evaluation.score_table import FLOAT
 
 HASH_DIGITS = 12
+TARGETS = 1e-6, 1 - 1e-6
+"""The smallest and the largest probability of a soft target: logits of -13.8 and 13.8."""
 COLUMNS = ("fold", "target", "logit", "weights")
 """The columns of an image, besides its name."""
 RETRAIN_HINT = "run invoke train-folds for this experiment again: it writes oof.csv again from the finished folds"
@@ -20,6 +22,18 @@ RETRAIN_HINT = "run invoke train-folds for this experiment again: it writes oof.
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """Logits to probabilities float64, without overflow."""
     return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
+
+
+def compute_logits(y_pred: np.ndarray) -> np.ndarray:
+    """Probabilities to logits float64, the inverse of `sigmoid`; infinite for 0 and 1."""
+    with np.errstate(divide="ignore"):
+        logits: np.ndarray = np.log(y_pred) - np.log1p(-y_pred)
+    return logits
+
+
+def compute_target_logits(y_pred: np.ndarray) -> np.ndarray:
+    """The same for soft targets: finite, because probabilities are cut to `TARGETS`."""
+    return compute_logits(np.clip(y_pred, *TARGETS))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import metrics, predictions
+from ffdi.evaluation import metrics
 from ffdi.inference import predict, select
 from ffdi.inference.backend import Load, OpenGraph, Setup
 from ffdi.inference.bundle import LOGITS, OUTPUT
@@ -114,17 +114,15 @@ def choose_equivalence_check(ensemble: Ensemble, found: Dataset, *, soup: bool =
 
 def _build_from_validation(ensemble: Ensemble, found: Dataset) -> EquivalenceCheck | None:
     val = found.splits.get("val")
-    paths = [member.folder.val_path for member in ensemble.members]
-    if val is None or not val.has_both_classes or not all(path.is_file() for path in paths):
+    if val is None or not val.has_both_classes or (scored := ensemble.read_val_logits()) is None:
         return None
-    parts = [predictions.read_predictions(path) for path in paths]
-    rows = _find_rows(val, parts[0].img_name)
-    if rows is None or any(not np.array_equal(one.img_name, parts[0].img_name) for one in parts):
+    first, logits = scored
+    rows = _find_rows(val, first.img_name)
+    if rows is None:
         return None
     some = spread_rows(len(rows), MAX_IMAGES)
-    logits = np.stack([one.logit[some] for one in parts])
     return EquivalenceCheck(
-        val.take(rows[some]), ensemble.combine(logits), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
+        val.take(rows[some]), ensemble.combine(logits[:, some]), OUTPUT, lambda y_pred: y_pred.astype(np.float64)
     )
 
 

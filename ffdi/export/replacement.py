@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +14,7 @@ from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import find_rows
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import metrics, predictions
+from ffdi.evaluation import metrics
 from ffdi.export.equivalence import LIMITS
 from ffdi.inference import select
 from ffdi.inference.backend import Load
@@ -47,17 +46,12 @@ def match_scores(teachers: Ensemble, student: Ensemble, found: Dataset) -> Verdi
     Raises:
         ParityError: they have no images in common.
     """
-    val = found.splits.get("val")
-    paths = [[member.folder.val_path for member in one.members] for one in (teachers, student)]
-    if val is not None and val.has_both_classes and all(path.is_file() for part in paths for path in part):
-        parts = [[predictions.read_predictions(path) for path in part] for part in paths]
-        names = parts[0][0].img_name
-        if all(np.array_equal(one.img_name, names) for part in parts for one in part):
-            scored = [
-                one.combine(np.stack([member.logit for member in part]))
-                for one, part in zip((teachers, student), parts, strict=True)
-            ]
-            return Verdict(f"{len(names)} val images", parts[0][0].target, *scored)
+    val, theirs, ours = found.splits.get("val"), teachers.read_val_logits(), student.read_val_logits()
+    if val is not None and val.has_both_classes and theirs is not None and ours is not None:
+        scored, logits = theirs
+        if np.array_equal(scored.img_name, ours[0].img_name):
+            what = f"{len(scored.img_name)} val images"
+            return Verdict(what, scored.target, teachers.combine(logits), student.combine(ours[1]))
     images = teachers.assignment.img_name
     rows = find_rows(student.assignment.img_name, images)
     if (rows < 0).any():
@@ -128,11 +122,5 @@ def measure_speeds(graphs: Sequence[tuple[Path, ResizePolicy]], images: int, thr
     for path, policy in graphs:
         noise = np.random.default_rng(0).integers(0, 256, (images, policy.size, policy.size, 3), np.uint8)
         opened.append((select.RUNTIMES[select.PLAIN].open(path, 0, Load(images, 1, threads)), noise))
-    seconds: list[list[float]] = [[] for _ in opened]
-    for number in range(ROUNDS + 1):
-        for place, (graph, noise) in enumerate(opened):
-            started = time.perf_counter()
-            graph.run(noise)
-            if number:  # the first call allocates memory
-                seconds[place].append(time.perf_counter() - started)
-    return [images / statistics.median(one) for one in seconds]
+    rounds = [[select.measure_rate(*one) for one in opened] for _ in range(ROUNDS + 1)]
+    return [statistics.median(rates) for rates in zip(*rounds[1:], strict=True)]  # the first call allocates memory

@@ -209,13 +209,13 @@ def _tune(model: Path, device: Device, best: OpenGraph, load: Load, proof: Golde
     options = RUNTIMES[device.runtime].options.get(proof.setup.precision, ())
     if not options:
         return best
-    rate = _measure_rate(best, proof.golden, RACE_BATCHES)
+    rate = measure_rate(best, proof.golden.images, RACE_BATCHES)
     results = [f"{backend.NO_OPTIONS} {rate:.0f} images/s"]
     for option in options:
         added = (*(one for one in best.options if one != backend.NO_OPTIONS), option)
         try:
             graph, _ = _open_checked(model, device._replace(options=added), load, proof)
-            found = _measure_rate(graph, proof.golden, RACE_BATCHES)
+            found = measure_rate(graph, proof.golden.images, RACE_BATCHES)
         except (DeviceError, ParityError) as error:
             results.append(f"{option} refused: {error.what}")
             _check_golden(best, proof)  # an error can break the device for the whole process
@@ -264,7 +264,7 @@ def _find_fastest(
     for name in list(names):
         try:
             graph, _ = _open_checked(model, Device(name, (), 0), load, proof)
-            rate = _measure_rate(graph, proof.golden) if several else 0.0
+            rate = measure_rate(graph, proof.golden.images) if several else 0.0
         except (DeviceError, ParityError) as error:
             results.append(f"{name} refused: {error.what}")
             names.remove(name)
@@ -285,9 +285,15 @@ def _list_unused(offered: Mapping[str, Runtime], proof: GoldenProof) -> list[str
     return [f"{', '.join(names)} not used: {reason}" for reason, names in reasons.items() if reason]
 
 
-def _measure_rate(graph: OpenGraph, golden: Golden, batches: int = 1) -> float:
-    """Measures images per second of all streams, by batches on one stream; the graph is warm."""
-    batch = golden.images[np.resize(np.arange(len(golden.images)), graph.batch)]
+def measure_rate(graph: OpenGraph, images: np.ndarray, batches: int = 1) -> float:
+    """Measures images per second of all streams, by batches on one stream; the graph is warm.
+
+    Args:
+        graph: the graph.
+        images: uint8 [N, S, S, 3], repeated in larger batches.
+        batches: to be timed.
+    """
+    batch = images[np.resize(np.arange(len(images)), graph.batch)]
     start = time.perf_counter()
     for _ in range(batches):
         graph.run(batch)

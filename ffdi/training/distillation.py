@@ -12,18 +12,18 @@ from ffdi.config.schema import Config
 from ffdi.training.optim import Loss
 
 
-def make_soft_targets(teacher: torch.Tensor, target: torch.Tensor, config: Config) -> torch.Tensor:
+def make_soft_targets(logits: torch.Tensor, target: torch.Tensor, config: Config) -> torch.Tensor:
     """The probabilities of other networks, those of teachers at the temperature.
 
     Args:
-        teacher: logits float32 [B], NaN where there are none.
+        logits: of these networks, float32 [B]; NaN where there are none.
         target: labels float32 [B], NaN for images without labels, whose logits are pseudo-labels.
         config: has the temperature.
 
     Returns:
         float32 [B], NaN where there are none.
     """
-    return torch.sigmoid(teacher / _choose_temperature(target, config))
+    return torch.sigmoid(logits / _choose_temperature(target, config))
 
 
 def compute_loss(

@@ -320,9 +320,9 @@ class TrainFeatureBatches:
                 if (fake == made).any()
             ]  # the sampler puts pseudo-fakes behind the images of a batch
             batch = _make_batch(np.concatenate(parts), np.where(fake, np.float32(1), self._target[index]), index)
-            if self._table.teacher is not None:
-                known = np.where(fake, np.float32(np.nan), self._table.teacher[index])
-                batch = batch._replace(teacher=torch.from_numpy(known))
+            if self._table.soft_logit is not None:
+                known = np.where(fake, np.float32(np.nan), self._table.soft_logit[index])
+                batch = batch._replace(soft_logit=torch.from_numpy(known))
             yield batch
 
     def list_names(self, index: Sequence[int]) -> list[str]:

@@ -178,8 +178,8 @@ def train_step(
 ) -> StepResult:
     """One optimizer step, which does not wait for a GPU; `network` is `state.detector`, or its DDP wrapper."""
     soft, target = None, device.send(batch.target)
-    if batch.teacher is not None:
-        soft = distillation.make_soft_targets(device.send(batch.teacher), target, config)
+    if batch.soft_logit is not None:
+        soft = distillation.make_soft_targets(device.send(batch.soft_logit), target, config)
     images, target, soft = mix_batch(inputs.make_images(batch, device), target, soft, config.augment)
     batch_size = distributed.sum_over_ranks(len(images))
     parts = _split_batch(

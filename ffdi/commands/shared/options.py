@@ -146,7 +146,7 @@ class LandmarksOptions(ExperimentOptions, DataOptions):
     output: str | None = flag(
         None, "the CSV to write (default: data.landmarks_file, or landmarks.csv in the data folder)"
     )
-    presence: str = flag("0.5", "the least presence of a face, from 0 to 1; other images get no points")
+    presence: float = flag(0.5, "the least presence of a face, from 0 to 1; other images get no points")
     restart: bool = flag(False, "replace a file that this command did not write, or that was changed since")
 
 
@@ -177,8 +177,10 @@ class DistillOptions(ExperimentsOptions):
 class PseudoLabelOptions(ExperimentsOptions, LoadingOptions):
     images: str | None = flag(None, "test (the test split), a folder of images, or a CSV with a column img_name")
     name: str | None = flag(None, "the name of these pseudo-labels")
-    confidence: str = flag("0.9", "the least probability of the likelier class, from 0.5 to 1")
-    disagreement: str = flag("0.2", "the largest standard deviation of the networks' probabilities, from 0 to 0.5")
+    confidence: float = flag(0.9, "the least probability of the likelier class, from 0.5 to 1", least=0.5)
+    disagreement: float = flag(
+        0.2, "the largest standard deviation of the networks' probabilities, from 0 to 0.5", most=0.5
+    )
     per_class: int | None = flag(None, "the most images of each class in a set (default: all)", least=1)
     rules: bool = flag(False, "you have read the rules, and they allow training on test images; --images test needs it")
 

@@ -58,7 +58,7 @@ class PreparedData(NamedTuple):
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
         autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
         teachers: the hash of the teachers' scores of `train`; None without teachers.
-        pseudo_labels: more training images, without labels, and their hash; None without such images.
+        pseudo_labels: more training images, without labels; None without such images.
     """
 
     root: Path
@@ -68,7 +68,7 @@ class PreparedData(NamedTuple):
     sha256: tuple[np.ndarray, np.ndarray | None]
     autoencoder: str | None
     teachers: str | None
-    pseudo_labels: tuple[PseudoLabels, str] | None
+    pseudo_labels: PseudoLabels | None
 
 
 def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
@@ -267,7 +267,7 @@ def prepare_all(
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
-            teachers.add_teachers(workspace, experiment, settings.distill, known[key][1].train)
+            teachers.ensure_teachers(workspace, experiment, settings.distill)
         else:
             known[key] = experiment, prepare_data(workspace, experiment, settings, options)
         prepared.append(known[key][1])
@@ -275,12 +275,7 @@ def prepare_all(
 
 
 def make_plan(
-    workspace: Workspace,
-    experiment: Experiment,
-    settings: Config,
-    data: PreparedData,
-    device: Device,
-    weights: Path | None,
+    experiment: Experiment, settings: Config, data: PreparedData, device: Device, weights: Path | None
 ) -> TrainingPlan:
     """Assigns folds, or reads the assignment, and writes the files that identify the training.
 
@@ -291,12 +286,11 @@ def make_plan(
     from ffdi.training.fold import TrainingPlan
 
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
-    more, labels = data.pseudo_labels or (None, None)
     inputs = InputHashes(
         None if weights is None else manifests.hash_file(weights),
         autoencoder,
         data.teachers if settings.distill.teachers else None,
-        labels,
+        None if data.pseudo_labels is None else data.pseudo_labels.sha256,
     )
     identity = Identity.from_config(settings, manifests.hash_text(data.image_list), inputs)
     train = data.train
@@ -309,19 +303,20 @@ def make_plan(
     if experiment.resolved_path.is_file():
         experiment.check_identity(identity, partial(image_list.list_differences, new=data.image_list))
         experiment.read_folds_digest()
-    if experiment.folds_path.is_file():
+    assigned = experiment.folds_path.is_file()
+    if assigned:
         fold_of = folds.read_folds(experiment.folds_path, train, settings.folds)
-        pseudo_label_sets.check_folds(workspace, experiment, settings, manifests.hash_file(experiment.folds_path))
     else:
         fold_of = assign_folds(settings, train, weights, device)
-        content = folds.format_folds(train, fold_of)
-        pseudo_label_sets.check_folds(workspace, experiment, settings, manifests.hash_text(content))
-        files.write_text(experiment.folds_path, content)
+    if data.pseudo_labels is not None:
+        data.pseudo_labels.check_folds(experiment.name, manifests.hash_text(folds.format_folds(train, fold_of)))
+    if not assigned:
+        files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
     if settings.model.tune != "all" and not experiment.resolved_path.is_file():
         _write_frozen(experiment, settings, weights)
     experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
-    folds_digest = experiment.read_folds_digest()
-    return TrainingPlan(settings, identity, train, fold_of, folds_digest, weights, data.val, pseudo_labels=more)
+    folds_digest, labels = experiment.read_folds_digest(), data.pseudo_labels
+    return TrainingPlan(settings, identity, train, fold_of, folds_digest, weights, data.val, pseudo_labels=labels)
 
 
 def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None) -> None:

@@ -9,11 +9,10 @@ from typing import Any
 from ffdi.commands.shared import inspection
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests, names
-from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_count
+from ffdi.core.errors import ConfigError, DataError, format_count
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.pseudo_labels import PseudoLabels, read_labels
 from ffdi.data.labels.table import Table
-from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.pseudo_labels import PseudoLabelFolder
 from ffdi.experiments.workspace import Workspace
 
@@ -38,7 +37,7 @@ def read_record(folder: PseudoLabelFolder) -> dict[str, Any]:
     return record
 
 
-def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset) -> tuple[PseudoLabels, str] | None:
+def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset) -> PseudoLabels | None:
     """Reads the pseudo-labels of an experiment, and checks that their images have not changed.
 
     Args:
@@ -47,7 +46,7 @@ def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset)
         dataset: of the experiment; its splits may have the images.
 
     Returns:
-        The pseudo-labels, and their hash; None if the experiment uses none.
+        None if the experiment uses none.
 
     Raises:
         ConfigError: there are none of this name, or their folds are too many or too few.
@@ -67,30 +66,7 @@ def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset)
     table = Table("pseudo-labels", place, listed, None, None, folder.labels_path)
     _check_images(workspace, table, hashes)
     console.say(f"pseudo-labels: {folder.name}, {format_count(len(table), 'image')} in {place}")
-    return PseudoLabels(table, logits), record["sha256"]
-
-
-def check_folds(workspace: Workspace, experiment: Experiment, settings: Config, folds: str) -> None:
-    """Checks that pseudo-labels are of the same folds: the networks of others have seen held-out images.
-
-    Args:
-        workspace: has the pseudo-labels.
-        experiment: uses them.
-        settings: name them, or none.
-        folds: the hash of the experiment's folds.csv.
-
-    Raises:
-        ExperimentError: the folds differ.
-    """
-    if settings.pseudo_labels.name is None:
-        return
-    record = read_record(workspace.get_pseudo_labels(settings.pseudo_labels.name))
-    if record["folds"] != folds:
-        raise ExperimentError(
-            f"the pseudo-labels {settings.pseudo_labels.name} were made with other folds than those of "
-            f"{experiment.name}: networks that have seen an image would take part in its out-of-fold score",
-            hint="set [folds] and folds.seed as in the experiment that made them, or make others: invoke pseudo-label",
-        )
+    return PseudoLabels(folder.name, record["sha256"], record["folds"], table, logits)
 
 
 def _remove(folder: PseudoLabelFolder) -> str:

@@ -43,11 +43,12 @@ def check_settings(settings: Config) -> None:
                 f"augment.{key} = {getattr(settings.augment, key)} mixes nothing",
                 hint=f"set augment.{key} = 0, or {LEAST_MIXED} or more, in config.toml",
             )
-    if settings.train.needs_features and max(settings.augment.mixup, settings.augment.cutmix) > 0:
-        raise ConfigError(
-            "train.alignment, train.uniformity and train.consistency need images of one class, and augment.mixup or "
-            "augment.cutmix mixes them",
-            hint="set augment.mixup = 0 and augment.cutmix = 0, or these three to 0, in config.toml",
+    if settings.train.needs_features:
+        _refuse_mixing(
+            settings,
+            "train.alignment, train.uniformity and train.consistency need images of one class",
+            "them",
+            "these three to 0",
         )
     if settings.folds.refit and settings.train.select == "best":
         raise ConfigError(
@@ -85,15 +86,24 @@ def check_settings(settings: Config) -> None:
         )
 
 
+def _refuse_mixing(settings: Config, needs: str, mixed: str, otherwise: str) -> None:
+    """Refuses mixup and CutMix; the other arguments are parts of the error."""
+    if max(settings.augment.mixup, settings.augment.cutmix) > 0:
+        raise ConfigError(
+            f"{needs}, and augment.mixup or augment.cutmix mixes {mixed}",
+            hint=f"set augment.mixup = 0 and augment.cutmix = 0, or {otherwise}, in config.toml",
+        )
+
+
 def _check_pseudo_labels(settings: Config) -> None:
     if settings.pseudo_labels.name is None:
         return
-    if max(settings.augment.mixup, settings.augment.cutmix) > 0:
-        raise ConfigError(
-            "pseudo_labels.name needs whole images, and augment.mixup or augment.cutmix mixes images with and without "
-            "labels",
-            hint="set augment.mixup = 0 and augment.cutmix = 0, or omit pseudo_labels.name, in config.toml",
-        )
+    _refuse_mixing(
+        settings,
+        "pseudo_labels.name needs whole images",
+        "images with and without labels",
+        "omit pseudo_labels.name",
+    )
     if settings.augment.views and settings.model.tune == "head":
         raise ConfigError(
             "augment.views with model.tune = 'head' trains on cached features, which images without labels do not have",

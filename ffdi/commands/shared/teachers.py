@@ -14,13 +14,12 @@ from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_cou
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.combine import METHODS
 from ffdi.ensemble.ensemble import Ensemble
+from ffdi.evaluation import predictions
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 COLUMNS = ("img_name", "target", "logit")
-LEAST = 1e-6
-"""The smallest probability of a teacher, and of its complement: a logit of 13.8."""
 
 
 def load_teachers(workspace: Workspace, names: list[str]) -> Ensemble:
@@ -61,15 +60,17 @@ def add_teachers(
         ExperimentError: a teacher is not trained, or was trained again since teachers.csv was written.
         DataError: an image has no score of the teachers, or another label than theirs.
     """
+    ensure_teachers(workspace, experiment, config)
     if not config.teachers:
         return train, None
-    ensure_teachers(workspace, experiment, config)
     return _attach(train, experiment.teachers_path), manifests.hash_file(experiment.teachers_path)
 
 
 def ensure_teachers(workspace: Workspace, experiment: Experiment, config: DistillConfig) -> None:
-    """Writes a student's teachers.csv if it is missing; errors as in `add_teachers`."""
+    """Writes the teachers.csv of a student if it is missing; errors as in `add_teachers`."""
     path = experiment.teachers_path
+    if not config.teachers:
+        return
     if not path.is_file() or _are_here(workspace, config.teachers):
         content = format_teachers(load_teachers(workspace, config.teachers))
         if not path.is_file():
@@ -84,8 +85,7 @@ def ensure_teachers(workspace: Workspace, experiment: Experiment, config: Distil
 
 def format_teachers(ensemble: Ensemble) -> str:
     """The text of teachers.csv: the out-of-fold logit of each training image, with the teachers' label of it."""
-    y_pred = np.clip(ensemble.choice.y_pred, LEAST, 1 - LEAST)
-    logits = [FLOAT % logit for logit in np.log(y_pred) - np.log1p(-y_pred)]
+    logits = [FLOAT % logit for logit in predictions.compute_target_logits(ensemble.choice.y_pred)]
     assignment = ensemble.assignment
     rows = zip(assignment.img_name.tolist(), assignment.target.tolist(), logits, strict=True)
     return csvs.format_csv([COLUMNS, *rows])
@@ -113,7 +113,7 @@ def _attach(train: Table, path: Path) -> Table:
             problems=problems,
             hint="train the student on the images and labels that its teachers were trained on",
         )
-    return replace(train, teacher=np.array([known[name][1] for name in train.img_name.tolist()], np.float32))
+    return replace(train, soft_logit=np.array([known[name][1] for name in train.img_name.tolist()], np.float32))
 
 
 def _read_teachers(path: Path) -> dict[str, tuple[int, float]]:

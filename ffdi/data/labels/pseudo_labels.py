@@ -29,13 +29,37 @@ class PseudoLabels:
     """Images and their sets.
 
     Attributes:
+        name: of the pseudo-labels.
+        sha256: the hash of labels.csv.
+        folds: the hash of the folds.csv of the experiments that made them.
         table: the images.
         logits: float32 [k + 1, N]: by fold, and at last for a network on all training images; NaN where an image is not
             in a set.
     """
 
+    name: str
+    sha256: str
+    folds: str
     table: Table
     logits: np.ndarray
+
+    def check_folds(self, experiment: str, folds: str) -> None:
+        """Checks that an experiment has the same folds: networks of others have seen its held-out images.
+
+        Args:
+            experiment: its name.
+            folds: the hash of its folds.csv.
+
+        Raises:
+            ExperimentError: the folds differ.
+        """
+        if self.folds != folds:
+            raise ExperimentError(
+                f"the pseudo-labels {self.name} were made with other folds than those of {experiment}: networks that "
+                "have seen an image would take part in its out-of-fold score",
+                hint="set [folds] and folds.seed as in the experiment that made them, or make others: invoke "
+                "pseudo-label",
+            )
 
     def select_fold(self, fold: int) -> Table | None:
         """The images of a fold's set, with their logits as soft targets; None if there are none.
@@ -44,7 +68,7 @@ class PseudoLabels:
             fold: its number; that of the folds, k, for a network on all training images.
         """
         rows = np.flatnonzero(np.isfinite(self.logits[fold]))
-        return replace(self.table.take(rows), teacher=self.logits[fold, rows]) if len(rows) else None
+        return replace(self.table.take(rows), soft_logit=self.logits[fold, rows]) if len(rows) else None
 
 
 class Limits(NamedTuple):
@@ -116,20 +140,15 @@ def read_labels(path: Path, k: int, hint: str) -> tuple[np.ndarray, list[str], n
         ExperimentError: the file is damaged; names the line.
     """
     columns = list_columns(k)
-    names, hashes, logits = list[str](), list[str](), list[list[float]]()
-    for number, (line, fields) in enumerate(csvs.read_csv(path, ExperimentError, hint)):
-        if number == 0:
-            right = fields == columns
-        else:
-            found = _parse_logits(fields[2:])
-            right = len(fields) == len(columns) and found is not None
-            if found is not None:
-                names.append(fields[0])
-                hashes.append(fields[1])
-                logits.append(found)
-        if not right:
-            raise ExperimentError(f"{path} line {line}: not {','.join(columns)}", hint=hint)
-    return np.array(names, dtype=str), hashes, np.array(logits, np.float32).reshape(len(names), k + 1).T
+    (first, header), *rows = list(csvs.read_csv(path, ExperimentError, hint)) or [(1, [])]
+    parsed = [(line, fields, _parse_logits(fields[2:])) for line, fields in rows]
+    wrong = [line for line, fields, found in parsed if found is None or len(fields) != len(columns)]
+    if header != columns or wrong:
+        line = first if header != columns else wrong[0]
+        raise ExperimentError(f"{path} line {line}: not {','.join(columns)}", hint=hint)
+    names, hashes = ([fields[place] for _, fields, _ in parsed] for place in (0, 1))
+    logits = np.array([found for _, _, found in parsed], np.float32)
+    return np.array(names, dtype=str), hashes, logits.reshape(len(names), k + 1).T
 
 
 def _parse_logits(words: Iterable[str]) -> list[float] | None:

@@ -49,7 +49,7 @@ class Table:
             without landmarks.
         reconstruction: str [N], the file with the reconstruction of each real image by an autoencoder, '' for fakes;
             None if the training needs none.
-        teacher: float32 [N], the logit of other networks for each image, as a soft target, NaN where there is none:
+        soft_logit: float32 [N], the logit of other networks for each image, as a soft target, NaN where there is none:
             the teachers' out-of-fold logits, or pseudo-labels. None if the training has no soft targets.
         stored: the rows in the image cache; None if the table is not attached to one.
         notes: lines for the terminal: how the files were read, and which were passed over.
@@ -66,7 +66,7 @@ class Table:
     pair: np.ndarray | None = None
     landmarks: np.ndarray | None = None
     reconstruction: np.ndarray | None = None
-    teacher: np.ndarray | None = None
+    soft_logit: np.ndarray | None = None
     stored: StoredRows | None = None
     notes: tuple[str, ...] = ()
 
@@ -88,9 +88,9 @@ class Table:
     def add_unlabelled(self, others: Table) -> Table:
         """The rows, and behind them the images of another folder with their soft targets, as more training images."""
         assert self.target is not None
-        assert others.teacher is not None
+        assert others.soft_logit is not None
         more = len(others)
-        teacher = np.full(len(self), np.nan, np.float32) if self.teacher is None else self.teacher
+        soft = np.full(len(self), np.nan, np.float32) if self.soft_logit is None else self.soft_logit
         marks, made = self.landmarks, self.reconstruction
         return replace(
             self,
@@ -104,7 +104,7 @@ class Table:
             if marks is None
             else np.concatenate([marks, np.full((more, *marks.shape[1:]), np.nan, marks.dtype)]),
             reconstruction=None if made is None else np.concatenate([made, [""] * more]),
-            teacher=np.concatenate([teacher, others.teacher]),
+            soft_logit=np.concatenate([soft, others.soft_logit]),
             stored=None if self.stored is None else self.stored.extend(more),
         )
 
@@ -129,7 +129,7 @@ class Table:
             pair=None if self.pair is None else self.pair[index],
             landmarks=None if self.landmarks is None else self.landmarks[index],
             reconstruction=None if self.reconstruction is None else self.reconstruction[index],
-            teacher=None if self.teacher is None else self.teacher[index],
+            soft_logit=None if self.soft_logit is None else self.soft_logit[index],
             stored=None if self.stored is None else self.stored.take(index),
         )
 

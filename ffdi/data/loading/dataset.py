@@ -52,7 +52,7 @@ class Sample(NamedTuple):
         pixels: uint8 [S, S, 3] RGB; [H, W, 3] where a resize remains; [0, 0, 3] where the device decodes.
         target: the label, NaN without labels.
         row: of the table.
-        teacher: the logit of other networks as a soft target; NaN where there is none.
+        soft_logit: the logit of other networks as a soft target; NaN where there is none.
         steps: what remains to be done to the image, on the device; None if nothing does.
         resize: what remains to be done before, also on the device.
         encoded: what the device decodes before that; None if the image is decoded.
@@ -61,7 +61,7 @@ class Sample(NamedTuple):
     pixels: np.ndarray
     target: float
     row: int
-    teacher: float = math.nan
+    soft_logit: float = math.nan
     steps: list[Step] | None = None
     resize: Resize | None = None
     encoded: EncodedImage | None = None
@@ -185,12 +185,12 @@ class TrainDataset:
 
     def _get_labels(self, sample: SampleKey) -> tuple[float, int, float]:
         """The label, NaN if there is none; the row; and the soft target, which does not hold for a pseudo-fake."""
-        target, teacher = self.table.target, self.table.teacher
+        target, soft = self.table.target, self.table.soft_logit
         assert target is not None
         if sample.pseudo_fake:
             return 1.0, sample.row, math.nan
         label = float(target[sample.row]) if target[sample.row] >= 0 else math.nan
-        return label, sample.row, math.nan if teacher is None else float(teacher[sample.row])
+        return label, sample.row, math.nan if soft is None else float(soft[sample.row])
 
     def _leave_decoding(self, sample: SampleKey) -> Sample | None:
         """A sample whose image the device decodes; None if it is better to decode it here."""

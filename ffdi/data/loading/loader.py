@@ -61,8 +61,7 @@ class Batch(NamedTuple):
             Cached features in their place: float32 [B, D], or [B, W, D] for the W views of test-time augmentation.
         target: float32 [B], NaN where there is no label.
         index: int64 [B], rows of the table.
-        teacher: float32 [B], logits of other networks as soft targets; NaN where there is none. None if there is none
-            at all.
+        soft_logit: float32 [B], logits of other networks as soft targets, NaN where there is none; None without any.
         steps: float64 [N, 2 + NUMBERS], of `operations.pack_steps`: what remains to be done on the device; about 100
             bytes for each step. None if nothing does.
         resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
@@ -73,7 +72,7 @@ class Batch(NamedTuple):
     images: torch.Tensor
     target: torch.Tensor
     index: torch.Tensor  # type: ignore[assignment]  # takes the place of tuple.index
-    teacher: torch.Tensor | None = None
+    soft_logit: torch.Tensor | None = None
     steps: torch.Tensor | None = None
     resizes: torch.Tensor | None = None
     encoded: Encoded | None = None
@@ -388,7 +387,7 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
     for sample in samples:
         if isinstance(sample, DataError):
             return sample
-    pixels, target, index, teacher, steps, resizes, encoded = zip(*samples, strict=True)
+    pixels, target, index, soft_logit, steps, resizes, encoded = zip(*samples, strict=True)
     deferred = None not in resizes
     try:
         images = _pack_pixels(pixels) if deferred else torch.from_numpy(np.stack(pixels))
@@ -400,7 +399,7 @@ def collate(samples: list[Sample | DataError]) -> Batch | Failure:
         images,
         torch.tensor(target, dtype=torch.float32),
         torch.tensor(index, dtype=torch.int64),
-        None if all(map(math.isnan, teacher)) else torch.tensor(teacher, dtype=torch.float32),
+        None if all(map(math.isnan, soft_logit)) else torch.tensor(soft_logit, dtype=torch.float32),
         None if None in steps else torch.from_numpy(operations.pack_steps(steps)),
         torch.from_numpy(pack_resizes(resizes)) if deferred else None,
         _pack_encoded(encoded),

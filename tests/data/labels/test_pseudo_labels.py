@@ -13,6 +13,7 @@ from ffdi.data.labels.pseudo_labels import Limits, PseudoLabels
 from ffdi.data.labels.table import Table
 
 ANY = Limits(0.5, 0.5)
+NAMED = "round1", "hash", "folds"
 Y_PRED = np.array([[0.99, 0.95, 0.60, 0.02, 0.10, 0.55], [0.97, 0.55, 0.62, 0.04, 0.12, 0.45]])
 ALL = np.ones(6, bool)
 
@@ -43,13 +44,13 @@ def test_a_file_gives_its_sets_back(tmp_path: Path) -> None:
     assert names.tolist() == ["a,1.jpg", "c.jpg"]  # b is in no set
     assert hashes == [sha256[0].tobytes().hex(), sha256[2].tobytes().hex()]
     assert np.array_equal(found, logits[:, [0, 2]], equal_nan=True)
-    labels = PseudoLabels(make_table(names.tolist()), found)
+    labels = PseudoLabels(*NAMED, make_table(names.tolist()), found)
     assert [len(one) if (one := labels.select_fold(fold)) else 0 for fold in range(3)] == [1, 1, 2]
     chosen = labels.select_fold(1)
     assert chosen is not None
-    assert chosen.teacher is not None
-    assert (chosen.img_name.tolist(), chosen.teacher.tolist()) == (["c.jpg"], [-2.25])
-    assert PseudoLabels(make_table(["a"]), np.full((3, 1), np.nan, np.float32)).select_fold(0) is None
+    assert chosen.soft_logit is not None
+    assert (chosen.img_name.tolist(), chosen.soft_logit.tolist()) == (["c.jpg"], [-2.25])
+    assert PseudoLabels(*NAMED, make_table(["a"]), np.full((3, 1), np.nan, np.float32)).select_fold(0) is None
     assert pseudo_labels.count_classes(logits[2]) == {"real": 0, "fake": 2}
 
 
@@ -66,11 +67,11 @@ def test_a_damaged_file_is_named_with_its_line(old: str, new: str, line: int, tm
 
 def test_images_without_labels_come_behind_the_others() -> None:
     train = Table("train", Path("/data"), np.array(["x.jpg", "y.jpg"]), np.array([0, 1]), None, Path("/data"))
-    more = PseudoLabels(make_table(["a.jpg"]), np.array([[0.5], [0.25]], np.float32)).select_fold(0)
+    more = PseudoLabels(*NAMED, make_table(["a.jpg"]), np.array([[0.5], [0.25]], np.float32)).select_fold(0)
     assert more is not None
     both = train.add_unlabelled(more)
     assert [str(both.path(row)) for row in range(3)] == ["/data/x.jpg", "/data/y.jpg", "/images/a.jpg"]
     assert both.target is not None
-    assert both.teacher is not None
+    assert both.soft_logit is not None
     assert both.target.tolist() == [0, 1, -1]
-    assert np.array_equal(both.teacher, [np.nan, np.nan, 0.5], equal_nan=True)
+    assert np.array_equal(both.soft_logit, [np.nan, np.nan, 0.5], equal_nan=True)

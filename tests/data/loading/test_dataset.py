@@ -155,7 +155,7 @@ def test_samples_are_resized_and_labelled(gallery: Gallery) -> None:
     assert isinstance(sample, Sample)
     assert np.array_equal(sample.pixels, decode.read_image(table.path(3))[8:24, 8:24])
     assert sample[1:3] == (1.0, 3)
-    assert math.isnan(sample.teacher)
+    assert math.isnan(sample.soft_logit)
     assert sample[4:] == (None, None, None)
 
 
