@@ -693,6 +693,7 @@ def in_training(name: str) -> str:
             *(copied[:1] if last else ()),
             (PurePosixPath("/bundle/experiments"), work / "experiments"),
             (PurePosixPath("/bundle/weights"), work / "weights"),
+            (PurePosixPath("/bundle/pseudo_labels"), work / "data" / "pseudo_labels"),
             ("invoke", "train-folds", *flags, "--data", data, "--max-time", "1h" if last else "11h"),
             *(copied[1:] if last else ()),
             *(
