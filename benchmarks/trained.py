@@ -1,8 +1,10 @@
-"""A workspace with five folds of ResNet-18, trained for a moment: what benchmarks of whole commands start from."""
+"""What benchmarks of whole commands start from: a workspace with five folds of ResNet-18, trained for a moment; and
+variants of shipped experiments, trained in a workspace of their own."""
 
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,6 +15,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from ffdi.config import variants
+from ffdi.config.variants import Keys
 from ffdi.demo import portraits
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -67,6 +71,36 @@ def draw(number: int, edge: int = 256) -> np.ndarray:
 def make_command(*words: str) -> list[str]:
     """A command on the experiment."""
     return [sys.executable, "-m", "invoke", *words, "--experiment", NAME]
+
+
+def write_variant(root: Path, name: str, base: str, keys: Keys) -> Path:
+    """Writes the config.toml of a shipped experiment with some keys changed; returns the experiment's folder."""
+    folder = root / "experiments" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    shipped = (PROJECT / "experiments" / base / "config.toml").read_text()
+    (folder / "config.toml").write_text(variants.format_variant(base, shipped, keys))
+    return folder
+
+
+def train(root: Path, name: str) -> float:
+    """Trains an experiment, if it is not trained yet; CPU seconds of its processes, NaN if it was."""
+    if (root / "experiments" / name / "metrics.json").is_file():
+        return float("nan")
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    run(root, "train-folds", "--experiment", name, "--accept", "conflicts,shortcuts")
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def run(root: Path, *words: str) -> str:
+    """Runs a command as a person types it, to its end; returns what it prints, and exits with its errors."""
+    command = [sys.executable, "-m", "invoke", *words]
+    done = subprocess.run(
+        command, cwd=PROJECT, env=environment(root.resolve()), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\n{done.stdout[-2000:]}{done.stderr}")
+    return done.stdout
 
 
 def environment(root: Path) -> dict[str, str]:

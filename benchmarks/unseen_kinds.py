@@ -19,9 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import resource
-import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -31,11 +28,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import trained
+
 from ffdi.config import variants
 from ffdi.core import console
 from ffdi.synthetic.manipulations import MANIPULATIONS
 
-PROJECT = Path(__file__).resolve().parent.parent
 SHOWN = {
     "self_blend": {"self_blend"},
     "reconstruction": {"reconstruction"},
@@ -101,23 +99,10 @@ def train(asked: argparse.Namespace, recipe: str, seed: int) -> tuple[dict[str, 
         keys["pseudo_fakes.autoencoder"] = str(asked.autoencoder.resolve())
     changes = "".join(f"-{word}" for word in asked.set)
     name = variants.name_variant("kinds", {"recipe": recipe, "epochs": asked.epochs, "seed": seed}) + changes
-    folder = asked.workspace / "experiments" / name.replace("=", "_").replace("[", "").replace("]", "").replace('"', "")
-    folder.mkdir(parents=True, exist_ok=True)
-    shipped = (PROJECT / "experiments" / asked.experiment / "config.toml").read_text()
-    content = variants.format_variant(asked.experiment, shipped, keys)
-    (folder / "config.toml").write_text(content)
-    seconds = float("nan")
-    if not (folder / "metrics.json").is_file():
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "invoke", "train-folds", "--experiment", folder.name]
-        words = [*command, "--accept", "conflicts,shortcuts"]
-        environment = {**os.environ, "FFDI_ROOT": str(asked.workspace.resolve())}
-        found = subprocess.run(words, cwd=PROJECT, env=environment, capture_output=True, text=True, check=False)
-        if found.returncode:
-            sys.exit(found.stderr)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    methods = tomllib.loads(content).get("pseudo_fakes", {}).get("methods", [])
+    name = name.replace("=", "_").replace("[", "").replace("]", "").replace('"', "")
+    folder = trained.write_variant(asked.workspace, name, asked.experiment, keys)
+    seconds = trained.train(asked.workspace, name)
+    methods = tomllib.loads((folder / "config.toml").read_text()).get("pseudo_fakes", {}).get("methods", [])
     kinds: dict[str, Any] = json.loads((folder / "metrics.json").read_text())["kinds"]
     return kinds, set().union(*(SHOWN[method] for method in methods)), seconds
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from ffdi.commands.shared import lineage
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, csvs, files, manifests, names
@@ -29,6 +30,7 @@ COLUMNS = {
     "stress_auc": "stress",
     "minutes": "min",
     "parameters": "params",
+    "learns_from": "learns from",
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
@@ -42,6 +44,8 @@ INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interva
 DETAILS = ("folds", "oof_interval", "gap_interval", "left_out_interval")
 KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
 """Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
+SOURCES = ("learns_from",)
+"""The column that a terminal shows only if an experiment learns from others."""
 WIDE, WIDE_WITH_KINDS = 120, 160
 """The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
 
@@ -56,7 +60,8 @@ def run(workspace: Workspace) -> None:
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=_rank)
     with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
-    columns = {name: heading for name, heading in COLUMNS.items() if with_kinds or name not in KINDS}
+    hidden = [*(() if with_kinds else KINDS), *(() if any(row["learns_from"] for row in rows) else SOURCES)]
+    columns = {name: heading for name, heading in COLUMNS.items() if name not in hidden}
     shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for line in _compare_schemes(experiments):
@@ -98,6 +103,7 @@ def _row(experiment: Experiment) -> dict[str, Any]:
         if members := settings.group.members:
             return row | {"state": f"a group of {len(members)}"}
         row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
+        row["learns_from"] = lineage.describe_sources(settings) or None
         row.update(_describe_training(experiment, settings))
         row.update(_read_scores(experiment))
     except FFDIError as error:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, scores, sources
+from ffdi.commands.shared import groups, lineage, scores, sources
 from ffdi.commands.shared.options import ReportOptions
 from ffdi.core import console, files
 from ffdi.core.errors import format_count
@@ -20,6 +20,7 @@ from ffdi.experiments.workspace import Workspace
 from ffdi.report import gallery, sections
 from ffdi.report.gallery import Exhibit
 from ffdi.report.page import Page
+from ffdi.report.sections import LineageRow
 
 BATCH = 16
 """Images in a batch of heat maps."""
@@ -36,7 +37,8 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     console.title(f"report {export.name}: {format_count(networks, 'network')}, {images} images")
     picked = gallery.pick_images(ensemble.assignment.target, ensemble.choice.y_pred)
     exhibits, method = _make_exhibits(ensemble, train, picked, options.device)
-    page = _make_page(export.name, ensemble, exhibits, gallery.count_kinds(picked), method)
+    rows = lineage.list_lineage(workspace, ensemble)
+    page = _make_page(export.name, ensemble, rows, exhibits, gallery.count_kinds(picked), method)
     with export.lock():
         files.write_text(export.report_path, page.render())
     size = export.report_path.stat().st_size / 1e6
@@ -95,7 +97,12 @@ def _compute_heat_maps(
 
 
 def _make_page(
-    name: str, ensemble: Ensemble, exhibits: Sequence[Exhibit], counts: Mapping[str, int], method: str
+    name: str,
+    ensemble: Ensemble,
+    rows: Sequence[LineageRow],
+    exhibits: Sequence[Exhibit],
+    counts: Mapping[str, int],
+    method: str,
 ) -> Page:
     experiments, k = ensemble.experiments, ensemble.members[0].config.folds.k
     scored = sections.collect_oof_scores(ensemble)
@@ -107,7 +114,7 @@ def _make_page(
         name,
         [best, f"{len(target)} training images, {target.sum()} of them fake; {k} folds; ffdi {__version__}."],
         [
-            sections.build_scores(ensemble),
+            sections.build_scores(ensemble, rows),
             sections.build_separation(scored, {name: _average_scores(parts) for name, parts in val.items()}),
             sections.build_curves(experiments, k),
             sections.build_agreement(ensemble, val),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,21 @@ ENSEMBLE = "ensemble"
 INDENT = "\u2003"
 
 
+class LineageRow(NamedTuple):
+    """An experiment, or its teachers together, and what they learn from beside labels.
+
+    Attributes:
+        name: of the row.
+        learns_from: words; '' for labels alone.
+        oof, val: of `scorecard.score_predictions`; None if there are no scores.
+    """
+
+    name: str
+    learns_from: str
+    oof: Mapping[str, Any] | None
+    val: Mapping[str, Any] | None
+
+
 def collect_oof_scores(ensemble: Ensemble) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Labels and out-of-fold scores of each experiment and, if there are several, the nested scores of the ensemble."""
     target = ensemble.assignment.target
@@ -45,8 +60,8 @@ def collect_oof_scores(ensemble: Ensemble) -> dict[str, tuple[np.ndarray, np.nda
     return scored if len(scored) == 1 else {**scored, ENSEMBLE: (target, ensemble.choice.y_pred)}
 
 
-def build_scores(ensemble: Ensemble) -> Section:
-    """All metrics of each experiment and its folds, with intervals."""
+def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
+    """All metrics of each experiment and its folds, with intervals, beside those of what they learn from."""
     rows = []
     for one in ensemble.experiments:
         found = manifests.read_manifest(one.metrics_path)
@@ -62,11 +77,27 @@ def build_scores(ensemble: Ensemble) -> Section:
         )
         rows.append(_format_scores(f"{ENSEMBLE}, by {ensemble.method}, nested", nested))
     tables = [ReportTable("Out-of-fold scores", ["", *METRICS.values()], rows)]
+    if lineage:
+        tables.append(_make_lineage_table(lineage))
     tables += [table for one in ensemble.experiments if (table := _make_kind_table(one)) is not None]
     rule = manifests.read_manifest(ensemble.experiments[0].metrics_path)["interval_rule"]
     lines = ["Each training image is scored by the network that was not trained on it.", f"95 % intervals: {rule}."]
     lines += _explain_missing_intervals(manifests.read_manifest(ensemble.experiments[0].metrics_path)["pooled"])
     return Section("Scores", lines, tables=tables)
+
+
+def _make_lineage_table(lineage: Sequence[LineageRow]) -> ReportTable:
+    """Teachers, pseudo-labels and students, each after what it learns from."""
+    rows = [
+        [one.name, one.learns_from or "labels", *(cell for score in (one.oof, one.val) for cell in _format_auc(score))]
+        for one in lineage
+    ]
+    header = ["", "learns from", "out-of-fold AUC", "95 %", "val AUC", "95 %"]
+    return ReportTable("Teachers, pseudo-labels and students", header, rows)
+
+
+def _format_auc(score: Mapping[str, Any] | None) -> list[str]:
+    return ["-", "-"] if score is None else [f"{score['auc']:.4f}", console.interval(score["intervals"].get("auc"))]
 
 
 def _make_kind_table(experiment: Experiment) -> ReportTable | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import roc_auc_score
 
 from tests.conftest import TINY, Invoke
 
@@ -28,9 +30,13 @@ def teachers(copy: Path, competition: Path, invoke: Invoke) -> Path:
     return copy
 
 
-def read_csv(path: Path) -> dict[str, dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open() as file:
-        return {row["img_name"]: row for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
+
+
+def read_csv(path: Path) -> dict[str, dict[str, str]]:
+    return {row["img_name"]: row for row in read_rows(path)}
 
 
 def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: Path, invoke: Invoke) -> None:
@@ -58,6 +64,21 @@ def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: P
     for command in ("ensemble-submit", "export-onnx", "report"):
         answer = invoke(command, "--experiment", "small")
         assert answer.code == 0, answer.err
+    page = (teachers / "exports" / "small" / "report.html").read_text()
+    table = page.partition("Teachers, pseudo-labels and students")[2].partition("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]+)', table) == [
+        "tiny",
+        "other",
+        "tiny + other",
+        "small",
+    ]
+    known, targets = (np.array([row[key] for row in written.values()], float) for key in ("logit", "target"))
+    assert f"{roc_auc_score(targets, known):.4f}" in table
+    assert "teachers tiny + other" in table
+    answer = invoke("leaderboard")
+    assert answer.code == 0, answer.err
+    board = {row["experiment"]: row for row in read_rows(teachers / "experiments" / "leaderboard.csv")}
+    assert {name: row["learns_from"] for name, row in board.items()}["small"] == "teachers tiny + other"
 
     shutil.rmtree(student / "fold_0")
     assert invoke(*TRAIN, str(competition), "--experiment", "small", "--jobs", "2").code == 0

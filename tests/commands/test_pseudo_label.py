@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -35,10 +36,12 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
         return {row["img_name"]: row for row in csv.DictReader(file)}
 
 
-def write_student(workspace: Path, name: str = "student", more: str = "", config: str = TINY) -> Path:
+def write_student(
+    workspace: Path, name: str = "student", more: str = "", config: str = TINY, labels: str = "round1"
+) -> Path:
     folder = workspace / "experiments" / name
     folder.mkdir()
-    (folder / "config.toml").write_text(f'{config}\n[pseudo_labels]\nname = "round1"\n{more}')
+    (folder / "config.toml").write_text(f'{config}\n[pseudo_labels]\nname = "{labels}"\n{more}')
     return folder
 
 
@@ -98,6 +101,13 @@ def test_a_training_on_pseudo_labels_resumes_and_is_named(
     record = json.loads((copy / "data" / "pseudo_labels" / "round2" / "pseudo_labels.json").read_text())
     assert [one["network"] for one in record["networks"]["fold_0"]] == ["fold 0"]
     assert [one["network"] for one in record["networks"]["all"]] == ["refit"]
+    write_student(copy, "second", labels="round2")
+    assert invoke(*TRAIN, str(competition), "--experiment", "second").code == 0
+    assert invoke("report", "--experiment", "second").code == 0
+    page = (copy / "exports" / "second" / "report.html").read_text()
+    table = page.partition("Teachers, pseudo-labels and students")[2].partition("</table>")[0]
+    found = re.findall(r'<th scope="row">([^<]+)</th><td>([^<]+)', table)
+    assert found == [("tiny", "labels"), ("student", "pseudo-labels round1"), ("second", "pseudo-labels round2")]
 
 
 def test_copies_of_labelled_images_are_left_out(copy: Path, images: Path, competition: Path, invoke: Invoke) -> None:

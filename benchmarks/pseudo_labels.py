@@ -1,0 +1,107 @@
+"""Claim: where half of the training images have no labels, pseudo-labels on them give a higher AUC than the labelled
+half alone, by more than the interval of the difference.
+
+    python benchmarks/pseudo_labels.py --data FOLDER --weights FILE --workspace FOLDER [--seed 0]
+        [--experiment resnet18-fast] [--backbone tf_efficientnet_lite0] [--set train.epochs=8]
+        [--limit confidence=0.9] [--set-student pseudo_labels.fraction=0.5]
+
+FOLDER is in FFDI layout with a labelled validation split, on which all folds together are judged. A new data set in the
+workspace has the labels of one half. "All labels" is a training on both halves, the most that could be reached. --limit
+is a flag of `pseudo-label`. Trainings that are in the workspace already are not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import distillation
+import trained
+
+from ffdi.config import variants
+from ffdi.config.schema import Config
+from ffdi.config.variants import Keys
+from ffdi.core import console, csvs
+from ffdi.data.labels import layout
+from ffdi.evaluation import differences
+
+LEVEL = 0.95
+
+
+def main() -> None:
+    """Trains what is missing, and prints."""
+    parser = argparse.ArgumentParser()
+    for name in ("--data", "--weights", "--workspace"):
+        parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--experiment", default="resnet18-fast")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--limit", action="append", default=[])
+    parser.add_argument("--set-student", action="append", default=[])
+    asked = parser.parse_args()
+    half, unlabelled = write_halves(asked)
+    name = f"{half.name}-{asked.seed}"
+    labels = "-".join([name, *asked.limit]).replace("=", "_")
+    more = {key: values[0] for key, values in variants.parse_grid(asked.set_student).items()}
+    experiments: dict[str, tuple[Path, Keys]] = {
+        name: (half, {}),
+        "-".join([labels, "pseudo", *map(str, more.values())]): (half, {"pseudo_labels.name": labels, **more}),
+        f"{asked.data.name}-all-{asked.seed}": (asked.data, {}),
+    }
+    root = asked.workspace
+    for experiment, (data, keys) in experiments.items():
+        if "pseudo_labels.name" in keys and not (root / "data" / "pseudo_labels" / labels).is_dir():
+            flags = [f"--{limit}" for limit in asked.limit]
+            words = ["--experiment", name, "--images", str(unlabelled), "--name", labels, *flags]
+            print(trained.run(root, "pseudo-label", *words))
+        trained.write_variant(root, experiment, asked.experiment, {**list_keys(asked, data), **keys})
+        print(f"{experiment}: {trained.train(root, experiment):.0f} CPU seconds", flush=True)
+    show(root, list(experiments))
+
+
+def write_halves(asked: argparse.Namespace) -> tuple[Path, Path]:
+    """Copies the data set, with the labels of one half of the training images, and the other half to a folder."""
+    half = asked.workspace / "data" / f"{asked.data.name}-half-{asked.seed}"
+    unlabelled = half.with_name(f"{half.name}-unlabelled")
+    if not unlabelled.is_dir():
+        train = layout.find_dataset(asked.data, Config().data).split("train")
+        assert train.target is not None
+        shutil.copytree(asked.data, half, ignore=shutil.ignore_patterns("testset*"), dirs_exist_ok=True)
+        unlabelled.mkdir()
+        order = np.random.default_rng(asked.seed).permutation(len(train))
+        for name in train.img_name[order[: len(train) // 2]].tolist():
+            shutil.move(half / "trainset" / name, unlabelled / name)
+        kept = np.sort(order[len(train) // 2 :])
+        rows = zip(train.img_name[kept].tolist(), train.target[kept].tolist(), strict=True)
+        (half / "trainset_label.txt").write_text(csvs.format_csv([("img_name", "target"), *rows]))
+    return half, unlabelled
+
+
+def list_keys(asked: argparse.Namespace, data: Path) -> Keys:
+    return {
+        "seed": asked.seed,
+        "data.root": str(data.resolve()),
+        "model.backbone": asked.backbone,
+        "model.weights_file": str(asked.weights.resolve()),
+        **{key: values[0] for key, values in variants.parse_grid(asked.set).items()},
+    }
+
+
+def show(root: Path, names: list[str]) -> None:
+    """The AUC of all folds together on the validation split, and the difference to the first experiment."""
+    scores = [distillation.read_scores(root, [name]) for name in names]
+    target, together = scores[0].target, np.stack([one.together for one in scores])
+    found = differences.compare_with_first(together, target, np.zeros(len(target), np.int64), None, LEVEL)
+    for name, one in zip(names, found, strict=True):
+        print(f"{name}: {one.auc:.4f}, {one.difference:+.4f} ({console.interval(one.interval, '+.4f')})")
+
+
+if __name__ == "__main__":
+    main()
