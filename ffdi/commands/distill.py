@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ffdi.commands.shared import groups, planning, teachers
+from ffdi.commands.shared import groups, planning, teacher_features, teachers
 from ffdi.commands.shared.options import DistillOptions
 from ffdi.config import variants
 from ffdi.config.variants import Keys
@@ -33,7 +33,8 @@ def run(workspace: Workspace, options: DistillOptions) -> None:
     ensemble = teachers.load_teachers(workspace, names)
     base = workspace.get_experiment(options.like or words[0])
     keys = {**_list_keys(ensemble, names), **_parse_keys(options.set)}
-    planning.make_variant(base, keys, CORRECT)
+    settings = planning.make_variant(base, keys, CORRECT)
+    teacher_features.check_features(settings, ensemble.experiments)
     content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
     console.title(f"distill {student.name}: {format_count(len(names), 'teacher')}")
     _show(ensemble)

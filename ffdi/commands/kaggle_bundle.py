@@ -251,6 +251,13 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
     teachers.ensure_teachers(workspace, experiment, settings.distill)
     if settings.distill.teachers:
         shutil.copy(experiment.teachers_path, there / experiment.teachers_path.name)
+    if settings.distill.features:
+        if not experiment.teacher_features_path.is_file():
+            raise ExperimentError(
+                f"{experiment.teacher_features_path} does not exist, and the teachers do not travel with the bundle",
+                hint=f"train-folds writes it first: invoke train-folds --experiment {shlex.quote(experiment.name)}",
+            )
+        shutil.copy(experiment.teacher_features_path, there / experiment.teacher_features_path.name)
     if settings.pseudo_labels.name is not None:
         labels = workspace.get_pseudo_labels(settings.pseudo_labels.name)
         pseudo_label_sets.read_record(labels)

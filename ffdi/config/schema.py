@@ -200,6 +200,7 @@ class DistillConfig(Section):
     teachers: list[str] = []
     weight: float = Field(0.5, gt=0, le=1)
     temperature: float = Field(1.0, gt=0, le=100)
+    features: float = Field(0.0, ge=0, le=100)
 
 
 class CacheConfig(Section):
@@ -250,6 +251,7 @@ class InputHashes(NamedTuple):
     autoencoder: str | None = None
     teachers: str | None = None
     pseudo_labels: str | None = None
+    teacher_features: str | None = None
 
     @classmethod
     def from_identity(cls, identity: Mapping[str, Any]) -> InputHashes:
@@ -259,6 +261,7 @@ class InputHashes(NamedTuple):
             identity["pseudo_fakes"].get("autoencoder_sha256"),
             identity.get("distill", {}).get("sha256"),
             identity.get("pseudo_labels", {}).get("sha256"),
+            identity.get("distill", {}).get("features_sha256"),
         )
 
 
@@ -332,6 +335,8 @@ class Config(Section):
                 content[section]["sha256"] = digest
             else:
                 del content[section]  # its other keys then have no effect
+        if self.distill.teachers and self.distill.features:
+            content["distill"]["features_sha256"] = inputs.teacher_features
         content["augment"]["version"] = AUGMENTATION_VERSION
         return content
 

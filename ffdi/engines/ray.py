@@ -63,6 +63,7 @@ class _RemoteTables(NamedTuple):
     train: Table
     val: Table | None
     pseudo_labels: PseudoLabels | None
+    teacher_features: np.ndarray | None
     store: tuple[Path, ResizePolicy | None] | None
 
     @classmethod
@@ -70,7 +71,7 @@ class _RemoteTables(NamedTuple):
         cached = get_cached_rows(plan.train)
         cache = None if cached is None else (cached.store.folder, cached.store.resize_policy)
         val = None if plan.val is None else cluster.detach_table(plan.val)
-        return cls(cluster.detach_table(plan.train), val, plan.pseudo_labels, cache)
+        return cls(cluster.detach_table(plan.train), val, plan.pseudo_labels, plan.teacher_features, cache)
 
     def attach(self) -> tuple[Table, Table | None]:
         """Returns both tables with the image cache of the machine that runs the task, if it has one."""
@@ -95,7 +96,9 @@ class _SharedObjects:
 
     def put_tables(self, plan: TrainingPlan) -> Any:
         """Returns Ray's reference to the plan's `_RemoteTables`."""
-        return self._put_once((id(plan.train), id(plan.val)), plan, lambda: _RemoteTables.from_plan(plan))
+        return self._put_once(
+            (id(plan.train), id(plan.val), id(plan.teacher_features)), plan, lambda: _RemoteTables.from_plan(plan)
+        )
 
     def put_weights(self, path: Path | None) -> Any:
         """Returns Ray's reference to a `_WeightsFile`; None for None."""
@@ -210,7 +213,8 @@ def train_folds(next_job: NextJob, resources: FoldResources) -> JobEvents:
 def _detach_job(job: FoldJob) -> FoldJob:
     """Returns the job without its tables and starting weights, which are sent once for all jobs that share them."""
     no_rows = cluster.detach_table(job.plan.train.take(np.empty(0, np.int64)))
-    return replace(job, plan=replace(job.plan, train=no_rows, val=None, weights=None, pseudo_labels=None))
+    plan = replace(job.plan, train=no_rows, val=None, weights=None, pseudo_labels=None, teacher_features=None)
+    return replace(job, plan=plan)
 
 
 def _attach_job(
@@ -227,7 +231,14 @@ def _attach_job(
     if weights is not None:
         path = folder.folder.parent / weights.name
         path.write_bytes(weights.content)
-    plan = replace(job.plan, train=train, val=val, weights=path, pseudo_labels=tables.pseudo_labels)
+    plan = replace(
+        job.plan,
+        train=train,
+        val=val,
+        weights=path,
+        pseudo_labels=tables.pseudo_labels,
+        teacher_features=tables.teacher_features,
+    )
     return replace(job, plan=plan, folder=folder)
 
 

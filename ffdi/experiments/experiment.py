@@ -54,6 +54,8 @@ class Experiment:
     """The image list at the start of the training."""
     teachers_path = links.PathInFolder("teachers.csv")
     """The out-of-fold scores of the teachers, with `distill.teachers`."""
+    teacher_features_path = links.PathInFolder("teacher_features.safetensors")
+    """The out-of-fold features of a teacher, with `distill.features`."""
     oof_path = links.PathInFolder("oof.csv")
     """The out-of-fold predictions of all folds."""
     trace_path = links.PathInFolder(TRACE)

@@ -1,15 +1,46 @@
-"""Soft targets from teachers and pseudo-labels, for one logit.
+"""Soft targets from teachers and pseudo-labels, for one logit; and a teacher's features.
 
 Hinton et al., Distilling the Knowledge in a Neural Network (2015).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 import torch
 from torch.nn import functional
 
 from ffdi.config.schema import Config
+from ffdi.data.loading.loader import Batch, TrainBatches
 from ffdi.training.optim import Loss
+
+
+class FeatureBatches:
+    """Batches of images with a teacher's features.
+
+    Args:
+        batches: of images.
+        features: float16 [N, D], by row of the table of the batches; more rows, of images without labels, have none.
+    """
+
+    def __init__(self, batches: TrainBatches, features: np.ndarray) -> None:
+        self._batches, self._features = batches, features
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    @property
+    def fake_fraction(self) -> float:
+        return self._batches.fake_fraction
+
+    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for batch in self._batches.iterate_epoch(epoch, start):
+            found = self._features.take(batch.index.numpy(), axis=0, mode="clip")
+            yield batch._replace(soft_features=torch.from_numpy(found))
+
+    def list_names(self, index: Sequence[int]) -> list[str]:
+        return self._batches.list_names(index)
 
 
 def make_soft_targets(logits: torch.Tensor, target: torch.Tensor, config: Config) -> torch.Tensor:
@@ -55,6 +86,25 @@ def compute_loss(
     share = torch.where(known, 1 - config.distill.weight, 1.0) * labelled
     on_labels = criterion(logits, label, labelled.float()) / labelled.float().mean().clamp(min=1 / len(logits))
     return on_labels, criterion(logits, label, share) + on_soft
+
+
+def compute_feature_loss(
+    features: torch.Tensor, taught: torch.Tensor, target: torch.Tensor, soft: torch.Tensor
+) -> torch.Tensor:
+    """1 - cosine of the features of both networks.
+
+    Args:
+        features: of the student, float [B, D].
+        taught: of the teacher, float [B, D].
+        target: labels float32 [B]; NaN without a label.
+        soft: float32 [B], of `make_soft_targets`; NaN for images that the teacher has not seen, such as pseudo-fakes.
+
+    Returns:
+        float32 [], the sum over images that the teacher has scored, divided by the number of all images.
+    """
+    known = ~(target.isnan() | soft.isnan())
+    distance = 1 - functional.cosine_similarity(features.float(), taught.float(), dim=1)
+    return torch.where(known, distance, torch.zeros_like(distance)).mean()
 
 
 def _choose_temperature(target: torch.Tensor, config: Config) -> torch.Tensor:

@@ -27,6 +27,7 @@ from ffdi.models.detector import Detector, Scorer
 from ffdi.models.head import HeadScorer
 from ffdi.training import features, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
+from ffdi.training.distillation import FeatureBatches
 from ffdi.training.features import CachedFeatures, FeatureSet, ScoredFeatureBatches, TrainFeatureBatches
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -49,6 +50,8 @@ class TrainingPlan:
         val: the labelled validation split, which the network of each fold scores at its end; None without one.
         features: of all these images, if the folds train the head alone on them; None trains on images.
         pseudo_labels: more training images, without labels; None without such images.
+        teacher_features: float16 [N, D], of a teacher's networks that have not seen the image; None if the network does
+            not match a teacher's features.
     """
 
     config: Config
@@ -60,6 +63,7 @@ class TrainingPlan:
     val: Table | None
     features: CachedFeatures | None = None
     pseudo_labels: PseudoLabels | None = None
+    teacher_features: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +183,7 @@ class _Material(NamedTuple):
 
 def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Device) -> _Material:
     config = plan.config
-    training = plan.train.take(np.flatnonzero(plan.fold_of != folder.fold))
+    others = np.flatnonzero(plan.fold_of != folder.fold)
     torch.manual_seed(seed)
     network = device.prepare(detector.build_detector(config.model, plan.weights))
     batches, scored = None, dict[Path, tuple[Table, ScoredBatches]]()
@@ -190,7 +194,9 @@ def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Devi
     if plan.val is not None:
         val = _take_local_rows(plan.val)
         scored[folder.val_path] = (val, make_eval_batches(val, config, device))
-    train = _make_train_batches(training, plan, folder, device)
+    train: TrainBatches = _make_train_batches(plan.train.take(others), plan, folder, device)
+    if plan.teacher_features is not None:
+        train = FeatureBatches(train, plan.teacher_features[others])
     return _Material(network, train, batches, scored, lambda trained: Scorer(trained, config.predict.tta))
 
 

@@ -186,13 +186,25 @@ def train_step(
         len(images), config.train.micro_batches, batch_size // distributed.get_world_size(), config.train.views
     )
 
+    taught = None if batch.soft_features is None else device.send(batch.soft_features)
+    needs_features = config.train.needs_features or taught is not None
+
+    def compute_more(part: slice, features: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The losses on features."""
+        more = feature_losses.compute_feature_losses(config.train, features, logits, target[part])
+        if taught is None or soft is None:
+            return more
+        matched = distillation.compute_feature_loss(features, taught[part], target[part], soft[part])
+        return more + config.distill.features * matched
+
     def compute_gradients() -> torch.Tensor:
         state.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=images.device)
         for part in parts:
             with nullcontext() if part is parts[-1] else distributed.disable_gradient_sync(network):
                 with record_function(FORWARD), device.autocast(), distributed.sync_batch_norm(device):
-                    logits, more = _score(network, images[part], target[part], config.train)
+                    logits, features = _run(network, images[part], features=needs_features)
+                    more = compute_more(part, features, logits) if features is not None else 0.0
                 with record_function(BACKWARD):
                     share = len(logits) / batch_size
                     if soft is None:
@@ -218,14 +230,12 @@ def train_step(
     return StepResult(distributed.all_reduce(loss), batch_size // config.train.views)
 
 
-def _score(
-    network: nn.Module, images: torch.Tensor, target: torch.Tensor, config: TrainConfig
-) -> tuple[torch.Tensor, torch.Tensor | float]:
-    """The logits, and the losses on features, if there are such."""
-    if not config.needs_features:
-        return network(images), 0.0
-    logits, features = network(images, features=True)
-    return logits, feature_losses.compute_feature_losses(config, features, logits, target)
+def _run(network: nn.Module, images: torch.Tensor, *, features: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The logits, and the features, if they are asked for."""
+    if not features:
+        return network(images), None
+    logits, found = network(images, features=True)
+    return logits, found
 
 
 def list_nondeterministic(detector: Detector, config: Config, device: Device, probe: Batch | None = None) -> list[str]:

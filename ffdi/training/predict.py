@@ -11,7 +11,6 @@ from torch import nn
 
 from ffdi.core import signals
 from ffdi.data.loading.loader import Batch, ScoredBatches
-from ffdi.models.detector import Detector
 from ffdi.training.runtime.device import Device
 
 ProgressCallback = Callable[[int], None]
@@ -52,12 +51,15 @@ class PartwiseRunner:
 
 
 def extract_features(
-    detector: Detector, batches: ScoredBatches, device: Device, advance: ProgressCallback = ignore_progress
+    embed: Callable[[torch.Tensor], torch.Tensor],
+    batches: ScoredBatches,
+    device: Device,
+    advance: ProgressCallback = ignore_progress,
 ) -> np.ndarray:
-    """The input of a detector's head for each image.
+    """The features of each image.
 
     Args:
-        detector: on the device.
+        embed: of a detector on the device, such as `Detector.embed`: uint8 [B, S, S, 3] -> float [B, D].
         batches: in the table's order.
         device: where the detector is.
         advance: called after each batch.
@@ -68,10 +70,10 @@ def extract_features(
     Raises:
         DataError: an image is unreadable.
     """
-    embed = PartwiseRunner(detector.eval().embed, device)
+    run = PartwiseRunner(embed, device)
     result = np.empty((0, 0), np.float32)
     for rows, batch in _iterate_batches(batches, device):
-        part = embed(device.send(batch.images)).cpu().numpy()
+        part = run(device.send(batch.images)).cpu().numpy()
         if not len(result):
             result = np.empty((batches.rows, part.shape[1]), np.float32)
         result[rows] = part

@@ -12,8 +12,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
+from ffdi.config import schema
+from ffdi.data.images.resizing import ResizePolicy
+from ffdi.data.labels import layout
+from ffdi.models import detector
 from tests.conftest import TINY, Invoke
 
 TRAIN = ("train-folds", "--data")
@@ -203,6 +209,71 @@ def test_a_student_takes_the_place_of_its_teachers(
     assert answer.code == 0, answer.err
     assert "in place of tiny + other" in answer.out  # it is compared again, without their graph
     assert invoke("export-onnx", "--experiment", "small").code == 0
+
+
+def test_a_student_matches_the_features_of_its_teacher(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    keys = ("seed=9", "train.epochs=6", "distill.weight=0.001")
+    words = ("--experiment", "other", "--experiment", "tiny", *(word for key in keys for word in ("--set", key)))
+    assert invoke("distill", *words, "--student", "without").code == 0
+    answer = invoke("distill", *words, "--student", "with", "--set", "distill.features=2.0")
+    assert answer.code == 0, answer.err
+    answer = invoke("kaggle-bundle", "--experiment", "with")
+    assert answer.code == 1
+    assert "teacher_features.safetensors does not exist, and the teachers do not travel" in answer.err
+    for name in ("without", "with"):
+        answer = invoke(*TRAIN, str(competition), "--experiment", name)
+        assert answer.code == 0, answer.err
+    student, plain, teacher = (teachers / "experiments" / name for name in ("with", "without", "other"))
+    path = student / "teacher_features.safetensors"
+    assert f"written: {path}" in answer.out
+    assert len(json.loads((student / "resolved.json").read_text())["config"]["distill"]["features_sha256"]) == 64
+
+    # each row is of the network that holds the image out
+    settings = schema.load_experiment(teacher / "config.toml")
+    fold_of = {name: int(row["fold"]) for name, row in read_csv(teacher / "folds.csv").items()}
+    rows = list(read_csv(student / "images.csv"))
+    table = layout.find_dataset(competition, settings.data).split("train")
+    chosen = [rows.index(name) for name in rows if fold_of[name] == 1]
+    pixels = np.stack([ResizePolicy.from_config(settings.model).load(table.folder / rows[row]) for row in chosen])
+    network = detector.load_detector(settings.model, teacher / "fold_1" / "weights.safetensors")
+    with torch.inference_mode():
+        features = network(torch.from_numpy(pixels), features=True)[1].numpy()
+    written = load_file(path)["features"][chosen]
+    assert np.allclose(written, features, rtol=2e-3, atol=2e-3)
+
+    def measure_distance(experiment: Path) -> float:
+        """The mean of 1 - cosine of both networks' features, of images that the student has not seen."""
+        own = detector.load_detector(settings.model, experiment / "fold_1" / "weights.safetensors")
+        with torch.inference_mode():
+            found = own(torch.from_numpy(pixels), features=True)[1]
+        return float(1 - torch.cosine_similarity(found, torch.from_numpy(features), dim=1).mean())
+
+    assert measure_distance(student) < measure_distance(plain)
+
+    weights = (student / "fold_0" / "weights.safetensors").read_bytes()
+    shutil.rmtree(student / "fold_0")
+    assert invoke(*TRAIN, str(competition), "--experiment", "with", "--jobs", "2").code == 0
+    assert (student / "fold_0" / "weights.safetensors").read_bytes() == weights
+    answer = invoke("kaggle-bundle", "--experiment", "with")
+    assert answer.code == 0, answer.err
+    (copied,) = (teachers / "exports").rglob(path.name)
+    assert copied.read_bytes() == path.read_bytes()
+    path.write_bytes(path.read_bytes()[:100])
+    answer = invoke(*TRAIN, str(competition), "--experiment", "with")
+    assert answer.code == 1
+    assert f"{path} is damaged" in answer.err
+    assert f"rm {path}" in answer.err
+
+
+def test_features_of_another_backbone_are_not_matched(teachers: Path, invoke: Invoke) -> None:
+    words = ("--experiment", "tiny", "--student", "small", "--set", "distill.features=1.0")
+    answer = invoke("distill", *words, "--set", "model.backbone=mobilenetv3_small_050")
+    assert answer.code == 1
+    assert "needs a teacher with the student's backbone, mobilenetv3_small_050" in answer.err
+    answer = invoke("distill", *words, "--set", "augment.mixup=0.2")
+    assert answer.code == 1
+    assert "distill.features = 1.0 needs whole images" in answer.err
+    assert not (teachers / "experiments" / "small").exists()
 
 
 def test_a_bundle_has_the_scores_of_the_teachers(teachers: Path, invoke: Invoke) -> None:

@@ -94,3 +94,16 @@ def test_a_pseudo_label_counts_with_its_weight() -> None:
     ]
     assert on_labels == pytest.approx(np.mean(hard), rel=1e-5)  # without the images that have no label
     assert found == pytest.approx((sum(hard) + 0.5 * sum(pseudo)) / 4, rel=1e-5)
+
+
+def test_features_count_only_where_a_teacher_has_seen_a_labelled_image() -> None:
+    taught = torch.tensor([[1.0, 0.0], [0.0, 3.0], [1.0, 1.0], [0.0, 1.0]])
+    features = torch.tensor([[2.0, 0.0], [1.0, 0.0], [-1.0, -1.0], [1.0, 0.0]], requires_grad=True)
+    target = torch.tensor([1.0, 0.0, math.nan, 1.0])
+    soft = torch.tensor([0.9, 0.2, 0.4, math.nan])
+    loss = distillation.compute_feature_loss(features, taught, target, soft)
+    assert loss.item() == pytest.approx((0 + 1) / 4)  # same direction, right angle, no label, no score
+    loss.backward()
+    assert features.grad is not None
+    assert features.grad[1].abs().sum() > 0
+    assert features.grad[[0, 2, 3]].abs().sum() == 0

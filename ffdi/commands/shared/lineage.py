@@ -7,7 +7,7 @@ from typing import Any
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ExperimentError
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import scorecard
 from ffdi.experiments.experiment import Experiment
@@ -39,7 +39,7 @@ def _add(workspace: Workspace, experiment: Experiment, rows: dict[str, LineageRo
     words = describe_sources(config)
     rows[experiment.name] = LineageRow(experiment.name, words, None, None)  # ends a circle
     taught = config.distill.teachers
-    here = [one for name in [*taught, *_list_labellers(workspace, config)] if (one := _find(workspace, name))]
+    here = [one for name in [*taught, *_list_labellers(workspace, config)] if (one := workspace.find_experiment(name))]
     for one in here:
         if one.name not in rows:
             _add(workspace, one, rows)
@@ -48,14 +48,6 @@ def _add(workspace: Workspace, experiment: Experiment, rows: dict[str, LineageRo
     if len(taught) > 1 and together not in rows and len(found := here[: len(taught)]) == len(taught):
         rows[together] = _score(together, "", found)
     rows[experiment.name] = _score(experiment.name, words, [experiment])
-
-
-def _find(workspace: Workspace, name: str) -> Experiment | None:
-    """An experiment; None if it is not here any more."""
-    try:
-        return workspace.get_experiment(name)
-    except ConfigError:
-        return None
 
 
 def _list_labellers(workspace: Workspace, config: Config) -> list[str]:

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import inspection, pseudo_label_sets, reconstructions, setting_checks, sources, teachers
+from ffdi.commands.shared import (
+    inspection,
+    pseudo_label_sets,
+    reconstructions,
+    setting_checks,
+    sources,
+    teacher_features,
+    teachers,
+)
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
 from ffdi.config import variants
 from ffdi.config.schema import Config, InputHashes
@@ -58,6 +66,7 @@ class PreparedData(NamedTuple):
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
         autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
         teachers: the hash of the teachers' scores of `train`; None without teachers.
+        taught_by: the teachers that are in the workspace.
         pseudo_labels: more training images, without labels; None without such images.
     """
 
@@ -68,6 +77,7 @@ class PreparedData(NamedTuple):
     sha256: tuple[np.ndarray, np.ndarray | None]
     autoencoder: str | None
     teachers: str | None
+    taught_by: list[Experiment]
     pseudo_labels: PseudoLabels | None
 
 
@@ -245,6 +255,7 @@ def prepare_data(
         (hashes["train"], None if val is None else hashes["val"]),
         autoencoder,
         scores,
+        teachers.find_teachers(workspace, settings.distill),
         pseudo_label_sets.load_pseudo_labels(workspace, settings, dataset),
     )
 
@@ -286,11 +297,15 @@ def make_plan(
     from ffdi.training.fold import TrainingPlan
 
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
+    taught = None
+    if settings.distill.features:
+        taught = teacher_features.load_features(experiment, settings, data.taught_by, data.train, device)
     inputs = InputHashes(
         None if weights is None else manifests.hash_file(weights),
         autoencoder,
         data.teachers if settings.distill.teachers else None,
         None if data.pseudo_labels is None else data.pseudo_labels.sha256,
+        None if taught is None else manifests.hash_file(experiment.teacher_features_path),
     )
     identity = Identity.from_config(settings, manifests.hash_text(data.image_list), inputs)
     train = data.train
@@ -316,7 +331,17 @@ def make_plan(
         _write_frozen(experiment, settings, weights)
     experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
     folds_digest, labels = experiment.read_folds_digest(), data.pseudo_labels
-    return TrainingPlan(settings, identity, train, fold_of, folds_digest, weights, data.val, pseudo_labels=labels)
+    return TrainingPlan(
+        settings,
+        identity,
+        train,
+        fold_of,
+        folds_digest,
+        weights,
+        data.val,
+        pseudo_labels=labels,
+        teacher_features=taught,
+    )
 
 
 def _write_frozen(experiment: Experiment, settings: Config, weights: Path | None) -> None:
@@ -356,7 +381,7 @@ def _cluster_images(settings: Config, train: Table, weights: Path | None, device
     with console.bar("features of training images", len(train)) as bar:
         network = device.prepare(detector.build_initialized(settings, weights))
         features = predict.extract_features(
-            network, fold.make_eval_batches(train, settings, device), device, bar.advance
+            network.embed, fold.make_eval_batches(train, settings, device), device, bar.advance
         )
     cluster = folds.cluster_features(features, train.group, folds.PER_FOLD * settings.folds.k, settings.folds_seed)
     console.say(

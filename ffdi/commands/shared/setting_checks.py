@@ -55,6 +55,7 @@ def check_settings(settings: Config) -> None:
             "train.select = 'best' chooses an epoch by held-out images, and the network of folds.refit = true has none",
             hint="set train.select = 'last', or folds.refit = false, in config.toml",
         )
+    _check_distillation(settings)
     _check_pseudo_labels(settings)
     if settings.augment.crop_size > settings.model.size:
         raise ConfigError(
@@ -93,6 +94,24 @@ def _refuse_mixing(settings: Config, needs: str, mixed: str, otherwise: str) -> 
             f"{needs}, and augment.mixup or augment.cutmix mixes {mixed}",
             hint=f"set augment.mixup = 0 and augment.cutmix = 0, or {otherwise}, in config.toml",
         )
+
+
+def _check_distillation(settings: Config) -> None:
+    """Checks what `distill.features` needs."""
+    if not settings.distill.features:
+        return
+    weight = f"distill.features = {settings.distill.features}"
+    if not settings.distill.teachers:
+        raise ConfigError(
+            f"{weight} needs teachers",
+            hint="make a student: invoke distill, or set distill.features = 0 in config.toml",
+        )
+    if settings.model.tune == "head":
+        raise ConfigError(
+            f"{weight} changes the features, and model.tune = 'head' keeps them as they are",
+            hint="set distill.features = 0, or another model.tune, in config.toml",
+        )
+    _refuse_mixing(settings, f"{weight} needs whole images", "them", "distill.features = 0")
 
 
 def _check_pseudo_labels(settings: Config) -> None:

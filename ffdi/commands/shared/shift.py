@@ -70,7 +70,7 @@ def _compute_features(
     with console.bar("features", sum(map(len, samples.values()))) as bar:
         for name, table in samples.items():
             seen[name] = predict.extract_features(
-                network, fold.make_eval_batches(table, config, device), device, bar.advance
+                network.embed, fold.make_eval_batches(table, config, device), device, bar.advance
             )
     return seen
 

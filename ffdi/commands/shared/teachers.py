@@ -71,7 +71,7 @@ def ensure_teachers(workspace: Workspace, experiment: Experiment, config: Distil
     path = experiment.teachers_path
     if not config.teachers:
         return
-    if not path.is_file() or _are_here(workspace, config.teachers):
+    if not path.is_file() or len(find_teachers(workspace, config)) == len(config.teachers):
         content = format_teachers(load_teachers(workspace, config.teachers))
         if not path.is_file():
             files.write_text(path, content)
@@ -91,12 +91,10 @@ def format_teachers(ensemble: Ensemble) -> str:
     return csvs.format_csv([COLUMNS, *rows])
 
 
-def _are_here(workspace: Workspace, names: list[str]) -> bool:
-    """Whether all teachers have out-of-fold scores in the workspace."""
-    try:
-        return all(workspace.get_experiment(name).oof_path.is_file() for name in names)
-    except ConfigError:
-        return False
+def find_teachers(workspace: Workspace, config: DistillConfig) -> list[Experiment]:
+    """The teachers that have out-of-fold scores in the workspace."""
+    found = [one for name in config.teachers if (one := workspace.find_experiment(name)) is not None]
+    return [one for one in found if one.oof_path.is_file()]
 
 
 def _attach(train: Table, path: Path) -> Table:

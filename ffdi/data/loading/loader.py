@@ -67,6 +67,8 @@ class Batch(NamedTuple):
         resizes: int64 [B, 2, 7], of `deferred.pack_resizes`: what remains to be done before the steps, which makes
             [B, S, S, 3] of the pixels. None if the images have their size.
         encoded: on the host, images whose pixels are missing in `images`. None if there are none.
+        soft_features: float16 [B, D], features of a teacher, of which only those of images with a soft logit and a
+            label count; None without any.
     """
 
     images: torch.Tensor
@@ -76,6 +78,7 @@ class Batch(NamedTuple):
     steps: torch.Tensor | None = None
     resizes: torch.Tensor | None = None
     encoded: Encoded | None = None
+    soft_features: torch.Tensor | None = None
 
 
 class LoaderConfig(NamedTuple):
