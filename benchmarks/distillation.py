@@ -3,13 +3,15 @@ that of all of them together, and above the mean of the single networks by more 
 and the student's graph scores at least 2.8 times as many images per second as one of three networks.
 
     python benchmarks/distillation.py --data FOLDER --weights FILE --workspace FOLDER [--second resnet18-scratch]
-        [--experiment resnet18-fast] [--backbone tf_efficientnet_lite0] [--set train.epochs=8] [--student-set KEY=VALUE]
+        [--experiment resnet18-fast] [--backbone tf_efficientnet_lite0] [--set train.epochs=8]
+        [--student-set KEY=VALUE] [--refit-only]
 
 FOLDER is in FFDI layout with a labelled validation split, which no choice depends on. The teachers are the folds of the
 experiment, with --second those of two experiments. Teachers and the student have the keys of --set, and the student
 those of --student-set besides; `distill` makes the student, from the first experiment. Trainings that are in the
-workspace already are not repeated. The last line but one is what `export-onnx` decides where the student is to take its
-teachers' place.
+workspace already are not repeated; --refit-only trains the student's network on all images without its folds, on which
+these figures do not depend, and exports nothing. The line after the student's scores is what `export-onnx` decides
+where the student is to take its teachers' place.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ffdi.config.variants import Keys
 from ffdi.core import console, machine
 from ffdi.core.errors import ParityError
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import differences, metrics
+from ffdi.evaluation import differences, metrics, predictions
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.export import replacement
@@ -68,6 +70,10 @@ def main() -> None:
     named = [word for name in teachers for word in ("--experiment", name)]
     if not (root / "experiments" / student / "config.toml").is_file():
         trained.run(root, "distill", *named, "--student", student, *(f"--set={word}" for word in asked.student_set))
+    if asked.refit_only:
+        trained.run(root, "train-folds", "--experiment", student, "--folds", "refit", "--accept", trained.ACCEPTED)
+        show(read_scores(root, teachers), read_refit(root, student))
+        return
     print(f"{student}: {trained.train(root, student):.0f} CPU seconds", flush=True)
     show(read_scores(root, teachers), read_scores(root, [student]))
     show_speeds(root, named, student)
@@ -82,6 +88,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--student-set", action="append", default=[])
+    parser.add_argument("--refit-only", action="store_true")
     return parser.parse_args()
 
 
@@ -105,6 +112,14 @@ def read_scores(root: Path, names: list[str]) -> Scores:
         raise SystemExit("the data have no validation split")
     scored, logits = found
     return Scores(scored.target, sigmoid(logits.astype(np.float64)), ensemble.combine(logits))
+
+
+def read_refit(root: Path, student: str) -> Scores:
+    """The same by a student's network on all images."""
+    experiment = Workspace(root.resolve(), trained.PROJECT).get_experiment(student)
+    config, _ = experiment.load_training()
+    found = predictions.read_predictions(experiment.get_refit(config.folds.k).val_path)
+    return Scores(found.target, found.y_pred[None], found.y_pred)
 
 
 def show(teachers: Scores, student: Scores) -> None:

@@ -1,23 +1,27 @@
-"""Claim: what a teacher has learned by heart, or knows of held-out images from elsewhere, does not reach a student's
-out-of-fold scores. Scores of networks that were trained on the images, made here for comparison, do reach them.
+"""Claim: a student's out-of-fold scores know nothing of the labels of held-out images, whatever its teacher has learned
+by heart. Out-of-fold scores of the teacher as targets, and those of all its networks together, made here for
+comparison, hand such labels on.
 
     python benchmarks/distillation_leaks.py --data FOLDER --weights FILE [--flipped 0.1] [--epochs 200]
         [--backbone tf_efficientnet_lite0] [--size 160]
 
-FOLDER is in FFDI layout. The experiments are linear probes with more features than images and without weight decay, so
-that a teacher learns every label by heart. Students learn the scores of their teacher alone (distill.weight = 1).
-"In sample" stands for students that learn the mean probability of all networks of the teacher, as in an ensemble: all
-but one of them were trained on the image.
+FOLDER is in FFDI layout. The experiments are linear probes with about as many features as images and without weight
+decay, so that a teacher learns nearly every label by heart, and a student can learn the whole teacher. Students learn
+the scores of their teacher alone (distill.weight = 1). The targets of the network of fold i are the scores of
 
-- wrong labels: --flipped of the labels are wrong. Out-of-fold scores that know the labels of held-out images agree
-  with the wrong ones.
-- oracle: in place of the first fold's network is one that knows the right labels. Where only the scores of its
-  held-out images are learned, the student's scores of these images do not change at all.
+- own fold: the teacher's network of fold i, which has not seen the held-out images, as ffdi has it;
+- out of fold: for an image of fold j the network of fold j, which has not seen this image, but those of fold i;
+- all: the mean of all networks.
+
+Wrong labels: --flipped of the labels are wrong. Scores that know the labels of held-out images agree with the wrong
+ones more often than the teacher's own out-of-fold scores do. Oracle: in place of the first fold's network is one that
+knows all right labels; the scores of the other folds by students show whether it hands them on.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import shutil
 import sys
 import tempfile
@@ -29,10 +33,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.commands.shared import member_scores, teachers
+from ffdi.commands.shared import member_scores
 from ffdi.config.schema import Config
-from ffdi.core import console, csvs
+from ffdi.core import console, csvs, manifests
 from ffdi.data.labels import layout
+from ffdi.data.labels.table import find_rows
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import differences, predictions
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
@@ -96,12 +101,12 @@ def find(root: Path, name: str) -> Experiment:
 
 
 def train_student(root: Path, teacher: Ensemble, targets: np.ndarray | None = None) -> OofPredictions:
-    """Trains a student, in a workspace of its own without its teacher if it has other targets than the teacher's.
+    """Trains a student, in a workspace of its own without its teacher if it has other targets than ffdi's.
 
     Args:
         root: has the teacher.
         teacher: the ensemble.
-        targets: probabilities float64 [N]; None for those of the teacher.
+        targets: for each fold, probabilities float64 [K, N]; None for those of ffdi.
     """
     name = teacher.experiments[0].name
     with tempfile.TemporaryDirectory(dir=root) as scratch:
@@ -110,41 +115,52 @@ def train_student(root: Path, teacher: Ensemble, targets: np.ndarray | None = No
         shutil.copytree(root / "experiments" / name, own / "experiments" / name)
         words = ("--set=distill.weight=1.0", "--set=folds.refit=false")
         trained.run(own, "distill", "--experiment", name, "--student", STUDENT, *words)
+        student = find(own, STUDENT)
         if targets is not None:
             shutil.rmtree(own / "experiments" / name)
-            student, oof = find(own, STUDENT), teacher.assignment
-            logits = predictions.compute_target_logits(targets)
-            rows = zip(oof.img_name.tolist(), oof.target.tolist(), logits.tolist(), strict=True)
-            student.teachers_path.write_text(csvs.format_csv([teachers.COLUMNS, *rows]))
+            replace_scores(student, predictions.compute_target_logits(targets))
         trained.train(own, STUDENT)
-        return predictions.read_predictions(find(own, STUDENT).oof_path)
+        return predictions.read_predictions(student.oof_path)
 
 
-def score_in_sample(teacher: Ensemble) -> np.ndarray:
-    """The probabilities by each fold's network for all training images: float64 [K, N], in the order of its folds."""
-    experiment = teacher.experiments[0]
-    config, _ = experiment.load_training()
+def replace_scores(student: Experiment, logits: np.ndarray) -> None:
+    """Writes other logits, [K, N], to the columns of the folds in teachers.csv; held-out images still have none."""
+    with student.teachers_path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    for row, values in zip(rows, logits.T.tolist(), strict=True):
+        row[2:-1] = [str(value) if cell else "" for cell, value in zip(row[2:-1], values, strict=True)]
+    student.teachers_path.write_text(csvs.format_csv([header, *rows]))
+    record = manifests.read_manifest(student.teachers_record_path)
+    record["sha256"] = manifests.hash_file(student.teachers_path)
+    manifests.write_manifest(student.teachers_record_path, record)
+
+
+def score(teacher: Ensemble) -> np.ndarray:
+    """The probabilities by each fold's network for all training images: float64 [K, N], in the order of folds.csv."""
+    config, _ = teacher.experiments[0].load_training()
     train = layout.find_dataset(Path(str(config.data.root)), config.data).split("train")
-    found = member_scores.predict_logits(
-        teacher.members, teacher.resize_policy, train, device.choose_device("cpu", None, 0)
-    )
-    rows = {name: row for row, name in enumerate(train.img_name.tolist())}
-    return sigmoid(found[:, [rows[name] for name in teacher.assignment.img_name.tolist()]])
+    table = train.take(find_rows(train.img_name, teacher.assignment.img_name))
+    chosen = device.choose_device("cpu", None, 0)
+    return sigmoid(member_scores.predict_logits(teacher.members, teacher.resize_policy, table, chosen))
+
+
+def make_targets(y_pred: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+    """The targets of each fold's student, from the probabilities by each fold's network, [K, N]."""
+    own = y_pred[fold, np.arange(len(fold))]
+    alike = {"student, out of fold": own, "student, all": y_pred.mean(0)}
+    return {"student, own fold": y_pred, **{name: np.tile(one, (len(y_pred), 1)) for name, one in alike.items()}}
 
 
 def show_wrong(root: Path, without: Ensemble, teacher: Ensemble) -> None:
-    """What students of a teacher with wrong labels score, against one whose teacher has right ones."""
-    in_sample = score_in_sample(teacher)
+    """What the students of a teacher with wrong labels know of them, out of fold."""
+    y_pred = score(teacher)
     fold, given, right = teacher.assignment.fold, teacher.assignment.target, without.assignment.target
-    seen, wrong = np.arange(len(in_sample))[:, None] != fold, given != right
-    learned = ((in_sample > 0.5) == given)[seen].mean()
+    seen, wrong = np.arange(len(y_pred))[:, None] != fold, given != right
+    learned = ((y_pred > 0.5) == given)[seen].mean()
     print(f"{wrong.sum()} of {len(wrong)} labels are wrong; the teacher has learned {learned:.4f} of all by heart")
-    scores = {
-        "student, teacher without wrong labels": train_student(root, without),
-        "student, out-of-fold scores": train_student(root, teacher),
-        "student, scores in sample": train_student(root, teacher, in_sample.mean(0)),
-        "the teacher itself": predictions.read_predictions(teacher.experiments[0].oof_path),
-    }
+    scores = {"the teacher itself": predictions.read_predictions(teacher.experiments[0].oof_path)}
+    for name, targets in make_targets(y_pred, fold).items():
+        scores[name] = train_student(root, teacher, None if name.endswith("own fold") else targets)
     compare(scores, right, fold)
     for name, one in scores.items():
         agree = ((one.y_pred > 0.5) == given)[wrong].mean()
@@ -152,21 +168,15 @@ def show_wrong(root: Path, without: Ensemble, teacher: Ensemble) -> None:
 
 
 def show_oracle(root: Path, teacher: Ensemble) -> None:
-    """What an oracle in place of a teacher's first network does to students."""
-    fold, right, oof = teacher.assignment.fold, teacher.assignment.target, teacher.choice.y_pred
-    known, in_sample = right.astype(np.float64), score_in_sample(teacher)
-    with_oracle = np.stack([known, *in_sample[1:]])
-    scores = {
-        "student, out-of-fold scores": train_student(root, teacher),
-        "the same with an oracle": train_student(root, teacher, np.where(fold == 0, known, oof)),
-        "student, scores in sample": train_student(root, teacher, in_sample.mean(0)),
-        "the same in sample with an oracle": train_student(root, teacher, with_oracle.mean(0)),
-    }
-    print("an oracle in place of the first fold's network; the AUC of that fold alone")
-    first = fold == 0
-    compare(scores, right, fold, first)
-    honest, oracle = (scores[name].logit[first] for name in ("student, out-of-fold scores", "the same with an oracle"))
-    print(f"  largest difference of a logit there, out of fold: {np.abs(honest - oracle).max():.1e}")
+    """What an oracle in place of a teacher's first network does to the students of the other folds."""
+    fold, right, y_pred = teacher.assignment.fold, teacher.assignment.target, score(teacher)
+    with_oracle = np.concatenate([right[None].astype(np.float64), y_pred[1:]])
+    others = fold != 0
+    print("an oracle in place of the first fold's network: AUC of the other folds, without and with it")
+    oracle = make_targets(with_oracle, fold)
+    for name, before in make_targets(y_pred, fold).items():
+        targets = {name: before, f"{name}, oracle": oracle[name]}
+        compare({words: train_student(root, teacher, one) for words, one in targets.items()}, right, fold, others)
 
 
 def compare(

@@ -21,6 +21,8 @@ from ffdi.demo import portraits
 
 PROJECT = Path(__file__).resolve().parent.parent
 NAME = "five"
+ACCEPTED = "conflicts,shortcuts"
+"""Findings of the doctor that do not stop the training of a variant."""
 CONFIG = """
 [data]
 root = "data"
@@ -87,7 +89,7 @@ def train(root: Path, name: str) -> float:
     if (root / "experiments" / name / "metrics.json").is_file():
         return float("nan")
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run(root, "train-folds", "--experiment", name, "--accept", "conflicts,shortcuts")
+    run(root, "train-folds", "--experiment", name, "--accept", ACCEPTED)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-from ffdi.commands.shared import groups, planning, teacher_features, teachers
+import numpy as np
+
+from ffdi.commands.shared import groups, planning, sources, teacher_features, teachers
 from ffdi.commands.shared.options import DistillOptions
 from ffdi.config import variants
 from ffdi.config.variants import Keys
@@ -38,10 +40,15 @@ def run(workspace: Workspace, options: DistillOptions) -> None:
     content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
     console.title(f"distill {student.name}: {format_count(len(names), 'teacher')}")
     _show(ensemble)
+    dataset = sources.find_ensemble_dataset(workspace, ensemble, options.data)
+    rows = np.arange(len(ensemble.assignment.img_name))
+    train = sources.select_images(dataset.split("train"), ensemble.assignment, rows)
+    device = planning.choose_scoring_device(options, [one.config for one in ensemble.members])
+    console.say(f"device: {device.why}")
     with student.lock():
-        files.write_text(student.teachers_path, teachers.format_teachers(ensemble))
+        teachers.write_scores(student, ensemble, train, device)
         files.write_text(student.config_path, content)  # comes last: without it there is no experiment
-    console.written(student.config_path, student.teachers_path)
+    console.written(student.config_path)
     console.advise(f"invoke train-folds --experiment {shlex.quote(student.name)}")
 
 

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teachers
+from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teacher_features, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
@@ -248,16 +248,16 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
         content = variants.format_variant(experiment.name, content, {"pseudo_fakes.autoencoder": str(path)})
     there = Workspace(folder, folder).experiments_folder / experiment.name
     there.mkdir(parents=True)
-    teachers.ensure_teachers(workspace, experiment, settings.distill)
     if settings.distill.teachers:
-        shutil.copy(experiment.teachers_path, there / experiment.teachers_path.name)
+        teachers.read_record(experiment)
+        teachers.copy_scores(experiment, Experiment(there))
     if settings.distill.features:
         if not experiment.teacher_features_path.is_file():
             raise ExperimentError(
                 f"{experiment.teacher_features_path} does not exist, and the teachers do not travel with the bundle",
                 hint=f"train-folds writes it first: invoke train-folds --experiment {shlex.quote(experiment.name)}",
             )
-        shutil.copy(experiment.teacher_features_path, there / experiment.teacher_features_path.name)
+        teacher_features.copy_features(experiment, Experiment(there))
     if settings.pseudo_labels.name is not None:
         labels = workspace.get_pseudo_labels(settings.pseudo_labels.name)
         pseudo_label_sets.read_record(labels)

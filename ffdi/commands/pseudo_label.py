@@ -65,7 +65,7 @@ def run(workspace: Workspace, options: PseudoLabelOptions) -> None:
     console.title(f"pseudo-label {folder.name}: {format_count(len(images), 'image')} in {images.folder}")
     console.say(f"device: {device.why}")
     usable = _find_usable(workspace, ensemble, dataset, images)
-    networks = [*_list_fold_members(ensemble), ensemble.members]
+    networks = [*member_scores.list_fold_members(ensemble), ensemble.members]
     logits = _label(ensemble, networks, images, usable.allowed, limits, device)
     names = pseudo_labels.list_columns(len(networks) - 1)[-len(networks) :]
     counts = {name: pseudo_labels.count_classes(one) for name, one in zip(names, logits, strict=True)}
@@ -151,16 +151,6 @@ def _find_usable(workspace: Workspace, ensemble: Ensemble, dataset: Dataset, ima
             hint="pass other --images",
         )
     return _Usable(allowed, scans["images"].sha256, {reason: count for reason, count in left_out.items() if count})
-
-
-def _list_fold_members(ensemble: Ensemble) -> list[list[Member]]:
-    """For each fold, its network of each experiment, also where a network on all images scores new ones."""
-    found: list[list[Member]] = []
-    for experiment in ensemble.experiments:
-        config, identity = experiment.load_training()
-        folders = experiment.list_finished_folds(config.folds.k, identity)
-        found.append([Member(experiment, config, folder) for folder in folders])
-    return [list(part) for part in zip(*found, strict=True)]
 
 
 def _label(

@@ -63,7 +63,7 @@ class _RemoteTables(NamedTuple):
     train: Table
     val: Table | None
     pseudo_labels: PseudoLabels | None
-    teacher_features: np.ndarray | None
+    teacher_logits: np.ndarray | None
     store: tuple[Path, ResizePolicy | None] | None
 
     @classmethod
@@ -71,7 +71,7 @@ class _RemoteTables(NamedTuple):
         cached = get_cached_rows(plan.train)
         cache = None if cached is None else (cached.store.folder, cached.store.resize_policy)
         val = None if plan.val is None else cluster.detach_table(plan.val)
-        return cls(cluster.detach_table(plan.train), val, plan.pseudo_labels, plan.teacher_features, cache)
+        return cls(cluster.detach_table(plan.train), val, plan.pseudo_labels, plan.teacher_logits, cache)
 
     def attach(self) -> tuple[Table, Table | None]:
         """Returns both tables with the image cache of the machine that runs the task, if it has one."""
@@ -97,7 +97,7 @@ class _SharedObjects:
     def put_tables(self, plan: TrainingPlan) -> Any:
         """Returns Ray's reference to the plan's `_RemoteTables`."""
         return self._put_once(
-            (id(plan.train), id(plan.val), id(plan.teacher_features)), plan, lambda: _RemoteTables.from_plan(plan)
+            (id(plan.train), id(plan.val), id(plan.teacher_logits)), plan, lambda: _RemoteTables.from_plan(plan)
         )
 
     def put_weights(self, path: Path | None) -> Any:
@@ -213,7 +213,7 @@ def train_folds(next_job: NextJob, resources: FoldResources) -> JobEvents:
 def _detach_job(job: FoldJob) -> FoldJob:
     """Returns the job without its tables and starting weights, which are sent once for all jobs that share them."""
     no_rows = cluster.detach_table(job.plan.train.take(np.empty(0, np.int64)))
-    plan = replace(job.plan, train=no_rows, val=None, weights=None, pseudo_labels=None, teacher_features=None)
+    plan = replace(job.plan, train=no_rows, val=None, weights=None, pseudo_labels=None, teacher_logits=None)
     return replace(job, plan=plan)
 
 
@@ -237,7 +237,7 @@ def _attach_job(
         val=val,
         weights=path,
         pseudo_labels=tables.pseudo_labels,
-        teacher_features=tables.teacher_features,
+        teacher_logits=tables.teacher_logits,
     )
     return replace(job, plan=plan, folder=folder)
 

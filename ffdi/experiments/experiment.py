@@ -53,9 +53,11 @@ class Experiment:
     image_list_path = links.PathInFolder("images.csv")
     """The image list at the start of the training."""
     teachers_path = links.PathInFolder("teachers.csv")
-    """The out-of-fold scores of the teachers, with `distill.teachers`."""
+    """The scores of the teachers for the training images, with `distill.teachers`."""
+    teachers_record_path = links.PathInFolder("teachers.json")
+    """The teachers' weights, and the hash of teachers.csv; written last."""
     teacher_features_path = links.PathInFolder("teacher_features.safetensors")
-    """The out-of-fold features of a teacher, with `distill.features`."""
+    """The features of a teacher for the training images, with `distill.features`."""
     oof_path = links.PathInFolder("oof.csv")
     """The out-of-fold predictions of all folds."""
     trace_path = links.PathInFolder(TRACE)

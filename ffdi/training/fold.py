@@ -27,7 +27,7 @@ from ffdi.models.detector import Detector, Scorer
 from ffdi.models.head import HeadScorer
 from ffdi.training import features, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
-from ffdi.training.distillation import FeatureBatches
+from ffdi.training.distillation import FeatureBatches, TeacherFeatures
 from ffdi.training.features import CachedFeatures, FeatureSet, ScoredFeatureBatches, TrainFeatureBatches
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -50,8 +50,9 @@ class TrainingPlan:
         val: the labelled validation split, which the network of each fold scores at its end; None without one.
         features: of all these images, if the folds train the head alone on them; None trains on images.
         pseudo_labels: more training images, without labels; None without such images.
-        teacher_features: float16 [N, D], of a teacher's networks that have not seen the image; None if the network does
-            not match a teacher's features.
+        teacher_logits: float32 [k + 1, N], soft targets of the training images for the network of each fold, and
+            last for that on all images; None without teachers.
+        teacher_features: of a teacher, for the same; None if the networks do not match a teacher's features.
     """
 
     config: Config
@@ -63,7 +64,14 @@ class TrainingPlan:
     val: Table | None
     features: CachedFeatures | None = None
     pseudo_labels: PseudoLabels | None = None
-    teacher_features: np.ndarray | None = None
+    teacher_logits: np.ndarray | None = None
+    teacher_features: TeacherFeatures | None = None
+
+    def take_training(self, fold: int) -> Table:
+        """The training images of a fold's network, with its soft targets."""
+        rows = np.flatnonzero(self.fold_of != fold)
+        table = self.train.take(rows)
+        return table if self.teacher_logits is None else replace(table, soft_logit=self.teacher_logits[fold, rows])
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +191,6 @@ class _Material(NamedTuple):
 
 def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Device) -> _Material:
     config = plan.config
-    others = np.flatnonzero(plan.fold_of != folder.fold)
     torch.manual_seed(seed)
     network = device.prepare(detector.build_detector(config.model, plan.weights))
     batches, scored = None, dict[Path, tuple[Table, ScoredBatches]]()
@@ -194,9 +201,9 @@ def _take_images(plan: TrainingPlan, folder: FoldFolder, seed: int, device: Devi
     if plan.val is not None:
         val = _take_local_rows(plan.val)
         scored[folder.val_path] = (val, make_eval_batches(val, config, device))
-    train: TrainBatches = _make_train_batches(plan.train.take(others), plan, folder, device)
+    train: TrainBatches = _make_train_batches(plan.take_training(folder.fold), plan, folder, device)
     if plan.teacher_features is not None:
-        train = FeatureBatches(train, plan.teacher_features[others])
+        train = FeatureBatches(train, plan.teacher_features.take(folder.fold, plan.fold_of))
     return _Material(network, train, batches, scored, lambda trained: Scorer(trained, config.predict.tta))
 
 
@@ -219,7 +226,7 @@ def _take_features(plan: TrainingPlan, folder: FoldFolder, seed: int, device: De
         scored[folder.val_path] = (plan.val, make_batches(cached.val, plan.val, np.arange(len(plan.val))))
     return _Material(
         device.prepare(cached.head.start(seed)),
-        TrainFeatureBatches(cached, plan.train.take(others), others, config, folder.fold),
+        TrainFeatureBatches(cached, plan.take_training(folder.fold), others, config, folder.fold),
         heldout,
         scored,
         HeadScorer,

@@ -17,6 +17,8 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from ffdi.config import schema
+from ffdi.config.schema import Config
+from ffdi.core import manifests
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels import layout
 from ffdi.models import detector
@@ -45,7 +47,38 @@ def read_csv(path: Path) -> dict[str, dict[str, str]]:
     return {row["img_name"]: row for row in read_rows(path)}
 
 
-def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: Path, invoke: Invoke) -> None:
+def read_pixels(settings: Config, competition: Path, names: list[str]) -> np.ndarray:
+    """Training images at the network's size, uint8 [N, S, S, 3]."""
+    table = layout.find_dataset(competition, settings.data).split("train")
+    return np.stack([ResizePolicy.from_config(settings.model).load(table.folder / name) for name in names])
+
+
+def run(settings: Config, fold: Path, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logits and the features by the network of a fold."""
+    network = detector.load_detector(settings.model, fold / "weights.safetensors")
+    with torch.inference_mode():
+        logits, features = network(torch.from_numpy(pixels), features=True)
+    return logits.numpy(), features.numpy()
+
+
+def cosine(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((one * other).sum(1) / lengths)
+
+
+def edit_scores(student: Path, change: Callable[[str], str]) -> None:
+    """Changes teachers.csv, and its hash in teachers.json."""
+    path = student / "teachers.csv"
+    path.write_text(change(path.read_text()))
+    edit_record(student, sha256=manifests.hash_file(path))
+
+
+def edit_record(student: Path, **changed: object) -> None:
+    path = student / "teachers.json"
+    manifests.write_manifest(path, {**manifests.read_manifest(path), **changed})
+
+
+def test_a_student_learns_the_scores_of_its_teachers(teachers: Path, competition: Path, invoke: Invoke) -> None:
     words = ("--experiment", "tiny", "--experiment", "other", "--student", "small")
     answer = invoke("distill", *words, "--set", "distill.temperature=2.0", "--set", "train.lr=1e-3")
     assert answer.code == 0, answer.err
@@ -58,9 +91,19 @@ def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: P
     scores = [read_csv(teachers / "experiments" / name / "oof.csv") for name in ("tiny", "other")]
     written = read_csv(student / "teachers.csv")
     assert set(written) == set(scores[0])
+    fold_of = {name: int(row["fold"]) for name, row in scores[0].items()}
     for name, row in written.items():
         mean = np.mean([float(one[name]["y_pred"]) for one in scores])
-        assert 1 / (1 + np.exp(-float(row["logit"]))) == pytest.approx(mean, abs=1e-6)
+        assert 1 / (1 + np.exp(-float(row["all"]))) == pytest.approx(mean, abs=1e-6)
+        assert not row[f"fold_{fold_of[name]}"]
+    # the other networks were trained on an image, and score it too
+    settings = schema.load_experiment(teachers / "experiments" / "tiny" / "config.toml")
+    seen = sorted(name for name, fold in fold_of.items() if fold != 1)
+    pixels = read_pixels(settings, competition, seen)
+    logits = [run(settings, teachers / "experiments" / name / "fold_1", pixels)[0] for name in ("tiny", "other")]
+    mean = np.mean([1 / (1 + np.exp(-one)) for one in logits], axis=0)
+    found = np.array([float(written[name]["fold_1"]) for name in seen])
+    assert np.allclose(1 / (1 + np.exp(-found)), mean, atol=1e-5)
 
     answer = invoke(*TRAIN, str(competition), "--experiment", "small")
     assert answer.code == 0, answer.err
@@ -78,7 +121,7 @@ def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: P
         "tiny + other",
         "small",
     ]
-    known, targets = (np.array([row[key] for row in written.values()], float) for key in ("logit", "target"))
+    known, targets = (np.array([row[key] for row in written.values()], float) for key in ("all", "target"))
     assert f"{roc_auc_score(targets, known):.4f}" in table
     assert "teachers tiny + other" in table
     answer = invoke("leaderboard")
@@ -97,28 +140,80 @@ def test_a_student_learns_from_out_of_fold_scores(teachers: Path, competition: P
     assert (hard / "fold_0" / "weights.safetensors").read_bytes() != weights  # the teachers make a difference
 
 
+def test_a_fold_learns_nothing_from_networks_that_know_its_held_out_images(
+    teachers: Path, competition: Path, invoke: Invoke
+) -> None:
+    words = ("--experiment", "tiny", "--experiment", "other", "--set", "distill.weight=1.0", "--student")
+    for name in ("first", "second"):
+        assert invoke("distill", *words, name).code == 0
+    first, second = (teachers / "experiments" / name for name in ("first", "second"))
+
+    def tell_labels(content: str) -> str:
+        """Another fold's networks, and those out of fold, know every label."""
+        header, *rows = [line.split(",") for line in content.splitlines()]
+        assert header == ["img_name", "target", "fold_0", "fold_1", "all"]
+        told = [[name, label, own, other and ("9" if int(label) else "-9"), "9"] for name, label, own, other, _ in rows]
+        return "\n".join(map(",".join, [header, *told])) + "\n"
+
+    edit_scores(second, tell_labels)
+    for student in (first, second):
+        answer = invoke(*TRAIN, str(competition), "--experiment", student.name)
+        assert answer.code == 0, answer.err
+    weights = {
+        fold: [(one / fold / "weights.safetensors").read_bytes() for one in (first, second)]
+        for fold in ("fold_0", "fold_1", "refit")
+    }
+    assert {fold: one == other for fold, (one, other) in weights.items()} == {
+        "fold_0": True,
+        "fold_1": False,
+        "refit": False,
+    }
+
+
+def test_other_folds_than_those_of_the_teachers_are_refused(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small", "--set", "folds.seed=5").code == 0
+    answer = invoke(*TRAIN, str(competition), "--experiment", "small")
+    assert answer.code == 1
+    assert "small has other folds than its teachers, which know the images that it holds out" in answer.err
+    assert not (teachers / "experiments" / "small" / "folds.csv").exists()
+
+
 def test_scores_that_changed_are_refused(teachers: Path, competition: Path, invoke: Invoke) -> None:
     assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
     student = teachers / "experiments" / "small"
-    content = (student / "teachers.csv").read_text()
-    for wrong, message in (
-        (content.replace("target", "label"), "line 1: the header is not img_name,target,logit"),
-        (content.rpartition(",")[0] + ",nan\n", "line 65: not an image, its label and a logit"),
-        (content.rpartition("\n")[0].rpartition("\n")[0] + "\n", "has other scores than the teachers, tiny, have now"),
-    ):
-        (student / "teachers.csv").write_text(wrong)
-        if "other scores" not in message:
-            shutil.move(teachers / "experiments" / "tiny", teachers / "tiny")  # else the scores are compared first
+    path, record = student / "teachers.csv", student / "teachers.json"
+    content, described = path.read_text(), record.read_text()
+    (taught,) = json.loads(described)["teachers"]
+    assert len(taught["weights_sha256"]) == 2
+    changes: list[tuple[Callable[[], object], str]] = [
+        (lambda: path.write_text(content + "\n"), f"{path} is damaged"),
+        (lambda: path.unlink(), f"{path} is missing"),
+        (
+            lambda: edit_scores(student, lambda text: text.replace("target", "label")),
+            "line 1: the header is not img_name,target,fold_0,fold_1,all",
+        ),
+        (
+            lambda: edit_scores(student, lambda text: text.rpartition(",")[0] + ",nan\n"),
+            "line 65: not an image, its label and 3 logits",
+        ),
+        (
+            lambda: edit_record(student, teachers=[{**taught, "weights_sha256": taught["weights_sha256"][::-1]}]),
+            f"{path} has the scores of other networks than tiny has now",
+        ),
+    ]
+    for change, message in changes:
+        change()
         answer = invoke(*TRAIN, str(competition), "--experiment", "small")
         assert answer.code == 1
         assert message in answer.err
-        assert f"rm {student / 'teachers.csv'}" in answer.err
-        if "other scores" not in message:
-            shutil.move(teachers / "tiny", teachers / "experiments" / "tiny")
-    (student / "teachers.csv").unlink()
+        assert answer.err.endswith(f"remove them, and train-folds makes new ones: rm {path} {record}\n")
+        path.write_text(content)
+        record.write_text(described)
+    path.unlink()
+    record.unlink()
     answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "0")
     assert answer.code == 0, answer.err
-    assert (student / "teachers.csv").read_text() == content
+    assert path.read_text() == content
     (student / "config.toml").write_text((student / "config.toml").read_text() + "weight = 0.9\n")
     answer = invoke(*TRAIN, str(competition), "--experiment", "small")
     assert answer.code == 1
@@ -130,7 +225,7 @@ def test_the_file_is_enough_where_there_are_no_teachers(teachers: Path, competit
     shutil.rmtree(teachers / "experiments" / "tiny")
     answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "0")
     assert answer.code == 0, answer.err
-    (teachers / "experiments" / "small" / "teachers.csv").unlink()
+    (teachers / "experiments" / "small" / "teachers.json").unlink()
     answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "1")
     assert answer.code == 1
     assert "no experiment 'tiny'" in answer.err
@@ -228,27 +323,19 @@ def test_a_student_matches_the_features_of_its_teacher(teachers: Path, competiti
     assert f"written: {path}" in answer.out
     assert len(json.loads((student / "resolved.json").read_text())["config"]["distill"]["features_sha256"]) == 64
 
-    # each row is of the network that holds the image out
     settings = schema.load_experiment(teacher / "config.toml")
     fold_of = {name: int(row["fold"]) for name, row in read_csv(teacher / "folds.csv").items()}
-    rows = list(read_csv(student / "images.csv"))
-    table = layout.find_dataset(competition, settings.data).split("train")
-    chosen = [rows.index(name) for name in rows if fold_of[name] == 1]
-    pixels = np.stack([ResizePolicy.from_config(settings.model).load(table.folder / rows[row]) for row in chosen])
-    network = detector.load_detector(settings.model, teacher / "fold_1" / "weights.safetensors")
-    with torch.inference_mode():
-        features = network(torch.from_numpy(pixels), features=True)[1].numpy()
-    written = load_file(path)["features"][chosen]
-    assert np.allclose(written, features, rtol=2e-3, atol=2e-3)
+    names = list(read_csv(student / "images.csv"))
+    pixels = read_pixels(settings, competition, names)
+    features = run(settings, teacher / "fold_1", pixels)[1]
+    assert np.allclose(load_file(path)["fold_1"], features, rtol=2e-3, atol=2e-3)
 
-    def measure_distance(experiment: Path) -> float:
-        """The mean of 1 - cosine of both networks' features, of images that the student has not seen."""
-        own = detector.load_detector(settings.model, experiment / "fold_1" / "weights.safetensors")
-        with torch.inference_mode():
-            found = own(torch.from_numpy(pixels), features=True)[1]
-        return float(1 - torch.cosine_similarity(found, torch.from_numpy(features), dim=1).mean())
-
-    assert measure_distance(student) < measure_distance(plain)
+    held_out = [names.index(name) for name in names if fold_of[name] == 1]
+    distance = {
+        one.name: np.mean(1 - cosine(run(settings, one / "fold_1", pixels[held_out])[1], features[held_out]))
+        for one in (student, plain)
+    }
+    assert distance["with"] < distance["without"]
 
     weights = (student / "fold_0" / "weights.safetensors").read_bytes()
     shutil.rmtree(student / "fold_0")
@@ -278,9 +365,13 @@ def test_features_of_another_backbone_are_not_matched(teachers: Path, invoke: In
 
 def test_a_bundle_has_the_scores_of_the_teachers(teachers: Path, invoke: Invoke) -> None:
     assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
-    scores = (teachers / "experiments" / "small" / "teachers.csv").read_bytes()
-    (teachers / "experiments" / "small" / "teachers.csv").unlink()
+    student = teachers / "experiments" / "small"
     answer = invoke("kaggle-bundle", "--experiment", "small")
     assert answer.code == 0, answer.err
-    (copied,) = (teachers / "exports").rglob("teachers.csv")
-    assert copied.read_bytes() == scores
+    for name in ("teachers.csv", "teachers.json"):
+        (copied,) = (teachers / "exports").rglob(name)
+        assert copied.read_bytes() == (student / name).read_bytes()
+    (student / "teachers.json").unlink()
+    answer = invoke("kaggle-bundle", "--experiment", "small")
+    assert answer.code == 1
+    assert "teachers.json does not exist: small has no scores of its teachers" in answer.err

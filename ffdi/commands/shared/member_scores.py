@@ -10,10 +10,20 @@ import numpy as np
 from ffdi.core import console
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
-from ffdi.ensemble.ensemble import Member
+from ffdi.ensemble.ensemble import Ensemble, Member
 
 if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device
+
+
+def list_fold_members(ensemble: Ensemble) -> list[list[Member]]:
+    """For each fold, its network of each experiment, also where a network on all images scores new ones."""
+    found: list[list[Member]] = []
+    for experiment in ensemble.experiments:
+        config, identity = experiment.load_training()
+        folders = experiment.list_finished_folds(config.folds.k, identity)
+        found.append([Member(experiment, config, folder) for folder in folders])
+    return [list(part) for part in zip(*found, strict=True)]
 
 
 def predict_logits(members: Sequence[Member], resize_policy: ResizePolicy, table: Table, device: Device) -> np.ndarray:

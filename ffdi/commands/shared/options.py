@@ -163,7 +163,7 @@ class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
 
 
 @dataclass(frozen=True)
-class DistillOptions(ExperimentsOptions):
+class DistillOptions(ExperimentsOptions, LoadingOptions):
     """Flags of `distill`; the experiments are the teachers."""
 
     student: str | None = flag(None, "the name of the new experiment")

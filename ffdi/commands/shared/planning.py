@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +23,7 @@ from ffdi.commands.shared import (
     teachers,
 )
 from ffdi.commands.shared.options import ClusterOptions, LoadingOptions, TrainingOptions
+from ffdi.commands.shared.teachers import TeacherScores
 from ffdi.config import variants
 from ffdi.config.schema import Config, InputHashes
 from ffdi.config.variants import Keys
@@ -65,7 +67,7 @@ class PreparedData(NamedTuple):
         image_list: the list of the training images, as from `image_list.format_image_list`.
         sha256: uint8 [N, 32] for `train` and for `val`: the hash of each image's file.
         autoencoder: the hash of the autoencoder that made the reconstructions of `train`; None without them.
-        teachers: the hash of the teachers' scores of `train`; None without teachers.
+        teachers: the teachers' scores of `train`; None without teachers.
         taught_by: the teachers that are in the workspace.
         pseudo_labels: more training images, without labels; None without such images.
     """
@@ -76,7 +78,7 @@ class PreparedData(NamedTuple):
     image_list: str
     sha256: tuple[np.ndarray, np.ndarray | None]
     autoencoder: str | None
-    teachers: str | None
+    teachers: TeacherScores | None
     taught_by: list[Experiment]
     pseudo_labels: PseudoLabels | None
 
@@ -244,7 +246,11 @@ def prepare_data(
     train, autoencoder = reconstructions.add_reconstructions(
         workspace, settings.pseudo_fakes, diagnosis.select_usable("train"), hashes["train"], options
     )
-    train, scores = teachers.add_teachers(workspace, experiment, settings.distill, train)
+    scores = teachers.load_scores(
+        workspace, experiment, settings.distill, train, partial(choose_scoring_device, options)
+    )
+    if scores is not None:
+        train = replace(train, soft_logit=scores.logits[-1])
     return PreparedData(
         diagnosis.root,
         train,
@@ -278,7 +284,6 @@ def prepare_all(
         )
         if key in known:
             files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
-            teachers.ensure_teachers(workspace, experiment, settings.distill)
         else:
             known[key] = experiment, prepare_data(workspace, experiment, settings, options)
         prepared.append(known[key][1])
@@ -294,18 +299,20 @@ def make_plan(
         ExperimentError: the experiment was started with other settings or data, or its pseudo-labels are of other
             folds.
     """
+    from ffdi.training.distillation import TeacherFeatures
     from ffdi.training.fold import TrainingPlan
 
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
-    taught = None
+    if data.teachers is not None:
+        teachers.adopt_scores(experiment, data.teachers)
     if settings.distill.features:
-        taught = teacher_features.load_features(experiment, settings, data.taught_by, data.train, device)
+        teacher_features.ensure_features(experiment, settings, data.taught_by, data.train, device)
     inputs = InputHashes(
         None if weights is None else manifests.hash_file(weights),
         autoencoder,
-        data.teachers if settings.distill.teachers else None,
+        None if data.teachers is None else data.teachers.sha256,
         None if data.pseudo_labels is None else data.pseudo_labels.sha256,
-        None if taught is None else manifests.hash_file(experiment.teacher_features_path),
+        manifests.hash_file(experiment.teacher_features_path) if settings.distill.features else None,
     )
     identity = Identity.from_config(settings, manifests.hash_text(data.image_list), inputs)
     train = data.train
@@ -323,6 +330,8 @@ def make_plan(
         fold_of = folds.read_folds(experiment.folds_path, train, settings.folds)
     else:
         fold_of = assign_folds(settings, train, weights, device)
+    if data.teachers is not None:
+        data.teachers.check_folds(experiment.name, fold_of)
     if data.pseudo_labels is not None:
         data.pseudo_labels.check_folds(experiment.name, manifests.hash_text(folds.format_folds(train, fold_of)))
     if not assigned:
@@ -340,7 +349,8 @@ def make_plan(
         weights,
         data.val,
         pseudo_labels=labels,
-        teacher_features=taught,
+        teacher_logits=None if data.teachers is None else data.teachers.logits,
+        teacher_features=TeacherFeatures(experiment.teacher_features_path) if settings.distill.features else None,
     )
 
 

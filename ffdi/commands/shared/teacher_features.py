@@ -1,8 +1,9 @@
-"""The features of a teacher for the images that a student is trained on, each by a network that has not seen it."""
+"""The features of a teacher for the images that a student is trained on: those of each of its folds' networks."""
 
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,7 @@ from safetensors.numpy import save_file
 from ffdi.config.schema import Config
 from ffdi.core import console, files, manifests
 from ffdi.core.errors import ConfigError, ExperimentError
-from ffdi.data.labels.table import Table, find_rows
-from ffdi.ensemble.ensemble import Ensemble
+from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from ffdi.models.detector import Detector
     from ffdi.training.runtime.device import Device
 
-TENSOR, WEIGHTS = "features", "weights"
-"""The tensor in the file, and its metadata: the hash of the networks' weights."""
+WEIGHTS, IMAGES = "weights", "images"
+"""Metadata of the file: the hash of the networks' weights, and the number of images."""
 
 
 def check_features(settings: Config, teachers: Sequence[Experiment]) -> None:
@@ -39,12 +39,12 @@ def check_features(settings: Config, teachers: Sequence[Experiment]) -> None:
         _choose_teacher(settings, teachers)
 
 
-def load_features(
+def ensure_features(
     experiment: Experiment, settings: Config, teachers: Sequence[Experiment], train: Table, device: Device
-) -> np.ndarray:
-    """Reads teacher_features.safetensors of a student, which is written if it is missing.
+) -> None:
+    """Writes the teacher_features.safetensors of a student if it is missing; else checks it.
 
-    The features of an image are those of the fold that holds it out, of the first teacher with the student's backbone.
+    The teacher is the first one with the student's backbone. `TeacherFeatures` reads the file.
 
     Args:
         experiment: the student.
@@ -53,37 +53,31 @@ def load_features(
         train: the student's training images.
         device: that computes them.
 
-    Returns:
-        float16 [N, D], in the order of the table.
-
     Raises:
         ConfigError: no teacher has the student's backbone.
         ExperimentError: the file is damaged, or the teacher was trained again since it was written.
     """
     path = experiment.teacher_features_path
-    if not path.is_file() and not teachers:
-        raise ExperimentError(
-            f"{path} does not exist, and the teachers {', '.join(settings.distill.teachers)} are not here",
-            hint="copy it from the workspace of the teachers, where train-folds writes it",
-        )
-    if teachers:
-        teacher = _choose_teacher(settings, teachers)
-        digest = _hash_networks(teacher)
-        if not path.is_file():
-            features = _compute(teacher, train, device)
-            with files.open_atomic(path) as beside:
-                save_file({TENSOR: features}, beside, {WEIGHTS: digest})
-            console.written(path)
-        elif _read(path)[1] != digest:
+    if not path.is_file():
+        if not teachers:
             raise ExperimentError(
-                f"{path} has the features of other networks than {teacher.name} has now", hint=_remove(path)
+                f"{path} does not exist, and the teachers {', '.join(settings.distill.teachers)} are not here",
+                hint="copy it from the workspace of the teachers, where train-folds writes it",
             )
-    features, _ = _read(path)
-    if len(features) != len(train):
+        _write(path, _choose_teacher(settings, teachers), train, device)
+    weights, images = _read(path)
+    if teachers and weights != _hash_networks(teacher := _choose_teacher(settings, teachers)):
         raise ExperimentError(
-            f"{path} has features of {len(features)} images, and there are {len(train)}", hint=_remove(path)
+            f"{path} has the features of other networks than {teacher.name} has now", hint=_remove(path)
         )
-    return features
+    if images != len(train):
+        raise ExperimentError(f"{path} has features of {images} images, and there are {len(train)}", hint=_remove(path))
+
+
+def copy_features(experiment: Experiment, to: Experiment) -> None:
+    """Copies the file."""
+    with files.open_atomic(to.teacher_features_path) as beside:
+        shutil.copyfile(experiment.teacher_features_path, beside)
 
 
 def _choose_teacher(settings: Config, teachers: Sequence[Experiment]) -> Experiment:
@@ -112,24 +106,21 @@ def _hash_networks(teacher: Experiment) -> str:
     return manifests.hash_json([folder.read_weights_sha256() for folder in folders])
 
 
-def _compute(teacher: Experiment, train: Table, device: Device) -> np.ndarray:
+def _write(path: Path, teacher: Experiment, train: Table, device: Device) -> None:
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
     config, identity = teacher.load_training()
-    assignment = Ensemble.from_experiments([teacher]).assignment
-    fold_of = assignment.fold[find_rows(assignment.img_name, train.img_name)]
-    features = np.empty((0, 0), np.float16)
-    with console.bar(f"features of {teacher.name}", len(train)) as bar:
-        for folder in teacher.list_finished_folds(config.folds.k, identity):
-            network = device.prepare(detector.load_detector(config.model, folder.weights_path)).eval()
-            rows = np.flatnonzero(fold_of == folder.fold)
-            batches = fold.make_eval_batches(train.take(rows), config, device)
-            part = predict.extract_features(partial(_embed, network), batches, device, bar.advance)
-            if not len(features):
-                features = np.zeros((len(train), part.shape[1]), np.float16)
-            features[rows] = part
-    return features
+    folders, features = teacher.list_finished_folds(config.folds.k, identity), dict[str, np.ndarray]()
+    with console.bar(f"features of {teacher.name}", len(train) * len(folders)) as bar:
+        for folder in folders:
+            network = device.prepare(detector.load_detector(config.model, folder.weights_path))
+            batches = fold.make_eval_batches(train, config, device)
+            found = predict.extract_features(partial(_embed, network), batches, device, bar.advance)
+            features[f"fold_{folder.fold}"] = found.astype(np.float16)
+    with files.open_atomic(path) as beside:
+        save_file(features, beside, {WEIGHTS: _hash_networks(teacher), IMAGES: str(len(train))})
+    console.written(path)
 
 
 def _embed(network: Detector, images: torch.Tensor) -> torch.Tensor:
@@ -138,14 +129,15 @@ def _embed(network: Detector, images: torch.Tensor) -> torch.Tensor:
     return features.float()
 
 
-def _read(path: Path) -> tuple[np.ndarray, str]:
-    """The features, and the hash of the networks' weights."""
+def _read(path: Path) -> tuple[str, int]:
+    """The hash of the networks' weights, and the number of images."""
     try:
         with safetensors.safe_open(path, "np") as file:
-            return file.get_tensor(TENSOR), (file.metadata() or {}).get(WEIGHTS, "")
-    except (OSError, safetensors.SafetensorError) as error:
+            metadata = file.metadata() or {}
+        return metadata[WEIGHTS], int(metadata[IMAGES])
+    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
         raise ExperimentError(f"{path} is damaged: {error}", hint=_remove(path)) from None
 
 
 def _remove(path: Path) -> str:
-    return f"remove it: rm {shlex.quote(str(path))}; train-folds then computes the features again"
+    return f"remove it, and train-folds computes the features again: rm {shlex.quote(str(path))}"
