@@ -10,7 +10,7 @@ from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import VerifyOptions
 from ffdi.core import console, links, manifests
 from ffdi.core.errors import ExperimentError
-from ffdi.experiments.experiment import TRACE
+from ffdi.experiments.experiment import TEACHER_FEATURES, TRACE
 from ffdi.experiments.fold import FROZEN
 from ffdi.experiments.workspace import Workspace
 
@@ -101,15 +101,22 @@ def _list_files(path: Path, content: dict[str, Any]) -> dict[str, str]:
     return {} if listed is None else listed(path, content)
 
 
+def _list_teacher_features(identity: dict[str, Any]) -> dict[str, str]:
+    sha256 = identity.get("distill", {}).get("features_sha256")
+    return {} if sha256 is None else {TEACHER_FEATURES: sha256}
+
+
 FILE_LISTS: dict[str, Callable[[Path, dict[str, Any]], dict[str, str]]] = {
     "resolved.json": lambda _, content: {
         "folds.csv": content["folds"],
         "images.csv": content["data"],
         **({FROZEN: content["frozen"]} if "frozen" in content else {}),
+        **_list_teacher_features(content["config"]),
     },
     "metrics.json": lambda _, content: {"oof.csv": content["oof_sha256"]},
     "manifest.json": lambda _, content: content["files"],
     "checkpoint": lambda path, content: {path.with_suffix(".safetensors").name: content["sha256"]},
+    "teachers.json": lambda _, content: {"teachers.csv": content["sha256"]},
     "pseudo_labels.json": lambda _, content: {"labels.csv": content["sha256"]},
     "bundle.json": lambda _, content: content["files"],
     "submission.json": lambda _, content: {"submission.csv": content["sha256"], **content["to_send"]},

@@ -31,6 +31,7 @@ WAIT_SECONDS = 0.5
 """Between two tries to get a lock that is waited for."""
 REFIT = "refit"
 """The folder of the network that is trained on all images."""
+TEACHER_FEATURES = "teacher_features.safetensors"
 TRACE = "trace.json"
 """A file of torch's profiler; the only JSON file that is no manifest."""
 
@@ -56,7 +57,7 @@ class Experiment:
     """The scores of the teachers for the training images, with `distill.teachers`."""
     teachers_record_path = links.PathInFolder("teachers.json")
     """The teachers' weights, and the hash of teachers.csv; written last."""
-    teacher_features_path = links.PathInFolder("teacher_features.safetensors")
+    teacher_features_path = links.PathInFolder(TEACHER_FEATURES)
     """The features of a teacher for the training images, with `distill.features`."""
     oof_path = links.PathInFolder("oof.csv")
     """The out-of-fold predictions of all folds."""

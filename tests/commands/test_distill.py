@@ -341,11 +341,13 @@ def test_a_student_matches_the_features_of_its_teacher(teachers: Path, competiti
     shutil.rmtree(student / "fold_0")
     assert invoke(*TRAIN, str(competition), "--experiment", "with", "--jobs", "2").code == 0
     assert (student / "fold_0" / "weights.safetensors").read_bytes() == weights
+    assert invoke("verify").code == 0
     answer = invoke("kaggle-bundle", "--experiment", "with")
     assert answer.code == 0, answer.err
     (copied,) = (teachers / "exports").rglob(path.name)
     assert copied.read_bytes() == path.read_bytes()
     path.write_bytes(path.read_bytes()[:100])
+    assert "teacher_features.safetensors is damaged" in invoke("verify").err
     answer = invoke(*TRAIN, str(competition), "--experiment", "with")
     assert answer.code == 1
     assert f"{path} is damaged" in answer.err

@@ -38,15 +38,15 @@ def _add(workspace: Workspace, experiment: Experiment, rows: dict[str, LineageRo
     config = schema.load_config(experiment.config_path)
     words = describe_sources(config)
     rows[experiment.name] = LineageRow(experiment.name, words, None, None)  # ends a circle
-    taught = config.distill.teachers
-    here = [one for name in [*taught, *_list_labellers(workspace, config)] if (one := workspace.find_experiment(name))]
-    for one in here:
-        if one.name not in rows:
+    taught = [workspace.find_experiment(name) for name in config.distill.teachers]
+    labelled = [workspace.find_experiment(name) for name in _list_labellers(workspace, config)]
+    for one in [*taught, *labelled]:
+        if one is not None and one.name not in rows:
             _add(workspace, one, rows)
     del rows[experiment.name]
-    together = " + ".join(taught)
-    if len(taught) > 1 and together not in rows and len(found := here[: len(taught)]) == len(taught):
-        rows[together] = _score(together, "", found)
+    here, together = [one for one in taught if one is not None], " + ".join(config.distill.teachers)
+    if len(here) == len(taught) > 1:
+        rows[together] = _score(together, "", here)
     rows[experiment.name] = _score(experiment.name, words, [experiment])
 
 
