@@ -377,3 +377,23 @@ def test_a_bundle_has_the_scores_of_the_teachers(teachers: Path, invoke: Invoke)
     answer = invoke("kaggle-bundle", "--experiment", "small")
     assert answer.code == 1
     assert "teachers.json does not exist: small has no scores of its teachers" in answer.err
+
+
+def test_trials_of_a_sweep_share_the_scores(teachers: Path, competition: Path, invoke: Invoke) -> None:
+    assert invoke("distill", "--experiment", "tiny", "--student", "small").code == 0
+    words = ("--experiment", "small", "--data", str(competition))
+    answer = invoke("sweep", *words, "--set", "distill.weight=0.3,0.6")
+    assert answer.code == 0, answer.err
+    scores = (teachers / "experiments" / "small" / "teachers.csv").read_bytes()
+    trials = sorted((teachers / "experiments").glob("small-*"))
+    assert len(trials) == 2
+    for trial in trials:
+        assert (trial / "teachers.csv").read_bytes() == scores
+    edit_scores(trials[0], lambda text: text.replace("9", "8"))
+    answer = invoke("sweep", *words, "--set", "distill.weight=0.3,0.6")
+    assert answer.code == 1
+    assert "teachers.csv has other scores than those in" in answer.err
+    shutil.copy(teachers / "experiments" / "small" / "teachers.csv", trials[0])
+    shutil.copy(teachers / "experiments" / "small" / "teachers.json", trials[0])
+    answer = invoke(*TRAIN, str(competition), "--experiment", trials[0].name)
+    assert answer.code == 0, answer.err
