@@ -33,17 +33,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.commands.shared import member_scores
 from ffdi.config.schema import Config
 from ffdi.core import console, csvs, manifests
 from ffdi.data.labels import layout
-from ffdi.data.labels.table import find_rows
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import differences, predictions
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
-from ffdi.training.runtime import device
 
 STUDENT = "student"
 LEVEL = 0.95
@@ -100,48 +97,48 @@ def find(root: Path, name: str) -> Experiment:
     return Workspace(root, trained.PROJECT).get_experiment(name)
 
 
-def train_student(root: Path, teacher: Ensemble, targets: np.ndarray | None = None) -> OofPredictions:
-    """Trains a student, in a workspace of its own without its teacher if it has other targets than ffdi's.
+def read_scores(root: Path, teacher: Ensemble) -> np.ndarray:
+    """The probabilities by each fold's network for all training images: float64 [K, N], in the order of folds.csv.
 
-    Args:
-        root: has the teacher.
-        teacher: the ensemble.
-        targets: for each fold, probabilities float64 [K, N]; None for those of ffdi.
+    They come from the teachers.csv of a student, which this makes, and for held-out images from the last column.
     """
     name = teacher.experiments[0].name
+    words = ("--set=distill.weight=1.0", "--set=folds.refit=false")
+    trained.run(root, "distill", "--experiment", name, "--student", f"{name}-{STUDENT}", *words)
+    _, rows = read_rows(find(root, f"{name}-{STUDENT}"))
+    return sigmoid(np.array([[float(cell or row[-1]) for cell in row[2:-1]] for row in rows]).T)
+
+
+def read_rows(student: Experiment) -> tuple[list[str], list[list[str]]]:
+    """The header and the rows of teachers.csv."""
+    with student.teachers_path.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    return header, rows
+
+
+def train_student(root: Path, teacher: Ensemble, targets: np.ndarray) -> OofPredictions:
+    """Trains the student of `read_scores` in a workspace of its own, without its teacher.
+
+    Args:
+        root: has both.
+        teacher: the ensemble.
+        targets: for each fold, probabilities float64 [K, N].
+    """
+    name = f"{teacher.experiments[0].name}-{STUDENT}"
     with tempfile.TemporaryDirectory(dir=root) as scratch:
         own = Path(scratch)
         shutil.copytree(root / "data", own / "data")
         shutil.copytree(root / "experiments" / name, own / "experiments" / name)
-        words = ("--set=distill.weight=1.0", "--set=folds.refit=false")
-        trained.run(own, "distill", "--experiment", name, "--student", STUDENT, *words)
-        student = find(own, STUDENT)
-        if targets is not None:
-            shutil.rmtree(own / "experiments" / name)
-            replace_scores(student, predictions.compute_target_logits(targets))
-        trained.train(own, STUDENT)
+        student = find(own, name)
+        header, rows = read_rows(student)
+        for row, values in zip(rows, predictions.compute_target_logits(targets).T.tolist(), strict=True):
+            row[2:-1] = [f"{value:.9g}" if cell else "" for cell, value in zip(row[2:-1], values, strict=True)]
+        student.teachers_path.write_text(csvs.format_csv([header, *rows]))
+        record = manifests.read_manifest(student.teachers_record_path)
+        record["sha256"] = manifests.hash_file(student.teachers_path)
+        manifests.write_manifest(student.teachers_record_path, record)
+        trained.train(own, name)
         return predictions.read_predictions(student.oof_path)
-
-
-def replace_scores(student: Experiment, logits: np.ndarray) -> None:
-    """Writes other logits, [K, N], to the columns of the folds in teachers.csv; held-out images still have none."""
-    with student.teachers_path.open(newline="") as file:
-        header, *rows = csv.reader(file)
-    for row, values in zip(rows, logits.T.tolist(), strict=True):
-        row[2:-1] = [str(value) if cell else "" for cell, value in zip(row[2:-1], values, strict=True)]
-    student.teachers_path.write_text(csvs.format_csv([header, *rows]))
-    record = manifests.read_manifest(student.teachers_record_path)
-    record["sha256"] = manifests.hash_file(student.teachers_path)
-    manifests.write_manifest(student.teachers_record_path, record)
-
-
-def score(teacher: Ensemble) -> np.ndarray:
-    """The probabilities by each fold's network for all training images: float64 [K, N], in the order of folds.csv."""
-    config, _ = teacher.experiments[0].load_training()
-    train = layout.find_dataset(Path(str(config.data.root)), config.data).split("train")
-    table = train.take(find_rows(train.img_name, teacher.assignment.img_name))
-    chosen = device.choose_device("cpu", None, 0)
-    return sigmoid(member_scores.predict_logits(teacher.members, teacher.resize_policy, table, chosen))
 
 
 def make_targets(y_pred: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
@@ -153,14 +150,14 @@ def make_targets(y_pred: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
 
 def show_wrong(root: Path, without: Ensemble, teacher: Ensemble) -> None:
     """What the students of a teacher with wrong labels know of them, out of fold."""
-    y_pred = score(teacher)
+    y_pred = read_scores(root, teacher)
     fold, given, right = teacher.assignment.fold, teacher.assignment.target, without.assignment.target
     seen, wrong = np.arange(len(y_pred))[:, None] != fold, given != right
     learned = ((y_pred > 0.5) == given)[seen].mean()
     print(f"{wrong.sum()} of {len(wrong)} labels are wrong; the teacher has learned {learned:.4f} of all by heart")
     scores = {"the teacher itself": predictions.read_predictions(teacher.experiments[0].oof_path)}
     for name, targets in make_targets(y_pred, fold).items():
-        scores[name] = train_student(root, teacher, None if name.endswith("own fold") else targets)
+        scores[name] = train_student(root, teacher, targets)
     compare(scores, right, fold)
     for name, one in scores.items():
         agree = ((one.y_pred > 0.5) == given)[wrong].mean()
@@ -169,7 +166,7 @@ def show_wrong(root: Path, without: Ensemble, teacher: Ensemble) -> None:
 
 def show_oracle(root: Path, teacher: Ensemble) -> None:
     """What an oracle in place of a teacher's first network does to the students of the other folds."""
-    fold, right, y_pred = teacher.assignment.fold, teacher.assignment.target, score(teacher)
+    fold, right, y_pred = teacher.assignment.fold, teacher.assignment.target, read_scores(root, teacher)
     with_oracle = np.concatenate([right[None].astype(np.float64), y_pred[1:]])
     others = fold != 0
     print("an oracle in place of the first fold's network: AUC of the other folds, without and with it")
