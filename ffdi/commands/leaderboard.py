@@ -44,8 +44,6 @@ INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interva
 DETAILS = ("folds", "oof_interval", "gap_interval", "left_out_interval")
 KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
 """Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
-SOURCES = ("learns_from",)
-"""The column that a terminal shows only if an experiment learns from others."""
 WIDE, WIDE_WITH_KINDS = 120, 160
 """The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
 
@@ -60,10 +58,13 @@ def run(workspace: Workspace) -> None:
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=_rank)
     with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
-    hidden = [*(() if with_kinds else KINDS), *(() if any(row["learns_from"] for row in rows) else SOURCES)]
+    hidden = {"learns_from", *(() if with_kinds else KINDS)}
     columns = {name: heading for name, heading in COLUMNS.items() if name not in hidden}
     shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
+    for row in rows:
+        if row["learns_from"] is not None:  # names are too long for a column
+            console.say(f"{row['experiment']} learns from {row['learns_from']}")
     for line in _compare_schemes(experiments):
         console.say(line)
     for place, content in zip(places, (_format_csv(rows), _format_markdown(rows)), strict=True):

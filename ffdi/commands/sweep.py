@@ -191,7 +191,7 @@ class _Sweep:
         device, weights = planning.choose_device(self.workspace, settings, self.options)
         trial.lock.enter_context(experiment.lock())
         plan = planning.make_plan(experiment, settings, self.data, device, weights)
-        engines.check_plan(self.options, plan)
+        engines.check_gpus_per_fold(self.options.gpus_per_fold, plan)
         for fold in self.judges:
             trial.curves[fold] = _read_curve(plan, experiment, fold)
             if len(trial.curves[fold]) < epochs:

@@ -75,7 +75,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
             plans, cache = [], FeatureCache(workspace, options)
             for one, prepared in zip(trainings, data, strict=True):
                 plan = planning.make_plan(one.experiment, one.settings, prepared, one.device, one.weights)
-                engines.check_plan(options, plan)
+                engines.check_gpus_per_fold(options.gpus_per_fold, plan)
                 plans.append(one.add_features(plan, prepared, cache))
             _train(trainings, plans, train_jobs, boards)
             complete = [_gather(one.experiment, plan) for one, plan in zip(trainings, plans, strict=True)]

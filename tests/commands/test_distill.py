@@ -126,6 +126,7 @@ def test_a_student_learns_the_scores_of_its_teachers(teachers: Path, competition
     assert "teachers tiny + other" in table
     answer = invoke("leaderboard")
     assert answer.code == 0, answer.err
+    assert "\nsmall learns from teachers tiny + other\n" in answer.out
     board = {row["experiment"]: row for row in read_rows(teachers / "experiments" / "leaderboard.csv")}
     assert {name: row["learns_from"] for name, row in board.items()}["small"] == "teachers tiny + other"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from ray.cluster_utils import Cluster
 
 from ffdi.core.errors import ConfigError
 from tests.conftest import Invoke
-from tests.engines.conftest import CONFIG, read_results, start, wait_for_both_folds, wait_for_end
+from tests.engines.conftest import CONFIG, ForkedCommand, read_results, start, wait_for_both_folds, wait_for_end
 
 
 def words(cluster: Cluster) -> list[str]:
@@ -43,6 +44,33 @@ def test_a_lost_machine_and_a_stopped_driver_do_not_change_the_bytes(
     assert (process.returncode, errors) == (0, "")
     assert "; it is trained on elsewhere\n" in output
     assert read_results(tmp_path) == uninterrupted
+
+
+def test_soft_targets_reach_other_machines(cluster: Cluster, copy: Path, competition: Path, invoke: Invoke) -> None:
+    teacher = ("--experiment", "tiny")
+    images = ("--images", "test", "--rules", "--confidence", "0.5", "--data", str(competition))
+    assert invoke("pseudo-label", *teacher, *images, "--name", "round1").code == 0
+    keys = ("--set", "pseudo_labels.name=round1", "--set", "folds.refit=true")
+    answer = invoke("distill", *teacher, "--student", "small", *keys)
+    assert answer.code == 0, answer.err
+    command = ["train-folds", "--experiment", "small", "--data", str(competition)]
+    answer = invoke(*command)
+    assert answer.code == 0, answer.err
+    student, parts = copy / "experiments" / "small", ("fold_0", "refit")
+    weights = [(student / part / "weights.safetensors").read_bytes() for part in parts]
+    for part in parts:
+        shutil.rmtree(student / part)
+    cluster.add_node(num_cpus=1)
+    assert wait_for_end(ForkedCommand([*command, *words(cluster)], copy))[0] == 0
+    assert [(student / part / "weights.safetensors").read_bytes() for part in parts] == weights
+
+    content = (student / "config.toml").read_text()
+    assert "[distill]\n" in content
+    (student / "config.toml").write_text(content.replace("[distill]\n", "[distill]\nfeatures = 1.0\n"))
+    code, output = wait_for_end(ForkedCommand([*command, *words(cluster), "--restart"], copy))
+    assert code == 1
+    assert "--engine ray: the features of a teacher stay on this machine" in output
+    assert (student / "fold_0" / "manifest.json").is_file()
 
 
 def test_resources_that_no_machine_has_are_refused(cluster: Cluster, competition: Path, tmp_path: Path) -> None:

@@ -45,18 +45,12 @@ def check_engine(options: ClusterOptions) -> None:
         )
 
 
-def check_plan(options: EngineOptions, plan: TrainingPlan) -> None:
-    """Checks that every process of a fold gets an image of each batch, an image to score, and all files.
+def check_gpus_per_fold(gpus_per_fold: int, plan: TrainingPlan) -> None:
+    """Checks that every process of a fold gets an image of each batch, and an image to score.
 
     Raises:
-        ConfigError: there are more processes than images; or the features of a teacher are on this machine alone.
+        ConfigError: there are more processes than images.
     """
-    gpus_per_fold = options.gpus_per_fold
-    if options.engine == "ray" and plan.teacher_features is not None:
-        raise ConfigError(
-            "--engine ray: the features of a teacher stay on this machine",
-            hint="omit --engine, or set distill.features = 0 in config.toml",
-        )
     if plan.config.train.batch_size < gpus_per_fold:
         raise ConfigError(
             f"--gpus-per-fold {gpus_per_fold}: a batch of {plan.config.train.batch_size} has fewer images than that",

@@ -115,7 +115,8 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
     the folds, on a CPU if it has no such device.
 
     Raises:
-        ConfigError: there are no starting weights, or the network does not accept the image size or the batch size.
+        ConfigError: there are no starting weights, or the network does not accept the image size or the batch size; or
+            other machines would need the features of a teacher.
         DeviceError: the device does not exist.
     """
     from ffdi.data.loading import loader
@@ -132,6 +133,11 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
         )
     _check_network(settings, weights)
     elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
+    if elsewhere and settings.distill.features:
+        raise ConfigError(
+            "--engine ray: the features of a teacher stay on this machine",
+            hint="omit --engine, or set distill.features = 0 in config.toml",
+        )
     choose = partial(
         devices.choose_device,
         precision=None if elsewhere else settings.train.precision,
