@@ -5,72 +5,11 @@ Hinton et al., Distilling the Knowledge in a Neural Network (2015).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
-
-import numpy as np
-import safetensors
 import torch
 from torch.nn import functional
 
 from ffdi.config.schema import Config
-from ffdi.data.loading.loader import Batch, TrainBatches
 from ffdi.training.optim import Loss
-
-
-class TeacherFeatures(NamedTuple):
-    """A file with features of a teacher, for the training images.
-
-    Attributes:
-        path: of safetensors: 'fold_0' and so on, the features of all images by each fold's network, float16 [N, D].
-    """
-
-    path: Path
-
-    def take(self, fold: int, fold_of: np.ndarray) -> np.ndarray:
-        """The features that a fold's network learns: float16 [M, D].
-
-        They are those of the same fold's teacher, which has not seen the held-out images either. The network on all
-        images learns those of the teacher that has not seen the image.
-
-        Args:
-            fold: k for the network on all images.
-            fold_of: int64 [N], the fold that holds each training image out.
-        """
-        with safetensors.safe_open(self.path, "np") as file:
-            folds = len(file.keys())
-            if fold < folds:
-                return np.asarray(file.get_tensor(f"fold_{fold}")[fold_of != fold])
-            parts = [file.get_tensor(f"fold_{number}") for number in range(folds)]
-        return np.stack([parts[number][row] for row, number in enumerate(fold_of.tolist())])
-
-
-class FeatureBatches:
-    """Batches of images with a teacher's features.
-
-    Args:
-        batches: of images.
-        features: float16 [N, D], by row of the table of the batches; more rows, of images without labels, have none.
-    """
-
-    def __init__(self, batches: TrainBatches, features: np.ndarray) -> None:
-        self._batches, self._features = batches, features
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    @property
-    def fake_fraction(self) -> float:
-        return self._batches.fake_fraction
-
-    def iterate_epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        for batch in self._batches.iterate_epoch(epoch, start):
-            found = self._features.take(batch.index.numpy(), axis=0, mode="clip")
-            yield batch._replace(soft_features=torch.from_numpy(found))
-
-    def list_names(self, index: Sequence[int]) -> list[str]:
-        return self._batches.list_names(index)
 
 
 def make_soft_targets(logits: torch.Tensor, target: torch.Tensor, config: Config) -> torch.Tensor:

@@ -27,7 +27,6 @@ from ffdi.models.detector import Detector, Scorer
 from ffdi.models.head import HeadScorer
 from ffdi.training import features, inputs, predict
 from ffdi.training.checkpointing import CheckpointManager, MachineLoss, ResumeEvent
-from ffdi.training.distillation import FeatureBatches, TeacherFeatures
 from ffdi.training.features import CachedFeatures, FeatureSet, ScoredFeatureBatches, TrainFeatureBatches
 from ffdi.training.feed_meter import WaitingForData
 from ffdi.training.health import HealthWarning
@@ -36,6 +35,7 @@ from ffdi.training.runtime import device as devices
 from ffdi.training.runtime import distributed
 from ffdi.training.runtime.device import Device
 from ffdi.training.state import EpochRecord, TrainingState
+from ffdi.training.teacher_features import FeatureBatches, TeacherFeatures
 
 
 @dataclass(frozen=True, eq=False)

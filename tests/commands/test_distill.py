@@ -153,8 +153,10 @@ def test_a_fold_learns_nothing_from_networks_that_know_its_held_out_images(
         """Another fold's networks, and those out of fold, know every label."""
         header, *rows = [line.split(",") for line in content.splitlines()]
         assert header == ["img_name", "target", "fold_0", "fold_1", "all"]
-        told = [[name, label, own, other and ("9" if int(label) else "-9"), "9"] for name, label, own, other, _ in rows]
-        return "\n".join(map(",".join, [header, *told])) + "\n"
+        known = [
+            [name, label, own, other and ("9" if int(label) else "-9"), "9"] for name, label, own, other, _ in rows
+        ]
+        return "\n".join(map(",".join, [header, *known])) + "\n"
 
     edit_scores(second, tell_labels)
     for student in (first, second):

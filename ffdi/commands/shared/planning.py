@@ -305,8 +305,8 @@ def make_plan(
         ExperimentError: the experiment was started with other settings or data, or its pseudo-labels are of other
             folds.
     """
-    from ffdi.training.distillation import TeacherFeatures
     from ffdi.training.fold import TrainingPlan
+    from ffdi.training.teacher_features import TeacherFeatures
 
     autoencoder = data.autoencoder if settings.pseudo_fakes.needs_reconstructions else None
     if data.teachers is not None:

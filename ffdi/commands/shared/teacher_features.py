@@ -5,13 +5,10 @@ from __future__ import annotations
 import shlex
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import safetensors
-from safetensors.numpy import save_file
 
 from ffdi.config.schema import Config
 from ffdi.core import console, files, manifests
@@ -20,13 +17,7 @@ from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 
 if TYPE_CHECKING:
-    import torch
-
-    from ffdi.models.detector import Detector
     from ffdi.training.runtime.device import Device
-
-WEIGHTS, IMAGES = "weights", "images"
-"""Metadata of the file: the hash of the networks' weights, and the number of images."""
 
 
 def check_features(settings: Config, teachers: Sequence[Experiment]) -> None:
@@ -57,6 +48,8 @@ def ensure_features(
         ConfigError: no teacher has the student's backbone.
         ExperimentError: the file is damaged, or the teacher was trained again since it was written.
     """
+    from ffdi.training.teacher_features import TeacherFeatures
+
     path = experiment.teacher_features_path
     if not path.is_file():
         if not teachers:
@@ -64,9 +57,11 @@ def ensure_features(
                 f"{path} does not exist, and the teachers {', '.join(settings.distill.teachers)} are not here",
                 hint="copy it from the workspace of the teachers, where train-folds writes it",
             )
-        _write(path, _choose_teacher(settings, teachers), train, device)
-    weights, images = _read(path)
-    if teachers and weights != _hash_networks(teacher := _choose_teacher(settings, teachers)):
+        teacher = _choose_teacher(settings, teachers)
+        TeacherFeatures(path).write(_compute(teacher, train, device), _hash_networks(teacher))
+        console.written(path)
+    networks, images = TeacherFeatures(path).read_origin(_remove(path))
+    if teachers and networks != _hash_networks(teacher := _choose_teacher(settings, teachers)):
         raise ExperimentError(
             f"{path} has the features of other networks than {teacher.name} has now", hint=_remove(path)
         )
@@ -106,37 +101,19 @@ def _hash_networks(teacher: Experiment) -> str:
     return manifests.hash_json([folder.read_weights_sha256() for folder in folders])
 
 
-def _write(path: Path, teacher: Experiment, train: Table, device: Device) -> None:
+def _compute(teacher: Experiment, train: Table, device: Device) -> dict[int, np.ndarray]:
+    """The features of all images by each fold's network, float32 [N, D]."""
     from ffdi.models import detector
-    from ffdi.training import fold, predict
+    from ffdi.training import fold, teacher_features
 
     config, identity = teacher.load_training()
-    folders, features = teacher.list_finished_folds(config.folds.k, identity), dict[str, np.ndarray]()
+    folders, features = teacher.list_finished_folds(config.folds.k, identity), dict[int, np.ndarray]()
     with console.bar(f"features of {teacher.name}", len(train) * len(folders)) as bar:
         for folder in folders:
             network = device.prepare(detector.load_detector(config.model, folder.weights_path))
             batches = fold.make_eval_batches(train, config, device)
-            found = predict.extract_features(partial(_embed, network), batches, device, bar.advance)
-            features[f"fold_{folder.fold}"] = found.astype(np.float16)
-    with files.open_atomic(path) as beside:
-        save_file(features, beside, {WEIGHTS: _hash_networks(teacher), IMAGES: str(len(train))})
-    console.written(path)
-
-
-def _embed(network: Detector, images: torch.Tensor) -> torch.Tensor:
-    """What a training compares: the input of the last layer, with top-k pooling of the best patches."""
-    features: torch.Tensor = network(images, features=True)[1]
-    return features.float()
-
-
-def _read(path: Path) -> tuple[str, int]:
-    """The hash of the networks' weights, and the number of images."""
-    try:
-        with safetensors.safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-        return metadata[WEIGHTS], int(metadata[IMAGES])
-    except (OSError, safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ExperimentError(f"{path} is damaged: {error}", hint=_remove(path)) from None
+            features[folder.fold] = teacher_features.compute_features(network, batches, device, bar.advance)
+    return features
 
 
 def _remove(path: Path) -> str:
