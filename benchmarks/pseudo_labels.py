@@ -6,13 +6,16 @@ half alone, by more than the interval of the difference.
         [--limit confidence=0.9] [--set-student pseudo_labels.fraction=0.5]
 
 FOLDER is in FFDI layout with a labelled validation split, on which all folds together are judged. A new data set in the
-workspace has the labels of one half. "All labels" is a training on both halves, the most that could be reached. --limit
-is a flag of `pseudo-label`. Trainings that are in the workspace already are not repeated.
+workspace has the labels of one half. An epoch with pseudo-labels has more steps, so the labelled half alone is also
+trained for as many steps ("longer"); "all" is a training on the labels of both halves, the most that could be reached.
+The out-of-fold AUC of the same half, the mean of the folds, is beside it. --limit is a flag of `pseudo-label`.
+Trainings that are in the workspace already are not repeated.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import sys
 from pathlib import Path
@@ -24,12 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import distillation
 import trained
 
-from ffdi.config import variants
+from ffdi.config import schema, variants
 from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, csvs
 from ffdi.data.labels import layout
+from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import differences
+from ffdi.experiments.workspace import Workspace
 
 LEVEL = 0.95
 
@@ -50,9 +55,16 @@ def main() -> None:
     name = f"{half.name}-{asked.seed}"
     labels = "-".join([name, *asked.limit]).replace("=", "_")
     more = {key: values[0] for key, values in variants.parse_grid(asked.set_student).items()}
+    pseudo = "-".join([labels, "pseudo", *map(str, more.values())])
+    taught = trained.write_variant(
+        asked.workspace, pseudo, asked.experiment, {**list_keys(asked, half), "pseudo_labels.name": labels, **more}
+    )
+    settings = schema.load_experiment(taught / "config.toml")
+    longer = round(settings.train.epochs / (1 - settings.pseudo_labels.fraction))
     experiments: dict[str, tuple[Path, Keys]] = {
         name: (half, {}),
-        "-".join([labels, "pseudo", *map(str, more.values())]): (half, {"pseudo_labels.name": labels, **more}),
+        f"{name}-longer": (half, {"train.epochs": longer}),
+        pseudo: (half, {"pseudo_labels.name": labels, **more}),
         f"{asked.data.name}-all-{asked.seed}": (asked.data, {}),
     }
     root = asked.workspace
@@ -95,12 +107,23 @@ def list_keys(asked: argparse.Namespace, data: Path) -> Keys:
 
 
 def show(root: Path, names: list[str]) -> None:
-    """The AUC of all folds together on the validation split, and the difference to the first experiment."""
+    """The AUC of all folds together on the validation split, and the differences to the first experiment.
+
+    The last experiment has other training images, and so no out-of-fold difference.
+    """
     scores = [distillation.read_scores(root, [name]) for name in names]
     target, together = scores[0].target, np.stack([one.together for one in scores])
-    found = differences.compare_with_first(together, target, np.zeros(len(target), np.int64), None, LEVEL)
-    for name, one in zip(names, found, strict=True):
-        print(f"{name}: {one.auc:.4f}, {one.difference:+.4f} ({console.interval(one.interval, '+.4f')})")
+    val = differences.compare_with_first(together, target, np.zeros(len(target), np.int64), None, LEVEL)
+    workspace = Workspace(root.resolve(), trained.PROJECT)
+    halves = [Ensemble.from_experiments([workspace.get_experiment(name)]) for name in names[:-1]]
+    folds = halves[0].assignment
+    y_pred = np.stack([one.choice.y_pred for one in halves])
+    oof = differences.compare_with_first(y_pred, folds.target, folds.fold, folds.group, LEVEL)
+    for name, *found in itertools.zip_longest(names, val, oof):
+        words = [
+            f"{one.auc:.4f}, {one.difference:+.4f} ({console.interval(one.interval, '+.4f')})" for one in found if one
+        ]
+        print(f"{name}: on val {'; out of fold '.join(words)}")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
 """Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
 WIDE, WIDE_WITH_KINDS = 120, 160
 """The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
+WIDEST = 240
+"""The width from which it shows what an experiment learns from, in names of experiments, as a column."""
 
 
 def run(workspace: Workspace) -> None:
@@ -58,12 +60,13 @@ def run(workspace: Workspace) -> None:
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=_rank)
     with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
-    hidden = {"learns_from", *(() if with_kinds else KINDS)}
+    with_sources = console.width() >= WIDEST
+    hidden = {*(() if with_sources else ("learns_from",)), *(() if with_kinds else KINDS)}
     columns = {name: heading for name, heading in COLUMNS.items() if name not in hidden}
     shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for row in rows:
-        if row["learns_from"] is not None:  # names are too long for a column
+        if row["learns_from"] is not None and not with_sources:
             console.say(f"{row['experiment']} learns from {row['learns_from']}")
     for line in _compare_schemes(experiments):
         console.say(line)
