@@ -27,19 +27,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import trained
 
-from ffdi.config import variants
 from ffdi.config.variants import Keys
 from ffdi.core import console, machine
 from ffdi.core.errors import ParityError
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import differences, metrics, predictions
+from ffdi.evaluation import differences, intervals, metrics, predictions
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.experiments.workspace import Workspace
 from ffdi.export import replacement
 from ffdi.export.replacement import Verdict
 from ffdi.inference import bundle
-
-LEVEL = 0.95
 
 
 class Scores(NamedTuple):
@@ -95,7 +92,7 @@ def parse_arguments() -> argparse.Namespace:
 def list_keys(asked: argparse.Namespace, base: str) -> Keys:
     """What an experiment changes: only the first one has the weights, because they fit its backbone."""
     keys: Keys = {"data.root": str(asked.data.resolve())}
-    keys |= {key: values[0] for key, values in variants.parse_grid(asked.set).items()}
+    keys |= trained.parse_keys(asked.set)
     if base == asked.experiment:
         keys |= {"model.backbone": asked.backbone, "model.weights_file": str(asked.weights.resolve())}
     return keys
@@ -127,7 +124,7 @@ def show(teachers: Scores, student: Scores) -> None:
     single = [metrics.evaluate(teachers.target, one)["auc"] for one in teachers.alone]
     both = np.stack([teachers.together, student.together])
     one_fold = np.zeros(len(teachers.target), np.int64)
-    against = differences.compare_with_first(both, teachers.target, one_fold, None, LEVEL)
+    against = differences.compare_with_first(both, teachers.target, one_fold, None, intervals.LEVEL)
     together, alone = against[0].auc, float(np.mean(single))
     print(f"{len(teachers.target)} validation images")
     print(f"single networks: {' '.join(f'{auc:.4f}' for auc in single)}, mean {alone:.4f}")

@@ -37,13 +37,12 @@ from ffdi.config.schema import Config
 from ffdi.core import console, csvs, manifests
 from ffdi.data.labels import layout
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import differences, predictions
+from ffdi.evaluation import differences, intervals, predictions
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 STUDENT = "student"
-LEVEL = 0.95
 
 
 def main() -> None:
@@ -182,7 +181,7 @@ def compare(
     """Prints the mean AUC of the folds against the right labels, and the difference to the first."""
     together = np.stack([one.y_pred[rows] for one in scores.values()])
     found = differences.compare_with_first(
-        together, right[rows], np.unique(fold[rows], return_inverse=True)[1], None, LEVEL
+        together, right[rows], np.unique(fold[rows], return_inverse=True)[1], None, intervals.LEVEL
     )
     for name, one in zip(scores, found, strict=True):
         print(f"  {name}: {one.auc:.4f}, {one.difference:+.4f} ({console.interval(one.interval, '+.4f')})", flush=True)

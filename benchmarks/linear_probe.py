@@ -19,7 +19,6 @@ import json
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -96,14 +95,9 @@ def write(root: Path, name: str, content: str) -> None:
 def run(root: Path, *words: str) -> Cost:
     """Trains, and waits for all processes."""
     started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [*trained.make_command("train-folds")[:-2], *words]
-    done = subprocess.run(
-        command, cwd=trained.PROJECT, env=trained.environment(root), capture_output=True, text=True, check=False
-    )
+    printed = trained.run(root, "train-folds", *words)
     wall = time.perf_counter() - started
-    if done.returncode:
-        raise SystemExit(done.stdout + done.stderr)
-    assert "features: " in done.stdout, "the folds were trained on images"
+    assert "features: " in printed, "the folds were trained on images"
     with suppress(ChildProcessError):
         while True:
             os.waitpid(-1, 0)

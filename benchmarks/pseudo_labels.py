@@ -27,16 +27,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import distillation
 import trained
 
-from ffdi.config import schema, variants
+from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, csvs
 from ffdi.data.labels import layout
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import differences
+from ffdi.evaluation import differences, intervals
 from ffdi.experiments.workspace import Workspace
-
-LEVEL = 0.95
 
 
 def main() -> None:
@@ -54,7 +52,7 @@ def main() -> None:
     half, unlabelled = write_halves(asked)
     name = f"{half.name}-{asked.seed}"
     labels = "-".join([name, *asked.limit]).replace("=", "_")
-    more = {key: values[0] for key, values in variants.parse_grid(asked.set_student).items()}
+    more = trained.parse_keys(asked.set_student)
     pseudo = "-".join([labels, "pseudo", *map(str, more.values())])
     taught = trained.write_variant(
         asked.workspace, pseudo, asked.experiment, {**list_keys(asked, half), "pseudo_labels.name": labels, **more}
@@ -102,7 +100,7 @@ def list_keys(asked: argparse.Namespace, data: Path) -> Keys:
         "data.root": str(data.resolve()),
         "model.backbone": asked.backbone,
         "model.weights_file": str(asked.weights.resolve()),
-        **{key: values[0] for key, values in variants.parse_grid(asked.set).items()},
+        **trained.parse_keys(asked.set),
     }
 
 
@@ -113,12 +111,12 @@ def show(root: Path, names: list[str]) -> None:
     """
     scores = [distillation.read_scores(root, [name]) for name in names]
     target, together = scores[0].target, np.stack([one.together for one in scores])
-    val = differences.compare_with_first(together, target, np.zeros(len(target), np.int64), None, LEVEL)
+    val = differences.compare_with_first(together, target, np.zeros(len(target), np.int64), None, intervals.LEVEL)
     workspace = Workspace(root.resolve(), trained.PROJECT)
     halves = [Ensemble.from_experiments([workspace.get_experiment(name)]) for name in names[:-1]]
     folds = halves[0].assignment
     y_pred = np.stack([one.choice.y_pred for one in halves])
-    oof = differences.compare_with_first(y_pred, folds.target, folds.fold, folds.group, LEVEL)
+    oof = differences.compare_with_first(y_pred, folds.target, folds.fold, folds.group, intervals.LEVEL)
     for name, *found in itertools.zip_longest(names, val, oof):
         words = [
             f"{one.auc:.4f}, {one.difference:+.4f} ({console.interval(one.interval, '+.4f')})" for one in found if one

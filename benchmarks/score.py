@@ -30,6 +30,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import notebook
+from trained import parse_keys
 
 from ffdi.config import schema, variants
 from ffdi.config.schema import Config
@@ -138,7 +139,7 @@ def of_ffdi(asked: argparse.Namespace, found: Dataset, seed: int, budget: float 
 def configured(asked: argparse.Namespace, seed: int) -> Config:
     """The experiment's config with the backbone and weights that both are given."""
     path = PROJECT / "experiments" / asked.experiment / "config.toml"
-    keys = {key: values[0] for key, values in variants.parse_grid(asked.set).items()}
+    keys = parse_keys(asked.set)
     keys |= {"seed": seed, "model.backbone": asked.backbone, "model.pretrained": asked.weights is not None}
     return schema.validate(tomllib.loads(variants.format_variant(asked.experiment, path.read_text(), keys)), str(path))
 

@@ -7,7 +7,7 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
@@ -42,9 +42,7 @@ def prepare(root: Path, images: int, size: int) -> None:
     folder.mkdir(parents=True)
     (folder / "config.toml").write_text(CONFIG.format(size=size))
     draw_all(root, images)
-    subprocess.run(
-        make_command("train-folds"), cwd=PROJECT, env=environment(root), check=True, stdout=subprocess.DEVNULL
-    )
+    run(root, "train-folds", "--experiment", NAME)
 
 
 def draw_all(root: Path, images: int, edge: int = 256) -> None:
@@ -73,6 +71,11 @@ def draw(number: int, edge: int = 256) -> np.ndarray:
 def make_command(*words: str) -> list[str]:
     """A command on the experiment."""
     return [sys.executable, "-m", "invoke", *words, "--experiment", NAME]
+
+
+def parse_keys(words: Sequence[str]) -> Keys:
+    """The keys of --set, such as train.lr=3e-3; of several values the first."""
+    return {key: values[0] for key, values in variants.parse_grid(words).items()}
 
 
 def write_variant(root: Path, name: str, base: str, keys: Keys) -> Path:

@@ -93,7 +93,7 @@ def train(asked: argparse.Namespace, recipe: str, seed: int) -> tuple[dict[str, 
         "model.weights_file": str(asked.weights.resolve()),
         "train.epochs": asked.epochs,
         **RECIPES[recipe],
-        **{key: values[0] for key, values in variants.parse_grid(asked.set).items()},
+        **trained.parse_keys(asked.set),
     }
     if "reconstruction" in keys.get("pseudo_fakes.methods", []):
         keys["pseudo_fakes.autoencoder"] = str(asked.autoencoder.resolve())

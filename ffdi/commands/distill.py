@@ -5,8 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
-import numpy as np
-
 from ffdi.commands.shared import groups, planning, sources, teacher_features, teachers
 from ffdi.commands.shared.options import DistillOptions
 from ffdi.config import variants
@@ -41,8 +39,7 @@ def run(workspace: Workspace, options: DistillOptions) -> None:
     console.title(f"distill {student.name}: {format_count(len(names), 'teacher')}")
     _show(ensemble)
     dataset = sources.find_ensemble_dataset(workspace, ensemble, options.data)
-    rows = np.arange(len(ensemble.assignment.img_name))
-    train = sources.select_images(dataset.split("train"), ensemble.assignment, rows)
+    train = sources.select_images(dataset.split("train"), ensemble.assignment)
     device = planning.choose_scoring_device(options, [one.config for one in ensemble.members])
     console.say(f"device: {device.why}")
     with student.lock():

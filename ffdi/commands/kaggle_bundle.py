@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teacher_features, teachers
+from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
 from ffdi.core import console, files, links, manifests
@@ -257,7 +257,7 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
                 f"{experiment.teacher_features_path} does not exist, and the teachers do not travel with the bundle",
                 hint=f"train-folds writes it first: invoke train-folds --experiment {shlex.quote(experiment.name)}",
             )
-        teacher_features.copy_features(experiment, Experiment(there))
+        files.copy(experiment.teacher_features_path, Experiment(there).teacher_features_path)
     if settings.pseudo_labels.name is not None:
         labels = workspace.get_pseudo_labels(settings.pseudo_labels.name)
         pseudo_label_sets.read_record(labels)

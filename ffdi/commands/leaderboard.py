@@ -60,13 +60,12 @@ def run(workspace: Workspace) -> None:
     rows = [_row(experiment) for experiment in experiments]
     rows.sort(key=_rank)
     with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
-    with_sources = console.width() >= WIDEST
-    hidden = {*(() if with_sources else ("learns_from",)), *(() if with_kinds else KINDS)}
-    columns = {name: heading for name, heading in COLUMNS.items() if name not in hidden}
+    columns = {name: heading for name, heading in COLUMNS.items() if with_kinds or name not in KINDS}
+    columns = console.select_columns(columns, ("learns_from",), WIDEST)
     shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
     console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
     for row in rows:
-        if row["learns_from"] is not None and not with_sources:
+        if row["learns_from"] is not None and "learns_from" not in shown:
             console.say(f"{row['experiment']} learns from {row['learns_from']}")
     for line in _compare_schemes(experiments):
         console.say(line)

@@ -127,7 +127,7 @@ def _find_usable(workspace: Workspace, ensemble: Ensemble, dataset: Dataset, ima
         ExperimentError: the data lacks an image that the experiments were trained on.
     """
     assignment = ensemble.assignment
-    train = sources.select_images(dataset.split("train"), assignment, np.arange(len(assignment.img_name)))
+    train = sources.select_images(dataset.split("train"), assignment)
     tables = {"train": train, **({"val": dataset.splits["val"]} if "val" in dataset.splits else {}), "images": images}
     scans, duplicates = inspection.scan_tables(workspace, tables)
     start = sum(len(one) for name, one in tables.items() if name != "images")

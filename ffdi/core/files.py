@@ -231,6 +231,12 @@ def write_text(path: Path, content: str) -> None:
         temporary.write_bytes(content.encode("utf-8"))
 
 
+def copy(path: Path, other: Path) -> None:
+    """Copies a file, atomically; errors as in `open_atomic`."""
+    with open_atomic(other) as beside:
+        shutil.copyfile(path, beside)
+
+
 def open_at(path: Path, end: int) -> BinaryIO:
     """Opens a file that only grows for writing at byte `end`; removes what a killed writer has left behind `end`.
 

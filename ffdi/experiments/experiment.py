@@ -207,6 +207,15 @@ class Experiment:
         """
         return self._check_finished([self.get_fold(fold) for fold in range(k)], identity)
 
+    def list_fold_weights(self) -> list[str]:
+        """The sha256 of the weights of each fold's network, in hex.
+
+        Raises:
+            ExperimentError: as in `load_training` and `list_finished_folds`.
+        """
+        config, identity = self.load_training()
+        return [folder.read_weights_sha256() for folder in self.list_finished_folds(config.folds.k, identity)]
+
     def list_networks(self, folds: FoldsConfig, identity: Identity) -> list[FoldFolder]:
         """Lists the networks that score new images: those of all folds, or with `folds.refit` the one on all images.
 

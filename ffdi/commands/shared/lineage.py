@@ -28,9 +28,10 @@ def list_lineage(workspace: Workspace, ensemble: Ensemble) -> list[LineageRow]:
     of a student have a row together.
     """
     rows: dict[str, LineageRow] = {}
-    for experiment in ensemble.experiments:
-        _add(workspace, experiment, rows)
-    return list(rows.values()) if any(row.learns_from for row in rows.values()) else []
+    if any(describe_sources(member.config) for member in ensemble.members):
+        for experiment in ensemble.experiments:
+            _add(workspace, experiment, rows)
+    return list(rows.values())
 
 
 def _add(workspace: Workspace, experiment: Experiment, rows: dict[str, LineageRow]) -> None:

@@ -126,8 +126,8 @@ def choose_split(dataset: Dataset, split: str) -> Table:
     return dataset.split(split)
 
 
-def select_images(train: Table, assignment: FoldAssignment, chosen: np.ndarray) -> Table:
-    """The rows of the training images with the names of `chosen` rows of the fold assignment.
+def select_images(train: Table, assignment: FoldAssignment, chosen: np.ndarray | slice = slice(None)) -> Table:
+    """The rows of the training images with the names of `chosen` rows of the fold assignment; all by default.
 
     Raises:
         ExperimentError: the data lacks an image that the experiment was trained on.

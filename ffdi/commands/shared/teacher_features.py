@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffdi.config.schema import Config
-from ffdi.core import console, files, manifests
+from ffdi.core import console, manifests
 from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
@@ -69,12 +68,6 @@ def ensure_features(
         raise ExperimentError(f"{path} has features of {images} images, and there are {len(train)}", hint=_remove(path))
 
 
-def copy_features(experiment: Experiment, to: Experiment) -> None:
-    """Copies the file."""
-    with files.open_atomic(to.teacher_features_path) as beside:
-        shutil.copyfile(experiment.teacher_features_path, beside)
-
-
 def _choose_teacher(settings: Config, teachers: Sequence[Experiment]) -> Experiment:
     """The first teacher whose features are those of the student's network."""
     for teacher in teachers:
@@ -96,9 +89,7 @@ def _describe_features(config: Config) -> tuple[str, str, str]:
 
 
 def _hash_networks(teacher: Experiment) -> str:
-    config, identity = teacher.load_training()
-    folders = teacher.list_finished_folds(config.folds.k, identity)
-    return manifests.hash_json([folder.read_weights_sha256() for folder in folders])
+    return manifests.hash_json(teacher.list_fold_weights())
 
 
 def _compute(teacher: Experiment, train: Table, device: Device) -> dict[int, np.ndarray]:

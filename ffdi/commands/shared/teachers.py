@@ -9,7 +9,6 @@ images, and learns the out-of-fold scores, so that no label comes back that a te
 from __future__ import annotations
 
 import shlex
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +21,7 @@ from ffdi.config.schema import Config, DistillConfig
 from ffdi.core import console, csvs, files, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_count
 from ffdi.data.labels.pseudo_labels import ALL
-from ffdi.data.labels.table import Table, find_rows
+from ffdi.data.labels.table import Table
 from ffdi.ensemble.combine import METHODS
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation.predictions import compute_target_logits, sigmoid
@@ -100,7 +99,7 @@ def write_scores(experiment: Experiment, ensemble: Ensemble, train: Table, devic
     Raises:
         DataError: an image is unreadable.
     """
-    assignment, places = ensemble.assignment, find_rows(train.img_name, ensemble.assignment.img_name)
+    assignment, places = ensemble.assignment, train.rows(ensemble.assignment.img_name)
     known = places >= 0
     table, fold = train.take(places[known]), assignment.fold[known]
     networks = member_scores.list_fold_members(ensemble)
@@ -202,8 +201,7 @@ def adopt_scores(experiment: Experiment, scores: TeacherScores) -> None:
 
 def copy_scores(experiment: Experiment, to: Experiment) -> None:
     """Copies teachers.csv and teachers.json."""
-    with files.open_atomic(to.teachers_path) as beside:
-        shutil.copyfile(experiment.teachers_path, beside)
+    files.copy(experiment.teachers_path, to.teachers_path)
     manifests.write_manifest(to.teachers_record_path, manifests.read_manifest(experiment.teachers_record_path))
 
 
@@ -213,12 +211,7 @@ def _list_columns(k: int) -> list[str]:
 
 def _describe(teachers: Sequence[Experiment]) -> list[dict[str, Any]]:
     """The teachers with the weights of their folds' networks."""
-    found = []
-    for one in teachers:
-        config, identity = one.load_training()
-        folders = one.list_finished_folds(config.folds.k, identity)
-        found.append({"experiment": one.name, "weights_sha256": [folder.read_weights_sha256() for folder in folders]})
-    return found
+    return [{"experiment": one.name, "weights_sha256": one.list_fold_weights()} for one in teachers]
 
 
 def _match(train: Table, experiment: Experiment, k: int) -> np.ndarray:
