@@ -2,13 +2,13 @@
 that of all of them together, and above the mean of the single networks by more than half of what combining them gains;
 and the student's graph scores at least 2.8 times as many images per second as one of three networks.
 
-    python benchmarks/distillation.py --data FOLDER --weights FILE --workspace FOLDER [--second resnet18-scratch]
-        [--experiment resnet18-fast] [--backbone tf_efficientnet_lite0] [--set train.epochs=8]
+    python benchmarks/distillation.py --data FOLDER --weights FILE --workspace FOLDER [--experiment resnet18-fast]
+        [--backbone tf_efficientnet_lite0] [--set train.epochs=8] [--second resnet18-scratch] [--second-set KEY=VALUE]
         [--student-set KEY=VALUE] [--refit-only]
 
 FOLDER is in FFDI layout with a labelled validation split, which no choice depends on. The teachers are the folds of the
-experiment, with --second those of two experiments. Teachers and the student have the keys of --set, and the student
-those of --student-set besides; `distill` makes the student, from the first experiment. Trainings that are in the
+experiment, with --second those of two experiments. The first experiment and the student have the keys of --set, the
+second experiment those of --second-set, and the student those of --student-set besides; `distill` makes the student, from the first experiment. Trainings that are in the
 workspace already are not repeated; --refit-only trains the student's network on all images without its folds, on which
 these figures do not depend, and exports nothing. The line after the student's scores is what `export-onnx` decides
 where the student is to take its teachers' place.
@@ -56,11 +56,13 @@ class Scores(NamedTuple):
 def main() -> None:
     """Trains what is missing, and prints."""
     asked = parse_arguments()
-    root, experiments = asked.workspace, [asked.experiment] + ([asked.second] if asked.second else [])
+    root, experiments = asked.workspace, [(asked.experiment, asked.set)]
+    if asked.second:
+        experiments.append((asked.second, asked.second_set))
     teachers = []
-    for base in experiments:
-        teachers.append(f"{asked.data.name}-{base}{''.join(f'-{word}' for word in asked.set)}".replace("=", "_"))
-        trained.write_variant(root, teachers[-1], base, list_keys(asked, base))
+    for base, words in experiments:
+        teachers.append(f"{asked.data.name}-{base}{''.join(f'-{word}' for word in words)}".replace("=", "_"))
+        trained.write_variant(root, teachers[-1], base, list_keys(asked, base, words))
         print(f"{teachers[-1]}: {trained.train(root, teachers[-1]):.0f} CPU seconds", flush=True)
     changes = "".join(f"-{word}".replace("=", "_") for word in asked.student_set)
     student = f"{'+'.join(teachers)}-student{changes}"
@@ -82,6 +84,7 @@ def parse_arguments() -> argparse.Namespace:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--experiment", default="resnet18-fast")
     parser.add_argument("--second")
+    parser.add_argument("--second-set", action="append", default=[])
     parser.add_argument("--backbone", default="tf_efficientnet_lite0")
     parser.add_argument("--set", action="append", default=[])
     parser.add_argument("--student-set", action="append", default=[])
@@ -89,10 +92,10 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def list_keys(asked: argparse.Namespace, base: str) -> Keys:
+def list_keys(asked: argparse.Namespace, base: str, words: list[str]) -> Keys:
     """What an experiment changes: only the first one has the weights, because they fit its backbone."""
     keys: Keys = {"data.root": str(asked.data.resolve())}
-    keys |= trained.parse_keys(asked.set)
+    keys |= trained.parse_keys(words)
     if base == asked.experiment:
         keys |= {"model.backbone": asked.backbone, "model.weights_file": str(asked.weights.resolve())}
     return keys
