@@ -8,10 +8,10 @@ and the student's graph scores at least 2.8 times as many images per second as o
 
 FOLDER is in FFDI layout with a labelled validation split, which no choice depends on. The teachers are the folds of the
 experiment, with --second those of two experiments. The first experiment and the student have the keys of --set, the
-second experiment those of --second-set, and the student those of --student-set besides; `distill` makes the student, from the first experiment. Trainings that are in the
-workspace already are not repeated; --refit-only trains the student's network on all images without its folds, on which
-these figures do not depend, and exports nothing. The line after the student's scores is what `export-onnx` decides
-where the student is to take its teachers' place.
+second experiment those of --second-set, and the student those of --student-set besides; `distill` makes the student,
+from the first experiment. Trainings that are in the workspace already are not repeated; --refit-only trains the
+student's network on all images without its folds, on which these figures do not depend, and exports nothing. The line
+after the student's scores is what `export-onnx` decides where the student is to take its teachers' place.
 """
 
 from __future__ import annotations

@@ -299,7 +299,8 @@ def test_a_second_process_names_the_first_one(workspace: Path, competition: Path
     assert (answer.code, answer.err) == (
         1,
         "error: another process (pid 4711) is training tiny\n"
-        "next: wait for it, or copy config.toml to a new folder under experiments/\n",
+        "next: wait for it; to train a new experiment with the same config: invoke train-folds --experiment tiny "
+        f"--as tiny-2 --data {competition}\n",
     )
 
 

@@ -18,7 +18,7 @@ from tests import face_networks
 from tests.conftest import PROJECT, Invoke
 
 PAGES = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
-NAMES = ("quickstart", "resnet18", "convnext-robust", "small", "NAME")
+NAMES = ("quickstart", "resnet18", "convnext-robust", "small", "mine", "NAME")
 ELSEWHERE = {
     "--engine ray": "tests/engines/test_ray.py runs it on a cluster",
     "invoke COMMAND": "a placeholder",
@@ -50,7 +50,7 @@ RUN = [one for one in commands() if not any(word in one for word in ELSEWHERE)]
 
 
 def test_commands_are_found_in_blocks_and_in_lines() -> None:
-    assert {"invoke verify", "invoke export-onnx --experiment resnet18", "invoke score --stress --shift"} <= set(RUN)
+    assert {"invoke verify", "invoke export-onnx -e mine", "invoke score --stress --shift"} <= set(RUN)
     assert all(any(word in one for one in commands()) for word in [*ELSEWHERE, *OTHERWISE])
 
 
@@ -86,7 +86,8 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize("line", RUN)
 def test_a_documented_command_runs(line: str, there: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FFDI_ROOT", str(there))
-    for old, new in OTHERWISE.items():
+    made = f"--as new-{RUN.index(line)}"
+    for old, new in {**OTHERWISE, "--as mine": made}.items():
         line = line.replace(old, new)
     places = {
         "phase1": there / "phase1",

@@ -28,7 +28,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
     """Packs the images that the cache lacks, and scans all images for duplicates."""
     experiment = workspace.get_experiment(options.experiment)
     settings = schema.load_experiment(experiment.config_path)
-    root = sources.find_data_root(workspace, settings, options.data)
+    root = sources.find_data_root(workspace, experiment, settings, options.data)
     folder = sources.build_store(workspace, settings, root).folder
     with lock_folder(folder, f"packs the images of {root}", "wait until it has"):
         if options.restart:
@@ -42,7 +42,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
             _confirm(store, _estimate_size(store, dataset), options.yes)
             _pack(workspace, store, dataset, left)
             dataset = cache.attach(dataset, sources.build_store(workspace, settings, root))
-        inspection.scan_dataset(workspace, experiment, dataset)
+        inspection.write_findings(experiment, settings, inspection.scan_dataset(workspace, dataset))
     _show(dataset)
     if left := _count_unpacked(dataset):
         command = hints.complete(f"invoke doctor --experiment {shlex.quote(options.experiment)}")

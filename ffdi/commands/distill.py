@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Sequence
-
-from ffdi.commands.shared import groups, planning, sources, teacher_features, teachers
+from ffdi.commands.shared import changes, groups, planning, sources, teacher_features, teachers
 from ffdi.commands.shared.options import DistillOptions
 from ffdi.config import variants
 from ffdi.config.variants import Keys
@@ -26,13 +23,17 @@ def run(workspace: Workspace, options: DistillOptions) -> None:
     """
     if not options.student:
         raise ConfigError("--student is missing", hint="pass --student NAME, the name of the new experiment")
-    student = workspace.plan_experiment(options.student)
+    student = workspace.plan_experiment(options.student, "--student")
     words, _ = groups.resolve_experiments(workspace, options.experiment)
     groups.write_group_variants(workspace, options.experiment)
-    names = [_find_name(workspace, word) for word in words]
+    names = [workspace.get_experiment(word).reference for word in words]
     ensemble = teachers.load_teachers(workspace, names)
     base = workspace.get_experiment(options.like or words[0])
-    keys = {**_list_keys(ensemble, names), **_parse_keys(options.set)}
+    keys = _list_keys(ensemble, names)
+    teacher = ensemble.experiments[0]
+    if (root := changes.find_root(workspace, teacher, ensemble.members[0].config, options.data)) is not None:
+        keys["data.root"] = root
+    keys |= changes.parse_keys(options.set)
     settings = planning.make_variant(base, keys, CORRECT)
     teacher_features.check_features(settings, ensemble.experiments)
     content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
@@ -46,13 +47,7 @@ def run(workspace: Workspace, options: DistillOptions) -> None:
         teachers.write_scores(student, ensemble, train, device)
         files.write_text(student.config_path, content)  # comes last: without it there is no experiment
     console.written(student.config_path)
-    console.advise(f"invoke train-folds --experiment {shlex.quote(student.name)}")
-
-
-def _find_name(workspace: Workspace, word: str) -> str:
-    """The name of an experiment under experiments/, or the path of another one."""
-    found = workspace.get_experiment(word)
-    return found.name if found.folder.parent == workspace.experiments_folder else str(found.folder)
+    console.advise(f"invoke train-folds --experiment {student.argument}")
 
 
 def _list_keys(ensemble: Ensemble, names: list[str]) -> Keys:
@@ -68,21 +63,6 @@ def _list_keys(ensemble: Ensemble, names: list[str]) -> Keys:
         "train.select": "last",
         "distill.teachers": names,
     }
-
-
-def _parse_keys(words: Sequence[str]) -> Keys:
-    """The keys of --set, each with its value.
-
-    Raises:
-        ConfigError: a key has several values.
-    """
-    grid = variants.parse_grid(words)
-    for key, values in grid.items():
-        if len(values) > 1:
-            raise ConfigError(
-                f"--set {key} has {len(values)} values, and a student has one", hint="make a student for each value"
-            )
-    return {key: values[0] for key, values in grid.items()}
 
 
 def _show(ensemble: Ensemble) -> None:

@@ -1,11 +1,11 @@
-"""Scans every image of every split, and shows problems that would spoil a training."""
+"""Scans every image of every split, and shows problems of images and settings that would spoil a training."""
 
 from __future__ import annotations
 
 import shlex
 from typing import Any
 
-from ffdi.commands.shared import inspection, sources
+from ffdi.commands.shared import changes, inspection, planning, sources
 from ffdi.commands.shared.options import DoctorOptions
 from ffdi.config import schema
 from ffdi.core import console
@@ -18,17 +18,29 @@ SHOWN = 10
 
 
 def run(workspace: Workspace, options: DoctorOptions) -> None:
-    """Scans a data set, shows its problems, and fails for problems that --accept does not name."""
+    """Scans a data set, shows its problems, and fails for problems that --accept does not name.
+
+    Then it checks the whole config, as a training does.
+    """
     accepted = doctor.parse_accept(options.accept)
-    experiment = workspace.get_experiment(options.experiment)
+    experiment = changes.open_experiment(workspace, options.experiment, options)
     settings = schema.load_experiment(experiment.config_path)
-    dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
+    dataset = sources.find_experiment_dataset(workspace, experiment, options.data)
     console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
-    diagnosis = inspection.scan_dataset(workspace, experiment, dataset, reencode=options.reencoded)
+    diagnosis = inspection.scan_dataset(workspace, dataset, reencode=options.reencoded)
     _show(diagnosis)
-    console.written(experiment.doctor_path)
+    path = inspection.write_findings(experiment, settings, diagnosis)
+    console.written(path)
+    if path == experiment.other_findings_path:
+        console.say(f"{experiment.name} is trained on other images; their findings stay in {experiment.doctor_path}")
     diagnosis.refuse_faults(accepted)
-    console.advise(f"invoke train-folds --experiment {shlex.quote(options.experiment)}")
+    planning.check_config(workspace, settings)
+    command = f"invoke train-folds --experiment {experiment.argument}"
+    if path == experiment.other_findings_path:
+        command += f" --as {shlex.quote(experiment.find_free_name())}"
+    elif experiment.oof_path.is_file():
+        command = f"invoke report --experiment {experiment.argument}"
+    console.advise(command)
 
 
 def _show(diagnosis: Diagnosis) -> None:

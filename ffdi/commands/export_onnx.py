@@ -59,7 +59,8 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     if compared is not None:
         _show_comparison(compared)
     _show_licences(ensemble)
-    console.advise(f"invoke predict-onnx{groups.repeat_flags(options.experiment, name)} --images FOLDER")
+    command = "predict-onnx" if {"test", "val"} & set(found.splits) else "serve"
+    console.advise(f"invoke {command}{groups.repeat_flags(options.experiment, name)}")
 
 
 def _write(

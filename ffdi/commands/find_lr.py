@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ffdi.commands.shared import planning, setting_checks, short_training
+from ffdi.commands.shared import changes, planning, setting_checks, short_training
 from ffdi.commands.shared.options import FindLrOptions
 from ffdi.commands.shared.short_training import ShortSetup, ShortTraining
 from ffdi.config import schema
@@ -37,7 +37,7 @@ def run(workspace: Workspace, options: FindLrOptions) -> None:
             f"--steps {options.steps}: too few steps to find the minimum of the loss",
             hint=f"pass --steps {FEWEST} or more",
         )
-    experiment = workspace.get_experiment(options.experiment)
+    experiment = changes.open_experiment(workspace, options.experiment, options)
     settings = schema.load_experiment(experiment.config_path)
     setting_checks.check_judge(settings, options.judge, "train")
     tests = settings.folds.k if options.judge == "ood" else 1
@@ -59,7 +59,8 @@ def run(workspace: Workspace, options: FindLrOptions) -> None:
         charts.plot_learning_rates((new / path.name).with_suffix(".png"), frame.lr.tolist(), frame.loss.tolist(), rate)
     console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; suggested rate: {rate:g}")
     console.written(path, path.with_suffix(".png"))
-    console.advise(f"set train.lr = {rate:g} in {experiment.config_path} (now {settings.train.lr:g})")
+    console.say(f"train.lr is {settings.train.lr:g} now")
+    console.advise(changes.suggest(experiment, {"train.lr": float(f"{rate:.2g}")}))
 
 
 def _leave_kinds_out(setup: ShortSetup, steps: int, bar: Bar) -> Iterator[list[LrStep]]:

@@ -21,7 +21,7 @@ from ffdi import __version__
 from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
-from ffdi.core import console, files, links, manifests
+from ffdi.core import console, files, hints, links, manifests
 from ffdi.core.errors import ConfigError, DeviceError, ExperimentError, format_count
 from ffdi.data.labels import layout
 from ffdi.experiments.experiment import Experiment
@@ -128,7 +128,7 @@ def run(workspace: Workspace, options: KaggleBundleOptions) -> None:
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({', '.join(written)}; {size:.1f} MiB)")
     if not exported:
-        console.say(f"without an exported graph: invoke export-onnx{flags} makes one")
+        console.say(hints.complete(f"without an exported graph: invoke export-onnx{flags} makes one"))
     if (export.kaggle_folder / METADATA).is_file():
         console.advise(f"kaggle datasets version -p {shlex.quote(str(export.kaggle_folder))} -r zip -m MESSAGE")
     else:
@@ -255,7 +255,7 @@ def _copy_experiment(workspace: Workspace, experiment: Experiment, folder: Path)
         if not experiment.teacher_features_path.is_file():
             raise ExperimentError(
                 f"{experiment.teacher_features_path} does not exist, and the teachers do not travel with the bundle",
-                hint=f"train-folds writes it first: invoke train-folds --experiment {shlex.quote(experiment.name)}",
+                hint=f"train-folds writes it first: invoke train-folds --experiment {experiment.argument}",
             )
         files.copy(experiment.teacher_features_path, Experiment(there).teacher_features_path)
     if settings.pseudo_labels.name is not None:

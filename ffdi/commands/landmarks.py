@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import shlex
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import sources
+from ffdi.commands.shared import changes, sources
 from ffdi.commands.shared.options import LandmarksOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
+from ffdi.config.variants import Keys
 from ffdi.core import console, files, links, machine, manifests, names
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_count
 from ffdi.data.labels import landmarks, layout
@@ -55,8 +55,9 @@ class Faces(NamedTuple):
 
 def run(workspace: Workspace, options: LandmarksOptions) -> None:
     """Writes the points of the face in each training image, and how sure the network is that it is one."""
-    settings = schema.load_experiment(workspace.get_experiment(options.experiment).config_path)
-    root = sources.find_data_root(workspace, settings, options.data)
+    experiment = workspace.get_experiment(options.experiment)
+    settings = schema.load_experiment(experiment.config_path)
+    root = sources.find_data_root(workspace, experiment, settings, options.data)
     train = sources.find_dataset(workspace, settings, root, with_landmarks=False).split("train")
     places = _find_places(root, settings, options.output)
     _check_replaceable(places, options.restart)
@@ -73,7 +74,7 @@ def run(workspace: Workspace, options: LandmarksOptions) -> None:
         files.remove_leftovers_next_to(places.points, [place.name for place in places])
         _write(places, train, settings.data.image_column, options)
     console.written(*places, about=f" ({len(train)} rows)")
-    _advise(root, settings, places.points, options.experiment)
+    console.advise(changes.suggest(experiment, _list_keys(root, settings, places.points)))
 
 
 def _find_places(root: Path, settings: Config, output: str | None) -> Places:
@@ -216,12 +217,13 @@ def _describe(presence: float) -> str:
     return "a strip" if np.isnan(presence) else f"presence {presence:.2f}"
 
 
-def _advise(root: Path, settings: Config, path: Path, experiment: str) -> None:
-    """Says what a training needs to use the file."""
-    needed = []
+def _list_keys(root: Path, settings: Config, path: Path) -> Keys:
+    """What a training needs to use the file."""
+    keys: Keys = {}
     if layout.get_landmarks_path(root, settings.data).resolve() != path:
-        needed.append(f"data.landmarks_file = {json.dumps(str(path), ensure_ascii=False)}")
+        keys["data.landmarks_file"] = str(path)
     if not settings.pseudo_fakes.needs_landmarks:
-        needed.append("pseudo_fakes.fraction = 0.25 with the method self_blend")
-    command = f"invoke train-folds --experiment {shlex.quote(experiment)}"
-    console.advise(f"set {' and '.join(needed)} in config.toml, and {command}" if needed else command)
+        fakes = settings.pseudo_fakes
+        keys["pseudo_fakes.fraction"] = fakes.fraction or 0.25
+        keys["pseudo_fakes.methods"] = [*(fakes.methods if fakes.fraction else ()), "self_blend"]
+    return keys

@@ -46,6 +46,8 @@ KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
 """Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
 WIDE, WIDE_WITH_KINDS = 120, 160
 """The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
+CHANGED = "config changed since"
+"""The state of an experiment that only a new training makes usable again."""
 WIDEST = 240
 """The width from which it shows what an experiment learns from, in names of experiments, as a column."""
 
@@ -72,8 +74,9 @@ def run(workspace: Workspace) -> None:
     for place, content in zip(places, (_format_csv(rows), _format_markdown(rows)), strict=True):
         files.write_text(place, content)
     console.written(*places)
-    if rows and _get_auc(rows[0]) is not None:
-        console.advise(f"invoke report --experiment {shlex.quote(rows[0]['experiment'])}")
+    usable = [row["experiment"] for row in rows if _get_auc(row) is not None and CHANGED not in row["state"]]
+    if usable:
+        console.advise(f"invoke report --experiment {shlex.quote(usable[0])}")
 
 
 def _rank(row: dict[str, Any]) -> tuple[object, ...]:
@@ -127,7 +130,7 @@ def _describe_training(experiment: Experiment, settings: Config) -> dict[str, An
         folders = [*folders, *networks]
         unfinished += [] if networks else ["refit is not trained"]
     symptoms = sorted({symptom for folder in folders for symptom in folder.read_symptoms()})
-    states = [*unfinished, *(["config changed since"] if _has_changed(experiment) else []), *symptoms]
+    states = [*unfinished, *([CHANGED] if _has_changed(experiment) else []), *symptoms]
     return {
         "minutes": sum(folder.read_history()["seconds"].sum() for folder in folders) / 60,
         "parameters": sum(folder.count_parameters() for folder in networks),

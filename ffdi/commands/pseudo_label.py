@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, inspection, member_scores, planning, sources
+from ffdi.commands.shared import changes, groups, inspection, member_scores, planning, sources
 from ffdi.commands.shared.options import PseudoLabelOptions
 from ffdi.core import console, files, manifests
 from ffdi.core.errors import ConfigError, DataError, format_count
@@ -90,7 +90,7 @@ def run(workspace: Workspace, options: PseudoLabelOptions) -> None:
     for reason, count in usable.left_out.items():
         console.say(f"left out: {format_count(count, 'image')}: {reason}")
     console.written(folder.labels_path, folder.record_path)
-    console.say(f"to train on them, set pseudo_labels.name = '{folder.name}' in the config.toml of a new experiment")
+    console.advise(changes.suggest(ensemble.experiments[0], {"pseudo_labels.name": folder.name}))
 
 
 def _plan_folder(workspace: Workspace, name: str | None) -> PseudoLabelFolder:

@@ -70,7 +70,7 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
     settings = schema.load_experiment(base.config_path)
     judges = _choose_folds(settings, options)
     space = Space.parse(options.set)
-    _check_comparable(space)
+    _check_comparable(base, space)
     sampler = samplers.build_sampler(options.sampler, space, options.trials, settings.seed)
     files.check_writable(base.sweep_path)
     device, _ = planning.choose_device(workspace, settings, options)
@@ -256,24 +256,25 @@ def _choose_folds(settings: Config, options: SweepOptions) -> list[int]:
     return [options.fold]
 
 
-def _check_comparable(space: Space) -> None:
+def _check_comparable(base: Experiment, space: Space) -> None:
     """Refuses keys that make trials incomparable, and keys that do not change the score."""
+    make_another = f"make another experiment and search that: invoke doctor --experiment {base.argument} --as "
     for key in space.keys:
         section, _, rest = key.partition(".")
         if section in ("data", "folds") or key == "train.epochs":
             raise ConfigError(
                 f"--set {key}: trials are compared on the same images after the same epochs",
-                hint="copy config.toml to a new folder under experiments/ and change it there",
+                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
             )
         if key == "pseudo_fakes.autoencoder":
             raise ConfigError(
                 f"--set {key}: reconstructions are made before the first trial, by one autoencoder",
-                hint="copy config.toml to a new folder under experiments/ and change it there",
+                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
             )
         if key in ("distill.teachers", "pseudo_labels.name"):
             raise ConfigError(
                 f"--set {key}: all trials are trained on the same images and scores",
-                hint="copy config.toml to a new folder under experiments/ and change it there",
+                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
             )
         outside = section == "train" and rest in schema.OUTSIDE_IDENTITY
         if outside or section in ("predict", "ensemble", "export", "group"):
@@ -330,6 +331,7 @@ def _show(base: Experiment, trials: Sequence[Trial], rungs: Sequence[int]) -> No
     console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in rungs)], rows)
     console.written(base.sweep_path)
     if ranked[0].failed:
-        console.advise(f"lower train.lr in {base.config_path}: every trial has failed")
+        console.say("every trial has failed: a lower train.lr may help")
+        console.advise(f"invoke find-lr --experiment {base.argument}")
     else:
-        console.advise(f"invoke train-folds --experiment {shlex.quote(ranked[0].experiment.name)}")
+        console.advise(f"invoke train-folds --experiment {ranked[0].experiment.argument}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import engines, features, groups, planning, score_tables, scores, short_training
+from ffdi.commands.shared import changes, engines, features, groups, planning, score_tables, scores, short_training
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.features import FeatureCache
 from ffdi.commands.shared.options import TrainFoldsOptions
@@ -43,6 +42,7 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
     end = signals.parse_deadline("--max-time", options.max_time)
     budget_end = signals.parse_deadline("--budget", options.budget)
     engines.check_engine(options)
+    options = _apply_changes(workspace, options)
     members, _ = groups.resolve_experiments(workspace, options.experiment)
     if budget_end is not None:
         _check_budget(workspace, options)
@@ -59,7 +59,9 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
         console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
     k = _count_folds(trainings)
     with engines.open_engine(options, trainings[0].device, k) as train_jobs:
-        data = planning.prepare_all(workspace, [(one.experiment, one.settings) for one in trainings], options)
+        data = planning.prepare_all(
+            workspace, [(one.experiment, one.settings) for one in trainings], options, restart=options.restart
+        )
         for one in trainings:
             planning.warn_if_not_exportable(workspace, one.settings)
         with ExitStack() as stack:
@@ -83,6 +85,30 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
         console.say(f"curves: tensorboard --logdir {workspace.experiments_folder}")
     if len(members) > 1 and all(complete):
         console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, None)}")
+
+
+def _apply_changes(workspace: Workspace, options: TrainFoldsOptions) -> TrainFoldsOptions:
+    """The options after the changes of --set and --as: they name the changed experiment, or the new one.
+
+    Raises:
+        ConfigError: several experiments or a group would change; or as in `changes.open_experiment`.
+        ExperimentError: as there.
+    """
+    if not options.set and options.as_ is None:
+        return options
+    if groups.is_several(workspace, options.experiment):
+        raise ConfigError(
+            "--set and --as change one experiment, and several are named",
+            hint="pass one --experiment, or write a [group.grid] (docs/config.md)",
+        )
+    experiment = changes.open_experiment(
+        workspace,
+        options.experiment[0],
+        options,
+        restart=options.restart,
+        fits_epochs=options.budget is not None,
+    )
+    return replace(options, experiment=(experiment.reference,), set=(), as_=None)
 
 
 def _count_folds(trainings: Sequence[_Training]) -> int:
@@ -332,6 +358,7 @@ def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
     missing = experiment.list_unfinished(trainings, plan.identity)
     if any(folder in missing for folder in trainings[:k]):
         console.say(f"still to train: {describe_folders(missing)}; out-of-fold scores need all {k} folds")
+        console.advise(f"invoke train-folds --experiment {experiment.argument}")
         return False
     parts = [predictions.read_predictions(folder.oof_path) for folder in trainings[:k]]
     assert plan.train.target is not None
@@ -341,9 +368,9 @@ def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
     console.written(experiment.oof_path, experiment.metrics_path)
     if missing:
         console.say(f"still to train: {describe_folders(missing)}, which ensemble-submit and export-onnx need")
-        console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
+        console.advise(f"invoke train-folds --experiment {experiment.argument}")
         return False
-    console.advise(f"invoke ensemble-submit --experiment {shlex.quote(experiment.name)}")
+    console.advise(f"invoke ensemble-submit --experiment {experiment.argument}")
     return True
 
 
@@ -363,7 +390,7 @@ def _profile(workspace: Workspace, experiment: Experiment, options: TrainFoldsOp
     console.say(f"{measured.images_per_second:.1f} images/s without the profiler")
     console.say(f"limit: {measured.limit}")
     console.written(experiment.trace_path, about=", to be opened in chrome://tracing or Perfetto")
-    console.advise(f"invoke train-folds --experiment {shlex.quote(experiment.name)}")
+    console.advise(f"invoke train-folds --experiment {experiment.argument}")
 
 
 def _show_parts(heading: str, parts: Sequence[Part], total: float) -> None:

@@ -104,16 +104,16 @@ def _set_key(content: MutableMapping[str, Any], key: str, value: Any) -> None:
 
 
 def _parse_values(word: str, values: str) -> list[Any]:
-    """Splits values at commas; a value that starts with '[' is a list."""
-    if not values.startswith("["):
-        return [parse_value(one.strip()) for one in values.split(",")]
+    """Splits values at commas outside of quotes and lists; a word without quotes is a string."""
     found = parse_value(f"[{values}]")
-    if not isinstance(found, list):
+    if isinstance(found, list):
+        return found
+    if values.startswith("["):
         raise ConfigError(
             f"--set {word}: not a list as in config.toml",
             hint="""pass --set 'pseudo_fakes.methods=["self_blend"]', with quotes around words""",
         )
-    return found
+    return [parse_value(one.strip()) for one in values.split(",")]
 
 
 def parse_value(word: str) -> Any:

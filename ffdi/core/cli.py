@@ -28,11 +28,21 @@ REINSTALL = "install it again in this environment: pip install -e ."
 
 Default = TypeVar("Default")
 Options = TypeVar("Options")
-_data_commands: set[str] = set()
-"""Commands that have the flag --data."""
+SHORT = {"experiment": "e"}
+"""Flags that also have a short form, such as -e."""
+_carried_flags: dict[str, dict[str, bool]] = {}
+"""By command, the flags that it takes from a command that suggests it, and whether each can be repeated."""
 
 
-def flag(default: Default, help: str, *, least: float = 0, most: float = 1, positional: bool = False) -> Default:
+def flag(
+    default: Default,
+    help: str,
+    *,
+    least: float = 0,
+    most: float = 1,
+    positional: bool = False,
+    carried: bool = False,
+) -> Default:
     """Declares a flag as a field of an options dataclass.
 
     Args:
@@ -41,8 +51,9 @@ def flag(default: Default, help: str, *, least: float = 0, most: float = 1, posi
         least: the smallest number that a flag of type int or float accepts.
         most: the largest number that a flag of type float accepts.
         positional: whether it is an argument without a flag's name, which must be given; its default has no effect.
+        carried: whether a command gets it from one that suggests it: it means the same in both.
     """
-    metadata = {"help": help, "least": least, "most": most, "positional": positional}
+    metadata = {"help": help, "least": least, "most": most, "positional": positional, "carried": carried}
     declared: Default = field(default=default, metadata=metadata)
     return declared
 
@@ -69,11 +80,17 @@ class _Flag(NamedTuple):
     least: float
     most: float
     positional: bool
+    carried: bool
 
     @property
     def text(self) -> str:
-        """The flag on the command line."""
-        return f"--{self.name.replace('_', '-')}"
+        """The flag on the command line; the field of a flag that is a word of Python ends in an underscore."""
+        return f"--{self.name.rstrip('_').replace('_', '-')}"
+
+    def list_words(self, value: Any) -> list[str]:
+        """The words of the flag on the command line, from invoke's value; none if it has its default."""
+        words = value if isinstance(value, list) else [value] if isinstance(value, str) and value else []
+        return [] if words in ([self.shown_default], list(self.default or ())) else words
 
     @property
     def shown_default(self) -> str:
@@ -127,6 +144,16 @@ class _Flag(NamedTuple):
         return int(value)
 
 
+class _Task(Task[Any]):
+    """A task of invoke, with the flags of `SHORT`."""
+
+    def arg_opts(self, name: str, default: Any, taken_names: set[str]) -> dict[str, Any]:
+        options = super().arg_opts(name, default, taken_names)
+        if name in SHORT:
+            options["names"] = (*options["names"], SHORT[name])
+        return options
+
+
 class Failure(NamedTuple):
     """Why a command ended early.
 
@@ -148,6 +175,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
         options: a dataclass that has a field, made by `flag`, for each flag.
     """
     flags = sorted([*_flags(options), *_flags(OutputOptions)], key=lambda one: not one.positional)
+    carried_flags = sorted((one for one in flags if one.carried), key=lambda one: one.name != "experiment")
 
     def decorate(function: Callable[[Options], None]) -> Task[Any]:
         name = function.__name__.replace("_", "-")
@@ -157,7 +185,8 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
             def body() -> None:
                 function(options(**{one.name: one.parse(values[one.name]) for one in flags if one.name in values}))
 
-            with hints.carry_data(values.get("data", ""), _data_commands):
+            carried = {one.name: one.list_words(values[one.name]) for one in carried_flags}
+            with hints.carry_flags(carried, _carried_flags):
                 if quiet or json:
                     _run_captured(name, json, body)
                 else:
@@ -166,9 +195,9 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
         context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = [context, *(one.parameter() for one in flags)]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        if any(one.name == "data" for one in flags):
-            _data_commands.add(name)
+        _carried_flags[name] = {one.name: one.kind is tuple for one in carried_flags}
         made: Task[Any] = task(
+            klass=_Task,
             auto_shortflags=False,
             positional=[one.name for one in flags if one.positional],
             iterable=[one.name for one in flags if one.kind is tuple],

@@ -1,41 +1,50 @@
-"""Adds --data to the commands that messages suggest."""
+"""Completes the commands that messages suggest: they get the --data and --experiment of the running command."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 WORD = r"""(?!-)(?:'[^']*'|"[^"]*"|[^\s,;:'"]|[,:](?=\S))+"""
 COMMAND = re.compile(rf"invoke (?P<name>[a-z]+(?:-[a-z]+)*)(?P<flags>(?: --[a-z-]+(?: {WORD})?)*)")
 """A command in a sentence, with its flags; words may be quoted for a shell."""
+COVERED = {"data": ("data", "images")}
+"""Flags that are not carried over to a command that has one of these flags; for others only the flag itself."""
 
-_data: tuple[str, Collection[str]] = ("", ())
+Flags = Mapping[str, Sequence[str]]
+"""The words of each flag, by its name; a flag without words was not passed."""
+_carried: Flags = {}
+_accepted: Mapping[str, Mapping[str, bool]] = {}
 
 
 @contextmanager
-def carry_data(data: str, commands: Collection[str]) -> Iterator[None]:
-    """Inside, `complete` adds --data to suggested commands.
+def carry_flags(flags: Flags, accepted: Mapping[str, Mapping[str, bool]]) -> Iterator[None]:
+    """Inside, `complete` adds flags of the running command to suggested commands.
 
     Args:
-        data: the value of --data; '' without the flag.
-        commands: the commands that have the flag.
+        flags: of the running command, in the order in which they are added.
+        accepted: by command, the flags that it takes from another one, and whether each can be repeated.
     """
-    global _data
-    before, _data = _data, (data, commands)
+    global _carried, _accepted
+    before = _carried, _accepted
+    _carried, _accepted = flags, accepted
     try:
         yield
     finally:
-        _data = before
+        _carried, _accepted = before
 
 
 def complete(hint: str) -> str:
-    """Adds the --data of the running command to the commands in a hint."""
-    return COMMAND.sub(_add_data, hint)
+    """Adds the flags of the running command to the commands in a hint that lack them."""
+    return COMMAND.sub(_add_flags, hint)
 
 
-def _add_data(found: re.Match[str]) -> str:
-    data, commands = _data
-    named = found["name"] in commands and not re.search(r"--(data|images)\b", found["flags"])
-    return f"{found[0]} --data {shlex.quote(data)}" if data and named else found[0]
+def _add_flags(found: re.Match[str]) -> str:
+    accepted, text = _accepted.get(found["name"], {}), found[0]
+    for flag, words in _carried.items():
+        named = re.search(rf"--({'|'.join(COVERED.get(flag, (flag,)))})\b", found["flags"])
+        if flag in accepted and not named and (len(words) == 1 or accepted[flag]):
+            text += "".join(f" --{flag} {shlex.quote(word)}" for word in words)
+    return text

@@ -16,7 +16,7 @@ TARGETS = 1e-6, 1 - 1e-6
 """The smallest and the largest probability of a soft target: logits of -13.8 and 13.8."""
 COLUMNS = ("fold", "target", "logit", "weights")
 """The columns of an image, besides its name."""
-RETRAIN_HINT = "run invoke train-folds for this experiment again: it writes oof.csv again from the finished folds"
+RETRAIN_HINT = "invoke train-folds writes oof.csv again from the finished folds"
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:

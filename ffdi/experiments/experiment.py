@@ -10,7 +10,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ class Experiment:
     """A folder under experiments/: the user writes config.toml, and ffdi all other files."""
 
     folder: Path
+    place: str = field(default="", compare=False)
+    """The folder's path, if it is not under experiments/."""
 
     config_path = links.PathInFolder("config.toml")
     resolved_path = links.PathInFolder("resolved.json")
@@ -63,6 +66,9 @@ class Experiment:
     """The out-of-fold predictions of all folds."""
     trace_path = links.PathInFolder(TRACE)
     doctor_path = links.PathInFolder("doctor.json")
+    """The findings of the images that it is trained on, or before a training those of the last scan."""
+    other_findings_path = links.PathInFolder("doctor_other.json")
+    """The findings of other images, of the last scan after a training."""
     stress_path = links.PathInFolder("stress.json")
     """AUC on degraded images."""
     reencoded_path = links.PathInFolder("reencoded.json")
@@ -78,6 +84,21 @@ class Experiment:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def reference(self) -> str:
+        """What names it in a config.toml and, quoted for a shell, on a command line."""
+        return self.place or self.name
+
+    @property
+    def argument(self) -> str:
+        """The word for --experiment, quoted for a shell."""
+        return shlex.quote(self.reference)
+
+    def find_free_name(self) -> str:
+        """Returns the name of a new experiment beside this one, such as 'mine-2'."""
+        names = (f"{self.name}-{number}" for number in count(2))
+        return next(name for name in names if not (self.folder.parent / name).exists())
 
     def get_fold(self, fold: int) -> FoldFolder:
         return FoldFolder(links.join(self.folder, f"fold_{fold}"), fold)
@@ -97,7 +118,10 @@ class Experiment:
         Raises:
             ExperimentError: another process has the lock; names its pid.
         """
-        hint = "wait for it, or copy config.toml to a new folder under experiments/"
+        hint = (
+            "wait for it; to train a new experiment with the same config: "
+            f"{self._format_train_command()} --as {shlex.quote(self.find_free_name())}"
+        )
         with lock_folder(self.folder, f"is training {self.name}", hint):
             files.remove_leftovers(self.folder)
             yield
@@ -181,8 +205,9 @@ class Experiment:
             raise ExperimentError(
                 f"experiment {self.name} was started with another config or other images; its folds would not match",
                 problems=changed,
-                hint=f"undo the change, copy config.toml to a new folder under experiments/, or discard "
-                f"the trained folds: invoke train-folds --experiment {shlex.quote(self.name)} --restart",
+                hint="undo the change, or train a new experiment: "
+                f"{self._format_train_command()} --as {shlex.quote(self.find_free_name())}; to discard the trained "
+                f"folds instead: {self._format_train_command()} --restart",
             )
 
     def load_training(self) -> tuple[Config, Identity]:
@@ -267,7 +292,24 @@ class Experiment:
         return self._read_identity().data
 
     def read_data_root(self) -> Path:
+        """The data folder of the last training."""
         return Path(manifests.read_manifest(self.provenance_path)["data_root"])
+
+    def read_scanned_root(self) -> Path | None:
+        """The data folder of the last scan; None if it is unknown or gone."""
+        with suppress(ExperimentError, KeyError):
+            if (root := Path(manifests.read_manifest(self.doctor_path)["data_root"])).is_dir():
+                return root
+        return None
+
+    def get_findings_path(self, data: str) -> Path:
+        """Returns the file for the findings of images.
+
+        Args:
+            data: the digest of their image list.
+        """
+        others = self.resolved_path.is_file() and self.read_data_digest() != data
+        return self.other_findings_path if others else self.doctor_path
 
     def _describe_changed_images(self, digest: str, differing: Callable[[str], list[str]]) -> list[str]:
         if not self.image_list_path.is_file() or manifests.hash_file(self.image_list_path) != digest:
@@ -281,7 +323,7 @@ class Experiment:
         return Identity(content["config"], content["data"])
 
     def _format_train_command(self) -> str:
-        return f"invoke train-folds --experiment {shlex.quote(self.name)}"
+        return f"invoke train-folds --experiment {self.argument}"
 
 
 def describe_folders(folders: Sequence[FoldFolder]) -> str:

@@ -177,15 +177,19 @@ class Workspace:
             )
         return made
 
-    def plan_experiment(self, name: str) -> Experiment:
+    def plan_experiment(self, name: str, flag: str) -> Experiment:
         """Returns a new experiment, of which nothing is written yet.
+
+        Args:
+            name: of the experiment.
+            flag: that has the name, such as '--student'.
 
         Raises:
             ConfigError: the name is not usable as a folder name, or is taken.
         """
-        _check_folder_name(name, "experiment", "--student")
+        _check_folder_name(name, "experiment", flag)
         if self.find_experiment(name) is not None:
-            raise ConfigError(f"the experiment {name} exists", hint="pass another name with --student")
+            raise ConfigError(f"the experiment {name} exists", hint=f"pass another name with {flag}")
         return Experiment(links.join(self.experiments_folder, name))
 
     @property
@@ -230,7 +234,8 @@ class Workspace:
             if here.config_path.is_file():
                 return _check_name(here)
         if (Path(name) / "config.toml").is_file():
-            return _check_name(Experiment(links.resolve_root(Path(name))))
+            folder = links.resolve_root(Path(name))
+            return _check_name(Experiment(folder, "" if folder.parent == self.experiments_folder else str(folder)))
         return None
 
     def _find_shipped(self, name: str) -> Experiment | None:

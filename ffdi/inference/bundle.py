@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +91,10 @@ def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, 
     }
 
 
+EXPORT = "invoke export-onnx"
+"""The next step where an export is missing or unusable."""
+
+
 def read_bundle(export: ExportFolder) -> dict[str, Any]:
     """Reads the description of an exported graph, and checks the hashes of all its files.
 
@@ -99,23 +102,20 @@ def read_bundle(export: ExportFolder) -> dict[str, Any]:
         ExperimentError: nothing was exported, a file is missing or changed, or the graph needs another preparation of
             images than that of this version.
     """
-    export_command = "invoke export-onnx" + "".join(
-        f" --experiment {shlex.quote(one)}" for one in export.name.split("+")
-    )
     if not export.bundle_path.is_file():
-        raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=export_command)
+        raise ExperimentError(f"{export.bundle_path} does not exist: nothing was exported", hint=EXPORT)
     content = manifests.read_manifest(export.bundle_path, {"files": dict, "input": dict, "runtimes": dict})
     for name, expected in content["files"].items():
-        manifests.check_hash(links.join(export.folder, name), expected, export.bundle_path, export_command)
+        manifests.check_hash(links.join(export.folder, name), expected, export.bundle_path, EXPORT)
     if not _is_usable(export, content):
-        raise ExperimentError(f"{export.bundle_path} lacks settings of the graph", hint=export_command)
+        raise ExperimentError(f"{export.bundle_path} lacks settings of the graph", hint=EXPORT)
     resize = resizing.RESIZES.get(str(content["input"]["framing"]), "another way")
     for key, policy in (("decode", decode.DECODE_POLICY), ("resize", resize)):
         if content["input"][key] != policy:
             raise ExperimentError(
                 f"{export.bundle_path} was made for images with '{key}: {content['input'][key]}'; this version has "
                 f"'{key}: {policy}'",
-                hint=export_command,
+                hint=EXPORT,
             )
     return content
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -171,20 +170,17 @@ def build_kinds(experiments: Sequence[Experiment]) -> Section:
         if flags:
             words = " ".join(f"--{flag}" for flag in flags)
             lacking.append(
-                f"Not available. Run: invoke score --experiment {shlex.quote(one.name)} {words}, "
-                "then this report again."
+                f"Not available. Run: invoke score --experiment {one.argument} {words}, then this report again."
             )
     return Section("Kinds of images", lacking, tables=tables)
 
 
 def build_findings(experiment: Experiment) -> Section:
     """The findings of `invoke doctor`."""
-    if not experiment.doctor_path.is_file():
-        missing = (
-            f"Not available. Run: invoke doctor --experiment {shlex.quote(experiment.name)}, then this report again."
-        )
+    found = manifests.read_manifest(experiment.doctor_path) if experiment.doctor_path.is_file() else {}
+    if found.get("image_list") != experiment.read_data_digest():
+        missing = f"Not available. Run: invoke doctor --experiment {experiment.argument}, then this report again."
         return Section("Data", [missing])
-    found = manifests.read_manifest(experiment.doctor_path)
     lines = [f"{fault['what']}: {'; '.join(fault['where'][:3])}" for fault in found["faults"]]
     copies = found["duplicates"]
     lines.append(f"Copies of a picture: {copies['exact']} exact, {copies['near']} near, {copies['images']} images.")

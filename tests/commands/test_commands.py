@@ -205,8 +205,9 @@ def test_a_changed_config_is_refused_and_restart_starts_again(copy: Path, compet
         "error: experiment tiny was started with another config or other images; its folds would not match\n"
         "  train.epochs: 3 -> 1\n"
         "  train.lr: 0.003 -> 0.001\n"
-        "next: undo the change, copy config.toml to a new folder under experiments/, or discard the trained "
-        f"folds: invoke train-folds --experiment tiny --restart --data {competition}\n",
+        "next: undo the change, or train a new experiment: invoke train-folds --experiment tiny --as tiny-2 --data "
+        f"{competition}; to discard the trained folds instead: invoke train-folds --experiment tiny --restart --data "
+        f"{competition}\n",
     )
     without = answer.err.replace(f" --data {competition}", "")
     assert invoke("ensemble-submit", "--experiment", "tiny").err == without
@@ -224,8 +225,8 @@ def test_changed_images_are_refused(copy: Path, competition: Path, tmp_path: Pat
         1,
         "error: experiment tiny was started with another config or other images; its folds would not match\n"
         f"  {first.name} other bytes\n"
-        "next: undo the change, copy config.toml to a new folder under experiments/, or discard the trained "
-        f"folds: invoke train-folds --experiment tiny --restart --data {data}\n",
+        "next: undo the change, or train a new experiment: invoke train-folds --experiment tiny --as tiny-2 --data "
+        f"{data}; to discard the trained folds instead: invoke train-folds --experiment tiny --restart --data {data}\n",
     )
     (copy / "experiments" / "tiny" / "images.csv").write_text("img_name\n")
     answer = invoke("train-folds", "--experiment", "tiny", "--data", str(data))

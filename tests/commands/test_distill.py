@@ -217,7 +217,8 @@ def test_scores_that_changed_are_refused(teachers: Path, competition: Path, invo
     answer = invoke(*TRAIN, str(competition), "--experiment", "small", "--folds", "0")
     assert answer.code == 0, answer.err
     assert path.read_text() == content
-    (student / "config.toml").write_text((student / "config.toml").read_text() + "weight = 0.9\n")
+    config = student / "config.toml"
+    config.write_text(config.read_text().replace("[distill]\n", "[distill]\nweight = 0.9\n"))
     answer = invoke(*TRAIN, str(competition), "--experiment", "small")
     assert answer.code == 1
     assert "distill.weight: 0.5 -> 0.9" in answer.err

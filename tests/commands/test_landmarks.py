@@ -71,8 +71,8 @@ def test_the_file_is_what_a_training_reads(workspace: Path, data: Path, networks
         "found: 8 faces, in 4 of 5 real and 4 of 5 fake images",
         "no face: 4.png (presence 0.00), 5.png (a strip); pseudo-fakes of real ones among these get ovals",
         f"written: {data}/landmarks.csv, {data}/landmarks.json (10 rows)",
-        "next: set pseudo_fakes.fraction = 0.25 with the method self_blend in config.toml, and invoke train-folds "
-        f"--experiment tiny --data {data}",
+        "next: invoke train-folds --experiment tiny --set pseudo_fakes.fraction=0.25 "
+        f"""--set 'pseudo_fakes.methods=["self_blend"]' --data {data}""",
     ]
     found = layout.find_dataset(data, DataConfig()).split("train").landmarks
     assert found is not None
@@ -124,7 +124,7 @@ def test_another_place_is_named_in_the_config(workspace: Path, data: Path, netwo
     output = workspace / "faces" / "points.csv"
     answer = invoke(*words(data, networks), "--output", str(output))
     assert (answer.code, answer.err) == (0, "")
-    assert f'next: set data.landmarks_file = "{output}" and pseudo_fakes.fraction' in answer.out
+    assert f"""--set 'data.landmarks_file="{output}"' --set pseudo_fakes.fraction=0.25""" in answer.out
     config = workspace / "experiments" / "tiny" / "config.toml"
     config.write_text(f"{TINY}[data]\nlandmarks_file = {json.dumps(str(output))}\n")
     content = output.read_bytes()

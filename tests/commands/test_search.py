@@ -86,10 +86,12 @@ def test_a_trial_that_diverges_loses(workspace: Path, sweep: Callable[..., str])
     assert table.loc["tiny-lr_0.003-clip_grad_0", "auc_after_3"] > 0
 
 
-def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: Callable[..., str]) -> None:
+def test_where_every_trial_diverges_no_winner_is_named(competition: Path, sweep: Callable[..., str]) -> None:
     output = sweep("--set", "train.lr=1e30,1e31", "--set", "train.clip_grad=0")
-    config = workspace / "experiments" / "tiny" / "config.toml"
-    assert output.endswith(f"next: lower train.lr in {config}: every trial has failed\n")
+    assert output.endswith(
+        "every trial has failed: a lower train.lr may help\n"
+        f"next: invoke find-lr --experiment tiny --data {competition}\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,12 +106,14 @@ def test_where_every_trial_diverges_no_winner_is_named(workspace: Path, sweep: C
         (
             ("--set", "train.epochs=1,2"),
             "--set train.epochs: trials are compared on the same images after the same epochs\n"
-            "next: copy config.toml to a new folder under experiments/ and change it there\n",
+            "next: make another experiment and search that: invoke doctor --experiment tiny --as tiny-2 "
+            "--set train.epochs=VALUE --data DATA\n",
         ),
         (
             ("--set", " folds.k=3,4"),
             "--set folds.k: trials are compared on the same images after the same epochs\n"
-            "next: copy config.toml to a new folder under experiments/ and change it there\n",
+            "next: make another experiment and search that: invoke doctor --experiment tiny --as tiny-2 "
+            "--set folds.k=VALUE --data DATA\n",
         ),
         (
             ("--set", "predict.tta=none,hflip"),
@@ -160,7 +164,7 @@ def test_what_cannot_be_searched_is_refused(
     words: tuple[str, ...], error: str, workspace: Path, competition: Path, invoke: Invoke
 ) -> None:
     answer = invoke("sweep", "--experiment", "tiny", "--data", str(competition), *words)
-    assert (answer.code, answer.err) == (1, f"error: {error}")
+    assert (answer.code, answer.err) == (1, f"error: {error.replace('DATA', str(competition))}")
     assert not list((workspace / "experiments").glob("*/fold_0"))
 
 
@@ -217,7 +221,10 @@ def test_a_learning_rate_is_found_with_a_picture(workspace: Path, competition: P
     assert tried.lr.iloc[0] == pytest.approx(1e-6)
     assert tried.lr.is_monotonic_increasing
     assert (folder / "find_lr.png").read_bytes().startswith(b"\x89PNG")
-    rate = float(answer.out.split("next: set train.lr = ")[1].split()[0])
+    assert "train.lr is 0.003 now" in answer.out
+    advice = answer.out.splitlines()[-1]
+    rate = float(advice.split("--set train.lr=")[1].split()[0])
+    assert advice.startswith("next: invoke train-folds --experiment tiny --set train.lr=")
     falls = answer.out.split("the loss falls from a rate of ")[1].split("\n")[0]
     low, high = (float(word) for word in falls.split("; ")[0].split(" to one of "))
     assert rate == pytest.approx((low * high) ** 0.5, rel=0.1)

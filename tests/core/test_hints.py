@@ -9,7 +9,8 @@ import pytest
 from ffdi.core import hints
 from tests.conftest import Invoke, write_split
 
-COMMANDS = {"train-folds", "doctor", "predict-onnx"}
+DATA = {"data": False}
+COMMANDS = {"train-folds": DATA, "doctor": DATA, "predict-onnx": DATA}
 
 
 @pytest.mark.parametrize(
@@ -39,14 +40,34 @@ COMMANDS = {"train-folds", "doctor", "predict-onnx"}
     ],
 )
 def test_a_command_that_takes_data_gets_it(hint: str, expected: str) -> None:
-    with hints.carry_data("my data", COMMANDS):
+    with hints.carry_flags({"data": ["my data"]}, COMMANDS):
         assert hints.complete(hint) == expected
     assert hints.complete(hint) == hint
 
 
 def test_a_command_without_data_leaves_hints_alone() -> None:
-    with hints.carry_data("", COMMANDS):
+    with hints.carry_flags({"data": []}, COMMANDS):
         assert hints.complete("invoke doctor") == "invoke doctor"
+
+
+def test_a_command_without_experiments_gets_those_of_the_running_one() -> None:
+    accepted = {
+        "score": {"experiment": False},
+        "report": {"experiment": True, "name": False},
+        "distill": {},
+        "leaderboard": {},
+    }
+    one, two = ({"experiment": words, "name": ["both"]} for words in (["a b"], ["a", "b"]))
+    with hints.carry_flags(one, accepted):
+        assert hints.complete("invoke score, invoke report") == (
+            "invoke score --experiment 'a b', invoke report --experiment 'a b' --name both"
+        )
+        assert hints.complete("invoke score --experiment c") == "invoke score --experiment c"
+        assert hints.complete("invoke leaderboard") == "invoke leaderboard"
+        assert hints.complete("invoke distill") == "invoke distill"  # its experiments are others: the teachers
+    with hints.carry_flags(two, accepted):
+        assert hints.complete("invoke score") == "invoke score"  # it takes one
+        assert hints.complete("invoke report --name x") == "invoke report --name x --experiment a --experiment b"
 
 
 def test_the_next_command_and_an_error_name_the_data(invoke: Invoke, tmp_path: Path) -> None:

@@ -77,6 +77,11 @@ def write_group_variants(workspace: Workspace, names: Sequence[str]) -> None:
                 workspace.create_variant(base, keys)
 
 
+def is_several(workspace: Workspace, names: Sequence[str]) -> bool:
+    """Whether names are those of several experiments, or of a group."""
+    return len(names) > 1 or _read_group(workspace, names[0]) is not None
+
+
 def has_variants(workspace: Workspace, names: Sequence[str]) -> bool:
     """Whether one of the names is a group with a grid, whose experiments ffdi has written."""
     return any(keys for one in names for _, _, keys in _read_group(workspace, one) or ())

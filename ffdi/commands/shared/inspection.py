@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from pathlib import Path
 from typing import TypeVar
 
+from ffdi.config.schema import Config
 from ffdi.core import console, machine, manifests
 from ffdi.data.inspection import doctor, duplicate_groups, reencoded
 from ffdi.data.inspection.doctor import Diagnosis
@@ -16,20 +18,18 @@ from ffdi.data.inspection.scan_store import ScanStore
 from ffdi.data.labels import folders
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
+from ffdi.data.splits import image_list
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
 Result = TypeVar("Result")
 
 
-def scan_dataset(
-    workspace: Workspace, experiment: Experiment, dataset: Dataset, *, reencode: bool = False
-) -> Diagnosis:
-    """Scans the images that were not scanned before, compares all images, and writes doctor.json.
+def scan_dataset(workspace: Workspace, dataset: Dataset, *, reencode: bool = False) -> Diagnosis:
+    """Scans the images that were not scanned before, and compares all images.
 
     Args:
         workspace: its store has the results of earlier scans.
-        experiment: its folder gets doctor.json.
         dataset: all splits.
         reencode: whether to measure shortcuts before and after all images are encoded alike.
 
@@ -43,8 +43,31 @@ def scan_dataset(
     diagnosis = doctor.diagnose(dataset.root, *scan_tables(workspace, dataset.splits))
     if reencode:
         diagnosis = measure_reencoded(diagnosis, machine.count_cores())
-    manifests.write_manifest(experiment.doctor_path, diagnosis.to_json())
     return diagnosis
+
+
+def write_findings(experiment: Experiment, settings: Config, diagnosis: Diagnosis, *, restart: bool = False) -> Path:
+    """Writes the findings of images: doctor.json, or doctor_other.json if the experiment is trained on other images.
+
+    Args:
+        experiment: its folder gets the file.
+        settings: of the experiment.
+        diagnosis: of the images.
+        restart: whether the experiment is to be trained again, on these images.
+    """
+    digest = manifests.hash_text(format_image_list(settings, diagnosis))
+    path = experiment.doctor_path if restart else experiment.get_findings_path(digest)
+    manifests.write_manifest(path, {"image_list": digest, **diagnosis.to_json()})
+    return path
+
+
+def format_image_list(settings: Config, diagnosis: Diagnosis) -> str:
+    """The list of the training images with all that a training uses of them; '' without a training split."""
+    if "train" not in diagnosis.scans:
+        return ""
+    return image_list.format_image_list(
+        diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
+    )
 
 
 def scan_tables(workspace: Workspace, tables: Mapping[str, Table]) -> tuple[dict[str, ScanResult], DuplicateGroups]:

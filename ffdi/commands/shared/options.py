@@ -21,28 +21,56 @@ class NoOptions:
 class ExperimentOptions:
     """Flags of a command for one experiment."""
 
-    experiment: str = flag(DEFAULT, EXPERIMENT)
+    experiment: str = flag(DEFAULT, EXPERIMENT, carried=True)
 
 
 @dataclass(frozen=True)
 class ExperimentsOptions:
     """Flags of a command for several experiments."""
 
-    experiment: tuple[str, ...] = flag((DEFAULT,), f"{EXPERIMENT}; repeat the flag for several experiments")
+    experiment: tuple[str, ...] = flag(
+        (DEFAULT,), f"{EXPERIMENT}; repeat the flag for several experiments", carried=True
+    )
+
+
+@dataclass(frozen=True)
+class TeachersOptions:
+    """The flag for the experiments whose scores are learned."""
+
+    experiment: tuple[str, ...] = flag((DEFAULT,), f"a teacher: {EXPERIMENT}; repeat the flag for several experiments")
+
+
+@dataclass(frozen=True)
+class ChangeOptions:
+    """Flags of a command that can change keys of config.toml first."""
+
+    set: tuple[str, ...] = flag(
+        (), "a key of config.toml to change, such as train.epochs=3; repeat the flag for several keys"
+    )
+    as_: str | None = flag(
+        None, "the name of a new experiment with these changes (default: they go into the experiment's config.toml)"
+    )
 
 
 @dataclass(frozen=True)
 class ExportOptions(ExperimentsOptions):
     """Flags of a command for the folder of several experiments under exports/."""
 
-    name: str | None = flag(None, "the folder under exports/ (default: the experiments' names joined by +)")
+    name: str | None = flag(
+        None, "the folder under exports/ (default: the experiments' names joined by +)", carried=True
+    )
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """The flag for the data."""
 
-    data: str | None = flag(None, "the folder with the label files; overrides data.root of config.toml")
+    data: str | None = flag(
+        None,
+        "the folder with the label files (default: the one that the experiment was trained on, else data.root of "
+        "config.toml)",
+        carried=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -119,7 +147,7 @@ class EngineOptions(TrainingOptions, ClusterOptions):
 
 
 @dataclass(frozen=True)
-class DoctorOptions(ExperimentOptions, DataOptions, AcceptOptions):
+class DoctorOptions(ExperimentOptions, ChangeOptions, DataOptions, AcceptOptions):
     """Flags of `doctor`."""
 
     reencoded: bool = flag(
@@ -151,7 +179,7 @@ class LandmarksOptions(ExperimentOptions, DataOptions):
 
 
 @dataclass(frozen=True)
-class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
+class TrainFoldsOptions(ExperimentsOptions, ChangeOptions, EngineOptions):
     folds: str | None = flag(None, "the folds to train, such as 0,2, or refit with folds.refit (default: all)")
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")
     budget: str | None = flag(
@@ -163,9 +191,7 @@ class TrainFoldsOptions(ExperimentsOptions, EngineOptions):
 
 
 @dataclass(frozen=True)
-class DistillOptions(ExperimentsOptions, LoadingOptions):
-    """Flags of `distill`; the experiments are the teachers."""
-
+class DistillOptions(TeachersOptions, LoadingOptions):
     student: str | None = flag(None, "the name of the new experiment")
     like: str | None = flag(None, "the experiment with the student's other settings (default: the first teacher)")
     set: tuple[str, ...] = flag(
@@ -174,7 +200,7 @@ class DistillOptions(ExperimentsOptions, LoadingOptions):
 
 
 @dataclass(frozen=True)
-class PseudoLabelOptions(ExperimentsOptions, LoadingOptions):
+class PseudoLabelOptions(TeachersOptions, LoadingOptions):
     images: str | None = flag(None, "test (the test split), a folder of images, or a CSV with a column img_name")
     name: str | None = flag(None, "the name of these pseudo-labels")
     confidence: float = flag(0.9, "the least probability of the likelier class, from 0.5 to 1", least=0.5)
@@ -186,7 +212,7 @@ class PseudoLabelOptions(ExperimentsOptions, LoadingOptions):
 
 
 @dataclass(frozen=True)
-class FindLrOptions(ExperimentOptions, TrainingOptions):
+class FindLrOptions(ExperimentOptions, ChangeOptions, TrainingOptions):
     steps: int = flag(100, "training steps from the lowest rate to the highest")
     judge: str = flag(
         "train",

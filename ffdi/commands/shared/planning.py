@@ -30,6 +30,7 @@ from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests
 from ffdi.core.errors import ConfigError, DeviceError
 from ffdi.data.inspection import doctor
+from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.labels.pseudo_labels import PseudoLabels
 from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds, image_list, kinds
@@ -61,7 +62,7 @@ class PreparedData(NamedTuple):
     """The scanned images of an experiment.
 
     Attributes:
-        root: the data folder.
+        diagnosis: of the whole data set.
         train: the usable training images.
         val: the usable images of the validation split; None without such a split, or if its labels are of one class.
         image_list: the list of the training images, as from `image_list.format_image_list`.
@@ -72,7 +73,7 @@ class PreparedData(NamedTuple):
         pseudo_labels: more training images, without labels; None without such images.
     """
 
-    root: Path
+    diagnosis: Diagnosis
     train: Table
     val: Table | None
     image_list: str
@@ -109,29 +110,19 @@ def make_variant(base: Experiment, keys: Keys, hint: str) -> Config:
 
 
 def choose_device(workspace: Workspace, settings: Config, options: TrainingOptions) -> tuple[Device, Path | None]:
-    """The device and the file of starting weights, after `check_settings`.
+    """The device and the file of starting weights, after `check_config`.
 
     With --engine ray, other machines train, which choose their own devices. This one then only computes features for
     the folds, on a CPU if it has no such device.
 
     Raises:
-        ConfigError: there are no starting weights, or the network does not accept the image size or the batch size; or
-            other machines would need the features of a teacher.
+        ConfigError: as in `check_config`; or other machines would need the features of a teacher.
         DeviceError: the device does not exist.
     """
     from ffdi.data.loading import loader
-    from ffdi.models import weights as starting
     from ffdi.training.runtime import device as devices
 
-    setting_checks.check_settings(settings)
-    reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes)
-    weights = starting.find_weights(settings.model, workspace.root)
-    if weights is None and settings.model.tune != "all":
-        raise ConfigError(
-            f"model.tune = '{settings.model.tune}' freezes most of the network, and it has no starting weights",
-            hint="set model.pretrained = true, or model.weights_file, or model.tune = 'all', in config.toml",
-        )
-    _check_network(settings, weights)
+    weights = check_config(workspace, settings)
     elsewhere = isinstance(options, ClusterOptions) and options.engine == "ray"
     if elsewhere and settings.distill.features:
         raise ConfigError(
@@ -150,6 +141,27 @@ def choose_device(workspace: Workspace, settings: Config, options: TrainingOptio
         if not elsewhere:
             raise
         return choose("cpu"), weights
+
+
+def check_config(workspace: Workspace, settings: Config) -> Path | None:
+    """Checks all settings, and their network on blank images; returns the file of starting weights.
+
+    Raises:
+        ConfigError: a setting is impossible, there are no starting weights, or the network does not accept the image
+            size or the batch size.
+    """
+    from ffdi.models import weights as starting
+
+    setting_checks.check_settings(settings)
+    reconstructions.find_autoencoder(workspace.root, settings.pseudo_fakes)
+    weights = starting.find_weights(settings.model, workspace.root)
+    if weights is None and settings.model.tune != "all":
+        raise ConfigError(
+            f"model.tune = '{settings.model.tune}' freezes most of the network, and it has no starting weights",
+            hint="set model.pretrained = true, or model.weights_file, or model.tune = 'all', in config.toml",
+        )
+    _check_network(settings, weights)
+    return weights
 
 
 def _check_network(settings: Config, weights: Path | None) -> None:
@@ -232,19 +244,28 @@ def _find_export_fault(settings: Config) -> str:
 
 
 def prepare_data(
-    workspace: Workspace, experiment: Experiment, settings: Config, options: TrainingOptions
+    workspace: Workspace, experiment: Experiment, settings: Config, options: TrainingOptions, *, restart: bool = False
 ) -> PreparedData:
     """Finds and scans an experiment's images.
+
+    Args:
+        workspace: of the experiment.
+        experiment: its folder gets the findings.
+        settings: of the experiment.
+        options: of the command.
+        restart: whether the experiment is to be trained again.
 
     Raises:
         DataError: there are no images, or the data has problems that --accept does not name.
     """
     accepted = doctor.parse_accept(options.accept)
-    dataset = sources.find_dataset(workspace, settings, sources.find_data_root(workspace, settings, options.data))
+    root = sources.find_data_root(workspace, experiment, settings, options.data)
+    dataset = sources.find_dataset(workspace, settings, root)
     console.say(f"data: {sources.describe_images(dataset.split('train'))}")
     if (cached := sources.describe_cache(dataset)) is not None:
         console.say(cached)
-    diagnosis = inspection.scan_dataset(workspace, experiment, dataset)
+    diagnosis = inspection.scan_dataset(workspace, dataset)
+    inspection.write_findings(experiment, settings, diagnosis, restart=restart)
     diagnosis.refuse_faults(accepted)
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
     val = val if val is not None and val.has_both_classes else None
@@ -258,12 +279,10 @@ def prepare_data(
     if scores is not None:
         train = replace(train, soft_logit=scores.logits[-1])
     return PreparedData(
-        diagnosis.root,
+        diagnosis,
         train,
         val,
-        image_list.format_image_list(
-            diagnosis.scans["train"], settings.pseudo_fakes.needs_landmarks, settings.train.needs_pairs
-        ),
+        inspection.format_image_list(settings, diagnosis),
         (hashes["train"], None if val is None else hashes["val"]),
         autoencoder,
         scores,
@@ -273,13 +292,19 @@ def prepare_data(
 
 
 def prepare_all(
-    workspace: Workspace, experiments: Sequence[tuple[Experiment, Config]], options: TrainingOptions
+    workspace: Workspace,
+    experiments: Sequence[tuple[Experiment, Config]],
+    options: TrainingOptions,
+    *,
+    restart: bool = False,
 ) -> list[PreparedData]:
     """Calls `prepare_data` for several experiments; experiments on the same images share one result."""
-    known: dict[object, tuple[Experiment, PreparedData]] = {}
+    doctor.parse_accept(options.accept)  # a wrong flag is named before the data is looked for
+    known: dict[object, PreparedData] = {}
     prepared = []
     for experiment, settings in experiments:
         key = (
+            sources.find_data_root(workspace, experiment, settings, options.data),
             settings.data.model_dump_json(),
             sources.choose_packed_policy(settings),
             settings.pseudo_fakes.needs_landmarks,
@@ -289,10 +314,10 @@ def prepare_all(
             settings.pseudo_labels.name,
         )
         if key in known:
-            files.write_text(experiment.doctor_path, known[key][0].doctor_path.read_text(encoding="utf-8"))
+            inspection.write_findings(experiment, settings, known[key].diagnosis, restart=restart)
         else:
-            known[key] = experiment, prepare_data(workspace, experiment, settings, options)
-        prepared.append(known[key][1])
+            known[key] = prepare_data(workspace, experiment, settings, options, restart=restart)
+        prepared.append(known[key])
     return prepared
 
 
@@ -344,7 +369,7 @@ def make_plan(
         files.write_text(experiment.folds_path, folds.format_folds(train, fold_of))
     if settings.model.tune != "all" and not experiment.resolved_path.is_file():
         _write_frozen(experiment, settings, weights)
-    experiment.start(identity, data.image_list, machine.collect_provenance(data.root, sys.argv))
+    experiment.start(identity, data.image_list, machine.collect_provenance(data.diagnosis.root, sys.argv))
     folds_digest, labels = experiment.read_folds_digest(), data.pseudo_labels
     return TrainingPlan(
         settings,

@@ -18,6 +18,8 @@ from ffdi.experiments.workspace import Workspace
 
 KEYS = {"sha256": str, "folds": str, "k": int, "images": dict}
 """What a training needs of pseudo_labels.json."""
+MAKE = "invoke pseudo-label --experiment TEACHERS --images IMAGES --name"
+"""The command that makes pseudo-labels; the name follows."""
 
 
 def read_record(folder: PseudoLabelFolder) -> dict[str, Any]:
@@ -30,7 +32,7 @@ def read_record(folder: PseudoLabelFolder) -> dict[str, Any]:
     if not folder.record_path.is_file():
         raise ConfigError(
             f"pseudo_labels.name = '{folder.name}': {folder.record_path} does not exist",
-            hint=f"make them: invoke pseudo-label --name {shlex.quote(folder.name)}",
+            hint=_make(folder),
         )
     record = manifests.read_manifest(folder.record_path, KEYS)
     manifests.check_hash(folder.labels_path, record["sha256"], folder.record_path, _remove(folder))
@@ -59,7 +61,7 @@ def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset)
     if record["k"] != settings.folds.k:
         raise ConfigError(
             f"the pseudo-labels {folder.name} have {record['k']} folds, and folds.k is {settings.folds.k}",
-            hint=f"set folds.k = {record['k']} in config.toml, or make others: invoke pseudo-label",
+            hint=f"set folds.k = {record['k']} in config.toml, or make others under another name: {MAKE} NAME",
         )
     listed, hashes, logits = read_labels(folder.labels_path, record["k"], _remove(folder))
     place = _find_folder(record["images"], dataset, folder)
@@ -70,7 +72,11 @@ def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset)
 
 
 def _remove(folder: PseudoLabelFolder) -> str:
-    return f"make them again: rm -r {shlex.quote(str(folder.folder))}, then invoke pseudo-label"
+    return f"make them again: rm -r {shlex.quote(str(folder.folder))}, then {_make(folder)}"
+
+
+def _make(folder: PseudoLabelFolder) -> str:
+    return f"{MAKE} {shlex.quote(folder.name)}"
 
 
 def _find_folder(images: dict[str, str], dataset: Dataset, folder: PseudoLabelFolder) -> Path:
@@ -81,7 +87,7 @@ def _find_folder(images: dict[str, str], dataset: Dataset, folder: PseudoLabelFo
     if not place.is_dir():
         raise DataError(
             f"the images of the pseudo-labels {folder.name} were in {place}, which does not exist",
-            hint="restore that folder, or make others: invoke pseudo-label",
+            hint=f"restore that folder, or make others: {MAKE} NAME",
         )
     return place
 
@@ -98,5 +104,5 @@ def _check_images(workspace: Workspace, table: Table, hashes: list[str]) -> None
         raise DataError(
             f"{format_count(len(problems), 'image')} with pseudo-labels cannot be used",
             problems=problems,
-            hint="restore these images, or make others: invoke pseudo-label",
+            hint=f"restore these images, or make others: {MAKE} NAME",
         )

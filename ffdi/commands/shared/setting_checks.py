@@ -104,7 +104,8 @@ def _check_distillation(settings: Config) -> None:
     if not settings.distill.teachers:
         raise ConfigError(
             f"{weight} needs teachers",
-            hint="make a student: invoke distill, or set distill.features = 0 in config.toml",
+            hint="make a student: invoke distill --experiment TEACHER --student NAME; or set distill.features = 0 in "
+            "config.toml",
         )
     if settings.model.tune == "head":
         raise ConfigError(

@@ -38,7 +38,8 @@ def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -
     """Trains a classifier to tell the splits apart, and computes the out-of-fold AUC of each kind of image."""
     config, _ = experiment.load_training()
     found = sources.find_experiment_dataset(workspace, experiment, options.data)
-    diagnosis = inspection.scan_dataset(workspace, experiment, found)
+    diagnosis = inspection.scan_dataset(workspace, found)
+    inspection.write_findings(experiment, config, diagnosis)
     samples = {name: _sample_images(diagnosis.select_usable(name), config.seed) for name in diagnosis.scans}
     features = _compute_features(workspace, config, samples, options)
     content = {

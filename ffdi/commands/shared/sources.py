@@ -11,7 +11,7 @@ import numpy as np
 from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
-from ffdi.core import console
+from ffdi.core import console, hints
 from ffdi.core.errors import ConfigError, DataError, ExperimentError
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
@@ -31,10 +31,18 @@ DEMO = "data/quickstart"
 """The data.root of the demonstration competition."""
 
 
-def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> Path:
-    """The folder with the label files; writes the demonstration competition if it does not exist yet."""
+def find_data_root(workspace: Workspace, experiment: Experiment, settings: Config, flag: str | None) -> Path:
+    """The folder with the label files; writes the demonstration competition if it does not exist yet.
+
+    It is that of --data, else that of the training, else data.root, else the one of the experiment's last scan.
+
+    Raises:
+        ConfigError: none of them is known.
+    """
     if flag:
         return Path(flag)
+    if (known := find_known_root(workspace, experiment, settings)) is not None:
+        return known
     if settings.data.root is None:
         raise ConfigError("no data: config.toml has no data.root", hint="pass --data FOLDER")
     if settings.data.root == DEMO:
@@ -46,6 +54,16 @@ def find_data_root(workspace: Workspace, settings: Config, flag: str | None) -> 
             competition.write_competition(root)
         return root
     return workspace.root / settings.data.root
+
+
+def find_known_root(workspace: Workspace, experiment: Experiment, settings: Config) -> Path | None:
+    """The folder that an experiment was trained on, or scanned last if data.root does not exist; else None."""
+    if experiment.provenance_path.is_file() and (trained := experiment.read_data_root()).is_dir():
+        return trained
+    root = settings.data.root
+    if root is not None and (root == DEMO or (workspace.root / root).is_dir()):
+        return None
+    return experiment.read_scanned_root()
 
 
 def find_dataset(workspace: Workspace, settings: Config, root: Path, *, with_landmarks: bool = True) -> Dataset:
@@ -102,14 +120,18 @@ def describe_cache(dataset: Dataset) -> str | None:
     stores = {rows.store.folder for table in tables if (rows := cache.get_cached_rows(table)) is not None}
     if not cached:
         return None
-    rest = "" if cached == total else f"; the other {total - cached} are not in it or were changed, see invoke cache"
+    rest = (
+        ""
+        if cached == total
+        else f"; the other {total - cached} are not in it or were changed: {hints.complete('invoke cache')}"
+    )
     return f"cache: {cached} of {total} images in {', '.join(map(str, stores))}{rest}"
 
 
 def find_experiment_dataset(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
     """The data set under --data, else the data set that the experiment was trained on."""
-    root = Path(flag) if flag else experiment.read_data_root()
-    return find_dataset(workspace, schema.load_experiment(experiment.config_path), root)
+    settings = schema.load_experiment(experiment.config_path)
+    return find_dataset(workspace, settings, find_data_root(workspace, experiment, settings, flag))
 
 
 def find_ensemble_dataset(workspace: Workspace, ensemble: Ensemble, flag: str | None) -> Dataset:

@@ -57,8 +57,7 @@ class PseudoLabels:
             raise ExperimentError(
                 f"the pseudo-labels {self.name} were made with other folds than those of {experiment}: networks that "
                 "have seen an image would take part in its out-of-fold score",
-                hint="set [folds] and folds.seed as in the experiment that made them, or make others: invoke "
-                "pseudo-label",
+                hint="set [folds] and folds.seed as in the experiment that made them",
             )
 
     def select_fold(self, fold: int) -> Table | None:

@@ -207,7 +207,7 @@ def read_assignment(path: Path) -> FoldAssignment:
     )
 
 
-_RESTORE = "restore the file or the images; to assign folds again, pass --restart to invoke train-folds"
+_RESTORE = "restore the file or the images; to assign folds again, invoke train-folds --restart"
 
 
 def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
