@@ -16,7 +16,7 @@ from ffdi.commands.shared.options import (
     FindLrOptions,
     KaggleBundleOptions,
     LandmarksOptions,
-    NoOptions,
+    LeaderboardOptions,
     PredictOnnxOptions,
     PseudoLabelOptions,
     ReportOptions,
@@ -173,12 +173,12 @@ def kaggle_bundle(options: KaggleBundleOptions) -> None:
     kaggle_bundle.run(_workspace(), options)
 
 
-@command(NoOptions)
-def leaderboard(_options: NoOptions) -> None:
+@command(LeaderboardOptions)
+def leaderboard(options: LeaderboardOptions) -> None:
     """Compare all experiments in one table."""
     from ffdi.commands import leaderboard
 
-    leaderboard.run(_workspace())
+    leaderboard.run(_workspace(), options)
 
 
 @command(VerifyOptions)

@@ -49,7 +49,7 @@ from ffdi.training.runtime.device import Device
 from ffdi.training.state import TrainingState
 
 PROJECT = Path(__file__).resolve().parent.parent
-DISTORTIONS = ("JPEG 50", "blur 0.8 %", "half size")
+DISTORTIONS = ("JPEG quality 50", "blur of 0.8 % of the edge", "half size")
 LOOK = 64
 """Validation images that a training looks at after each epoch; a fold's own would be a fifth of the training images."""
 PROBE = 6

@@ -31,6 +31,7 @@ from markdown_it import MarkdownIt
 
 from ffdi.commands import leaderboard, sweep
 from ffdi.commands.shared import groups
+from ffdi.commands.shared.options import LeaderboardOptions
 from ffdi.config.schema import DataConfig, FoldsConfig
 from ffdi.core import console
 from ffdi.core.errors import ConfigError, DataError, FFDIError
@@ -549,7 +550,7 @@ def experiments(folder: Path, names: Sequence[str]) -> Iterator[Result]:
 def boards(workspace: Workspace, refused: Sequence[str], kept: Sequence[str]) -> Iterator[Result]:
     """leaderboard.csv and .md; unsafe experiments are named in warnings."""
     with console.capture_output() as output:
-        leaderboard.run(workspace)
+        leaderboard.run(workspace, LeaderboardOptions(all=True))
     for name in refused:
         content = [what for what in output.warnings if f"/{console.names.escape(name)} is left out" in what]
         yield grade("leaderboard, left out", name, REFUSED if content else DROPPED)

@@ -26,10 +26,10 @@ def test_json_is_one_line_with_everything(copy: Path, invoke: Invoke) -> None:
     assert output["next"] == ["invoke report --experiment tiny"]
     assert output["lines"][0] == "score tiny: 64 out-of-fold predictions"
     scores = output["tables"][0]
-    assert scores["heading"] == "out-of-fold scores"
+    assert scores["heading"] == "out-of-fold (OOF) scores, without TTA"
     assert scores["columns"][:3] == ["", "AUC", "95 %"]
-    assert [row[0] for row in scores["rows"]] == ["fold 0", "fold 1", "all folds"]
-    assert scores["rows"][2][1] == metrics["pooled"]["auc"]  # to the last digit
+    assert [row[0] for row in scores["rows"]] == ["fold 0", "fold 1", "OOF, mean of folds", "OOF, pooled"]
+    assert scores["rows"][3][1] == metrics["pooled"]["auc"]  # to the last digit
 
 
 def test_each_command_is_a_line(copy: Path, invoke: Invoke) -> None:

@@ -25,16 +25,16 @@ def shown(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFix
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    score_tables.show_scores("exact score", [("quickstart out of fold", SCORE), ("ensemble", SCORE)])
+    score_tables.show_scores("scores", [("quickstart: OOF, pooled", SCORE), ("ensemble", SCORE)])
     return capsys.readouterr().out.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
 
 
 def test_scores_fit_eighty_columns(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(80, monkeypatch, capsys)
     assert max(map(len, lines)) <= 80
-    assert lines[2] == "┃                        ┃    AUC ┃           95 % ┃ TPR at FPR 1e-3 ┃"
-    assert lines[4] == "│ quickstart out of fold │ 0.9059 │ 0.887 to 0.922 │          0.1317 │"
-    assert len(lines) == 7
+    assert lines[2] == "┃                         ┃    AUC ┃           95 % ┃ TPR at FPR 1e-3 ┃"
+    assert lines[4] == "│ quickstart: OOF, pooled │ 0.9059 │ 0.887 to 0.922 │          0.1317 │"
+    assert lines[7:] == ["not shown in 80 columns: at 1e-2, accuracy, log loss"]
 
 
 def test_a_missing_interval_is_shown_with_its_reason(
@@ -43,8 +43,8 @@ def test_a_missing_interval_is_shown_with_its_reason(
     few = {**SCORE, "intervals": {}, "no_interval": {"auc": "there are fewer than 10 real images"}}
     monkeypatch.setattr(sys.modules[__name__], "SCORE", few)
     lines = shown(80, monkeypatch, capsys)
-    assert lines[4] == "│ quickstart out of fold │ 0.9059 │ no interval │          0.1317 │"
-    assert lines[7] == "no interval of an AUC: there are fewer than 10 real images"
+    assert lines[4] == "│ quickstart: OOF, pooled │ 0.9059 │ no interval │          0.1317 │"
+    assert lines[8] == "no interval of an AUC: there are fewer than 10 real images"
     row = dict.fromkeys(leaderboard.COLUMNS) | {"experiment": "few", "oof_auc": 0.9, "gap": 0.1}
     assert leaderboard._cells(row)[2:7] == ["0.9000", "no interval", "", "+0.1000", "no interval"]
     assert leaderboard._cells(dict.fromkeys(leaderboard.COLUMNS) | {"experiment": "new"})[2:7] == [""] * 5

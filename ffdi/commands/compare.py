@@ -19,7 +19,7 @@ from ffdi.data.labels import metadata
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import find_rows
 from ffdi.data.splits.folds import FoldAssignment
-from ffdi.evaluation import comparison
+from ffdi.evaluation import comparison, score_names
 from ffdi.evaluation.comparison import Comparison, Scores
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -35,11 +35,13 @@ class _Matched(NamedTuple):
         what: words for them.
         images: with zeros as folds if one network scored all of them.
         y_pred: float64 [2, N].
+        measured: what their AUC is of.
     """
 
     what: str
     images: FoldAssignment
     y_pred: np.ndarray
+    measured: str
 
 
 def run(workspace: Workspace, options: CompareOptions) -> None:
@@ -62,7 +64,7 @@ def run(workspace: Workspace, options: CompareOptions) -> None:
     rows = comparison.compare(Scores(matched.y_pred, images.target, images.fold, images.group), slices)
     if not rows or rows[0].name != comparison.ALL:
         raise ExperimentError(f"{matched.what}: too few of a class for a comparison")
-    _show(rows, options)
+    _show(rows, options, matched.measured)
 
 
 def _read_side(workspace: Workspace, word: str) -> Side:
@@ -103,23 +105,25 @@ def _match_experiments(first: Experiment, second: Experiment) -> _Matched:
             hint="compare experiments on the same data, or their scores of other images as files (img_name,y_pred)",
         )
     if np.array_equal(others.fold[rows], images.fold):
-        return _Matched(_describe_oof(images), images, np.stack([one.y_pred, two.y_pred[rows]]))
+        y_pred = np.stack([one.y_pred, two.y_pred[rows]])
+        return _Matched(_describe_oof(images), images, y_pred, score_names.MEAN_OF_FOLDS)
     console.say("their folds differ: compared by the ranks of the scores within each experiment's folds")
     return _Matched(
         _describe_oof(images),
         replace(images, fold=np.zeros_like(images.fold)),
         np.stack([one.ranks, two.ranks[rows]]),
+        score_names.RANKED,
     )
 
 
 def _match_file(experiment: Experiment, file: ScoreFile) -> _Matched:
     """Out-of-fold scores, or those of the validation split, whichever images the file has."""
     images, oof = scores.read_oof(experiment)
-    candidates = [_Matched(_describe_oof(images), images, oof.y_pred)]
+    candidates = [_Matched(_describe_oof(images), images, oof.y_pred, score_names.MEAN_OF_FOLDS)]
     if val := scores.read_val_predictions(experiment, np.unique(images.fold).tolist()):
         assignment = FoldAssignment(val[0].img_name, np.zeros_like(val[0].fold), val[0].target, None)
         what = f"{format_count(len(val[0].target), 'image')} of the validation split, the mean of the folds' networks"
-        candidates.append(_Matched(what, assignment, np.mean([one.y_pred for one in val], axis=0)))
+        candidates.append(_Matched(what, assignment, np.mean([one.y_pred for one in val], axis=0), "validation split"))
     problems = []
     for one in candidates:
         theirs = file.find(one.images.img_name)
@@ -148,7 +152,7 @@ def _match_files(first: ScoreFile, second: ScoreFile, dataset: Dataset | None) -
     for one, row in zip((first, second), y_pred, strict=True):
         if missing := images.img_name[np.isnan(row)].tolist():
             raise DataError(f"{one.path} lacks {len(missing)} of {what}", problems=missing, hint=ROW_FOR_EACH)
-    return _Matched(what, images, y_pred)
+    return _Matched(what, images, y_pred, what)
 
 
 def _find_split(file: ScoreFile, dataset: Dataset) -> tuple[str, FoldAssignment]:
@@ -177,7 +181,7 @@ def _find_slices(images: FoldAssignment, dataset: Dataset | None) -> dict[str, n
     return slices
 
 
-def _show(rows: list[Comparison], options: CompareOptions) -> None:
+def _show(rows: list[Comparison], options: CompareOptions, measured: str) -> None:
     cells = [
         (
             one.name,
@@ -193,7 +197,7 @@ def _show(rows: list[Comparison], options: CompareOptions) -> None:
         for one in rows
     ]
     columns = ["", "real", "fake", options.first, options.second, "difference", "95 %", "bootstrap", "p"]
-    console.table("AUC, mean of the folds", columns, cells)
+    console.table(f"AUC ({measured})", columns, cells)
     if len(rows) > 1:
         console.say("p of kinds and slices: with Holm's correction for all of them")
     console.say(_judge(rows[0], options))

@@ -9,6 +9,7 @@ from ffdi.config.variants import Keys
 from ffdi.core import console, files
 from ffdi.core.errors import ConfigError, format_count
 from ffdi.ensemble.ensemble import Ensemble
+from ffdi.evaluation import score_names
 from ffdi.experiments.workspace import Workspace
 
 CORRECT = "correct --set, or name another experiment with --like"
@@ -70,4 +71,4 @@ def _show(ensemble: Ensemble) -> None:
     rows: list[tuple[object, ...]] = [(name, auc) for name, auc in ensemble.compute_fold_aucs().items()]
     if len(rows) > 1:
         rows += [(f"all, by {row.method}", row.auc) for row in ensemble.choice.rows if row.method == ensemble.method]
-    console.table("out-of-fold AUC of the teachers, the mean of the folds", ["", "AUC"], rows)
+    console.table(f"AUC of the teachers ({score_names.MEAN_OF_FOLDS})", ["", "AUC"], rows)

@@ -19,6 +19,7 @@ from ffdi.core.errors import format_count
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
+from ffdi.evaluation import score_names
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
 from ffdi.submission import gate
@@ -41,7 +42,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     console.title(f"ensemble-submit {export.name}: {networks}, {len(table)} {table.split} images")
     console.say(f"device: {device.why}")
 
-    score_tables.show_choice(ensemble.choice)
+    score_tables.show_choice(ensemble.choice, [one.name for one in ensemble.experiments])
     predict = partial(member_scores.predict_logits, ensemble.members, ensemble.resize_policy, device=device)
     logits = predict(table)
     direction = Direction(ensemble.weights @ logits, ensemble.compute_fold_aucs(), ensemble.compute_fold_auc_bounds())
@@ -130,7 +131,9 @@ def _score_split(ensemble: Ensemble, table: Table, logits: np.ndarray) -> dict[s
         console.say(f"{table.source} has labels of one class only: no score")
         return None
     score = ensemble.evaluate(table.target, logits)
-    rows = [(f"{name} out of fold", oof) for name, oof in ensemble.read_oof_scores().items()]
-    rows += [*score["members"].items(), ("mean of the folds", score["mean"]), ("ensemble", score["ensemble"])]
-    score_tables.show_scores(f"exact score on the {table.split} split", rows)
+    rows = [(f"{name}: {score_names.POOLED}", oof) for name, oof in ensemble.read_oof_scores().items()]
+    rows += [*score["members"].items(), (score_names.MEAN_OF_NETWORKS, score["mean"])]
+    rows.append((score_names.ENSEMBLE, score["ensemble"]))
+    tta = score_names.describe_tta(ensemble.members[0].config.predict.tta)
+    score_tables.show_scores(f"scores on the {table.split} split, {tta}", rows)
     return score

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from ffdi.commands.shared import lineage
+from ffdi.commands.shared.options import LeaderboardOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, csvs, files, manifests, names
-from ffdi.core.errors import ExperimentError, FFDIError
+from ffdi.core.errors import ExperimentError, FFDIError, format_count
+from ffdi.evaluation import score_names
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import FoldFolder
 from ffdi.experiments.workspace import Workspace
@@ -19,11 +21,13 @@ from ffdi.experiments.workspace import Workspace
 COLUMNS = {
     "experiment": "experiment",
     "folds": "folds",
-    "oof_auc": "OOF AUC",
+    "oof_auc": score_names.POOLED,
     "oof_interval": "95 %",
     "val_auc": "val AUC",
     "gap": "gap",
     "gap_interval": "95 %",
+    "public_auc": "public",
+    "public_gap": "less OOF",
     "left_out_auc": "left out",
     "left_out_interval": "95 %",
     "worst_kind_auc": "worst",
@@ -31,6 +35,7 @@ COLUMNS = {
     "minutes": "min",
     "parameters": "params",
     "learns_from": "learns from",
+    "data": "data",
     "state": "state",
 }
 """Names in the CSV, and headings on the screen."""
@@ -41,34 +46,44 @@ SCHEMES = {
 """Values of folds.scheme that make a held-out fold unlike the training images, each with what is held out."""
 INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interval": "left_out_auc"}
 """Columns of intervals, each with that of its score."""
-DETAILS = ("folds", "oof_interval", "gap_interval", "left_out_interval")
-KINDS = ("left_out_auc", "left_out_interval", "worst_kind_auc")
-"""Columns that a narrow terminal shows only if an experiment has left kinds of fakes out."""
-WIDE, WIDE_WITH_KINDS = 120, 160
-"""The widths in columns from which the terminal shows `DETAILS`, without and with `KINDS`."""
+OPTIONAL = {
+    "left_out_auc": ("left_out_auc", "left_out_interval", "worst_kind_auc"),
+    "public_auc": ("public_auc", "public_gap"),
+    "learns_from": ("learns_from",),
+}
+"""Columns that a terminal shows only if an experiment has a value in the first of them."""
+DETAILS = (
+    ("learns_from",),
+    ("folds", "oof_interval", "gap_interval", "left_out_interval"),
+    ("gap", "stress_auc", "minutes", "parameters"),
+)
+"""Columns that a narrow terminal omits: the first ones first."""
+SHORTEST_NAME, SHORTEST_STATE = 28, 16
+"""The fewest letters of a name and a state in a narrow terminal."""
+NEVER_TRAINED, GROUP = "not trained", "a group of"
+"""How the states begin that are shown with --all only."""
 CHANGED = "config changed since"
 """The state of an experiment that only a new training makes usable again."""
-WIDEST = 240
-"""The width from which it shows what an experiment learns from, in names of experiments, as a column."""
 
 
-def run(workspace: Workspace) -> None:
-    """Shows every experiment, the best out-of-fold AUC first, and writes the table as CSV and Markdown.
+def run(workspace: Workspace, options: LeaderboardOptions) -> None:
+    """Shows every experiment by its data, the best out-of-fold AUC first, and writes all as CSV and Markdown.
 
     An experiment that leaves kinds of fakes out is ranked by the mean AUC of these kinds, behind the others.
     """
     experiments = _list_experiments(workspace)
     places = [workspace.get_leaderboard_path(ending) for ending in ("csv", "md")]
-    rows = [_row(experiment) for experiment in experiments]
+    public = _read_public_scores(workspace)
+    rows = [_row(experiment, public) for experiment in experiments]
     rows.sort(key=_rank)
-    with_kinds = any(row["left_out_auc"] is not None for row in rows) or console.width() >= WIDE_WITH_KINDS
-    columns = {name: heading for name, heading in COLUMNS.items() if with_kinds or name not in KINDS}
-    columns = console.select_columns(columns, ("learns_from",), WIDEST)
-    shown = console.select_columns(columns, DETAILS, WIDE_WITH_KINDS if with_kinds else WIDE)
-    console.table(f"{len(rows)} experiments", list(shown.values()), [_cells(row, list(shown)) for row in rows])
-    for row in rows:
-        if row["learns_from"] is not None and "learns_from" not in shown:
-            console.say(f"{row['experiment']} learns from {row['learns_from']}")
+    shown = [row for row in rows if options.all or not row["state"].startswith((NEVER_TRAINED, GROUP))]
+    by_data: dict[str | None, list[dict[str, Any]]] = {}
+    for row in sorted(shown, key=lambda row: row["data"] is None):
+        by_data.setdefault(row["data"], []).append(row)
+    for data, part in by_data.items():
+        _show(data, part)
+    if len(shown) < len(rows):
+        console.say(f"not trained: {format_count(len(rows) - len(shown), 'experiment')}, which --all shows")
     for line in _compare_schemes(experiments):
         console.say(line)
     for place, content in zip(places, (_format_csv(rows), _format_markdown(rows)), strict=True):
@@ -77,6 +92,60 @@ def run(workspace: Workspace) -> None:
     usable = [row["experiment"] for row in rows if _get_auc(row) is not None and CHANGED not in row["state"]]
     if usable:
         console.advise(f"invoke report --experiment {shlex.quote(usable[0])}")
+
+
+def _show(data: str | None, rows: Sequence[dict[str, Any]]) -> None:
+    """A table of the experiments on the same images, with the columns that fit into the terminal."""
+    width, columns = console.width(), dict(COLUMNS)
+    if width < console.CAPTURED_WIDTH:
+        unused = [first for first in OPTIONAL if all(row[first] is None for row in rows)]
+        left_out = ["data", *(name for first in unused for name in OPTIONAL[first])]  # the heading has the data
+        columns = {name: heading for name, heading in COLUMNS.items() if name not in left_out}
+    shown = columns
+    for details in ((), *DETAILS):
+        shown = {name: heading for name, heading in shown.items() if name not in details}
+        cells = [_cells(row, list(shown)) for row in rows]
+        if _measure(_cut(cells, SHORTEST_NAME, SHORTEST_STATE), list(shown.values())) <= width:
+            break
+    heading = f"AUC of {format_count(len(rows), 'experiment')} {f'on {data}' if data else 'without data'}"
+    console.table(heading, list(shown.values()), _fit(cells, list(shown.values()), width))
+    console.say_hidden(columns, shown, ", but in leaderboard.csv")
+    for row in rows:
+        if row["learns_from"] is not None and "learns_from" not in shown:
+            console.say(f"{row['experiment']} learns from {row['learns_from']}")
+
+
+def _measure(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> int:
+    """The width of a table."""
+    return sum(max(map(console.count_columns, column)) + 3 for column in zip(headings, *rows, strict=True)) + 1
+
+
+def _fit(rows: Sequence[Sequence[str]], headings: Sequence[str], width: int) -> list[list[str]]:
+    """Shortens states and then names so that each row takes one line of the terminal."""
+    longest_name, longest_state = (max(console.count_columns(row[column]) for row in rows) for column in (0, -1))
+    excess = max(0, _measure(rows, headings) - width)
+    state = max(SHORTEST_STATE, longest_state - excess)
+    excess -= max(0, longest_state - state)
+    return _cut(rows, max(SHORTEST_NAME, longest_name - excess), state)
+
+
+def _cut(rows: Sequence[Sequence[str]], name: int, state: int) -> list[list[str]]:
+    """Shortens the first and the last cell of each row to a number of columns."""
+    return [[console.cut_middle(first, name), *cells, console.cut_end(last, state)] for first, *cells, last in rows]
+
+
+def _read_public_scores(workspace: Workspace) -> dict[str, float]:
+    """The public score of the last submission of each experiment alone."""
+    found: dict[str, tuple[str, float]] = {}
+    for folder in workspace.list_exports():
+        with suppress(FFDIError, ValueError):
+            path = workspace.get_export((), folder.name).submissions_path
+            for entry in manifests.read_manifest(path, {"sent": list})["sent"] if path.is_file() else []:
+                members = entry.get("members", folder.name.split("+"))
+                if len(members) == 1 and entry.get("public_score"):
+                    score = entry["time"], float(entry["public_score"])
+                    found[members[0]] = max(score, found.get(members[0], score))
+    return {name: score for name, (_, score) in found.items()}
 
 
 def _rank(row: dict[str, Any]) -> tuple[object, ...]:
@@ -100,18 +169,23 @@ def _list_experiments(workspace: Workspace) -> list[Experiment]:
     return [one for one in found if not names.find_fault(one.name)]
 
 
-def _row(experiment: Experiment) -> dict[str, Any]:
+def _row(experiment: Experiment, public: Mapping[str, float]) -> dict[str, Any]:
     """The cells of an experiment; None for an unknown value."""
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row["experiment"] = experiment.name
     try:
         settings = schema.load_config(experiment.config_path)
         if members := settings.group.members:
-            return row | {"state": f"a group of {len(members)}"}
+            return row | {"state": f"{GROUP} {len(members)}"}
         row["folds"] = f"{settings.folds.k} {settings.folds.scheme}"
         row["learns_from"] = lineage.describe_sources(settings) or None
         row.update(_describe_training(experiment, settings))
+        if experiment.resolved_path.is_file():
+            row["data"] = f"{experiment.read_data_root().name}, images {experiment.read_data_digest()[:8]}"
         row.update(_read_scores(experiment))
+        if (score := public.get(experiment.name)) is not None:
+            row["public_auc"] = score
+            row["public_gap"] = None if row["oof_auc"] is None else score - row["oof_auc"]
     except FFDIError as error:
         row["state"] = names.escape(error.what).replace(";", ",")  # a spreadsheet may split a cell there
     return row
@@ -144,7 +218,7 @@ def _describe_unfinished(experiment: Experiment, settings: Config) -> str:
         if history := folder.read_checkpoint_history():
             auc, epochs = history[-1]["heldout_auc"], settings.train.epochs
             return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
-    return "not trained"
+    return NEVER_TRAINED
 
 
 def _mean_auc(folders: Sequence[FoldFolder]) -> float:
@@ -227,6 +301,8 @@ def _cells(row: dict[str, Any], columns: Iterable[str] = COLUMNS) -> list[str]:
         "val_auc": lambda auc: f"{auc:.4f}",
         "gap": lambda gap: f"{gap:+.4f}",
         "gap_interval": lambda ends: console.interval(ends, "+.3f"),
+        "public_auc": lambda auc: f"{auc:.4f}",
+        "public_gap": lambda gap: f"{gap:+.4f}",
         "left_out_auc": lambda auc: f"{auc:.4f}",
         "left_out_interval": console.interval,
         "worst_kind_auc": lambda auc: f"{auc:.4f}",

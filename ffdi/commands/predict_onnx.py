@@ -13,6 +13,7 @@ from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.core import console, files, links, machine, manifests
 from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError
 from ffdi.core.names import find_fault
+from ffdi.evaluation import score_names
 from ffdi.experiments import experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -75,8 +76,8 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
         from ffdi.evaluation import scorecard  # it imports scipy
 
         score_tables.show_scores(
-            f"exact score on the {table.split} split",
-            [("ONNX", scorecard.score_without_intervals(table.target, y_pred))],
+            f"scores on the {table.split} split",
+            [(score_names.ENSEMBLE, scorecard.score_without_intervals(table.target, y_pred))],
         )
     console.written(path, about=f" ({len(table)} rows)")
     console.advise(f"invoke {'serve' if options.images else 'report'}{flags}")

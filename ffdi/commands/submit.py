@@ -60,6 +60,7 @@ def run(workspace: Workspace, options: SubmitOptions) -> None:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "sha256": record["sha256"],
             "message": message,
+            "members": [one.name for one in ensemble.experiments],
             "answer": UNKNOWN,
             "taken": True,
         }
@@ -111,9 +112,8 @@ def _compare_template(template: dict[str, str] | None, make: str) -> str:
 
 def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemble) -> str:
     """The default message: it identifies this submission."""
-    aucs = ", ".join(f"{one} OOF AUC {score['auc']:.4f}" for one, score in ensemble.read_oof_scores().items())
     networks = format_count(len(ensemble.members), "network")
-    return f"{export.name}: {aucs}; {networks}; ffdi {__version__}; {record['sha256'][:12]}"
+    return f"{export.name}: {ensemble.describe_oof_scores()}; {networks}; ffdi {__version__}; {record['sha256'][:12]}"
 
 
 def _read_sent(export: ExportFolder) -> list[dict[str, Any]]:

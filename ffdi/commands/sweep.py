@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ffdi.commands.shared import engines, features, planning, setting_checks
@@ -20,7 +21,7 @@ from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
-from ffdi.core.errors import ConfigError, TrainingError
+from ffdi.core.errors import ConfigError, TrainingError, format_count
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -88,7 +89,7 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
             for keys in sampler.foreseen:
                 sweep.prepare_features(planning.make_variant(base, keys, CORRECT))
             sweep.train(train_jobs)
-    _show(base, list(sweep.trials.values()), rungs)
+    _show(sweep)
     if options.trials and len(sweep.trials) < options.trials:
         console.say(f"{options.trials} trials were requested: the others would repeat one of these")
 
@@ -175,6 +176,15 @@ class _Sweep:
     def _next_rung(self, trial: Trial) -> int:
         """The number of epochs before the trial's next comparison."""
         return self.rungs[len(trial.scores)]
+
+    def read_base(self) -> float | None:
+        """The AUC of the experiment itself after all epochs; None if its folds that judge are not trained."""
+        if not self.base.resolved_path.is_file():
+            return None
+        histories = [self.base.get_fold(fold) for fold in self.judges]
+        if not all(folder.manifest_path.is_file() for folder in histories):
+            return None
+        return float(np.mean([folder.read_history()["heldout_auc"].iloc[-1] for folder in histories]))
 
     def prepare_features(self, settings: Config) -> None:
         """Computes the missing features for a trial, if it is trained on features."""
@@ -322,16 +332,29 @@ def _format_csv(trials: Sequence[Trial], rungs: Sequence[int]) -> str:
     return frame.to_csv(index=False, float_format=FLOAT, lineterminator="\n")
 
 
-def _show(base: Experiment, trials: Sequence[Trial], rungs: Sequence[int]) -> None:
-    ranked = sorted(trials, key=lambda trial: (trial.failed, -len(trial.scores), -trial.scores[-1]))
+def _show(sweep: _Sweep) -> None:
+    """Shows the trials, the best one first, beside the experiment itself, and suggests to train the best of all."""
+    base, rungs = sweep.base, sweep.rungs
+    ranked = sorted(sweep.trials.values(), key=lambda trial: (trial.failed, -len(trial.scores), -trial.scores[-1]))
     rows = [
         (trial.experiment.name, *(f"{score:.4f}" for score in trial.scores), *[""] * (len(rungs) - len(trial.scores)))
         for trial in ranked
     ]
-    console.table(f"{len(trials)} trials: AUC of the held-out fold", ["", *(f"{one} epochs" for one in rungs)], rows)
+    before = sweep.read_base()
+    if before is not None:
+        rows.insert(0, (f"{base.name}, as it is", *[""] * (len(rungs) - 1), f"{before:.4f}"))
+    where = f"fold {sweep.judges[0]}" if len(sweep.judges) == 1 else "the folds of left-out kinds, mean"
+    columns = ["", *(format_count(one, "epoch") for one in rungs)]
+    console.table(f"{format_count(len(ranked), 'trial')}: AUC of {where}, without TTA", columns, rows)
     console.written(base.sweep_path)
-    if ranked[0].failed:
+    best = ranked[0]
+    if best.failed:
         console.say("every trial has failed: a lower train.lr may help")
         console.advise(f"invoke find-lr --experiment {base.argument}")
+    elif before is not None and best.scores[-1] <= before:
+        console.say(f"no trial is better than {base.name} itself")
+        console.advise(f"invoke train-folds --experiment {base.argument}")
     else:
-        console.advise(f"invoke train-folds --experiment {ranked[0].experiment.argument}")
+        if before is None:
+            console.say(f"{base.name} itself is not compared: its fold is not trained")
+        console.advise(f"invoke train-folds --experiment {best.experiment.argument}")

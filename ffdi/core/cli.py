@@ -6,9 +6,10 @@ A command prints for a person, or with --json for a program, and ends with an ex
 from __future__ import annotations
 
 import inspect
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, fields
 from functools import wraps
 from io import TextIOWrapper
@@ -24,6 +25,8 @@ from ffdi.core.errors import ConfigError, FFDIError
 DIGITS = 10
 """Numbers have fewer digits than this."""
 RESUME = "nothing finished is lost; the same command does the rest"
+CLOSED_PIPE = 141
+"""The exit code of a program that wrote to a closed pipe, in a shell."""
 REINSTALL = "install it again in this environment: pip install -e ."
 
 Default = TypeVar("Default")
@@ -242,7 +245,10 @@ def _run_printed(body: Callable[[], None]) -> None:
     """Runs a command that prints as it works."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every letter of a name
-    if failure := _find_failure(body):
+    with _end_at_closed_pipe():
+        failure = _find_failure(body)
+        sys.stdout.flush()
+    if failure:
         raise Exit(failure.text, code=failure.code)
 
 
@@ -258,11 +264,23 @@ def _run_captured(name: str, json: bool, body: Callable[[], None]) -> None:
     with console.capture_output(announce) as output:
         failure = _find_failure(body)
     if json:
-        print(output.json(command=name, error=failure.error if failure else None), flush=True)
+        with _end_at_closed_pipe():
+            print(output.json(command=name, error=failure.error if failure else None), flush=True)
     else:
         print("".join(f"warning: {warning}\n" for warning in output.warnings), end="", file=sys.stderr)
     if failure:
         raise Exit("" if json else failure.text, code=failure.code)
+
+
+@contextmanager
+def _end_at_closed_pipe() -> Iterator[None]:
+    """Inside, output that nobody reads any more, as after `| head`, ends the process without a traceback."""
+    try:
+        yield
+    except BrokenPipeError:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it again at its end
+        raise Exit(code=CLOSED_PIPE) from None
 
 
 def _find_failure(body: Callable[[], None]) -> Failure | None:
@@ -280,6 +298,8 @@ def _find_failure(body: Callable[[], None]) -> Failure | None:
     except Exception as error:
         if machine.is_memory_error(error):
             return _explain(machine.explain_memory_error(error))
+        if isinstance(error, BrokenPipeError):
+            raise
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             return _explain(FFDIError(f"{place}{error.strerror or error}", hint=f"mend that; {RESUME}"))

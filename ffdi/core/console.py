@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -186,6 +186,37 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
         sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in row))
     _console().print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
     _console().print(sheet)
+
+
+def say_hidden(columns: Mapping[str, str], shown: Collection[str], where: str = "") -> None:
+    """Names the columns of a table that the terminal is too narrow for.
+
+    Args:
+        columns: the headings of all by key.
+        shown: the keys of the shown ones.
+        where: what has all of them, such as ', but in leaderboard.csv'.
+    """
+    hidden = dict.fromkeys(heading for key, heading in columns.items() if key not in shown)
+    if hidden:
+        say(f"not shown in {width()} columns{where}: {', '.join(hidden)}")
+
+
+def count_columns(text: str) -> int:
+    """The columns that a text takes in a terminal."""
+    return cell_len(text)
+
+
+def cut_end(text: str, width: int) -> str:
+    """The start of a text that is too long for a number of columns."""
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+
+
+def cut_middle(text: str, width: int) -> str:
+    """The start and the end of a text that is too long for a number of columns."""
+    if cell_len(text) <= width:
+        return text
+    end = set_cell_size(text[::-1], width // 2)[::-1].lstrip()
+    return f"{set_cell_size(text, width - 1 - cell_len(end)).rstrip()}…{end}"
 
 
 def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:

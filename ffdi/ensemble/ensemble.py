@@ -19,7 +19,7 @@ from ffdi.ensemble import calibration, selection
 from ffdi.ensemble import combine as methods
 from ffdi.ensemble.calibration import Calibration
 from ffdi.ensemble.selection import Choice
-from ffdi.evaluation import metrics, predictions, scorecard
+from ffdi.evaluation import metrics, predictions, score_names, scorecard
 from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.fold import FoldFolder
@@ -178,6 +178,11 @@ class Ensemble:
         """The pooled out-of-fold scores of each experiment."""
         return {one.name: manifests.read_manifest(one.metrics_path)["pooled"] for one in self.experiments}
 
+    def describe_oof_scores(self) -> str:
+        """The out-of-fold AUC of each experiment, for a message."""
+        aucs = ", ".join(f"{name} {score['auc']:.4f}" for name, score in self.read_oof_scores().items())
+        return f"AUC {aucs} ({score_names.POOLED})"
+
     def compute_fold_aucs(self) -> dict[str, float]:
         """The mean AUC of the folds of each experiment; offsets between the folds' networks cannot lower it."""
         return {
@@ -204,6 +209,7 @@ class Ensemble:
             "calibration": self.calibration.describe(),
             "members": [_describe_member(*pair) for pair in zip(self.members, self.weights.tolist(), strict=True)],
             "nested": [asdict(row) for row in self.choice.rows],
+            "best_single": {"experiment": self.experiments[self.choice.single[0]].name, "auc": self.choice.single[1]},
         }
 
 

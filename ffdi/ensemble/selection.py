@@ -21,7 +21,7 @@ import numpy as np
 from ffdi.core.errors import ExperimentError, check_choice
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
-from ffdi.evaluation import differences
+from ffdi.evaluation import differences, metrics
 from ffdi.evaluation.intervals import LEVEL, Interval
 
 REFERENCE = "mean"
@@ -36,6 +36,7 @@ class MethodScore:
         auc: the mean of the AUCs within the folds.
         difference: to the plain mean.
         interval: of the difference; None if there are too few images.
+        gain: the difference to the best single experiment.
     """
 
     method: str
@@ -43,6 +44,7 @@ class MethodScore:
     difference: float
     interval: Interval | None
     chosen: bool
+    gain: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +57,14 @@ class Choice:
         y_pred: float64 [N], the nested predictions of the chosen method: those of a fold have weights that were fitted
             on the other folds.
         rule: the method of the intervals.
+        single: the best single experiment, as its place among the experiments, and its mean AUC within the folds.
     """
 
     rows: list[MethodScore]
     combination: Combination
     y_pred: np.ndarray
     rule: str
+    single: tuple[int, float]
 
 
 def choose_method(
@@ -102,8 +106,10 @@ def choose_method(
         y_pred, matrix.target, matrix.fold, None if group is None else group[order], level
     )
     best = forced if forced in names else _pick_best(names, scores)
+    aucs = [float(np.mean(one)) for one in _compute_fold_aucs(matrix)]
+    single = int(np.argmax(aucs))
     rows = [
-        MethodScore(name, one.auc, one.difference, one.interval, chosen=name == best)
+        MethodScore(name, one.auc, one.difference, one.interval, chosen=name == best, gain=one.auc - aucs[single])
         for name, one in zip(names, scores, strict=True)
     ]
     combination = fit_method(best, matrix, matrix.folds)
@@ -112,6 +118,7 @@ def choose_method(
         replace(combination, weights=_restore_order(combination.weights, experiments)),
         _restore_order(y_pred[names.index(best)], order),
         differences.RULES["images" if group is None else "groups"],
+        (int(experiments[single]), aucs[single]),
     )
 
 
@@ -120,6 +127,15 @@ def fit_method(name: str, matrix: OofMatrix, folds: Sequence[int]) -> Combinatio
     if METHODS[name].fitted:
         return FITTERS[name](matrix, folds)
     return combine.make_equal_combination(name, len(matrix.logits))
+
+
+def _compute_fold_aucs(matrix: OofMatrix) -> list[list[float]]:
+    """The AUC of each experiment within each fold."""
+    parts = [matrix.fold == number for number in matrix.folds]
+    return [
+        [float(metrics.auc(metrics.count_scores(matrix.target[rows], logits[rows]))) for rows in parts]
+        for logits in matrix.logits
+    ]
 
 
 def _list_candidates(candidates: Sequence[str]) -> list[str]:

@@ -34,15 +34,17 @@ def make_scorecard(
         refit: the predictions of the network on all training images for the validation split; None without one.
 
     Returns:
-        `pooled` and each of `folds`: of `score_predictions`; `rank_normalised`: the AUC
-        of ranks within each fold, which offsets between the folds' networks cannot lower; `val`: each fold's network on
-        the validation split, their mean, the `gap` between held-out and validation AUC, and the network on all images,
-        `refit`, if there is one; `kinds`: of `score_kinds`.
+        `pooled` and each of `folds`: of `score_predictions`; `mean`: the means of the scores within the folds;
+        `rank_normalised`: the AUC of ranks within each fold, which offsets between the folds' networks cannot lower;
+        `val`: each fold's network on the validation split, their mean, the `gap` between held-out and validation AUC,
+        and the network on all images, `refit`, if there is one; `kinds`: of `score_kinds`.
     """
+    folds = {str(fold): _score_fold(oof, group, oof.fold == fold) for fold in np.unique(oof.fold).tolist()}
     return {
         "pooled": score_predictions(oof.target, oof.y_pred, group),
+        "mean": metrics.average_scores(list(folds.values())),
         "rank_normalised": _score_ranks(oof, group),
-        "folds": {str(fold): _score_fold(oof, group, oof.fold == fold) for fold in np.unique(oof.fold).tolist()},
+        "folds": folds,
         **({"kinds": score_kinds(oof, kind, group)} if kind is not None else {}),
         **({"val": _score_val(oof, group, val, refit)} if val else {}),
         "interval_level": intervals.LEVEL,

@@ -87,7 +87,7 @@ def build_metadata(ensemble: Ensemble, precision: str, soup: bool) -> dict[str, 
             f"{one['experiment']} {one['network']}: {one['backbone']}, {one['size']} px, {one['weights_sha256']}"
             for one in members
         ),
-        "oof_auc": "; ".join(f"{name} {score['auc']:.4f}" for name, score in ensemble.read_oof_scores().items()),
+        "oof_auc": ensemble.describe_oof_scores(),
     }
 
 

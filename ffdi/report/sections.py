@@ -14,7 +14,7 @@ from ffdi.config.schema import list_differences
 from ffdi.core import console, manifests
 from ffdi.data.inspection.reencoded import STATES
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import scorecard
+from ffdi.evaluation import score_names, scorecard
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
@@ -32,7 +32,6 @@ METRICS = {
     "average_precision": "average precision",
 }
 """The headings of the columns, by the keys of metrics.json."""
-ENSEMBLE = "ensemble"
 INDENT = "\u2003"
 
 
@@ -56,7 +55,7 @@ def collect_oof_scores(ensemble: Ensemble) -> dict[str, tuple[np.ndarray, np.nda
     target = ensemble.assignment.target
     pairs = zip(ensemble.experiments, ensemble.oof_logits, strict=True)
     scored = {one.name: (target, sigmoid(row)) for one, row in pairs}
-    return scored if len(scored) == 1 else {**scored, ENSEMBLE: (target, ensemble.choice.y_pred)}
+    return scored if len(scored) == 1 else {**scored, score_names.ENSEMBLE: (target, ensemble.choice.y_pred)}
 
 
 def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
@@ -64,18 +63,22 @@ def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
     rows = []
     for one in ensemble.experiments:
         found = manifests.read_manifest(one.metrics_path)
-        rows.append(_format_scores(one.name, found["pooled"]))
+        rows.append(_format_scores(f"{one.name}: {score_names.POOLED}", found["pooled"]))
+        rows.append(_format_scores(f"{INDENT}{score_names.MEAN_OF_FOLDS}", found["mean"]))
         rows += [_format_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
-            rows.append(_format_scores(f"{INDENT}on val, mean of its networks", found["val"]["mean"]))
+            rows.append(_format_scores(f"{INDENT}on val, {score_names.MEAN_OF_NETWORKS}", found["val"]["mean"]))
             if "refit" in found["val"]:
                 rows.append(_format_scores(f"{INDENT}on val, its network on all images", found["val"]["refit"]))
     if len(ensemble.experiments) > 1:
         nested = scorecard.score_predictions(
             ensemble.assignment.target, ensemble.choice.y_pred, ensemble.assignment.group
         )
-        rows.append(_format_scores(f"{ENSEMBLE}, by {ensemble.method}, nested", nested))
+        label = f"{score_names.ENSEMBLE}, by {ensemble.method}: {score_names.POOLED}, nested"
+        rows.append(_format_scores(label, nested))
     tables = [ReportTable("Out-of-fold scores", ["", *METRICS.values()], rows)]
+    if len(ensemble.experiments) > 1:
+        tables.append(_make_choice_table(ensemble))
     if lineage:
         tables.append(_make_lineage_table(lineage))
     tables += [table for one in ensemble.experiments if (table := _make_kind_table(one)) is not None]
@@ -85,13 +88,31 @@ def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
     return Section("Scores", lines, tables=tables)
 
 
+def _make_choice_table(ensemble: Ensemble) -> ReportTable:
+    """The best single experiment, and each way to combine all of them."""
+    single, auc = ensemble.choice.single
+    rows = [[f"best single experiment: {ensemble.experiments[single].name}", f"{auc:.4f}", "", "", ""]]
+    rows += [
+        [
+            row.method + (" (taken)" if row.chosen else ""),
+            f"{row.auc:.4f}",
+            f"{row.gain:+.4f}",
+            f"{row.difference:+.4f}",
+            console.interval(row.interval, "+.4f"),
+        ]
+        for row in ensemble.choice.rows
+    ]
+    caption = f"Ways to combine the experiments: AUC ({score_names.MEAN_OF_FOLDS}; weights from the other folds)"
+    return ReportTable(caption, ["", "AUC", "against the single", "against the mean", "interval"], rows)
+
+
 def _make_lineage_table(lineage: Sequence[LineageRow]) -> ReportTable:
     """Teachers, pseudo-labels and students, each after what it learns from."""
     rows = [
         [one.name, one.learns_from or "labels", *(cell for score in (one.oof, one.val) for cell in _format_auc(score))]
         for one in lineage
     ]
-    header = ["", "learns from", "out-of-fold AUC", "95 %", "val AUC", "95 %"]
+    header = ["", "learns from", f"AUC ({score_names.POOLED})", "95 %", "val AUC", "95 %"]
     return ReportTable("Teachers, pseudo-labels and students", header, rows)
 
 

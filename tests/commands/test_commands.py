@@ -71,7 +71,7 @@ def test_scoring_again_gives_the_same_bytes_and_needs_no_images(copy: Path, invo
     assert (answer.code, answer.err) == (0, "")
     assert path.read_bytes() == before
     scores = json.loads(before)
-    assert f"AUC of ranks within each fold: {scores['rank_normalised']['auc']:.4f}" in answer.out
+    assert f"OOF, ranks within folds: AUC {scores['rank_normalised']['auc']:.4f}" in answer.out
     for one in (scores["pooled"], *scores["folds"].values()):
         assert all(low <= one[name] <= high for name, (low, high) in one["intervals"].items())
 
@@ -121,9 +121,9 @@ def test_the_exact_validation_score_is_printed_beside_the_out_of_fold_score(trai
     output = (trained / "output.txt").read_text()
     record = json.loads((trained / "exports" / "tiny" / "submission.json").read_text())
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
-    assert "exact score on the val split" in output
-    assert f"│ ensemble          │ {record['scores']['val']['ensemble']['auc']:.4f} │" in output
-    assert f"│ tiny out of fold  │ {metrics['pooled']['auc']:.4f} │" in output
+    assert "scores on the val split, without TTA" in output
+    assert f"│ ensemble             │ {record['scores']['val']['ensemble']['auc']:.4f} │" in output
+    assert f"│ tiny: OOF, pooled    │ {metrics['pooled']['auc']:.4f} │" in output
 
 
 def test_plain_output_has_no_escape_codes(trained: Path) -> None:
@@ -256,7 +256,7 @@ def test_the_validation_split_is_submitted_where_there_is_no_test(
     (phase1 / "prediction.txt.csv").write_text("img_name,y_pred\n" + "".join(f"{name},0.5\n" for name in names))
     answer = invoke("ensemble-submit", "--experiment", "tiny", "--data", str(phase1))
     assert answer.code == 0, answer.err
-    assert "exact score on the val split" in answer.out
+    assert "scores on the val split, without TTA" in answer.out
     submission = pd.read_csv(copy / "exports" / "tiny" / "submission.csv")
     assert submission.img_name.tolist() == names.tolist()
 
@@ -296,7 +296,7 @@ def test_an_experiment_below_chance_is_not_submitted(copy: Path, invoke: Invoke,
         "error: the submission is refused: 1 fault in 20 scores\n"
         "  experiment tiny has the mean AUC 0.25 over its folds, below 0.5 beyond chance: its labels are inverted\n"
         "next: nothing was written; set target 1 for fakes in the labels, then train again: "
-        "invoke train-folds --restart\n",
+        "invoke train-folds --restart --experiment tiny\n",
     )
     assert snapshot(copy / "exports") == before
 
@@ -311,9 +311,9 @@ def test_stress_says_how_the_score_holds(copy: Path, invoke: Invoke) -> None:
     oof = json.loads((copy / "experiments" / "tiny" / "metrics.json").read_text())
     assert stress["images"] == 64
     assert stress["auc"] == pytest.approx(np.mean([fold["auc"] for fold in oof["folds"].values()]), abs=1e-12)
-    assert {"JPEG 30", "quarter size", "noise 10"} < set(stress["distortions"])
+    assert {"JPEG quality 30", "quarter size", "noise of 10 grey levels"} < set(stress["distortions"])
     assert stress["mean_auc"] == pytest.approx(np.mean([row["auc"] for row in stress["distortions"].values()]))
-    assert "│ JPEG 90" in answer.out
+    assert "│ JPEG quality 90" in answer.out
 
 
 def test_reencoded_says_what_came_from_the_encoding(copy: Path, invoke: Invoke) -> None:

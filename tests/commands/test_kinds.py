@@ -72,7 +72,7 @@ def test_a_kind_that_changes_after_the_start_is_refused(root: Path, invoke: Invo
     answer = invoke("train-folds", "--experiment", "unseen", "--data", str(root))
     assert answer.code == 1
     assert "has another kind" in answer.err
-    assert "to assign folds again, pass --restart to invoke train-folds" in answer.err
+    assert "to assign folds again, invoke train-folds --restart" in answer.err
 
 
 def test_too_few_kinds_end_a_training_before_it_starts(workspace: Path, root: Path, invoke: Invoke) -> None:

@@ -62,7 +62,7 @@ def test_it_is_sent_once_and_the_answer_is_kept(copy: Path, kaggle: Path, invoke
     record = json.loads((exports / "submission.json").read_text())
     auc = json.loads((copy / "experiments/tiny/metrics.json").read_text())["pooled"]["auc"]
     version, digest = record["version"], record["sha256"]
-    message = f"tiny: tiny OOF AUC {auc:.4f}; 2 networks; ffdi {version}; {digest[:12]}"
+    message = f"tiny: AUC tiny {auc:.4f} (OOF, pooled); 2 networks; ffdi {version}; {digest[:12]}"
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines() == [
         "submit tiny: 20 test images to faces",

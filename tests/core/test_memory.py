@@ -53,7 +53,7 @@ def test_a_limit_that_torch_does_not_fit_in_is_named() -> None:
 def test_a_library_that_cannot_be_loaded_is_named(
     workspace: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_workspace: object) -> None:
+    def fail(*_: object) -> None:
         raise ImportError("libGL.so.1: cannot open shared object file", name="cv2")
 
     monkeypatch.setattr(leaderboard, "run", fail)
@@ -67,7 +67,7 @@ def test_a_library_that_cannot_be_loaded_is_named(
 
 
 def test_a_fault_of_ours_keeps_its_traceback(workspace: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_workspace: object) -> None:
+    def fail(*_: object) -> None:
         raise ImportError("cannot import name 'x' from 'ffdi.data'", name="ffdi.data")
 
     monkeypatch.setattr(leaderboard, "run", fail)

@@ -13,11 +13,6 @@ EXPERIMENT = "a name under experiments/, or a folder with a config.toml"
 
 
 @dataclass(frozen=True)
-class NoOptions:
-    """A command without flags of its own."""
-
-
-@dataclass(frozen=True)
 class ExperimentOptions:
     """Flags of a command for one experiment."""
 
@@ -325,6 +320,11 @@ class KaggleBundleOptions(ExportOptions):
     python: tuple[str, ...] = flag(
         ("3.12", "3.13"), "a Python version of notebooks: 3.12 is Kaggle's, 3.13 is Colab's; repeat the flag for both"
     )
+
+
+@dataclass(frozen=True)
+class LeaderboardOptions:
+    all: bool = flag(False, "also show experiments that were never trained, and groups")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ffdi.core import console
+from ffdi.evaluation import score_names
 
 if TYPE_CHECKING:
     from ffdi.ensemble.selection import Choice
@@ -27,25 +28,36 @@ def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> Non
     shown = console.select_columns(SCORES, DETAILS, WIDE)
     cells = [(label, one["auc"], format_interval(one), *(one[key] for key in shown)) for label, one in rows]
     console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
+    console.say_hidden(SCORES, shown)
     for why in dict.fromkeys(one["no_interval"]["auc"] for _, one in rows if "auc" in one.get("no_interval", {})):
         console.say(f"no interval of an AUC: {why}")
 
 
-def show_choice(choice: Choice) -> None:
-    """Prints a table of every ensemble method's nested score, if there are several methods."""
-    if len(choice.rows) == 1:
+def show_choice(choice: Choice, names: Sequence[str]) -> None:
+    """Prints a table of every ensemble method's nested score and of the best single experiment.
+
+    Prints nothing for one experiment and one method.
+
+    Args:
+        choice: of the method.
+        names: of the experiments.
+    """
+    if len(choice.rows) == len(names) == 1:
         return
-    cells = [
+    single, auc = choice.single
+    cells: list[tuple[object, ...]] = [(f"best single experiment: {names[single]}", auc, "", "", "")]
+    cells += [
         (
             row.method + (" (taken)" if row.chosen else ""),
             row.auc,
+            f"{row.gain:+.4f}",
             f"{row.difference:+.4f}",
             console.interval(row.interval, "+.4f"),
         )
         for row in choice.rows
     ]
-    heading = "ways to combine the experiments: nested out-of-fold AUC, compared with the plain mean"
-    console.table(heading, ["", "AUC", "difference", "interval"], cells)
+    heading = f"ways to combine the experiments: AUC ({score_names.MEAN_OF_FOLDS}; weights from the other folds)"
+    console.table(heading, ["", "AUC", "against the single", "against the mean", "interval"], cells)
 
 
 def format_interval(score: dict[str, Any]) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from ffdi.commands.shared import score_tables
+from ffdi.config import schema
 from ffdi.core import console, manifests
 from ffdi.core.errors import ExperimentError
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
-from ffdi.evaluation import predictions, scorecard
+from ffdi.evaluation import predictions, score_names, scorecard
 from ffdi.evaluation.predictions import OofPredictions
 from ffdi.experiments.experiment import Experiment
 
@@ -27,9 +28,11 @@ def publish_scores(
     content = {"experiment": experiment.name, "oof_sha256": manifests.hash_file(experiment.oof_path), **scored}
     manifests.write_manifest(experiment.metrics_path, content)
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
-    score_tables.show_scores("out-of-fold scores", [*rows, ("all folds", content["pooled"])])
+    rows += [(score_names.MEAN_OF_FOLDS, content["mean"]), (score_names.POOLED, content["pooled"])]
+    tta = score_names.describe_tta(schema.load_experiment(experiment.config_path).predict.tta)
+    score_tables.show_scores(f"out-of-fold (OOF) scores, {tta}", rows)
     ranked = content["rank_normalised"]
-    console.say(f"AUC of ranks within each fold: {ranked['auc']:.4f} ({score_tables.format_interval(ranked)})")
+    console.say(f"{score_names.RANKED}: AUC {ranked['auc']:.4f} ({score_tables.format_interval(ranked)})")
     if "kinds" in content:
         _show_kinds(content["kinds"])
     if "val" in content:
@@ -65,7 +68,7 @@ def _show_kinds(kinds: dict[str, Any]) -> None:
 
 def _show_val(val: dict[str, Any]) -> None:
     rows = [(f"fold {fold}", score) for fold, score in val["folds"].items()]
-    rows += [("mean", val["mean"]), *([("refit", val["refit"])] if "refit" in val else [])]
+    rows += [(score_names.MEAN_OF_NETWORKS, val["mean"]), *([("refit", val["refit"])] if "refit" in val else [])]
     score_tables.show_scores("the same networks on the validation split", rows)
     gap = val["gap"]
     interval = score_tables.format_interval(gap)

@@ -315,12 +315,12 @@ def _add_noise(pixels: np.ndarray, rng: np.random.Generator, *, deviation: float
 
 
 DISTORTIONS: dict[str, Distortion] = {
-    **{f"JPEG {quality}": partial(_compress, quality=quality) for quality in (90, 70, 50, 30)},
-    "blur 0.4 %": partial(_blur, share=0.004),
-    "blur 0.8 %": partial(_blur, share=0.008),
+    **{f"JPEG quality {quality}": partial(_compress, quality=quality) for quality in (90, 70, 50, 30)},
+    "blur of 0.4 % of the edge": partial(_blur, share=0.004),
+    "blur of 0.8 % of the edge": partial(_blur, share=0.008),
     "half size": partial(_downscale, scale=0.5),
     "quarter size": partial(_downscale, scale=0.25),
-    "noise 4": partial(_add_noise, deviation=4),
-    "noise 10": partial(_add_noise, deviation=10),
+    "noise of 4 grey levels": partial(_add_noise, deviation=4),
+    "noise of 10 grey levels": partial(_add_noise, deviation=10),
 }
 """What happens to images between camera and detector, in fixed strengths."""

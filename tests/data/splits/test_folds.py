@@ -15,7 +15,7 @@ from ffdi.data.labels.table import Table
 from ffdi.data.splits import folds
 
 Put = Callable[..., Path]
-RESTORE = "next: restore the file or the images; to assign folds again, pass --restart to invoke train-folds"
+RESTORE = "next: restore the file or the images; to assign folds again, invoke train-folds --restart"
 ASSIGNMENT = "img_name,fold,target,group\na.jpg,0,0,x\nb.jpg,1,0,y\nc.jpg,0,1,x\nd.jpg,1,1,z\n"
 
 
