@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import numpy as np
 from ffdi.commands.shared import groups, scorers, sources, teachers
 from ffdi.commands.shared.options import ExportOnnxOptions
 from ffdi.core import console, files, machine, manifests
-from ffdi.core.errors import format_count
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.data.images import cache
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
@@ -46,6 +48,7 @@ def run(workspace: Workspace, options: ExportOnnxOptions) -> None:
     check = equivalence.choose_equivalence_check(ensemble, found, soup=options.soup)
     with export.lock():
         console.title(f"export-onnx {export.name}: {_describe_networks(ensemble, options)}")
+        _warn_of_replacement(export, options)
         compared = _compare_with_teachers(workspace, export, ensemble, found)
         with export.publish(export.model_path.name) as new:
             kind, records = _write(new, ensemble, found, check, options, runtimes, workspace.engines_folder)
@@ -109,6 +112,25 @@ def _write(
     bundle.write_golden(export.golden_path, some, expected)
     files.write_text(export.script_path, _read_script())
     return chosen.kind, records
+
+
+def _warn_of_replacement(export: ExportFolder, options: ExportOnnxOptions) -> None:
+    """Warns if the folder has a graph of another precision, or if only one of the two graphs is a soup."""
+    if not export.bundle_path.is_file():
+        return
+    with suppress(ExperimentError, KeyError):  # a damaged one is replaced anyway
+        found = manifests.read_manifest(export.bundle_path)
+        before = _name_kind(found["precision"], soup=found["soup"])
+        after = _name_kind(options.precision, soup=options.soup)
+        if before != after:
+            console.warn(
+                f"{export.folder} has a graph of {before}, and this one of {after} takes its place; to keep both, stop "
+                f"and pass --name {shlex.quote(f'{export.name}-{options.precision}')}"
+            )
+
+
+def _name_kind(precision: str, *, soup: bool) -> str:
+    return f"{precision}, a soup" if soup else precision
 
 
 def _compare_with_teachers(

@@ -246,10 +246,17 @@ def _run_printed(body: Callable[[], None]) -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every letter of a name
     with _end_at_closed_pipe():
-        failure = _find_failure(body)
+        failure = _find_failure(lambda: _run_watched(body))
         sys.stdout.flush()
     if failure:
         raise Exit(failure.text, code=failure.code)
+
+
+def _run_watched(body: Callable[[], None]) -> None:
+    from ffdi.core import console
+
+    with console.show_signs_of_life():
+        body()
 
 
 def _run_captured(name: str, json: bool, body: Callable[[], None]) -> None:

@@ -30,7 +30,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from ffdi.core import hints, names
+from ffdi.core import heartbeat, hints, names
+from ffdi.core.errors import format_duration
+from ffdi.core.heartbeat import Heart
 
 PLAIN_WIDTH = 120
 """The width in columns without a terminal."""
@@ -74,6 +76,9 @@ class CapturedOutput:
 
 Announce = Callable[[Mapping[str, str]], None]
 """Prints facts by name at once, while other output is captured."""
+_heart = Heart()
+_bar: Bar | None = None
+"""The progress bar that is shown now."""
 _captured: CapturedOutput | None = None
 """The output so far; None while output is printed."""
 _announce: Announce | None = None
@@ -147,7 +152,29 @@ def can_ask() -> bool:
     return _captured is None and sys.stdin.isatty()
 
 
+@contextmanager
+def show_signs_of_life() -> Iterator[None]:
+    """Inside, a command that prints nothing for a while says that it works; a long one says how long it took."""
+    global _heart
+    _heart = heart = Heart()
+    with heartbeat.watch(heart, _say_alive):
+        yield
+    if heart.seconds > heartbeat.LONG_SECONDS:
+        _print(f"took {format_duration(heart.seconds)}")
+
+
+def _say_alive() -> None:
+    """Prints what is done now; a bar in a terminal shows that by itself."""
+    if not _heart.printed:
+        _print(heartbeat.LOADING)
+    elif _bar is None:
+        _print(f"still working, for {format_duration(_heart.seconds)} so far")
+    elif not _bar.is_visible:
+        _print(f"still working: {_bar.describe()}, {format_duration(_heart.seconds)} so far")
+
+
 def _print(line: str, style: str = "") -> None:
+    _heart.beat()
     _console().print(names.escape(line), style=style or None, soft_wrap=True)
 
 
@@ -184,6 +211,7 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
         sheet.add_column(_format_cell(column), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
         sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in row))
+    _heart.beat()
     _console().print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
     _console().print(sheet)
 
@@ -242,6 +270,15 @@ class Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
+    @property
+    def is_visible(self) -> bool:
+        return not self._progress.disable
+
+    def describe(self) -> str:
+        """Its label and how much is done."""
+        task = next(one for one in self._progress.tasks if one.id == self._task)
+        return f"{task.description}, {task.percentage:.0f} %"
+
     def advance(self, count: float = 1) -> None:
         self._progress.advance(self._task, count)
 
@@ -261,6 +298,7 @@ class Bar:
         self._print(line)
 
     def _print(self, line: str) -> None:
+        _heart.beat()
         self._progress.console.print(names.escape(line), soft_wrap=True)
 
 
@@ -294,4 +332,9 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Bar(progress, progress.add_task(names.escape(label), total=total))
+        global _bar
+        before, _bar = _bar, Bar(progress, progress.add_task(names.escape(label), total=total))
+        try:
+            yield _bar
+        finally:
+            _bar = before

@@ -71,6 +71,8 @@ class Experiment:
     """The findings of other images, of the last scan after a training."""
     stress_path = links.PathInFolder("stress.json")
     """AUC on degraded images."""
+    distorted_path = links.PathInFolder("distorted")
+    """A folder with the scores of distorted images so far, while they are computed."""
     reencoded_path = links.PathInFolder("reencoded.json")
     """AUC on images that are encoded alike."""
     shift_path = links.PathInFolder("shift.json")
@@ -132,6 +134,7 @@ class Experiment:
             files.remove(path)
         started = (self.resolved_path, self.provenance_path, self.folds_path, self.image_list_path, self.frozen_path)
         reports = (self.metrics_path, self.stress_path, self.reencoded_path, self.shift_path)
+        files.remove(self.distorted_path)
         for path in (*started, self.oof_path, *reports):
             path.unlink(missing_ok=True)
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,7 +17,9 @@ import torch
 from ffdi.commands.shared import reencoded
 from ffdi.core import manifests
 from ffdi.core.errors import ConfigError
+from ffdi.data.loading.dataset import DISTORTIONS
 from ffdi.export import onnx
+from ffdi.training import predict
 from tests.conftest import TINY, Invoke
 
 Snapshot = Callable[[Path], dict[str, bytes]]
@@ -471,3 +474,28 @@ def test_the_export_is_tried_once(trained: Path, competition: Path, invoke: Invo
     trying = "trying to export test_resnet to ONNX, once before its first training\n"
     assert f"\n{trying}" in (trained / "output.txt").read_text()
     assert trying not in invoke("train-folds", "--experiment", "tiny", "--data", str(competition)).out
+
+
+def test_an_interrupted_stress_run_goes_on(copy: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["score", "--experiment", "tiny", "--stress"]
+    folder = copy / "experiments" / "tiny"
+    assert invoke(*words).code == 0
+    expected = (folder / "stress.json").read_bytes()
+    (folder / "stress.json").unlink()
+    predict_logits, calls = predict.predict_logits, list[int]()
+
+    def stop_after_five(*given: Any) -> Any:
+        calls.append(0)
+        if len(calls) == 6:
+            raise KeyboardInterrupt
+        return predict_logits(*given)
+
+    monkeypatch.setattr(predict, "predict_logits", stop_after_five)
+    assert invoke(*words).code == 130
+    assert len(list((folder / "distorted").iterdir())) == 5
+    calls.clear()
+    monkeypatch.setattr(predict, "predict_logits", lambda *given: calls.append(0) or predict_logits(*given))
+    assert invoke(*words).code == 0
+    assert len(calls) == 2 * (1 + len(DISTORTIONS)) - 5
+    assert (folder / "stress.json").read_bytes() == expected
+    assert not (folder / "distorted").exists()

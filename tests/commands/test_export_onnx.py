@@ -375,3 +375,18 @@ def test_two_runs_do_not_write_one_file(tmp_path: Path, invoke: Invoke) -> None:
         f"error: another process (pid {os.getpid()}) is scoring to {output}\n"
         "next: wait for it, or pass another --output\n",
     )
+
+
+@pytest.mark.usefixtures("lenient")
+def test_another_precision_does_not_replace_a_graph_in_silence(copy: Path, invoke: Invoke) -> None:
+    words = ["export-onnx", "--experiment", "tiny", "--runtimes", "cpu"]
+    assert "takes its place" not in invoke(*words).out
+    answer = invoke(*words, "--precision", "fp16")
+    assert answer.code == 0, answer.err
+    folder = copy / "exports" / "tiny"
+    assert (
+        f"warning: {folder} has a graph of fp32, and this one of fp16 takes its place; to keep both, stop and pass "
+        "--name tiny-fp16"
+    ) in answer.out
+    assert "takes its place" not in invoke(*words, "--precision", "fp16", "--name", "tiny-fp16").out
+    assert "has a graph of fp16, and this one of fp32 takes its place" in invoke(*words).out

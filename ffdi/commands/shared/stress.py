@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ffdi import __version__
 from ffdi.commands.shared import planning, sources
 from ffdi.commands.shared.options import LoadingOptions
-from ffdi.core import console, manifests
+from ffdi.core import console, files, links, manifests
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import DISTORTIONS
 from ffdi.data.splits import folds
@@ -16,7 +18,7 @@ from ffdi.data.splits.folds import FoldAssignment
 from ffdi.ensemble.ensemble import Member
 from ffdi.evaluation import differences, intervals
 from ffdi.evaluation.differences import Difference
-from ffdi.evaluation.predictions import sigmoid
+from ffdi.evaluation.predictions import HASH_DIGITS, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -73,6 +75,7 @@ def score_distorted(
     )
     members = [Member(experiment, config, folder) for folder in folders]
     logits = _compute_logits(members, table, assignment.fold[chosen], options, distortions)
+    files.remove(experiment.distorted_path)
     group = None if assignment.group is None else assignment.group[chosen]
     undistorted, *others = differences.compare_with_first(
         sigmoid(logits), assignment.target[chosen], assignment.fold[chosen], group, level=intervals.LEVEL
@@ -107,10 +110,28 @@ def _compute_logits(
         for member in members:
             rows = np.flatnonzero(fold_of == member.folder.fold)
             network = device.prepare(detector.load_scorer(member, member.config.model.size))
+            some = table.take(rows)
             for number, distortion in enumerate(distortions):
-                batches = fold.make_eval_batches(table.take(rows), member.config, device, distortion)
+                path = _locate_part(member, some, distortion)
+                if path.is_file():
+                    logits[number, rows] = manifests.read_manifest(path, {"logits": list})["logits"]
+                    bar.advance(len(rows))
+                    continue
+                batches = fold.make_eval_batches(some, member.config, device, distortion)
                 logits[number, rows] = predict.predict_logits([network], batches, device, bar.advance)[0]
+                manifests.write_manifest(path, {"logits": logits[number, rows].tolist()})
     return logits
+
+
+def _locate_part(member: Member, table: Table, distortion: str | None) -> Path:
+    """The file with the scores of some images, which an interrupted run has written: its name is a hash of all that
+    they depend on.
+    """
+    states = [table.path(row).stat() for row in range(len(table))]
+    images = [table.img_name.tolist(), [(one.st_size, one.st_mtime_ns) for one in states]]
+    network = member.folder.read_weights_sha256(), member.config.predict.tta
+    digest = manifests.hash_json([images, network, distortion, __version__])
+    return links.join(member.experiment.distorted_path, f"{digest[:HASH_DIGITS]}.json")
 
 
 def _summarize(scores: DistortedScores) -> dict[str, Any]:
