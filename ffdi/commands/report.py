@@ -17,8 +17,9 @@ from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.workspace import Workspace
-from ffdi.report import gallery, sections
+from ffdi.report import gallery, headlines, sections
 from ffdi.report.gallery import Exhibit
+from ffdi.report.headlines import Step, Tile
 from ffdi.report.page import Page
 from ffdi.report.sections import LineageRow
 
@@ -38,12 +39,14 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     picked = gallery.pick_images(ensemble.assignment.target, ensemble.choice.y_pred)
     exhibits, method = _make_exhibits(ensemble, train, picked, options.device)
     rows = lineage.list_lineage(workspace, ensemble)
-    page = _make_page(export.name, ensemble, rows, exhibits, gallery.count_kinds(picked), method)
+    flags = groups.repeat_flags(options.experiment, name)
+    first = headlines.build_tiles(ensemble, export), headlines.list_next_steps(ensemble, export, flags)
+    page = _make_page(export.name, ensemble, first, rows, exhibits, gallery.count_kinds(picked), method)
     with export.lock():
         files.write_text(export.report_path, page.render())
     size = export.report_path.stat().st_size / 1e6
     console.written(export.report_path, about=f" ({len(exhibits)} images, {size:.1f} MB): open it in a browser")
-    console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, name)}")
+    console.advise(f"invoke ensemble-submit{flags}")
 
 
 def _make_exhibits(
@@ -99,6 +102,7 @@ def _compute_heat_maps(
 def _make_page(
     name: str,
     ensemble: Ensemble,
+    first: tuple[Sequence[Tile], Sequence[Step]],
     rows: Sequence[LineageRow],
     exhibits: Sequence[Exhibit],
     counts: Mapping[str, int],
@@ -107,12 +111,11 @@ def _make_page(
     experiments, k = ensemble.experiments, ensemble.members[0].config.folds.k
     scored = sections.collect_oof_scores(ensemble)
     val = {one.name: found for one in experiments if (found := scores.read_val_predictions(one, list(range(k))))}
-    pooled = ensemble.read_oof_scores()
-    best = ", ".join(f"{one}: out-of-fold AUC {oof['auc']:.4f}" for one, oof in pooled.items())
     target = ensemble.assignment.target
     return Page(
         name,
-        [best, f"{len(target)} training images, {target.sum()} of them fake; {k} folds; ffdi {__version__}."],
+        [f"{len(target)} training images, {target.sum()} of them fake; {k} folds; ffdi {__version__}."],
+        *first,
         [
             sections.build_scores(ensemble, rows),
             sections.build_separation(scored, {name: _average_scores(parts) for name, parts in val.items()}),

@@ -11,13 +11,14 @@ import numpy as np
 
 from ffdi.evaluation import error_analysis
 
-MAX_IMAGES = 40
+MAX_IMAGES = 30
 """For each kind."""
 PICTURE_EDGE = 256
 """The largest edge of an image in the page, in pixels."""
 QUALITY = 82
 KINDS = {
-    "error": "most confident errors",
+    "missed": "missed fakes",
+    "alarm": "false alarms",
     "uncertain": "most uncertain",
     "suspect": "label suspects",
 }
@@ -52,7 +53,7 @@ class Exhibit(NamedTuple):
 
 
 def pick_images(target: np.ndarray, y_pred: np.ndarray) -> dict[int, list[str]]:
-    """Selects rows for the gallery, with their kinds; the most confident errors come first.
+    """Selects rows for the gallery, with their kinds; of each kind the most confident errors come first.
 
     Args:
         target: int [N], 1 = fake.
@@ -60,7 +61,8 @@ def pick_images(target: np.ndarray, y_pred: np.ndarray) -> dict[int, list[str]]:
     """
     error = np.abs(y_pred - target)
     rows = {
-        "error": _take_first(-error, error > 0.5),
+        "missed": _take_first(-error, (error > 0.5) & (target == 1)),
+        "alarm": _take_first(-error, (error > 0.5) & (target == 0)),
         "uncertain": _take_first(np.abs(y_pred - 0.5), np.full(len(target), True)),
         "suspect": _take_first(-error, error_analysis.find_label_errors(target, y_pred)),
     }

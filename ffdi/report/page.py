@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from ffdi.pages import template
 from ffdi.report.gallery import KINDS, Exhibit
+from ffdi.report.headlines import Step, Tile
 
 
 class ReportTable(NamedTuple):
@@ -49,6 +50,8 @@ class Page:
     Attributes:
         name: of the export.
         summary: the first paragraphs.
+        tiles: the main numbers.
+        steps: what to do next.
         before, after: the sections before and after the gallery.
         exhibits: the images of the gallery.
         counts: the number of images of each kind.
@@ -58,6 +61,8 @@ class Page:
 
     name: str
     summary: Sequence[str]
+    tiles: Sequence[Tile]
+    steps: Sequence[Step]
     before: Sequence[Section]
     exhibits: Sequence[Exhibit]
     counts: Mapping[str, int]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page
 
+from ffdi.core import manifests
+from ffdi.report import headlines
 from tests import browser, faults
 from tests.conftest import Invoke
 
@@ -65,9 +68,10 @@ def test_images_are_filtered_sorted_and_searched(opened: tuple[Page, list[str]],
     assert set(names(page)) == {name for name in fakes if oof.fold[name] == 1}
     page.select_option("[name=target]", "")
     page.select_option("[name=fold]", "")
-    page.select_option("[name=kind]", "error")
-    wrong = set(names(page))
-    assert wrong == set(errors[errors > 0.5].index)
+    wrong = set(errors[errors > 0.5].index)
+    for kind, target in (("missed", 1), ("alarm", 0)):
+        page.select_option("[name=kind]", kind)
+        assert set(names(page)) == {name for name in wrong if oof.target[name] == target}
     page.select_option("[name=kind]", "")
     page.fill("[name=name]", everything[3][:12].upper())
     assert names(page) == [everything[3]]
@@ -96,9 +100,9 @@ def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page
         "noise of the pixels",
         "background",
     ]
-    assert page.locator(".pane .heat").is_visible()
-    page.uncheck("#warm")
     assert not page.locator(".pane .heat").is_visible()
+    page.check("#warm")
+    assert page.locator(".pane .heat").is_visible()
     page.locator("#close").focus()
     page.keyboard.press("ArrowRight")
     assert page.text_content("dialog h3") == second
@@ -120,6 +124,46 @@ def test_it_needs_nothing_beside_it_and_says_all_there_is(report: Path) -> None:
     assert len(content) < 20e6
 
 
+def test_the_main_numbers_come_first_and_then_what_to_do(report: Path) -> None:
+    content = report.read_text()
+    root = report.parents[2]
+    metrics = json.loads((root / "experiments" / "tiny" / "metrics.json").read_text())
+    tiles = re.findall(r"<li><span>(.*?)</span><strong>(.*?)</strong><span>(.*?)</span></li>", content)
+    values = {label: value for label, value, _ in tiles}
+    assert values == {
+        "AUC (OOF, pooled)": f"{metrics['pooled']['auc']:.4f}",
+        "validation AUC (mean of the networks)": f"{metrics['val']['mean']['auc']:.4f}",
+        "AUC under stress": headlines.NONE,
+        "submission": headlines.NONE,
+    }
+    low, high = metrics["pooled"]["intervals"]["auc"]
+    assert tiles[0][2] == f"95 %: {low:.3f} to {high:.3f}; without TTA"
+    assert tiles[3][2] == "written, not sent"
+    assert re.findall(r"<code>(invoke [^<]*)</code>", content) == [
+        "invoke score --experiment tiny --stress",
+        "invoke submit --experiment tiny --competition NAME",
+    ]
+    assert content.index("What to do next") < content.index("<nav")
+
+
+def test_the_tiles_follow_what_is_done(copy: Path, invoke: Invoke) -> None:
+    assert invoke("score", "--experiment", "tiny", "--stress").code == 0
+    sent = [{"time": "2026-01-02T00:00:00", "public_score": "0.625"}]
+    manifests.write_manifest(copy / "exports" / "tiny" / "submissions.json", {"sent": sent})
+    (copy / "exports" / "tiny" / "bundle.json").unlink()
+    assert invoke("report", "--experiment", "tiny").code == 0
+    content = (copy / "exports" / "tiny" / "report.html").read_text()
+    stress = json.loads((copy / "experiments" / "tiny" / "stress.json").read_text())
+    oof = json.loads((copy / "experiments" / "tiny" / "metrics.json").read_text())["pooled"]["auc"]
+    assert f"<span>AUC under stress</span><strong>{stress['mean_auc']:.4f}</strong>" in content
+    assert f"<strong>0.6250</strong><span>public score, 2026-01-02, {0.625 - oof:+.4f} against OOF, pooled" in content
+    assert re.findall(r"<code>(invoke [^<]*)</code>", content) == ["invoke export-onnx --experiment tiny"]
+    (copy / "exports" / "tiny" / "submissions.json").write_text("{}")
+    assert invoke("report", "--experiment", "tiny").code == 0
+    content = (copy / "exports" / "tiny" / "report.html").read_text()
+    assert "submissions.json was not written by this version of ffdi" in content
+
+
 def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> None:
     twin = copy / "experiments" / "twin<b>"
     (copy / "experiments" / "tiny" / "doctor.json").unlink()
@@ -130,7 +174,8 @@ def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> N
     assert "twin<b>" not in content
     assert content.count("twin&lt;b&gt;") > 5
     assert "Experiments, on their out-of-fold logits" in content
-    assert "ensemble, by mean, nested" in content
+    assert "ensemble, by mean: OOF, pooled, nested" in content
+    assert "<span>ensemble, AUC (OOF, mean of folds)</span>" in content
     assert "Not available. Run: invoke doctor --experiment tiny, then this report again." in content
 
 

@@ -21,11 +21,12 @@ def test_errors_uncertain_images_and_label_errors_are_picked() -> None:
     y_pred = np.where(target == 1, 0.9, 0.1) + np.linspace(0, 0.05, 1000) * np.where(target == 1, -1, 1)
     y_pred[[10, 11]], y_pred[[20, 21]], y_pred[30] = [0.99, 0.02], [0.501, 0.498], 0.7
     picked = gallery.pick_images(target, y_pred)
-    assert list(picked)[:3] == [10, 11, 30]
-    assert picked[10] == picked[11] == ["error", "suspect"]
+    assert list(picked)[:5] == [11, 21, 10, 30, 20]
+    assert picked[11] == ["missed", "suspect"]
+    assert picked[10] == ["alarm", "suspect"]
     assert "uncertain" in picked[20]
     assert "uncertain" in picked[21]
-    assert gallery.count_kinds(picked) == {"error": 5, "uncertain": gallery.MAX_IMAGES, "suspect": 2}
+    assert gallery.count_kinds(picked) == {"missed": 2, "alarm": 3, "uncertain": gallery.MAX_IMAGES, "suspect": 2}
 
 
 def test_a_large_image_is_shrunk_and_a_small_one_is_not() -> None:
@@ -48,4 +49,4 @@ def test_images_of_pure_noise_stay_within_a_reports_limit() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     one = len(gallery.encode_picture(pixels)) + sum(map(len, gallery.render_views(pixels).values()))
     heat = len(gallery.encode_overlay(np.random.default_rng(0).random((56, 56))))
-    assert 3 * gallery.MAX_IMAGES * (one + heat) < 19e6
+    assert len(gallery.KINDS) * gallery.MAX_IMAGES * (one + heat) < 19e6
