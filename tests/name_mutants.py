@@ -48,7 +48,7 @@ from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part, Shards
 from ffdi.inference.worker import Worker
 from ffdi.pages import template
-from ffdi.report import charts
+from ffdi.report import charts, gallery
 from ffdi.report.page import Page, ReportTable, Section
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle, kaggle_bundle
@@ -622,8 +622,8 @@ def on_report(names: list[str]) -> list[str]:
 
 def reported(names: list[str]) -> Page:
     sheet = ReportTable("names", [""], [[name] for name in names])
-    counts = {"error": 0, "uncertain": 0, "suspect": 0}
-    return Page(names[0], names, [Section("Names", tables=[sheet])], [], counts, "", [], {names[-1]: names[-1]})
+    counts = dict.fromkeys(gallery.KINDS, 0)
+    return Page(names[0], names, [], [], [Section("Names", tables=[sheet])], [], counts, "", [], {names[-1]: names[-1]})
 
 
 def on_serve(names: list[str]) -> list[str]:
@@ -632,7 +632,7 @@ def on_serve(names: list[str]) -> list[str]:
     assert [tag for tag, _ in page] == [tag for tag, _ in other]
     ((_, title),) = [one for one in page if one[0] == "title"]
     text = next(words for tag, words in page if tag == "p")
-    assert all(f" {name}: out-of-fold AUC 0.5000." in text for name in names)
+    assert all(f" {name}: AUC 0.5000 (OOF, pooled)." in text for name in names)
     return names if title == f"{', '.join(names)}: real or fake?" else []
 
 

@@ -109,6 +109,7 @@ def test_every_suggested_command_ends_well(
     assert follow("find-lr", "-e", add(copy, "rated"), "--steps", "40", *data)
     assert "--as rated-2" in follow("find-lr", "-e", "rated", "--steps", "40")[0]
     assert follow("sweep", "-e", add(copy, "swept"), "--set", "train.lr=3e-3,5e-3", *data)
+    assert follow("sweep", "-e", new, "--set", "train.lr=3e-3") == ["invoke train-folds --experiment new"]
     assert follow("sweep", "-e", add(copy, "wild"), "--set", "train.lr=1e30,1e31", *data)
     assert follow("cache", "-e", add(copy, "cached"), *data)
     mesh = str(face_networks.write_mesh(tmp_path / "face_landmark.onnx"))

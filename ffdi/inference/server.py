@@ -31,6 +31,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdi.core import names, signals
 from ffdi.core.errors import ConfigError, DataError
+from ffdi.evaluation import score_names
 from ffdi.inference.explain import MAX_PIXELS, ImageExplainer
 from ffdi.inference.worker import Cancelled, Check, Full, Worker
 from ffdi.pages import template
@@ -127,7 +128,14 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
 
     async def page(_request: Request) -> Response:
         nonce = secrets.token_urlsafe(16)
-        text = template.render("serve.html.j2", explainer=explainer, nonce=nonce, bytes=limits.bytes, pixels=MAX_PIXELS)
+        text = template.render(
+            "serve.html.j2",
+            explainer=explainer,
+            pooled=score_names.POOLED,
+            nonce=nonce,
+            bytes=limits.bytes,
+            pixels=MAX_PIXELS,
+        )
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(nonce=nonce)})
 
     async def respond(work: Callable[[bytes, str, Check], dict[str, Any]], request: Request) -> Response:

@@ -95,7 +95,8 @@ def test_new_and_changed_images_are_counted_and_packed(workspace: Path, data: Pa
         file.write("broken.jpg,1\n")
     answer = invoke("train-folds", *WORDS, str(data), "--accept", "unusable")
     place = folder(workspace, "bytes")
-    line = f"cache: 115 of 117 images in {place}; the other 2 are not in it or were changed, see invoke cache\n"
+    command = f"invoke cache --experiment tiny --data {data}"
+    line = f"cache: 115 of 117 images in {place}; the other 2 are not in it or were changed: {command}\n"
     assert (answer.code, line in answer.out) == (0, True)
     answer = invoke("cache", *WORDS, str(data))
     assert answer.out.startswith(f"cache: 117 images under {data}, 2 of them to be packed\n")

@@ -80,7 +80,7 @@ def test_the_graph_says_what_it_is(trained: Path) -> None:
         f"tiny {one['network']}: test_resnet, 32 px, {one['weights_sha256']}" for one in members
     )
     metrics = json.loads((trained / "experiments" / "tiny" / "metrics.json").read_text())
-    assert words["oof_auc"] == f"tiny {metrics['pooled']['auc']:.4f}"
+    assert words["oof_auc"] == f"AUC tiny {metrics['pooled']['auc']:.4f} (OOF, pooled)"
 
 
 def test_what_really_ran_is_printed_and_written(trained: Path) -> None:

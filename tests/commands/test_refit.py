@@ -37,7 +37,7 @@ def test_the_network_on_all_images_is_submitted_and_exported(
     assert (answer.code, answer.err) == (0, "")
     assert "\nrefit  epoch  3/3  loss " in answer.out
     assert "held-out" not in next(line for line in answer.out.splitlines() if line.startswith("refit  epoch"))
-    assert "│ refit  │" in answer.out
+    assert "│ refit                │" in answer.out
     refit = experiment / "refit"
     assert not (refit / "oof.csv").exists()
     assert {"heldout_loss", "heldout_auc"} <= set(next(csv.reader((refit / "history.csv").open())))

@@ -12,7 +12,7 @@ from ffdi.core.errors import ExperimentError
 from ffdi.evaluation import predictions
 from ffdi.evaluation.predictions import OofPredictions
 
-ANEW = "next: run invoke train-folds for this experiment again: it writes oof.csv again from the finished folds"
+ANEW = "next: invoke train-folds writes oof.csv again from the finished folds"
 HEADER = "img_name,fold,target,logit,y_pred,weights\n"
 WEIGHTS = "0123456789ab"
 

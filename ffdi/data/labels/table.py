@@ -152,11 +152,13 @@ def read_list(file: Path) -> Table:
     beside = [file.parent / stem, file.parent / stem.removesuffix("_label").removesuffix("_nolabel")]
     places = [FolderImages(folder) for folder in (file.parent, *beside) if folder.is_dir()]
     problems: list[str] = []
-    name_column = f"name one column {IMAGE_COLUMNS[0]}, and no other one of images"
+    name_column = f"name a column {IMAGE_COLUMNS[0]}"
     try:
         header = read_header(file, DataConfig(), lambda field: any(place.find(field) for place in places))
-    except DataError as error:  # its hint names keys of config.toml, which this file has nothing to do with
-        raise DataError(error.what, problems=error.problems, hint=name_column) from None
+    except DataError as error:
+        if "config.toml" not in error.hint:
+            raise
+        raise DataError(error.what, problems=error.problems, hint=f"{name_column} only") from None
     if header.image is None:
         raise DataError(
             f"{file} line 1: no column of images; the header is '{','.join(header.columns)}'", hint=name_column

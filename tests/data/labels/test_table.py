@@ -8,7 +8,7 @@ import pytest
 
 from ffdi.config.schema import DataConfig
 from ffdi.core.errors import DataError
-from ffdi.data.labels import folders, table
+from ffdi.data.labels import columns, folders, table
 from ffdi.data.labels.table import Table
 
 Put = Callable[..., Path]
@@ -279,6 +279,16 @@ def test_a_list_without_an_image_column_is_refused(put: Put) -> None:
         table.read_list(path)
     assert str(caught.value) == (
         f"{path} line 1: no column of images; the header is 'photo,x'\nnext: name a column img_name"
+    )
+
+
+def test_a_list_with_two_image_columns_names_no_config(put: Put) -> None:
+    first, second = columns.IMAGE_COLUMNS[1:3]
+    path = put("list.csv", f"{first},{second}\na.jpg,b.jpg\n")
+    with pytest.raises(DataError) as caught:
+        table.read_list(path)
+    assert str(caught.value) == (
+        f"{path} line 1: the columns {first} and {second} may both be meant\nnext: name a column img_name only"
     )
 
 
