@@ -638,7 +638,9 @@ def on_serve(names: list[str]) -> list[str]:
 
 def offered(names: list[str]) -> str:
     explainer = SimpleNamespace(name=", ".join(names), oof_auc=dict.fromkeys(names, 0.5))
-    return template.render("serve.html.j2", explainer=explainer, nonce="n", bytes=10**6, pixels=10**6)
+    return template.render(
+        "serve.html.j2", explainer=explainer, pooled="OOF, pooled", nonce="n", bytes=10**6, pixels=10**6
+    )
 
 
 def on_chart(names: list[str]) -> list[str]:

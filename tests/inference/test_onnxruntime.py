@@ -485,6 +485,7 @@ def test_a_missing_package_is_an_error_in_words(module: Any, what: str, monkeypa
 def test_a_command_without_onnx_runtime_ends_with_one_message(command: str, workspace: Path) -> None:
     code = (
         "import sys; sys.modules['onnxruntime'] = None; from invoke.program import Program; "
+        "from ffdi.core import heartbeat; heartbeat.FIRST_SECONDS = 1000; "
         "Program().run(['invoke', *sys.argv[1:]])"
     )
     words = [command, "--experiment", "tiny"]
