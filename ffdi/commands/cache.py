@@ -42,7 +42,8 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
             _confirm(store, _estimate_size(store, dataset), options.yes)
             _pack(workspace, store, dataset, left)
             dataset = cache.attach(dataset, sources.build_store(workspace, settings, root))
-        inspection.write_findings(experiment, settings, inspection.scan_dataset(workspace, dataset))
+        diagnosis = inspection.scan_dataset(workspace, dataset)
+        inspection.write_findings(experiment, diagnosis, inspection.format_image_list(settings, diagnosis))
     _show(dataset)
     if left := _count_unpacked(dataset):
         command = hints.complete(f"invoke doctor --experiment {shlex.quote(options.experiment)}")

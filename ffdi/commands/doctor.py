@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import Any
 
 from ffdi.commands.shared import changes, inspection, planning, sources
@@ -29,7 +28,7 @@ def run(workspace: Workspace, options: DoctorOptions) -> None:
     console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
     diagnosis = inspection.scan_dataset(workspace, dataset, reencode=options.reencoded)
     _show(diagnosis)
-    path = inspection.write_findings(experiment, settings, diagnosis)
+    path = inspection.write_findings(experiment, diagnosis, inspection.format_image_list(settings, diagnosis))
     console.written(path)
     if path == experiment.other_findings_path:
         console.say(f"{experiment.name} is trained on other images; their findings stay in {experiment.doctor_path}")
@@ -37,7 +36,7 @@ def run(workspace: Workspace, options: DoctorOptions) -> None:
     planning.check_config(workspace, settings)
     command = f"invoke train-folds --experiment {experiment.argument}"
     if path == experiment.other_findings_path:
-        command += f" --as {shlex.quote(experiment.find_free_name())}"
+        command += f" {experiment.suggest_as()}"
     elif experiment.oof_path.is_file():
         command = f"invoke report --experiment {experiment.argument}"
     console.advise(command)

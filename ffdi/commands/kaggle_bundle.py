@@ -21,7 +21,7 @@ from ffdi import __version__
 from ffdi.commands.shared import groups, pseudo_label_sets, reconstructions, teachers
 from ffdi.commands.shared.options import KaggleBundleOptions
 from ffdi.config import schema, variants
-from ffdi.core import console, files, hints, links, manifests
+from ffdi.core import console, files, links, manifests
 from ffdi.core.errors import ConfigError, DeviceError, ExperimentError, format_count
 from ffdi.data.labels import layout
 from ffdi.experiments.experiment import Experiment
@@ -128,7 +128,7 @@ def run(workspace: Workspace, options: KaggleBundleOptions) -> None:
     size = sum(path.stat().st_size for path in export.kaggle_folder.rglob("*")) / 2**20
     console.written(export.kaggle_folder, about=f" ({', '.join(written)}; {size:.1f} MiB)")
     if not exported:
-        console.say(hints.complete(f"without an exported graph: invoke export-onnx{flags} makes one"))
+        console.say(f"without an exported graph: invoke export-onnx{flags} makes one")
     if (export.kaggle_folder / METADATA).is_file():
         console.advise(f"kaggle datasets version -p {shlex.quote(str(export.kaggle_folder))} -r zip -m MESSAGE")
     else:

@@ -15,6 +15,7 @@ from ffdi.core import console, csvs, files, manifests, names
 from ffdi.core.errors import ExperimentError, FFDIError, format_count
 from ffdi.evaluation import score_names
 from ffdi.experiments.experiment import Experiment
+from ffdi.experiments.export import PublicScore
 from ffdi.experiments.fold import FoldFolder
 from ffdi.experiments.workspace import Workspace
 
@@ -46,11 +47,11 @@ SCHEMES = {
 """Values of folds.scheme that make a held-out fold unlike the training images, each with what is held out."""
 INTERVALS = {"oof_interval": "oof_auc", "gap_interval": "gap", "left_out_interval": "left_out_auc"}
 """Columns of intervals, each with that of its score."""
-OPTIONAL = {
-    "left_out_auc": ("left_out_auc", "left_out_interval", "worst_kind_auc"),
-    "public_auc": ("public_auc", "public_gap"),
-    "learns_from": ("learns_from",),
-}
+OPTIONAL = (
+    ("left_out_auc", "left_out_interval", "worst_kind_auc"),
+    ("public_auc", "public_gap"),
+    ("learns_from",),
+)
 """Columns that a terminal shows only if an experiment has a value in the first of them."""
 DETAILS = (
     ("learns_from",),
@@ -98,8 +99,8 @@ def _show(data: str | None, rows: Sequence[dict[str, Any]]) -> None:
     """A table of the experiments on the same images, with the columns that fit into the terminal."""
     width, columns = console.width(), dict(COLUMNS)
     if width < console.CAPTURED_WIDTH:
-        unused = [first for first in OPTIONAL if all(row[first] is None for row in rows)]
-        left_out = ["data", *(name for first in unused for name in OPTIONAL[first])]  # the heading has the data
+        unused = [part for part in OPTIONAL if all(row[part[0]] is None for row in rows)]
+        left_out = ["data", *(name for part in unused for name in part)]  # the heading has the data
         columns = {name: heading for name, heading in COLUMNS.items() if name not in left_out}
     shown = columns
     for details in ((), *DETAILS):
@@ -136,16 +137,18 @@ def _cut(rows: Sequence[Sequence[str]], name: int, state: int) -> list[list[str]
 
 def _read_public_scores(workspace: Workspace) -> dict[str, float]:
     """The public score of the last submission of each experiment alone."""
-    found: dict[str, tuple[str, float]] = {}
+    found: dict[str, PublicScore] = {}
     for folder in workspace.list_exports():
-        with suppress(FFDIError, ValueError):
-            path = workspace.get_export((), folder.name).submissions_path
-            for entry in manifests.read_manifest(path, {"sent": list})["sent"] if path.is_file() else []:
-                members = entry.get("members", folder.name.split("+"))
-                if len(members) == 1 and entry.get("public_score"):
-                    score = entry["time"], float(entry["public_score"])
-                    found[members[0]] = max(score, found.get(members[0], score))
-    return {name: score for name, (_, score) in found.items()}
+        try:
+            scores = workspace.get_export((), folder.name).read_public_scores()
+        except FFDIError as error:
+            console.warn(f"no public scores of {folder.name}: {error.what}")
+            continue
+        for one in scores:
+            if len(one.experiments) == 1:
+                name = one.experiments[0]
+                found[name] = max(one, found.get(name, one))
+    return {name: one.score for name, one in found.items()}
 
 
 def _rank(row: dict[str, Any]) -> tuple[object, ...]:

@@ -118,9 +118,7 @@ def _make_message(export: ExportFolder, record: dict[str, Any], ensemble: Ensemb
 
 def _read_sent(export: ExportFolder) -> list[dict[str, Any]]:
     renames.refuse_files(export.folder)
-    if not export.submissions_path.is_file():
-        return []
-    return list(manifests.read_manifest(export.submissions_path, {"sent": list})["sent"])
+    return export.read_sent()
 
 
 def _check_new(sent: Sequence[dict[str, Any]], competition: str, sha256: str, allow_duplicate: bool) -> None:

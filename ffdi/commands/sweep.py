@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, signals
-from ffdi.core.errors import ConfigError, TrainingError, format_count
+from ffdi.core.errors import ConfigError, ExperimentError, TrainingError, format_count
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -178,13 +177,15 @@ class _Sweep:
         return self.rungs[len(trial.scores)]
 
     def read_base(self) -> float | None:
-        """The AUC of the experiment itself after all epochs; None if its folds that judge are not trained."""
-        if not self.base.resolved_path.is_file():
+        """The AUC of the experiment itself after all epochs; None if the folds that judge are not trained as it is."""
+        folders = [self.base.get_fold(fold) for fold in self.judges]
+        if not all(folder.manifest_path.is_file() for folder in folders):
             return None
-        histories = [self.base.get_fold(fold) for fold in self.judges]
-        if not all(folder.manifest_path.is_file() for folder in histories):
+        try:
+            self.base.load_training()
+        except ExperimentError:  # config.toml has changed since
             return None
-        return float(np.mean([folder.read_history()["heldout_auc"].iloc[-1] for folder in histories]))
+        return float(np.mean([folder.read_history()["heldout_auc"].iloc[-1] for folder in folders]))
 
     def prepare_features(self, settings: Config) -> None:
         """Computes the missing features for a trial, if it is trained on features."""
@@ -268,23 +269,26 @@ def _choose_folds(settings: Config, options: SweepOptions) -> list[int]:
 
 def _check_comparable(base: Experiment, space: Space) -> None:
     """Refuses keys that make trials incomparable, and keys that do not change the score."""
-    make_another = f"make another experiment and search that: invoke doctor --experiment {base.argument} --as "
     for key in space.keys:
         section, _, rest = key.partition(".")
+        make_another = (
+            f"make another experiment and search that: invoke doctor --experiment {base.argument} {base.suggest_as()} "
+            f"--set {key}=VALUE"
+        )
         if section in ("data", "folds") or key == "train.epochs":
             raise ConfigError(
                 f"--set {key}: trials are compared on the same images after the same epochs",
-                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
+                hint=make_another,
             )
         if key == "pseudo_fakes.autoencoder":
             raise ConfigError(
                 f"--set {key}: reconstructions are made before the first trial, by one autoencoder",
-                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
+                hint=make_another,
             )
         if key in ("distill.teachers", "pseudo_labels.name"):
             raise ConfigError(
                 f"--set {key}: all trials are trained on the same images and scores",
-                hint=f"{make_another}{shlex.quote(base.find_free_name())} --set {key}=VALUE",
+                hint=make_another,
             )
         outside = section == "train" and rest in schema.OUTSIDE_IDENTITY
         if outside or section in ("predict", "ensemble", "export", "group"):
@@ -356,5 +360,5 @@ def _show(sweep: _Sweep) -> None:
         console.advise(f"invoke train-folds --experiment {base.argument}")
     else:
         if before is None:
-            console.say(f"{base.name} itself is not compared: its fold is not trained")
+            console.say(f"{base.name} itself is not compared: its fold is not trained with its config")
         console.advise(f"invoke train-folds --experiment {best.experiment.argument}")

@@ -92,8 +92,8 @@ class _Flag(NamedTuple):
 
     def list_words(self, value: Any) -> list[str]:
         """The words of the flag on the command line, from invoke's value; none if it has its default."""
-        words = value if isinstance(value, list) else [value] if isinstance(value, str) and value else []
-        return [] if words in ([self.shown_default], list(self.default or ())) else words
+        words = value if isinstance(value, list) else [value] if value else []
+        return [] if words == (list(self.default) if self.kind is tuple else [self.shown_default]) else words
 
     @property
     def shown_default(self) -> str:
@@ -245,8 +245,8 @@ def _run_printed(body: Callable[[], None]) -> None:
     """Runs a command that prints as it works."""
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every letter of a name
+    failure = _find_failure(lambda: _run_watched(body))
     with _end_at_closed_pipe():
-        failure = _find_failure(lambda: _run_watched(body))
         sys.stdout.flush()
     if failure:
         raise Exit(failure.text, code=failure.code)
@@ -305,8 +305,6 @@ def _find_failure(body: Callable[[], None]) -> Failure | None:
     except Exception as error:
         if machine.is_memory_error(error):
             return _explain(machine.explain_memory_error(error))
-        if isinstance(error, BrokenPipeError):
-            raise
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             return _explain(FFDIError(f"{place}{error.strerror or error}", hint=f"mend that; {RESUME}"))

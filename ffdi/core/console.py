@@ -323,6 +323,7 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
         counted: whether to show a count such as '12/40'.
         unit: the unit of the speed, such as 'images'; '' shows no speed.
     """
+    global _bar
     columns = [
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -332,7 +333,6 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        global _bar
         before, _bar = _bar, Bar(progress, progress.add_task(names.escape(label), total=total))
         try:
             yield _bar

@@ -1,4 +1,4 @@
-"""Completes the commands that messages suggest: they get the --data and --experiment of the running command."""
+"""Completes the commands that messages suggest: they get --experiment, --name and --data of the running command."""
 
 from __future__ import annotations
 

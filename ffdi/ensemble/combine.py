@@ -222,6 +222,12 @@ def _add_bags(bags: Sequence[Bag]) -> Bag:
     return tuple(map(sum, zip(*bags, strict=True)))
 
 
+def compute_single_aucs(matrix: OofMatrix) -> list[float]:
+    """The mean AUC within the folds of each experiment alone."""
+    count = len(matrix.logits)
+    return [_compute_auc(matrix, matrix.folds, _make_bag(index, count)) for index in range(count)]
+
+
 MIN_IMAGES = 10
 """Images of the smaller class for each coefficient (Peduzzi et al. 1996); with fewer, the weights are equal."""
 INTERCEPT_SCALE = 10.0

@@ -18,10 +18,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ffdi.core import console
 from ffdi.core.errors import ExperimentError, check_choice
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
-from ffdi.evaluation import differences, metrics
+from ffdi.evaluation import differences, score_names
 from ffdi.evaluation.intervals import LEVEL, Interval
 
 REFERENCE = "mean"
@@ -66,6 +67,27 @@ class Choice:
     rule: str
     single: tuple[int, float]
 
+    def make_table(self, names: Sequence[str]) -> tuple[str, list[str], list[list[str | float]]]:
+        """Heading, columns and rows of a table: the best single experiment, and each way to combine all of them.
+
+        Args:
+            names: of the experiments.
+        """
+        heading = f"ways to combine the experiments: AUC ({score_names.MEAN_OF_FOLDS}; weights from the other folds)"
+        single, auc = self.single
+        rows: list[list[str | float]] = [[f"best single experiment: {names[single]}", auc, "", "", ""]]
+        rows += [
+            [
+                row.method + (" (taken)" if row.chosen else ""),
+                row.auc,
+                f"{row.gain:+.4f}",
+                f"{row.difference:+.4f}",
+                console.interval(row.interval, "+.4f"),
+            ]
+            for row in self.rows
+        ]
+        return heading, ["", "AUC", "against the single", "against the mean", "interval"], rows
+
 
 def choose_method(
     logits: np.ndarray,
@@ -106,7 +128,7 @@ def choose_method(
         y_pred, matrix.target, matrix.fold, None if group is None else group[order], level
     )
     best = forced if forced in names else _pick_best(names, scores)
-    aucs = [float(np.mean(one)) for one in _compute_fold_aucs(matrix)]
+    aucs = combine.compute_single_aucs(matrix)
     single = int(np.argmax(aucs))
     rows = [
         MethodScore(name, one.auc, one.difference, one.interval, chosen=name == best, gain=one.auc - aucs[single])
@@ -127,15 +149,6 @@ def fit_method(name: str, matrix: OofMatrix, folds: Sequence[int]) -> Combinatio
     if METHODS[name].fitted:
         return FITTERS[name](matrix, folds)
     return combine.make_equal_combination(name, len(matrix.logits))
-
-
-def _compute_fold_aucs(matrix: OofMatrix) -> list[list[float]]:
-    """The AUC of each experiment within each fold."""
-    parts = [matrix.fold == number for number in matrix.folds]
-    return [
-        [float(metrics.auc(metrics.count_scores(matrix.target[rows], logits[rows]))) for rows in parts]
-        for logits in matrix.logits
-    ]
 
 
 def _list_candidates(candidates: Sequence[str]) -> list[str]:

@@ -97,10 +97,10 @@ class Experiment:
         """The word for --experiment, quoted for a shell."""
         return shlex.quote(self.reference)
 
-    def find_free_name(self) -> str:
-        """Returns the name of a new experiment beside this one, such as 'mine-2'."""
+    def suggest_as(self) -> str:
+        """Returns the flag for a new experiment beside this one, such as '--as mine-2'."""
         names = (f"{self.name}-{number}" for number in count(2))
-        return next(name for name in names if not (self.folder.parent / name).exists())
+        return f"--as {shlex.quote(next(name for name in names if not (self.folder.parent / name).exists()))}"
 
     def get_fold(self, fold: int) -> FoldFolder:
         return FoldFolder(links.join(self.folder, f"fold_{fold}"), fold)
@@ -122,7 +122,7 @@ class Experiment:
         """
         hint = (
             "wait for it; to train a new experiment with the same config: "
-            f"{self._format_train_command()} --as {shlex.quote(self.find_free_name())}"
+            f"{self._format_train_command()} {self.suggest_as()}"
         )
         with lock_folder(self.folder, f"is training {self.name}", hint):
             files.remove_leftovers(self.folder)
@@ -209,7 +209,7 @@ class Experiment:
                 f"experiment {self.name} was started with another config or other images; its folds would not match",
                 problems=changed,
                 hint="undo the change, or train a new experiment: "
-                f"{self._format_train_command()} --as {shlex.quote(self.find_free_name())}; to discard the trained "
+                f"{self._format_train_command()} {self.suggest_as()}; to discard the trained "
                 f"folds instead: {self._format_train_command()} --restart",
             )
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from ffdi.core import files, links
+from ffdi.core import files, links, manifests
 from ffdi.experiments import experiment
+
+
+class PublicScore(NamedTuple):
+    """A score of Kaggle's public leaderboard.
+
+    Attributes:
+        time: of the submission, in ISO 8601.
+        experiments: that the submission was made of.
+    """
+
+    time: str
+    score: float
+    experiments: list[str]
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,25 @@ class ExportFolder:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    def read_sent(self) -> list[dict[str, Any]]:
+        """Returns what was sent to Kaggle, the first one first.
+
+        Raises:
+            ExperimentError: the record is damaged.
+        """
+        if not self.submissions_path.is_file():
+            return []
+        return list(manifests.read_manifest(self.submissions_path, {"sent": list})["sent"])
+
+    def read_public_scores(self) -> list[PublicScore]:
+        """Returns the public scores of what was sent, the first one first; errors as in `read_sent`."""
+        found = []
+        for one in self.read_sent():
+            with suppress(ValueError):  # Kaggle gives text, which is empty without a score
+                experiments = one.get("members", self.name.split("+"))
+                found.append(PublicScore(one["time"], float(one.get("public_score") or ""), experiments))
+        return found
 
     @contextmanager
     def lock(self) -> Iterator[None]:

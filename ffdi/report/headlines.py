@@ -102,15 +102,13 @@ def _make_val_tile(metrics: Mapping[str, Any], whose: str) -> Tile:
 
 def _make_submission_tile(export: ExportFolder, oof: float | None) -> Tile:
     """The public score of the last submission, compared with `oof`, or how far it came."""
-    sent = list[Mapping[str, Any]]()
     try:
-        if export.submissions_path.is_file():
-            sent = manifests.read_manifest(export.submissions_path, {"sent": list})["sent"]
+        sent, scores = export.read_sent(), export.read_public_scores()
     except ExperimentError as error:
         return Tile("submission", NONE, error.what)
-    if scored := [one for one in sent if one.get("public_score")]:
-        public = float(scored[-1]["public_score"])
-        against = "" if oof is None else f", {public - oof:+.4f} against {score_names.POOLED}"
-        return Tile("submission", f"{public:.4f}", f"public score, {scored[-1]['time'][:10]}{against}")
+    if scores:
+        last = scores[-1]
+        against = "" if oof is None else f", {last.score - oof:+.4f} against {score_names.POOLED}"
+        return Tile("submission", f"{last.score:.4f}", f"public score, {last.time[:10]}{against}")
     written = "written, not sent" if export.submission_record_path.is_file() else "not written"
     return Tile("submission", NONE, "sent, no score yet" if sent else written)

@@ -14,7 +14,7 @@ from ffdi.config.schema import list_differences
 from ffdi.core import console, manifests
 from ffdi.data.inspection.reencoded import STATES
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.evaluation import score_names, scorecard
+from ffdi.evaluation import metrics, score_names, scorecard
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
@@ -64,7 +64,8 @@ def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
     for one in ensemble.experiments:
         found = manifests.read_manifest(one.metrics_path)
         rows.append(_format_scores(f"{one.name}: {score_names.POOLED}", found["pooled"]))
-        rows.append(_format_scores(f"{INDENT}{score_names.MEAN_OF_FOLDS}", found["mean"]))
+        mean = metrics.average_scores(list(found["folds"].values()))  # a file of an earlier version has none
+        rows.append(_format_scores(f"{INDENT}{score_names.MEAN_OF_FOLDS}", mean))
         rows += [_format_scores(f"{INDENT}fold {fold}", score) for fold, score in found["folds"].items()]
         if "val" in found:
             rows.append(_format_scores(f"{INDENT}on val, {score_names.MEAN_OF_NETWORKS}", found["val"]["mean"]))
@@ -90,20 +91,9 @@ def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
 
 def _make_choice_table(ensemble: Ensemble) -> ReportTable:
     """The best single experiment, and each way to combine all of them."""
-    single, auc = ensemble.choice.single
-    rows = [[f"best single experiment: {ensemble.experiments[single].name}", f"{auc:.4f}", "", "", ""]]
-    rows += [
-        [
-            row.method + (" (taken)" if row.chosen else ""),
-            f"{row.auc:.4f}",
-            f"{row.gain:+.4f}",
-            f"{row.difference:+.4f}",
-            console.interval(row.interval, "+.4f"),
-        ]
-        for row in ensemble.choice.rows
-    ]
-    caption = f"Ways to combine the experiments: AUC ({score_names.MEAN_OF_FOLDS}; weights from the other folds)"
-    return ReportTable(caption, ["", "AUC", "against the single", "against the mean", "interval"], rows)
+    heading, columns, rows = ensemble.choice.make_table([one.name for one in ensemble.experiments])
+    cells = [[f"{cell:.4f}" if isinstance(cell, float) else cell for cell in row] for row in rows]
+    return ReportTable(f"{heading[0].upper()}{heading[1:]}", columns, cells)
 
 
 def _make_lineage_table(lineage: Sequence[LineageRow]) -> ReportTable:

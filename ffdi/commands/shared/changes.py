@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -77,7 +78,7 @@ def parse_keys(words: Sequence[str]) -> Keys:
 def suggest(experiment: Experiment, keys: Keys) -> str:
     """The command that trains an experiment with other values of keys; a trained one stays as it is."""
     words = "".join(f" --set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in keys.items())
-    name = f" --as {shlex.quote(experiment.find_free_name())}" if keys and experiment.resolved_path.is_file() else ""
+    name = f" {experiment.suggest_as()}" if keys and experiment.resolved_path.is_file() else ""
     return f"invoke train-folds --experiment {experiment.argument}{words}{name}"
 
 
@@ -91,7 +92,7 @@ def _create(
     if "data.root" not in keys and (root := find_root(workspace, base, settings, data)) is not None:
         keys = {**keys, "data.root": root}
     content = variants.format_variant(base.name, base.config_path.read_text(encoding="utf-8"), keys)
-    wanted = _check(variants.build_variant(base.name, content, {}))
+    wanted = _parse(content, base.name)
     if known is None:
         made = workspace.plan_experiment(new, "--as")
         files.write_text(made.config_path, content)
@@ -106,7 +107,7 @@ def _create(
         raise ConfigError(
             f"the experiment {new} exists, and its config.toml is not that of {base.name} with these changes",
             problems=list_differences(found.model_dump(), wanted.model_dump()),
-            hint=f"pass another name, such as --as {shlex.quote(known.find_free_name())}; or omit --set and --as, and "
+            hint=f"pass another name, such as {known.suggest_as()}; or omit --set and --as, and "
             f"pass --experiment {shlex.quote(new)}",
         )
     return workspace.get_experiment(new)
@@ -125,7 +126,7 @@ def _change(experiment: Experiment, keys: Keys, *, restart: bool) -> None:
     path = experiment.config_path
     before = schema.load_experiment(path)
     content = variants.change_keys(path.read_text(encoding="utf-8"), keys)
-    after = _check(variants.build_variant(experiment.name, content, {}))
+    after = _parse(content, experiment.name)
     if after == before:
         return
     if experiment.resolved_path.is_file() and not restart:
@@ -134,13 +135,15 @@ def _change(experiment: Experiment, keys: Keys, *, restart: bool) -> None:
             raise ExperimentError(
                 f"experiment {experiment.name} is trained with other values; its folds would not match",
                 problems=changed,
-                hint=f"train another experiment: add --as {shlex.quote(experiment.find_free_name())}",
+                hint=f"train another experiment: add {experiment.suggest_as()}",
             )
     files.write_text(path, content)
     console.written(path, about=f": {_describe(before, after)}")
 
 
-def _check(settings: Config) -> Config:
+def _parse(content: str, name: str) -> Config:
+    """The checked settings in the text of a config.toml."""
+    settings = schema.validate(tomllib.loads(content), name)
     setting_checks.check_settings(settings)
     return settings
 

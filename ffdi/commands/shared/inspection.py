@@ -46,16 +46,16 @@ def scan_dataset(workspace: Workspace, dataset: Dataset, *, reencode: bool = Fal
     return diagnosis
 
 
-def write_findings(experiment: Experiment, settings: Config, diagnosis: Diagnosis, *, restart: bool = False) -> Path:
+def write_findings(experiment: Experiment, diagnosis: Diagnosis, listed: str, *, restart: bool = False) -> Path:
     """Writes the findings of images: doctor.json, or doctor_other.json if the experiment is trained on other images.
 
     Args:
         experiment: its folder gets the file.
-        settings: of the experiment.
         diagnosis: of the images.
+        listed: of `format_image_list`.
         restart: whether the experiment is to be trained again, on these images.
     """
-    digest = manifests.hash_text(format_image_list(settings, diagnosis))
+    digest = manifests.hash_text(listed)
     path = experiment.doctor_path if restart else experiment.get_findings_path(digest)
     manifests.write_manifest(path, {"image_list": digest, **diagnosis.to_json()})
     return path

@@ -265,7 +265,8 @@ def prepare_data(
     if (cached := sources.describe_cache(dataset)) is not None:
         console.say(cached)
     diagnosis = inspection.scan_dataset(workspace, dataset)
-    inspection.write_findings(experiment, settings, diagnosis, restart=restart)
+    listed = inspection.format_image_list(settings, diagnosis)
+    inspection.write_findings(experiment, diagnosis, listed, restart=restart)
     diagnosis.refuse_faults(accepted)
     val = diagnosis.select_usable("val") if "val" in diagnosis.scans else None
     val = val if val is not None and val.has_both_classes else None
@@ -282,7 +283,7 @@ def prepare_data(
         diagnosis,
         train,
         val,
-        inspection.format_image_list(settings, diagnosis),
+        listed,
         (hashes["train"], None if val is None else hashes["val"]),
         autoencoder,
         scores,
@@ -314,7 +315,7 @@ def prepare_all(
             settings.pseudo_labels.name,
         )
         if key in known:
-            inspection.write_findings(experiment, settings, known[key].diagnosis, restart=restart)
+            inspection.write_findings(experiment, known[key].diagnosis, known[key].image_list, restart=restart)
         else:
             known[key] = prepare_data(workspace, experiment, settings, options, restart=restart)
         prepared.append(known[key])

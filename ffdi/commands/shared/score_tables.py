@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ffdi.core import console
-from ffdi.evaluation import score_names
 
 if TYPE_CHECKING:
     from ffdi.ensemble.selection import Choice
@@ -44,20 +43,7 @@ def show_choice(choice: Choice, names: Sequence[str]) -> None:
     """
     if len(choice.rows) == len(names) == 1:
         return
-    single, auc = choice.single
-    cells: list[tuple[object, ...]] = [(f"best single experiment: {names[single]}", auc, "", "", "")]
-    cells += [
-        (
-            row.method + (" (taken)" if row.chosen else ""),
-            row.auc,
-            f"{row.gain:+.4f}",
-            f"{row.difference:+.4f}",
-            console.interval(row.interval, "+.4f"),
-        )
-        for row in choice.rows
-    ]
-    heading = f"ways to combine the experiments: AUC ({score_names.MEAN_OF_FOLDS}; weights from the other folds)"
-    console.table(heading, ["", "AUC", "against the single", "against the mean", "interval"], cells)
+    console.table(*choice.make_table(names))
 
 
 def format_interval(score: dict[str, Any]) -> str:

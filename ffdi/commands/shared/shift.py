@@ -39,7 +39,7 @@ def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -
     config, _ = experiment.load_training()
     found = sources.find_experiment_dataset(workspace, experiment, options.data)
     diagnosis = inspection.scan_dataset(workspace, found)
-    inspection.write_findings(experiment, config, diagnosis)
+    inspection.write_findings(experiment, diagnosis, inspection.format_image_list(config, diagnosis))
     samples = {name: _sample_images(diagnosis.select_usable(name), config.seed) for name in diagnosis.scans}
     features = _compute_features(workspace, config, samples, options)
     content = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,8 +110,10 @@ def _compute_logits(
             rows = np.flatnonzero(fold_of == member.folder.fold)
             network = device.prepare(detector.load_scorer(member, member.config.model.size))
             some = table.take(rows)
+            used = _hash_inputs(member, some)
             for number, distortion in enumerate(distortions):
-                path = _locate_part(member, some, distortion)
+                digest = manifests.hash_json([used, distortion])[:HASH_DIGITS]
+                path = links.join(member.experiment.distorted_path, f"{digest}.json")
                 if path.is_file():
                     logits[number, rows] = manifests.read_manifest(path, {"logits": list})["logits"]
                     bar.advance(len(rows))
@@ -123,15 +124,11 @@ def _compute_logits(
     return logits
 
 
-def _locate_part(member: Member, table: Table, distortion: str | None) -> Path:
-    """The file with the scores of some images, which an interrupted run has written: its name is a hash of all that
-    they depend on.
-    """
+def _hash_inputs(member: Member, table: Table) -> str:
+    """All that a network's scores of some images depend on, so that those of an interrupted run are used again."""
     states = [table.path(row).stat() for row in range(len(table))]
     images = [table.img_name.tolist(), [(one.st_size, one.st_mtime_ns) for one in states]]
-    network = member.folder.read_weights_sha256(), member.config.predict.tta
-    digest = manifests.hash_json([images, network, distortion, __version__])
-    return links.join(member.experiment.distorted_path, f"{digest[:HASH_DIGITS]}.json")
+    return manifests.hash_json([images, member.folder.read_weights_sha256(), member.config.predict.tta, __version__])
 
 
 def _summarize(scores: DistortedScores) -> dict[str, Any]:
