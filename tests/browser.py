@@ -41,3 +41,15 @@ def opened(browser: Browser, address: str, width: int, *, offline: bool = False)
 def barriers(page: Page) -> list[Any]:
     """What axe finds that keeps people from using the page: its rule and the first place."""
     return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]
+
+
+def find_cut_off(page: Page) -> list[Any]:
+    """Tables, text and pictures that are cut off at the side, or that a reader has to scroll to: tag and start."""
+    found: list[Any] = page.evaluate(
+        """() => [document.documentElement, ...document.querySelectorAll("main *, header *")].filter(one => {
+          const style = getComputedStyle(one), box = one.getBoundingClientRect();
+          if (!box.width || style.textOverflow === "ellipsis" || one.closest("nav, thead, svg, dialog")) return false;
+          return one.scrollWidth > one.clientWidth + 1 && style.display !== "inline" || box.right > innerWidth + 1;
+        }).map(one => [one.tagName, one.textContent.slice(0, 60)])"""
+    )
+    return found

@@ -48,8 +48,9 @@ from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part, Shards
 from ffdi.inference.worker import Worker
 from ffdi.pages import template
-from ffdi.report import charts, gallery
-from ffdi.report.page import Page, ReportTable, Section
+from ffdi.report import charts, gallery, thresholds
+from ffdi.report.image_map import ImageMap
+from ffdi.report.page import Gallery, Page, ReportTable, Section
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle, kaggle_bundle
 from ffdi.submission.gate import Direction, Template
@@ -495,7 +496,7 @@ def kinds(folder: Path, split: Path, names: Sequence[str]) -> Iterator[Result]:
             data = Table("train", split, image, None, None, folder / "none")
             value = metadata.read_attributes(folder, data, DataConfig())["family"]
             target = np.arange(len(value)) % 2
-            parts = {one.value for one in error_analysis.slice_by(value, target, np.zeros(len(value)), None)}
+            parts = {one.value for one in error_analysis.slice_by(image, value, target, np.zeros(len(value)), None)}
             return [one if one in parts else "" for one in value.tolist()[: len(wanted)]]
 
         header = ["img_name", "family"]
@@ -616,14 +617,26 @@ def on_report(names: list[str]) -> list[str]:
     assert text["title"] == [f"{names[0]}: ffdi report"]
     assert text["h1"] == names[:1]
     assert text["summary"] == text["pre"] == names[-1:]
-    assert text["th"][1:] == names
+    assert text["th"][1 : len(names) + 1] == names
     return text["p"][: len(names)]
 
 
 def reported(names: list[str]) -> Page:
     sheet = ReportTable("names", [""], [[name] for name in names])
-    counts = dict.fromkeys(gallery.KINDS, 0)
-    return Page(names[0], names, [], [], [Section("Names", tables=[sheet])], [], counts, "", [], {names[-1]: names[-1]})
+    target, y_pred = np.arange(2), np.array([0.2, 0.7])
+    drawn = ImageMap(np.array(names[:2]), np.zeros((2, 2)), target, None, y_pred, [], "data:,")
+    return Page(
+        names[0],
+        names,
+        [],
+        [],
+        thresholds.count_errors(target, y_pred),
+        [Section("Names", tables=[sheet])],
+        Gallery([], gallery.KINDS, ""),
+        drawn,
+        [],
+        {names[-1]: names[-1]},
+    )
 
 
 def on_serve(names: list[str]) -> list[str]:
@@ -639,17 +652,18 @@ def on_serve(names: list[str]) -> list[str]:
 def offered(names: list[str]) -> str:
     explainer = SimpleNamespace(name=", ".join(names), oof_auc=dict.fromkeys(names, 0.5))
     return template.render(
-        "serve.html.j2", explainer=explainer, pooled="OOF, pooled", nonce="n", bytes=10**6, pixels=10**6
+        "serve.html.j2", explainer=explainer, pooled="OOF, pooled", nonce="n", bytes=10**6, pixels=10**6, full=2.0
     )
 
 
 def on_chart(names: list[str]) -> list[str]:
     """The text of a chart's legend."""
     one = np.arange(8) % 2, np.linspace(0, 1, 8)
-    drawn = ElementTree.fromstring(charts.draw_precision_recall(dict.fromkeys([*names, "plain", "other"], one)))
+    chart = charts.draw_precision_recall(dict.fromkeys([*names, "plain", "other"], one))
+    drawn = ElementTree.fromstring(chart.svg)
     words = ["".join(text.itertext()) for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     legend = words[words.index("precision") + 1 :]
-    assert drawn.attrib["aria-label"] == f"Precision over recall of {', '.join([*names, 'plain', 'other'])}"
+    assert [points.places[0][2].rpartition(": ")[0] for points in chart.points] == [*names, "plain", "other"]
     return legend[: len(names)]
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ffdi.commands.shared import groups, scorers
 from ffdi.commands.shared.options import ServeOptions
@@ -13,6 +16,9 @@ from ffdi.core.errors import ConfigError
 from ffdi.experiments.workspace import Workspace
 from ffdi.inference import bundle, select
 from ffdi.inference.backend import Load
+
+if TYPE_CHECKING:
+    from ffdi.inference.explain import FindLandmarks
 
 
 def run(workspace: Workspace, options: ServeOptions) -> None:
@@ -28,6 +34,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     from ffdi.inference import explain, server
     from ffdi.inference.explain import ImageExplainer
 
+    find_landmarks = _open_landmarks(options.landmarks)
     export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
     resize_policy = bundle.read_resize_policy(described)
@@ -44,8 +51,24 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     shown = f"[{address}]" if ":" in address else address
     url = f"http://{shown}:{port}"
     console.announce(f"open {url} in a browser; Ctrl-C ends it", url=url)
-    server.serve(ImageExplainer(export.name, _read_oof_auc(described), graph, resize_policy), limits, listener)
+    explainer = ImageExplainer(export.name, _read_oof_auc(described), graph, resize_policy, find_landmarks)
+    server.serve(explainer, limits, listener)
     console.say("ended")
+
+
+def _open_landmarks(model: str | None) -> FindLandmarks | None:
+    """Finds the landmarks of an image that is a crop of a face; None without a network for that."""
+    if model is None:
+        return None
+    from ffdi.faces import finder
+
+    opened = finder.open_finder(Path(model), None, threads=1, flag="--landmarks")
+
+    def find(pixels: np.ndarray) -> np.ndarray | None:
+        face = opened.find(pixels)
+        return face.points if face.presence >= finder.PRESENCE else None  # NaN in a strip
+
+    return find
 
 
 def _read_oof_auc(described: Mapping[str, Any]) -> dict[str, float]:

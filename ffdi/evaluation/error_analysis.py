@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from ffdi.evaluation import intervals, metrics
 
 MIN_IMAGES = 10
 """The smallest number of images of each class for an AUC."""
+EXAMPLES = 4
+"""Images of a slice that are shown."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Slice:
         real, fake: the number of images of each class.
         against: 'itself'; or 'all real' or 'all fake' if the slice has one class only, such as a family of fakes.
         auc, interval: of its images and those of `against`; None if there are too few images or groups.
+        examples: names of some of its images.
     """
 
     value: str
@@ -29,18 +32,38 @@ class Slice:
     against: str
     auc: float | None
     interval: tuple[float, float] | None
+    examples: tuple[str, ...] = ()
 
 
-def slice_by(value: np.ndarray, target: np.ndarray, score: np.ndarray, group: np.ndarray | None) -> list[Slice]:
+def slice_by(
+    img_name: np.ndarray, value: np.ndarray, target: np.ndarray, score: np.ndarray, group: np.ndarray | None
+) -> list[Slice]:
     """Scores the slice of each value, in the order of the values; images with the value '' are ignored.
 
     Args:
+        img_name: str [N].
         value: str [N].
         target: int [N], 1 = fake.
         score: float [N]; ranks within each fold if several networks scored.
         group: str [N], of images that are not independent of each other; None if all are independent.
     """
-    return [_score_slice(one, value == one, target, score, group) for one in np.unique(value).tolist() if one]
+    return [
+        replace(_score_slice(one, value == one, target, score, group), examples=tuple(examples))
+        for one, examples in pick_examples(img_name, value).items()
+    ]
+
+
+def pick_examples(img_name: np.ndarray, value: np.ndarray) -> dict[str, list[str]]:
+    """The names of `EXAMPLES` images with each value, evenly spread over the list; the value '' has none.
+
+    Args:
+        img_name, value: str [N].
+    """
+    found = {}
+    for one in filter(None, np.unique(value).tolist()):
+        rows = np.flatnonzero(value == one)
+        found[one] = img_name[rows[:: -(-len(rows) // EXAMPLES)]].tolist()
+    return found
 
 
 def assign_bands(quantity: np.ndarray, names: list[str]) -> np.ndarray:
@@ -64,20 +87,44 @@ def _score_slice(
     return Slice(value, real, fake, against, auc, interval)
 
 
-def find_label_errors(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
-    """Finds images whose label is probably wrong, by confident learning (Northcutt, Jiang and Chuang, JAIR 2021).
+NEIGHBOURS = 10
+"""Images that are most like another one, whose labels are compared with its own."""
 
-    An image is counted in a class if its probability of that class is at least the mean probability of the images with
-    that label; if this is true for both classes, the more probable one counts. A label error is an image that is
-    counted in the other class.
+
+def find_label_errors(target: np.ndarray, y_pred: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Finds images whose label is probably wrong: both their score and the labels of similar images contradict it.
+
+    The score contradicts by confident learning (Northcutt, Jiang and Chuang, JAIR 2021): an image is counted in a class
+    if its probability of that class is at least the mean probability of the images with that label; if this is true for
+    both classes, the more probable one counts. A label error is counted in the other class, and at least half of the
+    `NEIGHBOURS` images that are most like it have the other label.
 
     Args:
         target: int [N], 1 = fake; both classes occur.
         y_pred: float [N] in [0, 1], out of fold.
+        features: float32 [N, D], of the images; not learned from these labels, which would repeat the score.
 
     Returns:
         bool [N].
     """
+    found = _count_in_other_class(target, y_pred)
+    if (rows := np.flatnonzero(found)).size:
+        found[rows] = _measure_disagreement(target, features, rows) >= 0.5
+    return found
+
+
+def _measure_disagreement(target: np.ndarray, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The fraction of the nearest images of each of some rows that have the other label."""
+    from sklearn.neighbors import NearestNeighbors  # takes seconds
+
+    known = NearestNeighbors(n_neighbors=min(NEIGHBOURS + 1, len(target))).fit(features)
+    near = known.kneighbors(features[rows], return_distance=False)
+    others = near != rows[:, None]
+    return ((target[near] != target[rows, None]) & others).sum(1) / np.maximum(others.sum(1), 1)
+
+
+def _count_in_other_class(target: np.ndarray, y_pred: np.ndarray) -> np.ndarray:
+    """Where confident learning counts an image in the class that is not its label: bool [N]."""
     of_class = np.stack([1 - y_pred, y_pred])
     threshold = np.array([of_class[label, target == label].mean() for label in (0, 1)])
     image = np.arange(len(target))

@@ -125,9 +125,9 @@ class FaceFinder:
         return Face(crop.locate(places), float(detection.sigmoid(logit)[0]))
 
 
-def open_finder(model: Path, detector: Path | None, threads: int) -> FaceFinder:
-    """Opens the networks for as many parallel calls; errors as for `networks.open_network`."""
-    mesh = networks.open_network(model, "mesh", threads)
+def open_finder(model: Path, detector: Path | None, threads: int, flag: str | None = None) -> FaceFinder:
+    """Opens the networks for as many parallel calls; `flag` names the mesh. Errors as for `networks.open_network`."""
+    mesh = networks.open_network(model, "mesh", threads, flag)
     return FaceFinder(mesh, None if detector is None else networks.open_network(detector, "detector", threads))
 
 

@@ -90,31 +90,33 @@ class Network:
         return [found[size] for size in self._sizes]
 
 
-def open_network(path: Path, kind: str, streams: int) -> Network:
+def open_network(path: Path, kind: str, streams: int, flag: str | None = None) -> Network:
     """Opens a network, after a child process has opened and run it.
 
     Args:
         path: a file with one of ENDINGS.
         kind: a key of KINDS.
         streams: number of parallel calls.
+        flag: that names the file, for errors; None: that of the kind.
 
     Raises:
         ConfigError: the file is missing, too large, damaged, or not a network of this kind.
         DeviceError: OpenVINO is not installed.
     """
     wanted = KINDS[kind]
-    hint = f"pass {wanted.flag} {wanted.source}; docs/data.md says where it comes from"
+    flag = flag or wanted.flag
+    hint = f"pass {flag} {wanted.source}; docs/data.md says where it comes from"
     if find_spec("openvino") is None:
         raise DeviceError("openvino is not installed", hint="pip install -e '.[openvino]'")
     if not path.is_file():
-        raise ConfigError(f"{wanted.flag} {path} is not a file", hint=hint)
+        raise ConfigError(f"{flag} {path} is not a file", hint=hint)
     if path.suffix.lower() not in ENDINGS:
-        raise ConfigError(f"{wanted.flag} {path}: its name ends neither in {' nor in '.join(ENDINGS)}", hint=hint)
+        raise ConfigError(f"{flag} {path}: its name ends neither in {' nor in '.join(ENDINGS)}", hint=hint)
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise ConfigError(f"{wanted.flag} {path} has {size} bytes; the limit is {MAX_BYTES}", hint=hint)
+        raise ConfigError(f"{flag} {path} has {size} bytes; the limit is {MAX_BYTES}", hint=hint)
     words = [str(path.resolve()), kind]
     if fault := limited_process.run_limited(__name__, words, BOUNDS):
-        raise ConfigError(f"{wanted.flag} {path} is not {wanted.words} that can be used: it {fault}", hint=hint)
+        raise ConfigError(f"{flag} {path} is not {wanted.words} that can be used: it {fault}", hint=hint)
     return Network(kind, _compile(path, kind, streams), streams)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ffdi.data.images.resizing import ResizePolicy
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
-from ffdi.report import gallery
+from ffdi.report import face_parts, pictures, views
 
 MAX_PIXELS = 50_500_000
 """Limit of an upload: accepts a photograph of 48 or 50 megapixels, and decodes it in less than 400 MB."""
@@ -29,12 +29,15 @@ class ImageExplainer:
         oof_auc: out-of-fold AUC by experiment.
         graph: the opened graph.
         resize_policy: of the graph.
+        find_landmarks: RGB uint8 [H, W, 3] -> float [L, 2] in parts of width and height, or None without a face; None
+            if no landmarks are looked for.
     """
 
     name: str
     oof_auc: Mapping[str, float]
     graph: OpenGraph
     resize_policy: ResizePolicy
+    find_landmarks: FindLandmarks | None = None
 
     @property
     def sees_whole_image(self) -> bool:
@@ -56,10 +59,13 @@ class ImageExplainer:
         return {"img_name": name, "y_pred": float(FLOAT % y_pred)}
 
     def explain(self, content: bytes, name: str, check: Check) -> dict[str, Any]:
-        """Does the same, and returns pictures as data URLs and the share of each part of the face in the score."""
+        """Does the same, and returns pictures as data URLs, and the share of each part of the face in the heat map.
+
+        The heat maps of all images have one scale: a part that changes the logit by `FULL` has the full colour.
+        """
         pixels = self._decode(content, name, check)
         height, width = pixels.shape[:2]
-        seen, pixels = self.resize_policy.apply(pixels), gallery.shrink(pixels)
+        seen, pixels = self.resize_policy.apply(pixels), pictures.shrink(pixels)
         y_pred = self._score(seen, check)
 
         def run(batch: np.ndarray) -> np.ndarray:
@@ -67,17 +73,18 @@ class ImageExplainer:
             return self.graph.run(batch)
 
         found = occlude(run, seen, y_pred, self.graph.batch)
-        parts = share_heat(found.heat) if self.sees_whole_image and found.change > 0 else {}
+        parts = None if self.find_landmarks is None else face_parts.locate_parts(self.find_landmarks(pixels))
+        shares = face_parts.share_heat(found.heat, parts) if parts and self.sees_whole_image else []
         return {
             "img_name": name,
             "y_pred": float(FLOAT % y_pred),
             "width": width,
             "height": height,
-            "picture": gallery.encode_picture(pixels if self.sees_whole_image else seen),
-            "heat": gallery.encode_overlay(found.heat),
+            "picture": pictures.encode_picture(pixels if self.sees_whole_image else seen),
+            "heat": pictures.encode_overlay(found.heat / FULL),
             "change": found.change,
-            "shares": [{"part": part, "heat": heat, "area": area} for part, (heat, area) in parts.items()],
-            "looks": gallery.render_views(pixels),
+            "shares": [one._asdict() for one in shares],
+            "looks": views.render_views(pixels, parts),
         }
 
     def _decode(self, content: bytes, name: str, check: Check) -> np.ndarray:
@@ -96,13 +103,16 @@ BLUR = 1 / 10
 """Standard deviation of the blur, as a fraction of the edge: removes details, but not light and colour."""
 EPSILON = 1e-7
 """Smallest distance of y_pred from 0 and 1, in fp32."""
+FULL = 2.0
+"""The change of the logit that has the full colour: from a score of 0.5 to one of 0.88."""
+FindLandmarks = Callable[[np.ndarray], np.ndarray | None]
 
 
 class Occlusion(NamedTuple):
     """The effect of image regions on a score.
 
     Attributes:
-        heat: evidence for the predicted class, float32 [S, S] from 0 to 1.
+        heat: evidence for the predicted class, float32 [S, S]: the mean fall of the logit by windows around a place.
         change: largest change of the logit towards the other class by one blurred window; 0 or less without effect.
     """
 
@@ -141,23 +151,12 @@ def occlude(run: Run, pixels: np.ndarray, y_pred: float, batch: int) -> Occlusio
         part = np.s_[top : top + compute_window_size(edge), left : left + compute_window_size(edge)]
         heat[part] += fall
         seen[part] += 1
-    heat = np.maximum(
-        cv2.GaussianBlur(heat / seen, (0, 0), compute_window_size(edge) / 4), 0
-    )  # smooths the edges of the windows
-    return Occlusion(heat / max(float(heat.max()), EPSILON), float(falls.max()))
+    smooth = cv2.GaussianBlur(heat / seen, (0, 0), compute_window_size(edge) / 4)  # the windows have sharp edges
+    return Occlusion(np.maximum(smooth, 0), float(falls.max()))
 
 
 def compute_window_size(edge: int) -> int:
     return edge // 4
-
-
-def share_heat(heat: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Returns by part of the face its share of the heat and of the area; the face fills the image."""
-    total = max(float(heat.sum()), EPSILON)
-    return {
-        name: (float(heat[mask].sum()) / total, float(mask.mean()))
-        for name, mask in gallery.segment_face(*heat.shape).items()
-    }
 
 
 def _compute_logit(y_pred: np.ndarray) -> np.ndarray:

@@ -32,7 +32,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ffdi.core import names, signals
 from ffdi.core.errors import ConfigError, DataError
 from ffdi.evaluation import score_names
-from ffdi.inference.explain import MAX_PIXELS, ImageExplainer
+from ffdi.inference.explain import FULL, MAX_PIXELS, ImageExplainer
 from ffdi.inference.worker import Cancelled, Check, Full, Worker
 from ffdi.pages import template
 
@@ -135,6 +135,7 @@ def build_app(explainer: ImageExplainer, limits: Limits, worker: Worker) -> Star
             nonce=nonce,
             bytes=limits.bytes,
             pixels=MAX_PIXELS,
+            full=FULL,
         )
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(nonce=nonce)})
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import html
 import io
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ffdi.core import files
+from ffdi.core.errors import format_count
 from ffdi.evaluation import metrics
 from ffdi.evaluation.metrics import ECE_BINS
 
@@ -28,6 +29,8 @@ LINE_STEPS = 600
 BINS = 25
 SIZE = (4.6, 3.4)
 """In inches; the page scales charts."""
+POINTS_PER_INCH = 72
+"""Of an SVG."""
 FONT_SIZE = 10
 PLOT_INK, ACCENT = "#333333", "#c0392b"
 """Colours of the PNG."""
@@ -46,127 +49,206 @@ Scored = Mapping[str, tuple[np.ndarray, np.ndarray]]
 """Labels int [N], 1 = fake, and y_pred float [N], by name."""
 
 
-def draw_curves(history: Mapping[str, Mapping[str, Sequence[float]]]) -> list[str]:
-    """Loss and held-out AUC over the epochs, from the columns of history.csv of each fold."""
-    losses, aucs = _make_axes(), _make_axes()
+class Points(NamedTuple):
+    """Points of a chart whose values the page shows on hover.
+
+    Attributes:
+        colour: the number of a colour of the page.
+        places: x, y in the units of the SVG's view box, and the text, of each point.
+    """
+
+    colour: int
+    places: list[tuple[float, float, str]]
+
+
+class Chart(NamedTuple):
+    """A chart with its title.
+
+    Attributes:
+        svg: an <svg> element of variable width.
+        points: its values.
+    """
+
+    title: str
+    svg: str
+    points: list[Points]
+
+
+class _Plot:
+    """Axes, with the values that are shown on hover."""
+
+    def __init__(self, x: str, y: str, **limits: tuple[float | None, float | None]) -> None:
+        """Takes the labels of the axes, with their units, and the limits `xlim` and `ylim`."""
+        with matplotlib.rc_context(STYLE):
+            self.axes = Figure(figsize=SIZE, dpi=POINTS_PER_INCH, layout="constrained").add_subplot()
+        self.axes.set(xlabel=x, ylabel=y, **limits)
+        self._values: list[tuple[int, np.ndarray, list[str]]] = []
+
+    def mark(self, number: int, name: str, x: np.ndarray, y: np.ndarray, texts: Iterable[str]) -> None:
+        """Gives points a text on hover.
+
+        Args:
+            number: of their colour.
+            name: of the line, before each text; '' for none.
+            x, y: float [N], in the units of the axes.
+        """
+        before = f"{name}: " if name else ""
+        self._values.append((_wrap_colour(number), np.stack([x, y], 1), [f"{before}{text}" for text in texts]))
+
+    def place_points(self) -> list[Points]:
+        """The marked points, after the layout is complete."""
+        height = SIZE[1] * POINTS_PER_INCH
+        found = []
+        for colour, values, texts in self._values:
+            places = self.axes.transData.transform(values)
+            rows = zip(places.tolist(), texts, strict=True)
+            found.append(Points(colour, [(round(x, 1), round(height - y, 1), text) for (x, y), text in rows]))
+        return found
+
+
+def draw_curves(history: Mapping[str, Mapping[str, Sequence[float]]], whose: str = "") -> list[Chart]:
+    """Loss and held-out AUC over the epochs, from the columns of history.csv of each fold; `whose` ends the titles."""
+    losses, aucs = _Plot("epoch", "loss (dotted: training)"), _Plot("epoch", "AUC of the held-out fold")
     for number, (name, epochs) in enumerate(history.items()):
-        colour = _pick_colour(number)
-        losses.plot(epochs["epoch"], epochs["train_loss"], color=colour, linestyle=":", linewidth=1.2)
-        losses.plot(epochs["epoch"], epochs["heldout_loss"], color=colour, label=f"{LABEL_PREFIX}{name}")
-        aucs.plot(epochs["epoch"], epochs["heldout_auc"], color=colour, label=f"{LABEL_PREFIX}{name}")
-    losses.set(xlabel="epoch", ylabel="loss (dotted: training)")
-    aucs.set(xlabel="epoch", ylabel="held-out AUC")
-    folds = ", ".join(history)
-    return [
-        _render_svg(losses, f"Training and held-out loss over the epochs of {folds}"),
-        _render_svg(aucs, f"Held-out AUC over the epochs of {folds}"),
-    ]
+        epoch = np.array(epochs["epoch"])
+        for key, plot, word, style in (
+            ("train_loss", losses, "training loss", {"linestyle": ":", "linewidth": 1.2}),
+            ("heldout_loss", losses, "held-out loss", {"label": f"{LABEL_PREFIX}{name}"}),
+            ("heldout_auc", aucs, "AUC", {"label": f"{LABEL_PREFIX}{name}"}),
+        ):
+            value = np.array(epochs[key], float)
+            plot.axes.plot(epoch, value, color=_pick_colour(number), **style)
+            texts = (f"epoch {at:g}, {word} {one:.4f}" for at, one in zip(epoch, value, strict=True))
+            plot.mark(number, name, epoch, value, texts)
+    for plot in (losses, aucs):
+        plot.axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return [_render(losses, f"Loss over the epochs{whose}"), _render(aucs, f"Held-out AUC over the epochs{whose}")]
 
 
-def draw_roc(scored: Scored) -> list[str]:
+def draw_roc(scored: Scored) -> list[Chart]:
     """The step ROC, and its part with few false positives on a logarithmic axis."""
-    whole, corner = _make_axes(), _make_axes()
+    axes = "false positive rate", "true positive rate"
+    powers = range(round(np.log10(MIN_FPR)), 1)
+    whole = _Plot(*axes, xlim=(0, 1), ylim=(0, 1.01))
+    corner = _Plot(*axes, xlim=(powers[0], 0), ylim=(0, 1.01))
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
         fpr, tpr = metrics.count_scores(target, y_pred).compute_rates()
-        _draw_line(whole, fpr, tpr, number, name, steps=True)
+        _draw_line(whole, fpr, tpr, number, name, "FPR {:.4f}, TPR {:.4f}", steps=True)
         shown = fpr >= MIN_FPR
-        powers, caught = np.log10(np.append(MIN_FPR, fpr[shown])), np.append(tpr[~shown][-1], tpr[shown])
-        _draw_line(corner, powers, caught, number, name, steps=True)
-    whole.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
-    whole.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(0, 1), ylim=(0, 1.01))
-    ticks = range(round(np.log10(MIN_FPR)), 1)
-    corner.axvline(-3, color=FAINT, linewidth=0.8)
-    corner.set(xlabel="false positive rate", ylabel="true positive rate", xlim=(ticks[0], 0), ylim=(0, 1.01))
-    corner.set_xticks(list(ticks), [f"1e{power}" if power else "1" for power in ticks])
-    return [
-        _render_svg(whole, f"ROC of {', '.join(scored)}"),
-        _render_svg(corner, f"ROC of {', '.join(scored)}, false positive rate on a logarithmic axis, 1e-3 marked"),
-    ]
+        fpr, tpr = np.append(MIN_FPR, fpr[shown]), np.append(tpr[~shown][-1], tpr[shown])
+        _draw_line(corner, fpr, tpr, number, name, "FPR {:.2g}, TPR {:.4f}", steps=True, place=np.log10)
+    whole.axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
+    corner.axes.axvline(-3, color=FAINT, linewidth=0.8)
+    corner.axes.set_xticks(list(powers), [f"1e{power}" if power else "1" for power in powers])
+    return [_render(whole, "ROC"), _render(corner, "ROC with few false positives, 1e-3 marked")]
 
 
-def draw_precision_recall(scored: Scored) -> str:
+def draw_precision_recall(scored: Scored) -> Chart:
     """Precision over recall, without interpolation."""
-    axes = _make_axes()
+    plot = _Plot("recall", "precision", xlim=(0, 1), ylim=(None, 1.01))
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
         counts = metrics.count_scores(target, y_pred)
         caught, passed = counts.fake.cumsum(), counts.real.cumsum()
-        _draw_line(axes, caught / counts.fakes, caught / (caught + passed), number, name)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(None, 1.01))
-    return _render_svg(axes, f"Precision over recall of {', '.join(scored)}")
+        recall, precision = caught / counts.fakes, caught / (caught + passed)
+        _draw_line(plot, recall, precision, number, name, "recall {:.4f}, precision {:.4f}")
+    return _render(plot, "Precision over recall")
 
 
-def draw_calibration(scored: Scored) -> str:
+def draw_calibration(scored: Scored) -> Chart:
     """The fraction of fakes in bins of y_pred; the area of a spot shows the number of images."""
-    axes = _make_axes()
+    plot = _Plot("y_pred, mean of a bin", "fraction of fakes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     for number, (name, (target, y_pred)) in enumerate(scored.items()):
         bins = metrics.assign_calibration_bins(y_pred)
         images = np.bincount(bins, minlength=ECE_BINS)
         filled = images > 0
         score, fakes = (np.bincount(bins, values, ECE_BINS)[filled] / images[filled] for values in (y_pred, target))
-        axes.scatter(
+        plot.axes.scatter(
             score,
             fakes,
             s=MAX_SPOT**2 * images[filled] / len(target) + 6,
             color=_pick_colour(number),
             label=f"{LABEL_PREFIX}{name}",
         )
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
-    axes.set(xlabel="y_pred, mean of a bin", ylabel="fraction of fakes", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-    return _render_svg(axes, f"Calibration of {', '.join(scored)}: fraction of fakes over y_pred")
+        rows = zip(score, fakes, images[filled], strict=True)
+        texts = (f"mean y_pred {at:.3f}, {part:.3f} are fake, {format_count(int(n), 'image')}" for at, part, n in rows)
+        plot.mark(number, name, score, fakes, texts)
+    plot.axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8)
+    return _render(plot, "Calibration: the area of a spot is its number of images")
 
 
-def draw_histogram(name: str, target: np.ndarray, y_pred: np.ndarray) -> str:
+def draw_histogram(name: str, target: np.ndarray, y_pred: np.ndarray) -> Chart:
     """The number of images of each class by y_pred."""
-    axes, edges = _make_axes(), np.linspace(0, 1, BINS + 1).tolist()
+    plot, edges = _Plot("y_pred", "images", xlim=(0, 1)), np.linspace(0, 1, BINS + 1)
     for label, word in enumerate(("real", "fake")):
-        of_class = y_pred[target == label]
-        axes.hist(of_class, edges, color=_pick_colour(label), alpha=0.35)
-        axes.hist(of_class, edges, color=_pick_colour(label), histtype="step", linewidth=1.5, label=word)
-    axes.set(title=name, xlabel="y_pred", ylabel="images", xlim=(0, 1))
-    return _render_svg(axes, f"Images of each class by y_pred, {name}")
+        counts, _ = np.histogram(y_pred[target == label], edges)
+        plot.axes.stairs(counts, edges, color=_pick_colour(label), alpha=0.35, fill=True)
+        plot.axes.stairs(counts, edges, color=_pick_colour(label), linewidth=1.5, label=word)
+        ends = zip(edges, edges[1:], counts.tolist(), strict=False)
+        texts = (f"y_pred {low:.2f} to {high:.2f}, {format_count(images, 'image')}" for low, high, images in ends)
+        plot.mark(label, word, (edges[:-1] + edges[1:]) / 2, counts, texts)
+    return _render(plot, f"Scores: {name}")
 
 
-def _make_axes() -> Axes:
-    with matplotlib.rc_context(STYLE):
-        return Figure(figsize=SIZE, layout="constrained").add_subplot()
+def _wrap_colour(number: int) -> int:
+    return number % len(SERIES)
 
 
 def _pick_colour(number: int) -> str:
-    return SERIES[number % len(SERIES)]
+    return SERIES[_wrap_colour(number)]
 
 
-def _draw_line(axes: Axes, x: np.ndarray, y: np.ndarray, number: int, name: str, steps: bool = False) -> None:
-    """Draws a line without the points that are too close to be visible."""
-    span = max(float(np.ptp(x)), 1e-9)
-    positions = np.rint(np.stack([x / span, y]) * LINE_STEPS)
+def _draw_line(
+    plot: _Plot,
+    x: np.ndarray,
+    y: np.ndarray,
+    number: int,
+    name: str,
+    text: str,
+    *,
+    steps: bool = False,
+    place: Callable[[np.ndarray], np.ndarray] = np.asarray,
+) -> None:
+    """Draws a line without the points that are too close to be visible.
+
+    Args:
+        x, y: float [N].
+        number: of the line.
+        text: of a point on hover, with places for its x and y.
+        steps: whether the line is flat between points.
+        place: from x to the position on the axis.
+    """
+    at = place(x)
+    span = max(float(np.ptp(at)), 1e-9)
+    positions = np.rint(np.stack([at / span, y]) * LINE_STEPS)
     visible = np.append(True, (np.diff(positions) != 0).any(0)) | (np.arange(len(x)) == len(x) - 1)
-    style = DASHES[number // len(SERIES) % len(DASHES)]
-    drawstyle = "steps-post" if steps else "default"
-    axes.plot(
-        x[visible],
-        y[visible],
+    x, at, y = x[visible], at[visible], y[visible]
+    plot.axes.plot(
+        at,
+        y,
         color=_pick_colour(number),
-        linestyle=style,
-        drawstyle=drawstyle,
+        linestyle=DASHES[number // len(SERIES) % len(DASHES)],
+        drawstyle="steps-post" if steps else "default",
         label=f"{LABEL_PREFIX}{name}",
     )
+    plot.mark(number, name, at, y, (text.format(*pair) for pair in zip(x.tolist(), y.tolist(), strict=True)))
 
 
-def _render_svg(axes: Axes, label: str) -> str:
-    """An <svg> element of variable width; the same chart has the same bytes."""
+def _render(plot: _Plot, title: str) -> Chart:
+    """The chart; the same values have the same bytes."""
+    axes = plot.axes
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(color=FAINT, labelcolor=INK, labelsize=FONT_SIZE)
-    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+    for text in (axes.xaxis.label, axes.yaxis.label):
         text.set(color=INK, fontsize=FONT_SIZE)
     file = io.StringIO()
     assert isinstance(axes.figure, Figure)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": label}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
         if len(axes.get_legend_handles_labels()[0]) > 1:
             for text in axes.legend(frameon=False, fontsize=FONT_SIZE, labelcolor=INK).get_texts():
                 text.set_text(text.get_text().removeprefix(LABEL_PREFIX))
         axes.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _apply_theme(file.getvalue(), label)
+    return Chart(title, _apply_theme(file.getvalue(), title), plot.place_points())
 
 
 def _apply_theme(document: str, label: str) -> str:

@@ -6,9 +6,46 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ffdi.core import console
 from ffdi.pages import template
-from ffdi.report.gallery import KINDS, Exhibit
+from ffdi.report.charts import Chart
+from ffdi.report.gallery import Exhibit
 from ffdi.report.headlines import Step, Tile
+from ffdi.report.image_map import ImageMap
+from ffdi.report.thresholds import Thresholds
+
+
+class Whisker(NamedTuple):
+    """A value with its interval, drawn on an axis that all rows of a table share.
+
+    Attributes:
+        value, low, high: from 0 to 1, the axis.
+        chance: the place of 0.5 on the axis.
+    """
+
+    value: float
+    low: float
+    high: float
+    chance: float
+
+
+class Cell(NamedTuple):
+    """A cell of a table that has more than a text.
+
+    Attributes:
+        note: below the text, in small letters.
+        pictures: data URLs of small pictures.
+    """
+
+    text: str
+    note: str = ""
+    whisker: Whisker | None = None
+    pictures: Sequence[str] = ()
+
+
+def make_cell(text: str, ends: Sequence[float] | None, style: str = ".3f") -> Cell:
+    """A value with its interval below, if there is one."""
+    return Cell(text, "" if ends is None else console.interval(ends, style))
 
 
 class ReportTable(NamedTuple):
@@ -21,7 +58,7 @@ class ReportTable(NamedTuple):
 
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
 
 
 class Section(NamedTuple):
@@ -29,18 +66,42 @@ class Section(NamedTuple):
 
     Attributes:
         lines: paragraphs at the start.
-        charts: <svg> elements.
+        pictures: data URLs, with the words below each.
     """
 
     title: str
     lines: Sequence[str] = ()
-    charts: Sequence[str] = ()
+    charts: Sequence[Chart] = ()
     tables: Sequence[ReportTable] = ()
+    pictures: Sequence[tuple[str, str]] = ()
 
     @property
     def anchor(self) -> str:
         """The id of the section."""
         return "-".join(self.title.lower().split())
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The example images.
+
+    Attributes:
+        kinds: the words for each kind of images, by key.
+        heat: a sentence about the heat maps.
+    """
+
+    exhibits: Sequence[Exhibit]
+    kinds: Mapping[str, str]
+    heat: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of images of each kind, by its words."""
+        return {words: sum(kind in one.kinds for one in self.exhibits) for kind, words in self.kinds.items()}
+
+    @property
+    def folds(self) -> list[int]:
+        return sorted({one.fold for one in self.exhibits})
 
 
 @dataclass(frozen=True)
@@ -52,10 +113,10 @@ class Page:
         summary: the first paragraphs.
         tiles: the main numbers.
         steps: what to do next.
-        before, after: the sections before and after the gallery.
-        exhibits: the images of the gallery.
-        counts: the number of images of each kind.
-        heat: a sentence about the heat maps.
+        thresholds: the errors at each threshold.
+        before, after: the sections before and after the images.
+        gallery: the example images.
+        image_map: all images.
         texts: files that are shown verbatim, by name.
     """
 
@@ -63,13 +124,12 @@ class Page:
     summary: Sequence[str]
     tiles: Sequence[Tile]
     steps: Sequence[Step]
+    thresholds: Thresholds
     before: Sequence[Section]
-    exhibits: Sequence[Exhibit]
-    counts: Mapping[str, int]
-    heat: str
+    gallery: Gallery
+    image_map: ImageMap
     after: Sequence[Section]
     texts: Mapping[str, str]
 
     def render(self) -> str:
-        folds = sorted({one.fold for one in self.exhibits})
-        return template.render("report.html.j2", page=self, kinds=KINDS, folds=folds)
+        return template.render("report.html.j2", page=self)

@@ -19,7 +19,7 @@ from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
 from ffdi.report import charts
 from ffdi.report.charts import Scored
-from ffdi.report.page import ReportTable, Section
+from ffdi.report.page import Cell, ReportTable, Section, make_cell
 
 METRICS = {
     "auc": "AUC",
@@ -82,7 +82,6 @@ def build_scores(ensemble: Ensemble, lineage: Sequence[LineageRow]) -> Section:
         tables.append(_make_choice_table(ensemble))
     if lineage:
         tables.append(_make_lineage_table(lineage))
-    tables += [table for one in ensemble.experiments if (table := _make_kind_table(one)) is not None]
     rule = manifests.read_manifest(ensemble.experiments[0].metrics_path)["interval_rule"]
     lines = ["Each training image is scored by the network that was not trained on it.", f"95 % intervals: {rule}."]
     lines += _explain_missing_intervals(manifests.read_manifest(ensemble.experiments[0].metrics_path)["pooled"])
@@ -110,27 +109,13 @@ def _format_auc(score: Mapping[str, Any] | None) -> list[str]:
     return ["-", "-"] if score is None else [f"{score['auc']:.4f}", console.interval(score["intervals"].get("auc"))]
 
 
-def _make_kind_table(experiment: Experiment) -> ReportTable | None:
-    """The AUC of each kind of fake and their mean; None without kinds."""
-    kinds = manifests.read_manifest(experiment.metrics_path).get("kinds")
-    if kinds is None or kinds["mean"] is None:
-        return None
-    scored = {f"{name} ({one['fake']} fakes)": one for name, one in kinds["scores"].items() if "auc" in one}
-    rows = [
-        [name, f"{one['auc']:.4f}", console.interval(one["intervals"].get("auc"))]
-        for name, one in {**scored, "mean of the kinds": kinds["mean"]}.items()
-    ]
-    never = ", by networks that have never seen this kind" if kinds["left_out"] else ""
-    return ReportTable(f"{experiment.name}: AUC by kind of fake{never}", ["", "AUC", "95 %"], rows)
-
-
 def build_curves(experiments: Sequence[Experiment], k: int) -> Section:
     """The learning curves of each fold."""
     drawn = []
     for one in experiments:
         history = {f"fold {number}": one.get_fold(number).read_history() for number in range(k)}
-        named = {f"{one.name} {name}" if len(experiments) > 1 else name: epochs for name, epochs in history.items()}
-        drawn += charts.draw_curves({name: _list_columns(epochs) for name, epochs in named.items()})
+        columns = {name: _list_columns(epochs) for name, epochs in history.items()}
+        drawn += charts.draw_curves(columns, f": {one.name}" if len(experiments) > 1 else "")
     return Section("Learning curves", charts=drawn)
 
 
@@ -165,25 +150,6 @@ def build_agreement(ensemble: Ensemble, val: Mapping[str, list[OofPredictions]])
     line = "Spearman's rank correlation: an ensemble gains more from networks that agree less."
     missing = "There is only one experiment, and no validation split that all its folds have scored."
     return Section("Agreement", [line if tables else missing], tables=tables)
-
-
-def build_kinds(experiments: Sequence[Experiment]) -> Section:
-    """AUC by family, cluster, band and distortion, from `invoke score --shift --stress --reencoded`."""
-    tables, lacking = [], []
-    for one in experiments:
-        if one.shift_path.is_file():
-            tables.append(_make_slice_table(one.name, manifests.read_manifest(one.shift_path)["slices"]))
-        if one.stress_path.is_file():
-            tables.append(_make_stress_table(one.name, manifests.read_manifest(one.stress_path)))
-        if one.reencoded_path.is_file():
-            tables.append(_make_reencoded_table(one.name, manifests.read_manifest(one.reencoded_path)))
-        flags = [flag for flag, path in (("shift", one.shift_path), ("stress", one.stress_path)) if not path.is_file()]
-        if flags:
-            words = " ".join(f"--{flag}" for flag in flags)
-            lacking.append(
-                f"Not available. Run: invoke score --experiment {one.argument} {words}, then this report again."
-            )
-    return Section("Kinds of images", lacking, tables=tables)
 
 
 def build_findings(experiment: Experiment) -> Section:
@@ -252,9 +218,9 @@ def _list_columns(frame: pd.DataFrame) -> dict[str, list[float]]:
     return {str(name): column.tolist() for name, column in frame.items()}
 
 
-def _format_scores(name: str, score: Mapping[str, Any]) -> list[str]:
+def _format_scores(name: str, score: Mapping[str, Any]) -> list[str | Cell]:
     intervals = score.get("intervals", {})
-    return [name, *(f"{score[key]:.4f}" + _format_interval(intervals.get(key)) for key in METRICS)]
+    return [name, *(make_cell(f"{score[key]:.4f}", intervals.get(key)) for key in METRICS)]
 
 
 def _explain_missing_intervals(score: Mapping[str, Any]) -> list[str]:
@@ -266,10 +232,6 @@ def _explain_missing_intervals(score: Mapping[str, Any]) -> list[str]:
     return [f"No interval of the pooled {', '.join(names)}: {why}." for why, names in reasons.items()]
 
 
-def _format_interval(ends: Sequence[float] | None) -> str:
-    return "" if ends is None else f" ({console.interval(ends)})"
-
-
 def _make_correlation_table(caption: str, names: Sequence[str], logits: np.ndarray) -> ReportTable:
     """From logits float [M, N]."""
     found = np.ones((len(names), len(names)))
@@ -278,36 +240,6 @@ def _make_correlation_table(caption: str, names: Sequence[str], logits: np.ndarr
             found[one, other] = found[other, one] = spearmanr(logits[one], logits[other]).statistic
     rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in zip(names, found.tolist(), strict=True)]
     return ReportTable(caption, ["", *names], rows)
-
-
-def _make_slice_table(name: str, found: Mapping[str, list[dict[str, Any]]]) -> ReportTable:
-    rows = [
-        [
-            f"{kind}: {part['value']}",
-            str(part["real"]),
-            str(part["fake"]),
-            part["against"],
-            "too few" if part["auc"] is None else f"{part['auc']:.4f}{_format_interval(part['interval'])}",
-        ]
-        for kind, parts in found.items()
-        for part in parts
-    ]
-    return ReportTable(f"{name}: out-of-fold AUC by kind", ["", "real", "fake", "against", "AUC (95 %)"], rows)
-
-
-def _make_stress_table(name: str, found: Mapping[str, Any]) -> ReportTable:
-    rows = [["as they are", f"{found['auc']:.4f}", ""]]
-    rows += [
-        [way, f"{row['auc']:.4f}", f"{row['difference']:+.4f}{_format_interval(row['interval'])}"]
-        for way, row in found["distortions"].items()
-    ]
-    return ReportTable(f"{name}: AUC of distorted images", ["", "AUC", "difference (95 %)"], rows)
-
-
-def _make_reencoded_table(name: str, found: Mapping[str, Any]) -> ReportTable:
-    difference = f"{found['difference']:+.4f}{_format_interval(found['interval'])}"
-    rows = [["as they are", f"{found['auc']:.4f}", ""], ["encoded alike", f"{found['reencoded_auc']:.4f}", difference]]
-    return ReportTable(f"{name}: AUC of images that are encoded alike", ["", "AUC", "difference (95 %)"], rows)
 
 
 def _format_count(value: int | None) -> str:

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from ffdi.core import manifests
-from ffdi.report import headlines
+from ffdi.report import headlines, views
 from tests import browser, faults
 from tests.conftest import Invoke
 
@@ -26,7 +26,7 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ended = faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root)
     assert ended.code == 0, ended.output
     path = root / "exports" / "tiny" / "report.html"
-    assert re.search(rf"\nwritten: {path} \(\d+ images, \d\.\d MB\): open it in a browser\n", ended.output)
+    assert re.search(rf"\nwritten: {path} \(\d+ example images, \d\.\d MB\): open it in a browser\n", ended.output)
     assert ended.output.endswith("\nnext: invoke ensemble-submit --experiment tiny\n")
     return path
 
@@ -42,9 +42,9 @@ def names(page: Page) -> list[str]:
     return page.eval_on_selector_all("#gallery li", "cards => cards.map(card => card.dataset.name)")
 
 
-def test_it_opens_without_a_word_a_scroll_bar_below_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
+def test_it_opens_without_a_word_a_cut_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
     page, output = opened
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert browser.find_cut_off(page) == []
     assert browser.barriers(page) == []
     page.locator("#gallery button").first.click()
     assert browser.barriers(page) == []
@@ -87,37 +87,132 @@ def test_an_image_is_looked_at_by_keyboard_down_to_its_pixels(opened: tuple[Page
     page.locator("#gallery button").first.focus()
     page.keyboard.press("Enter")
     assert page.text_content("dialog h3") == first
-    picture = page.locator(".pane .picture")
+    picture = page.locator(".panes .picture").first
     page.fill("#zoom", "1")
     assert picture.bounding_box()["width"] == 256  # type: ignore[index]
     page.fill("#zoom", "8")
     assert picture.bounding_box()["width"] == 8 * 256  # type: ignore[index]
-    assert page.eval_on_selector(".pane img", "image => getComputedStyle(image).imageRendering") == "pixelated"
-    assert page.locator(".views figcaption").all_text_contents() == [
-        "eyes",
-        "mouth",
-        "light and shadow",
-        "noise of the pixels",
-        "background",
-    ]
-    assert not page.locator(".pane .heat").is_visible()
+    assert page.eval_on_selector(".panes img", "image => getComputedStyle(image).imageRendering") == "pixelated"
+    assert page.locator(".views figcaption").all_text_contents() == list(views.list_views(None))
+    page.fill("#zoom", "1")
+    assert not page.locator(".panes .heat").is_visible()
     page.check("#warm")
-    assert page.locator(".pane .heat").is_visible()
+    plain, heated = (page.locator(".panes .picture").nth(place).bounding_box() for place in (0, 1))
+    assert plain
+    assert heated
+    assert (plain["x"], plain["y"]) != (heated["x"], heated["y"])  # side by side
+    assert page.locator(".panes .picture:first-child .heat").count() == 0
+    assert page.locator(".panes .heat").is_visible()
+    assert page.is_checked("#filter [name=heat]")  # one switch
     page.locator("#close").focus()
     page.keyboard.press("ArrowRight")
     assert page.text_content("dialog h3") == second
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
+    assert page.locator("#gallery .heat").first.is_visible()
     # the dialog's event comes after it is hidden
     page.wait_for_function("name => document.activeElement.closest('li')?.dataset.name === name", arg=second)
     assert output == []
+
+
+def test_a_chart_shows_its_values_to_pointer_and_keyboard(opened: tuple[Page, list[str]], report: Path) -> None:
+    page, output = opened
+    titles = page.locator(".chart figcaption").all_text_contents()
+    assert titles[:2] == ["ROC", "ROC with few false positives, 1e-3 marked"]
+    assert all(titles)
+    chart = page.locator(".chart", has_text="Held-out AUC over the epochs")
+    assert len(chart.locator("text").all_text_contents()) > 4  # the axes' labels and ticks
+    history = pd.read_csv(report.parents[2] / "experiments" / "tiny" / "fold_0" / "history.csv")
+    chart.locator(".plot").focus()
+    for epoch, auc in zip(history.epoch, history.heldout_auc, strict=True):
+        page.keyboard.press("ArrowRight")
+        assert chart.locator("output").text_content() == f"fold 0: epoch {epoch}, AUC {auc:.4f}"
+    dot, box = chart.locator("circle"), chart.locator("svg").bounding_box()
+    assert box
+    scale = box["width"] / float((chart.locator("svg").get_attribute("viewBox") or "").split()[2])
+    place = {"x": scale * float(dot.get_attribute("cx") or 0), "y": scale * float(dot.get_attribute("cy") or 0)}
+    said = chart.locator("output").text_content()
+    page.keyboard.press("ArrowLeft")
+    chart.locator("svg").hover(position=place)  # type: ignore[arg-type]
+    assert chart.locator("output").text_content() == said
+    assert output == []
+
+
+def test_the_threshold_gives_the_errors_and_the_lowest_cost(opened: tuple[Page, list[str]], report: Path) -> None:
+    page, output = opened
+    oof = pd.read_csv(report.parents[2] / "experiments" / "tiny" / "oof.csv")
+
+    def read(name: str) -> str:
+        return page.text_content(f"#threshold [data-value={name}]") or ""
+
+    def count(threshold: float) -> tuple[int, int]:
+        """Missed fakes and false alarms."""
+        called = oof.y_pred >= threshold
+        return int((~called & (oof.target == 1)).sum()), int((called & (oof.target == 0)).sum())
+
+    assert read("threshold") == "0.500000"
+    missed, alarms = count(0.5)
+    assert (int(read("missed")), int(read("alarms")), int(read("cost"))) == (missed, alarms, missed + alarms)
+    assert int(read("caught")) + missed == (oof.target == 1).sum()
+    assert int(read("passed")) + alarms == (oof.target == 0).sum()
+    assert read("accuracy") == f"{100 * (1 - (missed + alarms) / len(oof)):.1f} %"
+    page.fill("#threshold [name=miss]", "5")
+    page.click("#threshold [name=cheapest]")
+    costs = [5 * missed + alarms for missed, alarms in map(count, [*oof.y_pred, 0.5, 2.0])]
+    assert float(read("cost")) == min(costs)
+    page.fill("#threshold [name=place]", "0")
+    assert (read("missed"), read("tpr"), read("fpr")) == ("0", "100.0 %", "100.0 %")
+    assert output == []
+
+
+def test_the_map_leads_to_an_image(opened: tuple[Page, list[str]]) -> None:
+    page, output = opened
+    canvas = page.locator("#map .map canvas")
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#map .map canvas').dataset.visible === '64'")
+    assert canvas.get_attribute("data-pictures") == "0"
+    assert page.locator("#map .legend li").all_text_contents() == ["real", "fake"]
+    page.select_option("#map [name=colour]", "error")
+    page.wait_for_function("document.querySelectorAll('#map .legend li').length === 5")
+    page.click("#map [name=in]")
+    page.wait_for_function("Number(document.querySelector('#map .map canvas').dataset.pictures) > 0")
+    assert 0 < int(canvas.get_attribute("data-visible") or 0) < 64
+    canvas.focus()
+    page.keyboard.press("-")
+    page.wait_for_function("document.querySelector('#map .map canvas').dataset.visible === '64'")
+    box = canvas.bounding_box()
+    assert box
+    for step in range(400):  # until the pointer finds an image of the gallery
+        canvas.hover(
+            position={"x": box["width"] * (step % 20 + 0.5) / 20, "y": box["height"] * (step // 20 + 0.5) / 20}
+        )
+        if page.locator("#map .found button").count():
+            break
+    said = page.text_content("#map .found span") or ""
+    name = said.partition(":")[0]
+    assert re.fullmatch(r".*: (real|fake), y_pred [01]\.\d{4}", said)
+    page.click("#map .found button")
+    assert page.text_content("dialog h3") == name
+    assert output == []
+
+
+def test_the_page_shows_what_the_network_is_shown(report: Path) -> None:
+    content = report.read_text()
+    section = content[content.index("<h2>What the network is shown</h2>") :]
+    section = section[: section.index("</section>")]
+    assert "augment.recipe = &#39;" in section
+    words = re.findall(r"<span>(real|fake|pseudo-fake)</span>", section)
+    assert len(words) == section.count("data:image/webp") == 8  # the batch size
 
 
 def test_it_needs_nothing_beside_it_and_says_all_there_is(report: Path) -> None:
     content = report.read_text()
     assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', content) == []
     assert "http" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", content)
-    for heading in ("Scores", "Real against fake", "Learning curves", "Agreement", "Kinds of images", "Data", "Origin"):
+    for heading in (
+        "Scores", "Real against fake", "Learning curves", "Agreement", "Kinds of images", "Threshold", "Images", "Map",
+        "What the network is shown", "Data", "Origin",
+    ):  # fmt: skip
         assert f"<h2>{heading}</h2>" in content
     assert "Not available. Run: invoke score --experiment tiny --shift --stress, then this report again." in content
     assert "tiny/config.toml" in content
@@ -173,6 +268,8 @@ def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> N
     content = (copy / "exports" / "both" / "report.html").read_text()
     assert "twin<b>" not in content
     assert content.count("twin&lt;b&gt;") > 5
+    assert "<h2>Comparison</h2>" in content
+    assert "0 images only twin&lt;b&gt; gets right, 0 only tiny" in content
     assert "Experiments, on their out-of-fold logits" in content
     assert "ensemble, by mean: OOF, pooled, nested" in content
     assert "<span>ensemble, AUC (OOF, mean of folds)</span>" in content

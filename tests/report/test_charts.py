@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ffdi.report import charts
+from ffdi.report.charts import Chart
 
 
 def scored(images: int) -> tuple[np.ndarray, np.ndarray]:
@@ -20,7 +21,7 @@ def scored(images: int) -> tuple[np.ndarray, np.ndarray]:
 HISTORY = {"epoch": [1, 2], "train_loss": [0.7, 0.5], "heldout_loss": [0.7, 0.6], "heldout_auc": [0.5, 0.8]}
 
 
-def drawn(images: int = 500) -> list[str]:
+def drawn(images: int = 500) -> list[Chart]:
     """All kinds of charts."""
     both = {"one": scored(images), "A & B <i> $x$ $y$": scored(images)}
     return [
@@ -34,33 +35,50 @@ def drawn(images: int = 500) -> list[str]:
 
 def test_a_chart_is_an_svg_with_a_label_in_the_pages_colours() -> None:
     for chart in drawn():
-        root = ElementTree.fromstring(chart)
+        root = ElementTree.fromstring(chart.svg)
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert root.attrib["role"] == "img"
-        assert root.attrib["aria-label"]
+        assert root.attrib["aria-label"] == chart.title
         assert "width" not in root.attrib
-        assert set(re.findall(r"#[0-9a-f]{6}", chart)) == set()
-        assert "font-family" not in chart
+        assert set(re.findall(r"#[0-9a-f]{6}", chart.svg)) == set()
+        assert "font-family" not in chart.svg
 
 
 def test_names_are_shown_as_they_are() -> None:
     words = "".join(
-        ElementTree.fromstring(charts.draw_roc({"a": scored(9), "A & B <i> $x$ $y$": scored(9)})[0]).itertext()
+        ElementTree.fromstring(charts.draw_roc({"a": scored(9), "A & B <i> $x$ $y$": scored(9)})[0].svg).itertext()
     )
     assert "A & B <i> $x$ $y$" in words
 
 
 def test_the_same_scores_give_the_same_bytes_and_no_two_charts_share_an_id() -> None:
     assert drawn() == drawn()
-    ids = [one for chart in drawn() for one in re.findall(r' id="([^"]+)"', chart)]
+    ids = [one for chart in drawn() for one in re.findall(r' id="([^"]+)"', chart.svg)]
     assert len(ids) == len(set(ids))
 
 
 def test_a_chart_of_150000_images_is_hardly_larger_than_one_of_500() -> None:
-    assert max(map(len, drawn(150_000))) < 200_000
+    assert max(len(chart.svg) for chart in drawn(150_000)) < 200_000
+    assert max(len(points.places) for chart in drawn(150_000) for points in chart.points) < 3000
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_a_perfect_and_a_reversed_score_can_be_drawn(label: int) -> None:
     target = np.repeat([0, 1], 20)
     assert len(charts.draw_roc({"one": (target, np.where(target == label, 0.9, 0.1))})) == 2
+
+
+def test_points_lie_on_the_curve_and_have_its_values() -> None:
+    losses, aucs = charts.draw_curves({"fold 0": HISTORY})
+    assert [points.colour for points in losses.points] == [0, 0]
+    texts = [text for points in losses.points for _, _, text in points.places]
+    assert texts == [
+        "fold 0: epoch 1, training loss 0.7000",
+        "fold 0: epoch 2, training loss 0.5000",
+        "fold 0: epoch 1, held-out loss 0.7000",
+        "fold 0: epoch 2, held-out loss 0.6000",
+    ]
+    path = re.search(r'<path d="M ([\d.]+) ([\d.]+) \nL ([\d.]+) ([\d.]+) \n"[^>]*stroke: var\(--series-0\)', aucs.svg)
+    assert path
+    places = [place for x, y, _ in aucs.points[0].places for place in (x, y)]
+    np.testing.assert_allclose([float(one) for one in path.groups()], places, atol=0.06)

@@ -307,6 +307,11 @@ class ServeOptions(ExportOptions, RuntimeOptions):
         8000, "the port, or 0 for a free one; --json and --quiet print the address when the server listens"
     )
     max_mb: int = flag(40, "the largest size of an image in megabytes", least=1)
+    landmarks: str | None = flag(
+        None,
+        "MediaPipe's face mesh, face_landmark.tflite, as for `landmarks`: the page then also says on which parts of "
+        "the face a score rests",
+    )
     allow_host: tuple[str, ...] = flag(
         (), "a host name that requests may have besides this machine's, such as that of a proxy; repeat the flag"
     )

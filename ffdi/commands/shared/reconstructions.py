@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ffdi.commands.shared.options import TrainingOptions
+from ffdi.commands.shared.options import DeviceOptions
 from ffdi.config.schema import PseudoFakesConfig
 from ffdi.core import console, machine, manifests
 from ffdi.core.errors import ConfigError, DeviceError, ExperimentError
@@ -65,7 +65,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def add_reconstructions(
-    workspace: Workspace, config: PseudoFakesConfig, train: Table, sha256: np.ndarray, options: TrainingOptions
+    workspace: Workspace, config: PseudoFakesConfig, train: Table, sha256: np.ndarray, options: DeviceOptions
 ) -> tuple[Table, str | None]:
     """Makes the reconstructions that are missing, and adds the paths of all to the table.
 
@@ -121,7 +121,7 @@ def reconstruct_image(reconstruct: Callable[[np.ndarray], np.ndarray], image: np
     return np.ascontiguousarray(np.clip(np.rint(pixels), 0, 255).astype(np.uint8))
 
 
-def _open(autoencoder: Path, options: TrainingOptions) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+def _open(autoencoder: Path, options: DeviceOptions) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """The autoencoder, and a line that says where it runs."""
     if autoencoder.is_dir():
         from ffdi.models.autoencoder import load_autoencoder

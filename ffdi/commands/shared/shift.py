@@ -105,7 +105,7 @@ def _score_slices(
                 hint="pass --data FOLDER with the data that it was trained on",
             )
         group = None if assignment.group is None else assignment.group[rows]
-        parts = error_analysis.slice_by(value, oof.target[rows], oof.ranks[rows], group)
+        parts = error_analysis.slice_by(images, value, oof.target[rows], oof.ranks[rows], group)
         if name in BANDS:
             order = BANDS[name]
             parts.sort(key=lambda part: order.index(part.value))

@@ -66,7 +66,7 @@ def compute_heat_map(network: Detector, images: np.ndarray, device: Device, laye
         layer: the result of `find_layer`.
 
     Returns:
-        float32 [B, 56, 56] from 0 to 1; zeros without evidence.
+        float32 [B, 56, 56], 0 without evidence; images of one network have one scale.
     """
     network.eval()
     compute = PartwiseRunner(lambda part: torch.from_numpy(_compute(network, part, device, layer)), device)
@@ -99,9 +99,8 @@ def _weight(logit: torch.Tensor, activations: torch.Tensor, channels_last: bool 
 
 
 def _enlarge(maps: np.ndarray, interpolation: int) -> np.ndarray:
-    """From [B, h, w] to float32 [B, 56, 56], from 0 to 1."""
-    enlarged = np.stack([cv2.resize(one, (EDGE, EDGE), interpolation=interpolation) for one in maps])
-    return enlarged / np.maximum(enlarged.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    """From [B, h, w] to float32 [B, 56, 56]."""
+    return np.stack([cv2.resize(one, (EDGE, EDGE), interpolation=interpolation) for one in maps])
 
 
 def _to_planes(features: torch.Tensor, channels_last: bool) -> torch.Tensor:

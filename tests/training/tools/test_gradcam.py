@@ -75,6 +75,6 @@ def test_all_kinds_of_backbones_have_heat_maps(backbone: str, edge: int) -> None
     )
     assert heat.shape == (3, gradcam.EDGE, gradcam.EDGE)
     assert heat.min() >= 0
-    assert heat.max() <= 1
+    assert np.isfinite(heat).all()
     assert (heat.max(axis=(1, 2)) > 0).all()
     assert all(parameter.grad is None for parameter in network.parameters())
