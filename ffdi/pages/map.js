@@ -13,9 +13,10 @@
   const most = 400, reach = 12, fewest = 400;  // pictures at once; pixels of the pointer; points that are drawn large
   let view = {x: .5, y: .5, zoom: 1}, drag = null, waiting = false;
 
-  const width = () => canvas.clientWidth - 2 * border, height = () => canvas.clientHeight - 2 * border;
-  const across = row => (places[2 * row] / largest - view.x) * view.zoom * width() + canvas.clientWidth / 2;
-  const down = row => (places[2 * row + 1] / largest - view.y) * view.zoom * height() + canvas.clientHeight / 2;
+  let wide = 0, high = 0;  // of the canvas: the browser computes these anew each time that it is asked
+  const width = () => wide - 2 * border, height = () => high - 2 * border;
+  const across = row => (places[2 * row] / largest - view.x) * view.zoom * width() + wide / 2;
+  const down = row => (places[2 * row + 1] / largest - view.y) * view.zoom * height() + high / 2;
   const error = row => Math.abs(scores[row] / largest - target[row]);
   const css = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   function shade(row) {  // five steps of the error
@@ -36,7 +37,8 @@
   };
   function draw() {
     waiting = false;
-    const scale = devicePixelRatio || 1, wide = canvas.clientWidth, high = canvas.clientHeight;
+    const scale = devicePixelRatio || 1;
+    wide = canvas.clientWidth; high = canvas.clientHeight;
     canvas.width = wide * scale; canvas.height = high * scale;
     pen.scale(scale, scale);
     const way = ways[form.colour.value], groups = way.groups(), shown = [];
@@ -99,10 +101,10 @@
       found.append(button);
     }
   }
-  function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  function zoom(factor, x = wide / 2, y = high / 2) {
     const next = Math.min(200, Math.max(1, view.zoom * factor)), change = 1 / view.zoom - 1 / next;
     view = {
-      x: view.x + (x - canvas.clientWidth / 2) / width() * change, y: view.y + (y - canvas.clientHeight / 2) / height() * change,
+      x: view.x + (x - wide / 2) / width() * change, y: view.y + (y - high / 2) / height() * change,
       zoom: next,
     };
     if (next === 1) view = {x: .5, y: .5, zoom: 1};
@@ -147,6 +149,6 @@
   form.all.addEventListener("click", () => zoom(0));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   addEventListener("resize", redraw);
-  sheet.decode().then(redraw);
+  sheet.decode().then(() => { if (view.zoom > 1) redraw(); });
   redraw();
 }

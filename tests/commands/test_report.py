@@ -131,10 +131,10 @@ def test_a_chart_shows_its_values_to_pointer_and_keyboard(opened: tuple[Page, li
     assert box
     scale = box["width"] / float((chart.locator("svg").get_attribute("viewBox") or "").split()[2])
     place = {"x": scale * float(dot.get_attribute("cx") or 0), "y": scale * float(dot.get_attribute("cy") or 0)}
-    said = chart.locator("output").text_content()
+    shown = chart.locator("output").text_content()
     page.keyboard.press("ArrowLeft")
     chart.locator("svg").hover(position=place)  # type: ignore[arg-type]
-    assert chart.locator("output").text_content() == said
+    assert chart.locator("output").text_content() == shown
     assert output == []
 
 
@@ -188,9 +188,9 @@ def test_the_map_leads_to_an_image(opened: tuple[Page, list[str]]) -> None:
         )
         if page.locator("#map .found button").count():
             break
-    said = page.text_content("#map .found span") or ""
-    name = said.partition(":")[0]
-    assert re.fullmatch(r".*: (real|fake), y_pred [01]\.\d{4}", said)
+    shown = page.text_content("#map .found span") or ""
+    name = shown.partition(":")[0]
+    assert re.fullmatch(r".*: (real|fake), y_pred [01]\.\d{4}", shown)
     page.click("#map .found button")
     assert page.text_content("dialog h3") == name
     assert output == []
