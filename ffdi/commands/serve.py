@@ -34,7 +34,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     from ffdi.inference import explain, server
     from ffdi.inference.explain import ImageExplainer
 
-    find_landmarks = _open_landmarks(options.landmarks)
+    find_landmarks = open_landmarks(options.landmarks)
     export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
     resize_policy = bundle.read_resize_policy(described)
@@ -56,7 +56,7 @@ def run(workspace: Workspace, options: ServeOptions) -> None:
     console.say("ended")
 
 
-def _open_landmarks(model: str | None) -> FindLandmarks | None:
+def open_landmarks(model: str | None) -> FindLandmarks | None:
     """Finds the landmarks of an image that is a crop of a face; None without a network for that."""
     if model is None:
         return None

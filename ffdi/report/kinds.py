@@ -65,10 +65,11 @@ def _make_kind_table(experiment: Experiment, pictures: Mapping[str, Sequence[str
     kinds = manifests.read_manifest(experiment.metrics_path).get("kinds")
     if kinds is None or kinds["mean"] is None:
         return None
-    scored = {name: one for name, one in kinds["scores"].items() if "auc" in one}
     rows = [
-        _ScoredRow(name, one["auc"], one["intervals"].get("auc"), [str(one["fake"])], pictures.get(name, ()))
-        for name, one in scored.items()
+        _ScoredRow(
+            name, one.get("auc"), one.get("intervals", {}).get("auc"), [str(one["fake"])], pictures.get(name, ())
+        )
+        for name, one in kinds["scores"].items()
     ]
     mean = _ScoredRow("mean of the kinds", kinds["mean"]["auc"], kinds["mean"]["intervals"].get("auc"), [""], ())
     never = ", by networks that have never seen this kind" if kinds["left_out"] else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -63,6 +64,13 @@ def test_each_kind_is_scored_by_a_network_that_never_saw_it(workspace: Path, roo
 
     answer = invoke("ensemble-submit", "--experiment", "unseen", "--data", str(root))
     assert answer.code == 0, answer.err
+    assert invoke("report", "--experiment", "unseen").code == 0
+    content = (workspace / "exports" / "unseen" / "report.html").read_text()
+    assert "unseen: AUC by kind of fake, by networks that have never seen this kind" in content
+    for kind in KINDS:
+        (row,) = re.findall(rf'<span class="thumbs">([^\n]*)</span><span class="number">{kind}</span></th>', content)
+        assert 1 <= row.count("data:image/webp") <= 4
+    assert '<option value="kind">kind of fake</option>' in content
 
 
 def test_a_kind_that_changes_after_the_start_is_refused(root: Path, invoke: Invoke) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -20,12 +21,16 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, Route
 
+from ffdi.commands import serve
 from ffdi.core.errors import ConfigError
+from ffdi.data.images.resizing import ResizePolicy
 from ffdi.inference import explain
+from ffdi.inference.explain import ImageExplainer
 from ffdi.inference.server import open_socket
 from ffdi.report import views
 from tests import browser
 from tests.conftest import PROJECT, Invoke
+from tests.face_networks import draw_disc, write_mesh
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +299,33 @@ def test_heat_lies_where_blurring_changes_the_score() -> None:
     assert (constant.heat.max(), constant.change) == (0, 0)
 
 
+def test_parts_of_a_face_are_named_with_landmarks_alone(tmp_path: Path) -> None:
+    def run(images: np.ndarray) -> np.ndarray:
+        return (images[:, :24].mean(axis=(1, 2, 3)) / 255).astype(np.float32)
+
+    graph: Any = SimpleNamespace(run=run, batch=49)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 90, (64, 64, 3), np.uint8) + draw_disc((64, 64), (32, 32), 20) // 2
+    content = cv2.imencode(".png", pixels.astype(np.uint8))[1].tobytes()
+    looked = {}
+    for name, find in (("none", None), ("mesh", serve.open_landmarks(str(write_mesh(tmp_path / "mesh.onnx"))))):
+        explainer = ImageExplainer("one", {}, graph, ResizePolicy(64), find)
+        looked[name] = explainer.explain(content, "face.png", lambda: None)
+    assert looked["none"]["shares"] == []
+    assert list(looked["none"]["looks"]) == list(views.list_views(None))
+    assert [one["part"] for one in looked["mesh"]["shares"]] == ["eyes", "mouth", "rest of the face", "background"]
+    assert sum(one["heat"] for one in looked["mesh"]["shares"]) == pytest.approx(1, abs=1e-5)
+    assert "mouth" in looked["mesh"]["looks"]
+    dark = explainer.explain(cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1].tobytes(), "no.png", lambda: None)
+    assert (dark["shares"], list(dark["looks"])) == ([], list(views.list_views(None)))  # no face
+
+
 def test_what_keeps_it_from_serving(copy: Path, invoke: Invoke) -> None:
+    answer = invoke("serve", "--experiment", "tiny", "--landmarks", "no.tflite")
+    assert answer.code == 1
+    assert answer.err.startswith(
+        "error: --landmarks no.tflite is not a file\nnext: pass --landmarks face_landmark.tflite"
+    )
     taken = open_socket("127.0.0.1", 0)
     taken.listen()
     port = taken.getsockname()[1]
