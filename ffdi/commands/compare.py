@@ -130,7 +130,7 @@ def _match_file(experiment: Experiment, file: ScoreFile) -> _Matched:
         missing = one.images.img_name[np.isnan(theirs)].tolist()
         if not missing:
             return one._replace(y_pred=np.stack([one.y_pred, theirs]))
-        problems.append(f"{one.what}: {len(missing)} are not in the file, such as {missing[0]}")
+        problems.append(f"{one.what}: not in the file: {format_count(len(missing), 'image')}, such as {missing[0]}")
     raise DataError(f"{file.path} lacks images that {experiment.name} has scored", problems=problems, hint=ROW_FOR_EACH)
 
 

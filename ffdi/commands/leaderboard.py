@@ -199,7 +199,9 @@ def _describe_training(experiment: Experiment, settings: Config) -> dict[str, An
     folders = [folder for folder in map(experiment.get_fold, range(k)) if folder.manifest_path.is_file()]
     if not folders:
         return {"state": _describe_unfinished(experiment, settings)}
-    unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
+    unfinished = (
+        [f"{len(folders)} of {format_count(k, 'fold')}", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
+    )
     networks = folders
     if settings.folds.refit:
         refit = experiment.get_refit(k)
@@ -220,7 +222,7 @@ def _describe_unfinished(experiment: Experiment, settings: Config) -> str:
     for folder in map(experiment.get_fold, range(settings.folds.k)):
         if history := folder.read_checkpoint_history():
             auc, epochs = history[-1]["heldout_auc"], settings.train.epochs
-            return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
+            return f"fold {folder.fold} stopped after {len(history)} of {format_count(epochs, 'epoch')}, AUC {auc:.4f}"
     return NEVER_TRAINED
 
 

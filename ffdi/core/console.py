@@ -31,7 +31,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ffdi.core import heartbeat, hints, names
-from ffdi.core.errors import format_duration
+from ffdi.core.errors import format_count, format_duration
 from ffdi.core.heartbeat import Heart
 
 PLAIN_WIDTH = 120
@@ -226,7 +226,7 @@ def say_hidden(columns: Mapping[str, str], shown: Collection[str], where: str = 
     """
     hidden = dict.fromkeys(heading for key, heading in columns.items() if key not in shown)
     if hidden:
-        say(f"not shown in {width()} columns{where}: {', '.join(hidden)}")
+        say(f"not shown in {format_count(width(), 'column')}{where}: {', '.join(hidden)}")
 
 
 def count_columns(text: str) -> int:

@@ -23,7 +23,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 
 from ffdi.config.schema import ModelConfig
-from ffdi.core.errors import ConfigError, get_first_line, suggest_nearest
+from ffdi.core.errors import ConfigError, format_count, get_first_line, suggest_nearest
 from ffdi.models import unpickle
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backb
     except (RuntimeError, KeyError) as error:
         raise _refuse_weights(weights, backbone, get_first_line(error)) from None
     if lacking := _list_random_weights(loaded, set(missing)):
-        raise _refuse_weights(weights, backbone, f"{lacking[0]} and {len(lacking) - 1} more are not in it")
+        raise _refuse_weights(
+            weights, backbone, f"it lacks {format_count(len(lacking), 'tensor')}, such as {lacking[0]}"
+        )
     return loaded
 
 

@@ -148,7 +148,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         detectors.build_detector(TINY, path)
     assert str(caught.value) == (
-        f"{path} does not hold weights of test_resnet: conv1.0.weight and 14 more are not in it\n"
+        f"{path} does not hold weights of test_resnet: it lacks 15 tensors, such as conv1.0.weight\n"
         "next: correct model.weights_file or model.backbone in config.toml"
     )
 

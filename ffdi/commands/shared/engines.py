@@ -86,7 +86,7 @@ def _open_local(options: EngineOptions, device: Device, k: int | None) -> Iterat
     console.say(f"device: {device.why}")
     if len(shared) > 1 or per_fold > 1:
         names, first = ", ".join(dict.fromkeys(one.name for some in shared for one in some)), shared[0][0]
-        each = f"each of their {per_fold} ranks" if per_fold > 1 else "each"
+        each = f"each of their {format_count(per_fold, 'rank')}" if per_fold > 1 else "each"
         workers = f" and {format_count(first.workers, 'loader worker')}" if first.workers else ""
         threads = f"{format_count(first.threads, 'thread')}{workers}"
         console.say(f"{format_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")

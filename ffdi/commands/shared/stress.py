@@ -10,6 +10,7 @@ from ffdi import __version__
 from ffdi.commands.shared import planning, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.core import console, files, links, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import DISTORTIONS
 from ffdi.data.splits import folds
@@ -150,7 +151,7 @@ def _show(content: dict[str, Any]) -> None:
         cells.append((name, row["auc"], f"{row['difference']:+.4f}", console.interval(row["interval"], "+.3f")))
     cells.append(("mean of these", content["mean_auc"], f"{content['mean_auc'] - content['auc']:+.4f}", ""))
     console.table(
-        f"AUC of {content['images']} images, each with the network that did not train on it",
+        f"AUC of {format_count(content['images'], 'image')}, each with the network that did not train on it",
         ["", "AUC", "difference", "95 %"],
         cells,
     )

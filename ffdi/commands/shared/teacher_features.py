@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, format_are, format_count
 from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 
@@ -65,7 +65,10 @@ def ensure_features(
             f"{path} has the features of other networks than {teacher.name} has now", hint=_remove(path)
         )
     if images != len(train):
-        raise ExperimentError(f"{path} has features of {images} images, and there are {len(train)}", hint=_remove(path))
+        raise ExperimentError(
+            f"{path} has features of {format_count(images, 'image')}, and there {format_are(len(train))}",
+            hint=_remove(path),
+        )
 
 
 def _choose_teacher(settings: Config, teachers: Sequence[Experiment]) -> Experiment:
