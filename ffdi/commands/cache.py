@@ -54,7 +54,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
 def _pack(workspace: Workspace, store: ImageStore, dataset: Dataset, left: int) -> None:
     findings = ScanStore(workspace.findings_path)
     try:
-        with console.bar("packing images", left, unit="images") as bar:
+        with console.bar("packing", left, unit="images") as bar:
             for done in packing.fill_cache(store, list(dataset.splits.values()), findings, machine.count_cores()):
                 bar.advance(done)
     finally:

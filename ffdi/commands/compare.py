@@ -197,7 +197,7 @@ def _show(rows: list[Comparison], options: CompareOptions, measured: str) -> Non
         for one in rows
     ]
     columns = ["", "real", "fake", options.first, options.second, "difference", "95 %", "bootstrap", "p"]
-    console.table(f"AUC ({measured})", columns, cells)
+    console.table(f"AUC ({measured})", columns, cells, details=["bootstrap", "p", "real", "fake"])
     if len(rows) > 1:
         console.say("p of kinds and slices: with Holm's correction for all of them")
     console.say(_judge(rows[0], options))

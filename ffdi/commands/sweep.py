@@ -123,7 +123,7 @@ class _Sweep:
     def train(self, train_jobs: TrainJobs) -> None:
         """Trains until no trial is to be continued."""
         with (
-            console.bar("sweep", self.rungs[-1], counted=False) as bar,
+            console.bar("first trial", self.rungs[-1], counted=False) as bar,
             train_jobs(lambda: self._next_job(bar)) as events,
         ):
             try:
@@ -221,7 +221,11 @@ class _Sweep:
         for warning in engines.describe_warnings(event):
             bar.warn(f"{name}  {warning}")
         if isinstance(event, Step):
-            bar.at(event.epoch + (event.step + 1) / event.steps, name)
+            step = engines.describe_step(event, self._next_rung(trial))
+            number = 1 + list(self.trials).index(name)
+            done = event.epoch + (event.step + 1) / event.steps
+            fold = f", {job.folder.label}" if len(self.judges) > 1 else ""
+            bar.at(done, f"trial {number}{fold}, {step}: {name}")
         elif isinstance(event, EpochRecord):
             curve = trial.curves[job.folder.fold]
             assert event.heldout_auc is not None, "a trial holds a fold out"

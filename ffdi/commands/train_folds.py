@@ -294,14 +294,16 @@ def _train(
         label |= dict.fromkeys(one.make_jobs(plan, prefix), prefix)
     done, waiting = dict.fromkeys(label, 0.0), iter(label)
     total = sum(job.plan.config.train.epochs for job in label)
-    with console.bar("training", total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
+    what = f"training {format_count(len(label), 'network')}"
+    with console.bar(what, total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
         for job, event in events:
             name, epochs = f"{label[job]}{job.folder.label}", job.plan.config.train.epochs
             if isinstance(event, JobFailure):
                 raise event.error
             if isinstance(event, Step):
                 done[job] = event.epoch + (event.step + 1) / event.steps
-                bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
+                whole = f" of {job.plan.config.folds.k}" if job.folder.fold < job.plan.config.folds.k else ""
+                bar.at(sum(done.values()), f"{name}{whole}, {engines.describe_step(event, epochs)}")
             if boards is not None and isinstance(event, EpochRecord):
                 boards.add_epoch(job.folder.board_folder, event)
             for warning in engines.describe_warnings(event):

@@ -120,7 +120,7 @@ class FeatureCache:
                 for _ in done:
                     pass
                 return
-            with console.bar("features", missing, unit="images") as own:
+            with console.bar(f"features by {settings.model.backbone}", missing, unit="images") as own:
                 for count in done:
                     own.advance(count)
 

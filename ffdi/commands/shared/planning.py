@@ -420,7 +420,7 @@ def _cluster_images(settings: Config, train: Table, weights: Path | None, device
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
-    with console.bar("features of training images", len(train)) as bar:
+    with console.bar("features for the folds", len(train), unit="images") as bar:
         network = device.prepare(detector.build_initialized(settings, weights))
         features = predict.extract_features(
             network.embed, fold.make_eval_batches(train, settings, device), device, bar.advance

@@ -95,7 +95,7 @@ def add_reconstructions(
         console.say(
             f"reconstructions: missing in {folder}: {len(missing)} of {format_count(len(real), 'real image')}; {where}"
         )
-        with console.bar("reconstructing images", len(missing), unit="images") as bar:
+        with console.bar("reconstructing real images", len(missing), unit="images") as bar:
             for row in missing:
                 image = cache.read_pixels(train, row)
                 try:

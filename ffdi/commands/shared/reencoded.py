@@ -46,6 +46,7 @@ def _show(content: dict[str, Any]) -> None:
                 console.interval(content["interval"], "+.3f"),
             ),
         ],
+        details=["difference"],
     )
     console.say(describe(content["difference"], content["interval"]))
 

@@ -106,13 +106,14 @@ def _compute_logits(
     console.say(f"device: {device.why}")
     distortions = [None, *names]
     logits = np.empty((len(distortions), len(table)), np.float32)
-    with console.bar("distorted images", logits.size) as bar:
+    with console.bar("scoring distorted images", logits.size, unit="images") as bar:
         for member in members:
             rows = np.flatnonzero(fold_of == member.folder.fold)
             network = device.prepare(detector.load_scorer(member, member.config.model.size))
             some = table.take(rows)
             used = _hash_inputs(member, some)
             for number, distortion in enumerate(distortions):
+                bar.rename(f"{member.folder.label} of {len(members)}, {distortion or 'as they are'}")
                 digest = manifests.hash_json([used, distortion])[:HASH_DIGITS]
                 path = links.join(member.experiment.distorted_path, f"{digest}.json")
                 if path.is_file():
@@ -154,4 +155,5 @@ def _show(content: dict[str, Any]) -> None:
         f"AUC of {format_count(content['images'], 'image')}, each with the network that did not train on it",
         ["", "AUC", "difference", "95 %"],
         cells,
+        details=["difference"],
     )

@@ -102,8 +102,9 @@ def _compute(teacher: Experiment, train: Table, device: Device) -> dict[int, np.
 
     config, identity = teacher.load_training()
     folders, features = teacher.list_finished_folds(config.folds.k, identity), dict[int, np.ndarray]()
-    with console.bar(f"features of {teacher.name}", len(train) * len(folders)) as bar:
+    with console.bar(f"features by {teacher.name}", len(train) * len(folders), unit="images") as bar:
         for folder in folders:
+            bar.rename(f"features by {teacher.name}, {folder.label} of {len(folders)}")
             network = device.prepare(detector.load_detector(config.model, folder.weights_path))
             batches = fold.make_eval_batches(train, config, device)
             features[folder.fold] = teacher_features.compute_features(network, batches, device, bar.advance)
