@@ -25,7 +25,7 @@ def leave_out(rows: Cells, headings: Sequence[str], details: Sequence[str], widt
 
 
 def choose_widths(rows: Cells, width: int) -> list[int]:
-    """The width of each column. Where they do not fit, the widest get narrower, down to their words; the first one last."""
+    """The width of each column. Too wide ones get narrower, down to their words; the first column last."""
     columns = [*zip(*rows, strict=True)]
     widths = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for cell in column for word in [*cell.split(), ""]) for column in columns]

@@ -276,6 +276,13 @@ def _download(backbone: str) -> Path:
             return Path(cached)
     _check_hub(backbone)
     try:
+        return _download_from_hub(repository)
+    except Exception as error:  # also of the HTTP client
+        raise _refuse_hub(backbone, f"their download from {_name_hub()} failed ({get_first_line(error)})") from None
+
+
+def _download_from_hub(repository: str) -> Path:
+    try:
         return Path(hub.hf_hub_download(repository, HUB_FILES[0]))
     except EntryNotFoundError:
         return Path(hub.hf_hub_download(repository, HUB_FILES[1]))
@@ -306,10 +313,19 @@ def _check_hub(backbone: str) -> None:
             return
     except Exception as error:  # every HTTP client has its own errors; all of them mean: not reached
         reason = type(error).__name__
-    raise ConfigError(
-        f"the ImageNet weights of {backbone} are not on this machine and the hub cannot be reached ({reason})",
-        hint="either set model.weights_file in config.toml to a .safetensors or .pth of this backbone, or run "
-        f"once with a network: python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
+    raise _refuse_hub(backbone, f"{_name_hub()} cannot be reached ({reason})")
+
+
+def _name_hub() -> str:
+    return f"the hub at HF_ENDPOINT={hub.constants.ENDPOINT}" if "HF_ENDPOINT" in os.environ else "the hub"
+
+
+def _refuse_hub(backbone: str, fault: str) -> ConfigError:
+    return ConfigError(
+        f"the ImageNet weights of {backbone} are not on this machine and {fault}",
+        hint="set model.weights_file in config.toml to a .safetensors or .pth of this backbone; or set HF_ENDPOINT to "
+        "the address of a mirror of the hub; or run once with a network: "
+        f"python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
         "and bring its cache along ($HF_HOME); model.pretrained = false starts from random weights",
     )
 
