@@ -425,7 +425,7 @@ def test_an_offline_machine_has_three_ways_out(workspace: Path, competition: Pat
         "HF_ENDPOINT=http://127.0.0.1:9 cannot be reached (ConnectError)\n"
         "next: set model.weights_file in config.toml to a .safetensors or .pth of this backbone; or set HF_ENDPOINT to "
         "the address of a mirror of the hub; or run once with a network: "
-        "python -c \"import timm; timm.create_model('resnet18', pretrained=True)\" and bring its cache along ($HF_HOME); "
-        "model.pretrained = false starts from random weights\n",
+        "python -c \"import timm; timm.create_model('resnet18', pretrained=True)\" and bring its cache along "
+        "($HF_HOME); model.pretrained = false starts from random weights\n",
     )
     assert time.monotonic() - started < 60, "the hub's own client tries for a minute"
