@@ -59,7 +59,7 @@ def make_columns(total: float, unit: str | None, wide: int) -> list[ProgressColu
         parts.append(TimeElapsedColumn(table_column=fixed))
         taken += len("0:00:00 ")
     return [
-        _Label(wide - taken),
+        _Label(max(1, wide - taken)),
         BarColumn(bar_width=None, table_column=Column(max_width=BAR_WIDTH)),
         *parts,
         TextColumn("left"),
