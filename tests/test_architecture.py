@@ -20,7 +20,7 @@ HOMES = {
     "onnxruntime": {"inference/onnxruntime.py", "export/quantize.py", "export/standalone.py"},
     "openvino": {"inference/openvino.py"},
     "onnx": {"export/onnx.py", "export/quantize.py", "inference/onnx_safety.py"},
-    "rich": {"core/console.py"},
+    "rich": {"core/console.py", "core/bars.py", "core/columns.py"},
     "matplotlib": {"report/charts.py"},
     "jinja2": {"pages/template.py"},
     "starlette": {"inference/server.py"},

@@ -407,7 +407,7 @@ def test_bad_images_are_listed_by_predict_and_nothing_is_written(
     )
 
 
-def test_an_offline_machine_has_two_ways_out(workspace: Path, competition: Path, tmp_path: Path) -> None:
+def test_an_offline_machine_has_three_ways_out(workspace: Path, competition: Path, tmp_path: Path) -> None:
     config = workspace / "experiments" / "tiny" / "config.toml"
     config.write_text('[model]\nbackbone = "resnet18"\n')
     started = time.monotonic()
@@ -421,10 +421,11 @@ def test_an_offline_machine_has_two_ways_out(workspace: Path, competition: Path,
     )
     assert (done.returncode, done.stderr) == (
         1,
-        "error: the ImageNet weights of resnet18 are not on this machine and the hub cannot be reached "
-        "(ConnectError)\n"
-        "next: either set model.weights_file in config.toml to a .safetensors or .pth of this backbone, or run once "
-        "with a network: python -c \"import timm; timm.create_model('resnet18', pretrained=True)\" and bring its "
-        "cache along ($HF_HOME); model.pretrained = false starts from random weights\n",
+        "error: the ImageNet weights of resnet18 are not on this machine and the hub at "
+        "HF_ENDPOINT=http://127.0.0.1:9 cannot be reached (ConnectError)\n"
+        "next: set model.weights_file in config.toml to a .safetensors or .pth of this backbone; or set HF_ENDPOINT to "
+        "the address of a mirror of the hub; or run once with a network: "
+        "python -c \"import timm; timm.create_model('resnet18', pretrained=True)\" and bring its cache along "
+        "($HF_HOME); model.pretrained = false starts from random weights\n",
     )
     assert time.monotonic() - started < 60, "the hub's own client tries for a minute"

@@ -29,6 +29,15 @@ def test_the_first_command_runs_the_whole_way_on_the_demonstration() -> None:
     assert command("quickstart").endswith("invoke train-folds ensemble-submit export-onnx predict-onnx")
 
 
+@pytest.mark.parametrize(("page", "most"), [("README.md", 150), ("README.zh-CN.md", 300)])
+def test_few_words_stand_before_the_first_command_on_own_data(page: str, most: int) -> None:
+    """Words of English, or characters of Chinese, from the title on; without code, comments and addresses."""
+    before, found, _ = (PROJECT / page).read_text().partition("invoke train-folds     -e resnet18 --as mine")
+    assert found
+    prose = re.sub(r"^```\w*\n.*?(^```|\Z)|<!--.*?-->|\]\([^)]*\)", " ", before, flags=re.MULTILINE | re.DOTALL)
+    assert 50 < len(re.findall(r"[\u4e00-\u9fff]|[\w./'`%]*\w[\w./'`%]*", prose)) <= most
+
+
 def test_ci_takes_its_command_from_the_readme() -> None:
     take = "grep -A2 '^<!-- command: tests -->$' README.md | tail -n 1"
     assert f"command=$({take})" in (PROJECT / ".ci" / "run").read_text()

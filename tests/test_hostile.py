@@ -585,7 +585,7 @@ def test_bad_image_files_are_listed(what: str, copy: Path, secret: Path, invoke:
     EVENTS.clear()
     answer = invoke("predict-onnx", "--experiment", "tiny", "--device", "cpu", "--images", str(folder))
     assert answer.code == 1
-    assert answer.err.startswith("error: 1 of 1 images cannot be used; no result was written")
+    assert answer.err.startswith("error: 1 of 1 image cannot be used; no result was written")
     assert f"  {folder}/face.png " in answer.err
 
 

@@ -37,7 +37,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
         dataset = cache.attach(layout.find_dataset(root, settings.data), store)
         sources.show_notes(*dataset.splits.values())
         total, left = sum(map(len, dataset.splits.values())), _count_unpacked(dataset)
-        console.title(f"cache: {total} images under {root}, {left} of them to be packed")
+        console.title(f"cache: {format_count(total, 'image')} under {root}, {left} of them to be packed")
         if left:
             _confirm(store, _estimate_size(store, dataset), options.yes)
             _pack(workspace, store, dataset, left)
@@ -54,7 +54,7 @@ def run(workspace: Workspace, options: CacheOptions) -> None:
 def _pack(workspace: Workspace, store: ImageStore, dataset: Dataset, left: int) -> None:
     findings = ScanStore(workspace.findings_path)
     try:
-        with console.bar("packing images", left, unit="images") as bar:
+        with console.bar("packing", left, unit="images") as bar:
             for done in packing.fill_cache(store, list(dataset.splits.values()), findings, machine.count_cores()):
                 bar.advance(done)
     finally:

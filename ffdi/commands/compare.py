@@ -130,7 +130,7 @@ def _match_file(experiment: Experiment, file: ScoreFile) -> _Matched:
         missing = one.images.img_name[np.isnan(theirs)].tolist()
         if not missing:
             return one._replace(y_pred=np.stack([one.y_pred, theirs]))
-        problems.append(f"{one.what}: {len(missing)} are not in the file, such as {missing[0]}")
+        problems.append(f"{one.what}: not in the file: {format_count(len(missing), 'image')}, such as {missing[0]}")
     raise DataError(f"{file.path} lacks images that {experiment.name} has scored", problems=problems, hint=ROW_FOR_EACH)
 
 
@@ -197,7 +197,7 @@ def _show(rows: list[Comparison], options: CompareOptions, measured: str) -> Non
         for one in rows
     ]
     columns = ["", "real", "fake", options.first, options.second, "difference", "95 %", "bootstrap", "p"]
-    console.table(f"AUC ({measured})", columns, cells)
+    console.table(f"AUC ({measured})", columns, cells, details=["bootstrap", "p", "real", "fake"])
     if len(rows) > 1:
         console.say("p of kinds and slices: with Holm's correction for all of them")
     console.say(_judge(rows[0], options))

@@ -8,6 +8,7 @@ from ffdi.commands.shared import changes, inspection, planning, sources
 from ffdi.commands.shared.options import DoctorOptions
 from ffdi.config import schema
 from ffdi.core import console
+from ffdi.core.errors import format_count
 from ffdi.data.inspection import doctor, reencoded
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.experiments.workspace import Workspace
@@ -25,7 +26,7 @@ def run(workspace: Workspace, options: DoctorOptions) -> None:
     experiment = changes.open_experiment(workspace, options.experiment, options)
     settings = schema.load_experiment(experiment.config_path)
     dataset = sources.find_experiment_dataset(workspace, experiment, options.data)
-    console.title(f"doctor: {sum(map(len, dataset.splits.values()))} images under {dataset.root}")
+    console.title(f"doctor: {format_count(sum(map(len, dataset.splits.values())), 'image')} under {dataset.root}")
     diagnosis = inspection.scan_dataset(workspace, dataset, reencode=options.reencoded)
     _show(diagnosis)
     path = inspection.write_findings(experiment, diagnosis, inspection.format_image_list(settings, diagnosis))
@@ -50,7 +51,7 @@ def _show(diagnosis: Diagnosis) -> None:
     copies = content["duplicates"]
     console.say(
         f"pictures that several images show: {copies['exact']} with equal pixels, {copies['near']} nearly alike; "
-        f"{copies['images']} images"
+        f"{format_count(copies['images'], 'image')}"
         if copies["pictures"]
         else "no two images show the same picture"
     )
@@ -69,11 +70,13 @@ def _show_scenes(scenes: dict[str, Any]) -> None:
     if scenes["scenes"]:
         console.say(
             f"scenes that several pictures show (covered in part, neighbouring frames, a frame and its fake): "
-            f"{scenes['scenes']}, with {scenes['images']} images; this is no problem: they stay in one fold"
+            f"{scenes['scenes']}, with {format_count(scenes['images'], 'image')}; this is no "
+            "problem: they stay in one fold"
         )
     if scenes["suspicious"]:
         console.warn(
-            f"one of these scenes has {scenes['largest']} images, all of them in one fold; if they do not "
+            f"one of these scenes has {format_count(scenes['largest'], 'image')}, all of them in one "
+            "fold; if they do not "
             "belong together, write your own groups to groups.csv"
         )
 
@@ -95,7 +98,8 @@ def _show_reencoded(split: str, found: dict[str, Any]) -> None:
         for name, predictor in predictors.items()
     ]
     console.table(
-        f"labels of {found['images']} {split} images predicted without the forgery, as they are and re-encoded "
+        f"labels of {format_count(found['images'], f'{split} image')} predicted without the forgery, as "
+        "they are and re-encoded "
         f"({found['size']} px, JPEG {found['quality']}): AUC (95 %)",
         ["", *reencoded.STATES, "shortcut"],
         rows,

@@ -39,7 +39,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
     device = planning.choose_scoring_device(options, [one.config for one in ensemble.members])
     files.check_writable(export.submission_path)
     networks = format_count(len(ensemble.members), "network")
-    console.title(f"ensemble-submit {export.name}: {networks}, {len(table)} {table.split} images")
+    console.title(f"ensemble-submit {export.name}: {networks}, {format_count(len(table), f'{table.split} image')}")
     console.say(f"device: {device.why}")
 
     score_tables.show_choice(ensemble.choice, [one.name for one in ensemble.experiments])
@@ -73,7 +73,7 @@ def run(workspace: Workspace, options: EnsembleSubmitOptions) -> None:
             }
             manifests.write_manifest(new.submission_record_path, record)
         _remove_other_forms(export, to_send.name)
-    console.written(export.folder / to_send.name, about=f" ({len(table)} rows)")
+    console.written(export.folder / to_send.name, about=f" ({format_count(len(table), 'row')})")
     console.advise(f"invoke export-onnx{groups.repeat_flags(options.experiment, name)}")
 
 

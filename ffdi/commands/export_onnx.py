@@ -287,6 +287,7 @@ def _describe_scores(record: dict[str, Any] | None) -> str:
         return ""
     auc, tpr = record["auc"], record["tpr_at_fpr_1e-3"]
     return (
-        f"; on {record['images']} {record['split']} images AUC {auc['fp32']:.4f} -> {auc['here']:.4f}, "
+        f"; on {format_count(record['images'], record['split'] + ' image')} AUC {auc['fp32']:.4f} "
+        f"-> {auc['here']:.4f}, "
         f"TPR at FPR 1e-3 {tpr['fp32']:.3f} -> {tpr['here']:.3f}"
     )

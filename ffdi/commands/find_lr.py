@@ -44,7 +44,7 @@ def run(workspace: Workspace, options: FindLrOptions) -> None:
     steps = tests * options.steps
     with (
         short_training.prepare_short_training(workspace, experiment, options, "find-lr", steps) as setup,
-        console.bar("learning rates", steps) as bar,
+        console.bar("trying learning rates", steps, unit="steps") as bar,
     ):
         if options.judge == "ood":
             trials = lr_finder.average_tests(list(_leave_kinds_out(setup, options.steps, bar)))

@@ -73,7 +73,7 @@ def run(workspace: Workspace, options: LandmarksOptions) -> None:
     ):
         files.remove_leftovers_next_to(places.points, [place.name for place in places])
         _write(places, train, settings.data.image_column, options)
-    console.written(*places, about=f" ({len(train)} rows)")
+    console.written(*places, about=f" ({format_count(len(train), 'row')})")
     console.advise(changes.suggest(experiment, _list_keys(root, settings, places.points)))
 
 
@@ -185,12 +185,14 @@ def _write_points(
             bar.advance()
     if faults:
         raise DataError(
-            f"{len(faults)} of {len(train)} images cannot be used; nothing was written",
+            f"{len(faults)} of {format_count(len(train), 'image')} cannot be used; nothing was written",
             problems=faults,
             hint=f"replace these files or take them out of {train.source}, and run the same command again",
         )
     seconds = time.perf_counter() - start
-    console.say(f"looked at: {len(train)} images in {seconds:.1f} s, {len(train) / seconds:.1f} images/s")
+    console.say(
+        f"looked at: {format_count(len(train), 'image')} in {seconds:.1f} s, {len(train) / seconds:.1f} images/s"
+    )
     return faces
 
 
@@ -201,7 +203,7 @@ def _show_faces(train: Table, faces: Faces, detected: bool) -> None:
         f"{faces.found[train.target == target].sum()} of {(train.target == target).sum()} {name}"
         for target, name in enumerate(("real", "fake"))
     ]
-    console.say(f"found: {faces.found.sum()} faces, in {' and '.join(counts)} images")
+    console.say(f"found: {format_count(faces.found.sum(), 'face')}, in {' and '.join(counts)} images")
     missing = np.flatnonzero(~faces.found)
     if not len(missing):
         return

@@ -12,6 +12,7 @@ from ffdi.commands.shared.options import LeaderboardOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, csvs, files, manifests, names
+from ffdi.core.columns import count_columns, cut_end, cut_middle, measure_table
 from ffdi.core.errors import ExperimentError, FFDIError, format_count
 from ffdi.evaluation import score_names
 from ffdi.experiments.experiment import Experiment
@@ -106,25 +107,21 @@ def _show(data: str | None, rows: Sequence[dict[str, Any]]) -> None:
     for details in ((), *DETAILS):
         shown = {name: heading for name, heading in shown.items() if name not in details}
         cells = [_cells(row, list(shown)) for row in rows]
-        if _measure(_cut(cells, SHORTEST_NAME, SHORTEST_STATE), list(shown.values())) <= width:
+        if measure_table([list(shown.values()), *_cut(cells, SHORTEST_NAME, SHORTEST_STATE)]) <= width:
             break
     heading = f"AUC of {format_count(len(rows), 'experiment')} {f'on {data}' if data else 'without data'}"
     console.table(heading, list(shown.values()), _fit(cells, list(shown.values()), width))
-    console.say_hidden(columns, shown, ", but in leaderboard.csv")
+    hidden = [heading for name, heading in columns.items() if name not in shown]
+    console.say_hidden(hidden, ", but in leaderboard.csv")
     for row in rows:
         if row["learns_from"] is not None and "learns_from" not in shown:
             console.say(f"{row['experiment']} learns from {row['learns_from']}")
 
 
-def _measure(rows: Sequence[Sequence[str]], headings: Sequence[str]) -> int:
-    """The width of a table."""
-    return sum(max(map(console.count_columns, column)) + 3 for column in zip(headings, *rows, strict=True)) + 1
-
-
 def _fit(rows: Sequence[Sequence[str]], headings: Sequence[str], width: int) -> list[list[str]]:
     """Shortens states and then names so that each row takes one line of the terminal."""
-    longest_name, longest_state = (max(console.count_columns(row[column]) for row in rows) for column in (0, -1))
-    excess = max(0, _measure(rows, headings) - width)
+    longest_name, longest_state = (max(count_columns(row[column]) for row in rows) for column in (0, -1))
+    excess = max(0, measure_table([headings, *rows]) - width)
     state = max(SHORTEST_STATE, longest_state - excess)
     excess -= max(0, longest_state - state)
     return _cut(rows, max(SHORTEST_NAME, longest_name - excess), state)
@@ -132,7 +129,7 @@ def _fit(rows: Sequence[Sequence[str]], headings: Sequence[str], width: int) -> 
 
 def _cut(rows: Sequence[Sequence[str]], name: int, state: int) -> list[list[str]]:
     """Shortens the first and the last cell of each row to a number of columns."""
-    return [[console.cut_middle(first, name), *cells, console.cut_end(last, state)] for first, *cells, last in rows]
+    return [[cut_middle(first, name), *cells, cut_end(last, state)] for first, *cells, last in rows]
 
 
 def _read_public_scores(workspace: Workspace) -> dict[str, float]:
@@ -199,7 +196,9 @@ def _describe_training(experiment: Experiment, settings: Config) -> dict[str, An
     folders = [folder for folder in map(experiment.get_fold, range(k)) if folder.manifest_path.is_file()]
     if not folders:
         return {"state": _describe_unfinished(experiment, settings)}
-    unfinished = [f"{len(folders)} of {k} folds", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
+    unfinished = (
+        [f"{len(folders)} of {format_count(k, 'fold')}", f"AUC {_mean_auc(folders):.4f}"] if len(folders) < k else []
+    )
     networks = folders
     if settings.folds.refit:
         refit = experiment.get_refit(k)
@@ -220,7 +219,7 @@ def _describe_unfinished(experiment: Experiment, settings: Config) -> str:
     for folder in map(experiment.get_fold, range(settings.folds.k)):
         if history := folder.read_checkpoint_history():
             auc, epochs = history[-1]["heldout_auc"], settings.train.epochs
-            return f"fold {folder.fold} stopped after {len(history)} of {epochs} epochs, AUC {auc:.4f}"
+            return f"fold {folder.fold} stopped after {len(history)} of {format_count(epochs, 'epoch')}, AUC {auc:.4f}"
     return NEVER_TRAINED
 
 

@@ -11,7 +11,7 @@ from ffdi import __version__
 from ffdi.commands.shared import engines, groups, score_tables, scorers, sources
 from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.core import console, files, links, machine, manifests
-from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError
+from ffdi.core.errors import ConfigError, DataError, ExperimentError, ParityError, format_count
 from ffdi.core.names import find_fault
 from ffdi.evaluation import score_names
 from ffdi.experiments import experiment
@@ -43,7 +43,7 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
     record_path = links.join(path.parent, path.with_suffix(".json").name)
     files.check_writable(path)
     _check_own(predict.get_shards_folder(path))
-    console.title(f"predict-onnx {export.name}: {len(table)} images from {table.folder}")
+    console.title(f"predict-onnx {export.name}: {format_count(len(table), 'image')} from {table.folder}")
     task = Task(
         export.model_path,
         select.make_proof(export, described, workspace.engines_folder, scorers.PROVEN),
@@ -79,7 +79,7 @@ def run(workspace: Workspace, options: PredictOnnxOptions) -> None:
             f"scores on the {table.split} split",
             [(score_names.ENSEMBLE, scorecard.score_without_intervals(table.target, y_pred))],
         )
-    console.written(path, about=f" ({len(table)} rows)")
+    console.written(path, about=f" ({format_count(len(table), 'row')})")
     console.advise(f"invoke {'serve' if options.images else 'report'}{flags}")
 
 
@@ -90,7 +90,7 @@ def _selftest(workspace: Workspace, options: PredictOnnxOptions) -> None:
     export = workspace.get_export(*groups.resolve_experiments(workspace, options.experiment, options.name))
     described = scorers.describe_graph(workspace, export)
     proof = select.make_proof(export, described, workspace.engines_folder)
-    console.title(f"selftest of {export.name}: {len(proof.golden.names)} golden images")
+    console.title(f"selftest of {export.name}: {format_count(len(proof.golden.names), 'golden image')}")
     passed = 0
     for verdict in select.measure_runtimes(export.model_path, options.device, machine.count_cores(), proof):
         passed += not verdict.fault
@@ -153,8 +153,8 @@ def _score(shards: Shards, score: Score, images: int) -> list[str]:
             restored += len(part.rows) - len(part.y_pred)
             bar.advance(len(part.rows))
     seconds, scored = time.perf_counter() - start, images - restored
-    before = f"; {restored} were scored before" if restored else ""
-    console.say(f"scored: {scored} images in {seconds:.1f} s, {scored / seconds:.1f} images/s{before}")
+    before = f"; scored before: {restored}" if restored else ""
+    console.say(f"scored: {format_count(scored, 'image')} in {seconds:.1f} s, {scored / seconds:.1f} images/s{before}")
     return faults
 
 
@@ -162,7 +162,7 @@ def _check_faults(faults: list[str], table: Table, substitute: float | None) -> 
     """Refuses images that cannot be used, or warns that they have the score of --on-error."""
     if not faults:
         return
-    what = f"{len(faults)} of {len(table)} images cannot be used"
+    what = f"{len(faults)} of {format_count(len(table), 'image')} cannot be used"
     if substitute is None:
         raise DataError(
             f"{what}; no result was written; the scores so far are saved",

@@ -10,7 +10,7 @@ from ffdi.commands.shared import scores
 from ffdi.commands.shared.options import ScoreOptions
 from ffdi.config import schema
 from ffdi.core import console
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.evaluation import predictions
 from ffdi.evaluation.predictions import HASH_DIGITS, OofPredictions
 from ffdi.experiments.experiment import Experiment
@@ -25,7 +25,7 @@ def run(workspace: Workspace, options: ScoreOptions) -> None:
     with experiment.lock():
         assignment, oof = scores.read_oof(experiment)
         _check_weights(experiment, oof)
-        console.title(f"score {experiment.name}: {len(oof.img_name)} out-of-fold predictions")
+        console.title(f"score {experiment.name}: {format_count(len(oof.img_name), 'out-of-fold prediction')}")
         scores.publish_scores(experiment, oof, assignment.group, assignment.kind)
         console.written(experiment.metrics_path)
         if options.stress:

@@ -45,7 +45,9 @@ def run(workspace: Workspace, options: SubmitOptions) -> None:
     with export.lock():
         sent = _read_sent(export)
         _check_new(sent, competition, record["sha256"], options.allow_duplicate)
-        console.title(f"submit {export.name}: {record['rows']} {record['split']} images to {competition}")
+        console.title(
+            f"submit {export.name}: {format_count(record['rows'], record['split'] + ' image')} to {competition}"
+        )
         for warning in record["warnings"]:
             console.warn(warning)
         console.say(f"template: {template}")

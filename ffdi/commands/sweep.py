@@ -76,9 +76,9 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
     device, _ = planning.choose_device(workspace, settings, options)
     foreseen = _check_foreseen(workspace, base, sampler, options)
     rungs = halving.list_rungs(settings.train.epochs, RUNGS, FACTOR)
-    compared = ", ".join(map(str, rungs))
-    where = f"fold {options.fold}" if len(judges) == 1 else f"the {len(judges)} folds of left-out kinds"
-    console.title(f"sweep of {base.name} on {where}: compared after {compared} epochs")
+    compared = ", ".join([*map(str, rungs[:-1]), format_count(rungs[-1], "epoch")])
+    where = f"fold {options.fold}" if len(judges) == 1 else f"the {format_count(len(judges), 'fold')} of left-out kinds"
+    console.title(f"sweep of {base.name} on {where}: compared after {compared}")
     with engines.open_engine(options, device, None) as train_jobs:
         data = planning.prepare_data(workspace, base, settings, options)
         for one in foreseen:
@@ -90,7 +90,7 @@ def run(workspace: Workspace, options: SweepOptions) -> None:
             sweep.train(train_jobs)
     _show(sweep)
     if options.trials and len(sweep.trials) < options.trials:
-        console.say(f"{options.trials} trials were requested: the others would repeat one of these")
+        console.say(f"{format_count(options.trials, 'trial')} were requested: the others would repeat one of these")
 
 
 @dataclass
@@ -123,7 +123,7 @@ class _Sweep:
     def train(self, train_jobs: TrainJobs) -> None:
         """Trains until no trial is to be continued."""
         with (
-            console.bar("sweep", self.rungs[-1], counted=False) as bar,
+            console.bar("first trial", self.rungs[-1], counted=False) as bar,
             train_jobs(lambda: self._next_job(bar)) as events,
         ):
             try:
@@ -221,7 +221,11 @@ class _Sweep:
         for warning in engines.describe_warnings(event):
             bar.warn(f"{name}  {warning}")
         if isinstance(event, Step):
-            bar.at(event.epoch + (event.step + 1) / event.steps, name)
+            step = engines.describe_step(event, self._next_rung(trial))
+            number = 1 + list(self.trials).index(name)
+            done = event.epoch + (event.step + 1) / event.steps
+            fold = f", {job.folder.label}" if len(self.judges) > 1 else ""
+            bar.at(done, f"trial {number}{fold}, {step}: {name}")
         elif isinstance(event, EpochRecord):
             curve = trial.curves[job.folder.fold]
             assert event.heldout_auc is not None, "a trial holds a fold out"
@@ -241,7 +245,10 @@ class _Sweep:
 
     def _compare(self, trial: Trial, auc: float, bar: Bar) -> None:
         """Records the score of a trial at a comparison."""
-        bar.say(f"{trial.experiment.name}: AUC {auc:.4f} after {self._next_rung(trial)} of {self.rungs[-1]} epochs")
+        bar.say(
+            f"{trial.experiment.name}: AUC {auc:.4f} after {self._next_rung(trial)} of "
+            f"{format_count(self.rungs[-1], 'epoch')}"
+        )
         trial.scores.append(auc)
         self._report_score(trial)
         files.write_text(self.base.sweep_path, _format_csv(list(self.trials.values()), self.rungs))

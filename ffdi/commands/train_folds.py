@@ -56,7 +56,10 @@ def run(workspace: Workspace, options: TrainFoldsOptions) -> None:
     if budget_end is not None:
         _check_budget_for_images(trainings)
     for one in trainings:
-        console.title(f"train-folds {one.experiment.name}: {one.settings.model.backbone}, {one.settings.folds.k} folds")
+        console.title(
+            f"train-folds {one.experiment.name}: {one.settings.model.backbone}, "
+            f"{format_count(one.settings.folds.k, 'fold')}"
+        )
     k = _count_folds(trainings)
     with engines.open_engine(options, trainings[0].device, k) as train_jobs:
         data = planning.prepare_all(
@@ -291,14 +294,16 @@ def _train(
         label |= dict.fromkeys(one.make_jobs(plan, prefix), prefix)
     done, waiting = dict.fromkeys(label, 0.0), iter(label)
     total = sum(job.plan.config.train.epochs for job in label)
-    with console.bar("training", total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
+    what = f"training {format_count(len(label), 'network')}"
+    with console.bar(what, total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
         for job, event in events:
             name, epochs = f"{label[job]}{job.folder.label}", job.plan.config.train.epochs
             if isinstance(event, JobFailure):
                 raise event.error
             if isinstance(event, Step):
                 done[job] = event.epoch + (event.step + 1) / event.steps
-                bar.at(sum(done.values()), f"{name}  epoch {event.epoch + 1}/{epochs}")
+                whole = f" of {job.plan.config.folds.k}" if job.folder.fold < job.plan.config.folds.k else ""
+                bar.at(sum(done.values()), f"{name}{whole}, {engines.describe_step(event, epochs)}")
             if boards is not None and isinstance(event, EpochRecord):
                 boards.add_epoch(job.folder.board_folder, event)
             for warning in engines.describe_warnings(event):
@@ -349,7 +354,7 @@ def _describe_resume(resumed: ResumeEvent, epochs: int) -> str:
         return "trained before; only its scores are missing"
     if resumed.epoch == resumed.step == 0:
         return "starts again"
-    return f"resumes in epoch {resumed.epoch + 1}/{epochs}, after {resumed.step} steps of it"
+    return f"resumes in epoch {resumed.epoch + 1}/{epochs}, after {format_count(resumed.step, 'step')} of it"
 
 
 def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
@@ -357,7 +362,9 @@ def _gather(experiment: Experiment, plan: TrainingPlan) -> bool:
     trainings, k = experiment.list_trainings(plan.config.folds), plan.config.folds.k
     missing = experiment.list_unfinished(trainings, plan.identity)
     if any(folder in missing for folder in trainings[:k]):
-        console.say(f"still to train: {describe_folders(missing)}; out-of-fold scores need all {k} folds")
+        console.say(
+            f"still to train: {describe_folders(missing)}; out-of-fold scores need all {format_count(k, 'fold')}"
+        )
         console.advise(f"invoke train-folds --experiment {experiment.argument}")
         return False
     parts = [predictions.read_predictions(folder.oof_path) for folder in trainings[:k]]
@@ -385,7 +392,7 @@ def _profile(workspace: Workspace, experiment: Experiment, options: TrainFoldsOp
         settings = training.settings
         measured = profiler.profile_steps(training.state, training.batches, settings, training.device, path)
     total = sum(part.milliseconds for part in measured.parts)
-    _show_parts(f"a step of {settings.train.batch_size} images, in this process", measured.parts, total)
+    _show_parts(f"a step of {format_count(settings.train.batch_size, 'image')}, in this process", measured.parts, total)
     _show_parts("the slowest operators on the device", measured.operators, total)
     console.say(f"{measured.images_per_second:.1f} images/s without the profiler")
     console.say(f"limit: {measured.limit}")

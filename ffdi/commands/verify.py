@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from ffdi.commands.shared import groups
 from ffdi.commands.shared.options import VerifyOptions
 from ffdi.core import console, links, manifests
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.experiments.experiment import TEACHER_FEATURES, TRACE
 from ffdi.experiments.fold import FROZEN
 from ffdi.experiments.workspace import Workspace
@@ -28,10 +28,13 @@ def run(workspace: Workspace, options: VerifyOptions) -> None:
     for folder in folders:
         checked = list(audit_folder(folder))
         faults += [one.fault for one in checked if one.fault]
-        console.say(f"{folder}: {len(checked)} files, {sum(bool(one.fault) for one in checked) or 'none'} at fault")
+        console.say(
+            f"{folder}: {format_count(len(checked), 'file')}, "
+            f"{sum(bool(one.fault) for one in checked) or 'none'} at fault"
+        )
     if faults:
         raise ExperimentError(
-            "1 file is not what was written" if len(faults) == 1 else f"{len(faults)} files are not what was written",
+            f"{format_count(len(faults), 'file')} {'is' if len(faults) == 1 else 'are'} not what was written",
             problems=faults,
             hint="restore them from a copy, or remove their folder and run its command again",
         )

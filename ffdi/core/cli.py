@@ -224,8 +224,11 @@ def refuse_renamed_flags(words: Sequence[str], renamed: Mapping[str, str]) -> No
     for word in words:
         old = word.partition("=")[0]
         if old in renamed:
+            from ffdi.core import console
+
             error = ConfigError(f"{old} is now {renamed[old]}", hint=f"pass {renamed[old]} instead")
-            raise Exit(f"error: {error}", code=1)
+            console.show_failure(f"error: {error}")
+            raise Exit(code=1)
 
 
 def _flags(options: type[Any]) -> list[_Flag]:
@@ -243,13 +246,16 @@ def _kind(hint: Any) -> type:
 
 def _run_printed(body: Callable[[], None]) -> None:
     """Runs a command that prints as it works."""
+    from ffdi.core import console
+
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # some terminals cannot show every letter of a name
     failure = _find_failure(lambda: _run_watched(body))
     with _end_at_closed_pipe():
         sys.stdout.flush()
     if failure:
-        raise Exit(failure.text, code=failure.code)
+        console.show_failure(failure.text)
+        raise Exit(code=failure.code)
 
 
 def _run_watched(body: Callable[[], None]) -> None:

@@ -8,36 +8,31 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    Task,
     TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 from rich.text import Text
 
-from ffdi.core import heartbeat, hints, names
-from ffdi.core.errors import format_duration
+from ffdi.core import bars, heartbeat, hints, names
+from ffdi.core.columns import choose_widths, count_columns, leave_out
+from ffdi.core.errors import format_count, format_duration
 from ffdi.core.heartbeat import Heart
 
 PLAIN_WIDTH = 120
 """The width in columns without a terminal."""
 CAPTURED_WIDTH = 10_000
 """The width in columns of captured output: no column of a table is left out."""
+LABELS = {"error:": "bold red", "stopped": "bold yellow", "warning:": "bold yellow", "next:": "bold cyan"}
+"""The style of what a line starts with, on a terminal."""
 LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 """Text without rich's markup: a folder may be called '[bold]' or ':smile:'."""
 
@@ -147,6 +142,15 @@ def advise(advice: str) -> None:
     _print(f"next: {advice}")
 
 
+def show_failure(text: str) -> None:
+    """Prints why a command ended early to the standard error; without colours, its bytes are those of the text."""
+    console = Console(**LITERAL, stderr=True)
+    if console.color_system is None:
+        print(text, file=sys.stderr)
+    else:
+        console.print(Text("\n").join(map(_paint, text.split("\n"))), soft_wrap=True)
+
+
 def can_ask() -> bool:
     """Whether a person can answer a question."""
     return _captured is None and sys.stdin.isatty()
@@ -175,7 +179,16 @@ def _say_alive() -> None:
 
 def _print(line: str, style: str = "") -> None:
     _heart.beat()
-    _console().print(names.escape(line), style=style or None, soft_wrap=True)
+    _console().print(_paint(names.escape(line), style), soft_wrap=True)
+
+
+def _paint(line: str, style: str = "") -> Text:
+    """A line with the style of its label."""
+    text = Text(line, style)
+    for label, of_label in LABELS.items():
+        if line.startswith(label):
+            text.stylize(of_label, 0, len(label))
+    return text
 
 
 @contextmanager
@@ -195,56 +208,43 @@ def width() -> int:
     return _console().width
 
 
-def select_columns(columns: Mapping[str, str], details: Collection[str], wide: int) -> dict[str, str]:
-    """The headings by key; without `details` on a terminal of fewer than `wide` columns."""
-    return {key: heading for key, heading in columns.items() if width() >= wide or key not in details}
+def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]], details: Sequence[str] = ()) -> None:
+    """Prints a table: the first column left-aligned, the others right-aligned, floats with four digits.
 
-
-def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table: the first column left-aligned, the others right-aligned, floats with four digits."""
+    Args:
+        heading: the line above it.
+        columns: their headings.
+        rows: a cell for each column.
+        details: headings of columns that a terminal may be too narrow for, the first to be left out first.
+    """
     if _captured is not None:
         cells = [[_to_json_value(cell) for cell in row] for row in rows]
         _captured.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
+    shown = [[_format_cell(column) for column in columns], *([*map(_format_number, row)] for row in rows)]
+    console, hidden = _console(), list[str]()
+    if console.is_terminal:
+        shown, hidden = leave_out(shown, columns, details, console.width)
     sheet = Table(header_style="bold")
-    for number, column in enumerate(columns):
+    for number, (column, wide) in enumerate(zip(shown[0], choose_widths(shown, console.width), strict=True)):
         side: Literal["left", "right"] = "right" if number else "left"
-        sheet.add_column(_format_cell(column), justify=side, no_wrap=not number, overflow="fold")
-    for row in rows:
-        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in row))
+        sheet.add_column(column, justify=side, overflow="fold", width=wide)
+    for row in shown[1:]:
+        sheet.add_row(*row)
     _heart.beat()
-    _console().print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
-    _console().print(sheet)
+    console.print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
+    console.print(sheet)
+    say_hidden(heading for heading in columns if heading in hidden)
 
 
-def say_hidden(columns: Mapping[str, str], shown: Collection[str], where: str = "") -> None:
+def say_hidden(hidden: Iterable[str], where: str = "") -> None:
     """Names the columns of a table that the terminal is too narrow for.
 
     Args:
-        columns: the headings of all by key.
-        shown: the keys of the shown ones.
-        where: what has all of them, such as ', but in leaderboard.csv'.
+        hidden: their headings.
+        where: what has them, such as ', but in leaderboard.csv'.
     """
-    hidden = dict.fromkeys(heading for key, heading in columns.items() if key not in shown)
-    if hidden:
-        say(f"not shown in {width()} columns{where}: {', '.join(hidden)}")
-
-
-def count_columns(text: str) -> int:
-    """The columns that a text takes in a terminal."""
-    return cell_len(text)
-
-
-def cut_end(text: str, width: int) -> str:
-    """The start of a text that is too long for a number of columns."""
-    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
-
-
-def cut_middle(text: str, width: int) -> str:
-    """The start and the end of a text that is too long for a number of columns."""
-    if cell_len(text) <= width:
-        return text
-    end = set_cell_size(text[::-1], width // 2)[::-1].lstrip()
-    return f"{set_cell_size(text, width - 1 - cell_len(end)).rstrip()}…{end}"
+    if shown := ", ".join(dict.fromkeys(hidden)):
+        say(f"not shown in {format_count(width(), 'column')}{where}: {shown}")
 
 
 def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:
@@ -255,7 +255,11 @@ def interval(ends: Sequence[float] | None, style: str = ".3f") -> str:
 def _format_cell(cell: object) -> str:
     """A cell for the terminal; rich omits characters without width, such as a combining accent."""
     shown = names.escape(str(cell))
-    return shown if cell_len(shown) else ascii(shown)[1:-1]
+    return shown if count_columns(shown) else ascii(shown)[1:-1]
+
+
+def _format_number(cell: object) -> str:
+    return f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell)
 
 
 def _to_json_value(cell: object) -> object:
@@ -285,6 +289,10 @@ class Bar:
     def at(self, done: float, label: str) -> None:
         self._progress.update(self._task, completed=done, description=names.escape(label))
 
+    def rename(self, label: str) -> None:
+        """Says what is worked at from now on."""
+        self._progress.update(self._task, description=names.escape(label))
+
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if _captured is not None:
@@ -295,22 +303,11 @@ class Bar:
         """Prints a warning above the bar."""
         if _captured is not None:
             _captured.warnings.append(names.escape(line))
-        self._print(line)
+        self._print(line, "yellow")
 
-    def _print(self, line: str) -> None:
+    def _print(self, line: str, style: str = "") -> None:
         _heart.beat()
-        self._progress.console.print(names.escape(line), soft_wrap=True)
-
-
-class _Speed(ProgressColumn):
-    """The number of units per second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} {self._unit}/s" if task.speed else "")
+        self._progress.console.print(_paint(names.escape(line), style), soft_wrap=True)
 
 
 @contextmanager
@@ -318,20 +315,14 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     """A progress bar with the time left; it disappears at the end.
 
     Args:
-        label: the text before the bar.
+        label: what is worked at.
         total: the whole amount.
         counted: whether to show a count such as '12/40'.
-        unit: the unit of the speed, such as 'images'; '' shows no speed.
+        unit: of the count, such as 'images'; with a unit, wide terminals show the speed too. '' shows a count alone.
     """
     global _bar
-    columns = [
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        *([MofNCompleteColumn()] if counted else []),
-    ]
-    columns += [_Speed(unit)] if unit else []
-    columns += [TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
     console = _console()
+    columns = bars.make_columns(total, unit if counted else None, console.width)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         before, _bar = _bar, Bar(progress, progress.add_task(names.escape(label), total=total))
         try:

@@ -81,6 +81,11 @@ def format_count(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
+def format_are(count: int, noun: str = "") -> str:
+    """Returns 'is 1 file' or 'are 2 files'; without a noun, 'is 1' or 'are 2'."""
+    return f"{'is' if count == 1 else 'are'} {format_count(count, noun) if noun else count}"
+
+
 def format_duration(seconds: float) -> str:
     """Returns '40 s', '12 min' or '3 h 5 min'."""
     if seconds < 100:

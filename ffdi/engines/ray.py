@@ -22,7 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
 from ffdi.core import console, links, signals
-from ffdi.core.errors import FFDIError, TrainingError, get_first_line
+from ffdi.core.errors import FFDIError, TrainingError, format_count, get_first_line
 from ffdi.core.signals import Interrupted
 from ffdi.data.images.cache import ImageStore, get_cached_rows
 from ffdi.data.images.resizing import ResizePolicy
@@ -161,7 +161,8 @@ class _RayTask:
         reason = f"{type(error).__name__}: {get_first_line(error)}"
         if self.losses > MAX_LOSSES:
             raise TrainingError(
-                f"{self.folder.label} has lost its process {self.losses} times without progress; {reason}",
+                f"{self.folder.label} has lost its process {format_count(self.losses, 'time')} "
+                f"without progress; {reason}",
                 hint="run the same command again: it resumes from the last checkpoint; if memory ran out, set a "
                 "smaller train.batch_size, or give each fold a larger part of a machine",
             )

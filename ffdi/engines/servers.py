@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ffdi import __version__
-from ffdi.core.errors import DataError, DeviceError, FFDIError, get_first_line
+from ffdi.core.errors import DataError, DeviceError, FFDIError, format_count, get_first_line
 from ffdi.engines import cluster
 from ffdi.engines.cluster import Machine
 from ffdi.inference import predict, select
@@ -125,7 +125,7 @@ def open_scorer(task: Task, requested: str) -> Scorer:
         )
     others = [(server, server.actor.open.remote(opened.device)) for server in list(servers)[1:]]
     ready = [servers[0], *(server for server, reference in others if server.receive_opened(reference) is not None)]
-    each = f"each of {len(ready)} servers: " if len(ready) > 1 else ""
+    each = f"each of {format_count(len(ready), 'server')}: " if len(ready) > 1 else ""
     return Scorer(opened.device, opened.provider, f"{each}{opened.why}", lambda ranges: _score_ranges(ready, ranges))
 
 

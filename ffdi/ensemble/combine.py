@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.evaluation import metrics
 from ffdi.evaluation.predictions import sigmoid
 
@@ -61,7 +61,9 @@ class Combination:
             folds: the number of networks of each of the E experiments.
         """
         if len(folds) != len(self.weights):
-            raise ValueError(f"{len(self.weights)} experiments have weights, {len(folds)} have networks")
+            raise ValueError(
+                f"{format_count(len(self.weights), 'experiment')} with weights, {len(folds)} with networks"
+            )
         if not METHODS[self.method].fitted:
             return compute_equal_weights(list(folds))  # not 1 / E / folds, which differs in the last bit
         return np.repeat(self.weights / np.asarray(folds), folds)

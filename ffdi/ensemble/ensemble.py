@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.config.schema import Config, SubmissionConfig
 from ffdi.core import manifests
-from ffdi.core.errors import ConfigError, ExperimentError, check_choice
+from ffdi.core.errors import ConfigError, ExperimentError, check_choice, format_count
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.splits import folds
 from ffdi.data.splits.folds import FoldAssignment
@@ -141,7 +141,7 @@ class Ensemble:
         budget = min(member.config.export.max_parameters for member in self.members)
         if parameters > budget:
             raise ConfigError(
-                f"these {len(self.members)} networks have {parameters:,} parameters; "
+                f"{format_count(len(self.members), 'network')} with {parameters:,} parameters; "
                 f"export.max_parameters is {budget:,}",
                 hint="export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
                 "export.max_parameters in config.toml if the rules of your competition allow it",

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ffdi.core import console
-from ffdi.core.errors import ExperimentError, check_choice
+from ffdi.core.errors import ExperimentError, check_choice, format_count
 from ffdi.ensemble import combine
 from ffdi.ensemble.combine import METHODS, Combination, OofMatrix
 from ffdi.evaluation import differences, score_names
@@ -162,7 +162,8 @@ def _check_finite(logits: np.ndarray) -> None:
     invalid = np.flatnonzero(~np.isfinite(logits).all(axis=1))
     if len(invalid):
         raise ExperimentError(
-            f"the out-of-fold logits of {len(invalid)} of {len(logits)} experiments are not all finite, "
+            f"the out-of-fold logits of {len(invalid)} of "
+            f"{format_count(len(logits), 'experiment')} are not all finite, "
             f"first those of experiment {invalid[0] + 1}",
             hint="train that experiment again, or leave it out",
         )

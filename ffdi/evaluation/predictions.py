@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.evaluation.score_table import FLOAT
 
 HASH_DIGITS = 12
@@ -110,7 +110,8 @@ def merge_predictions(
     position = pd.Index(names).get_indexer(img_name) if len(set(names.tolist())) == len(names) else None
     if position is None or len(names) != len(img_name) or (position < 0).any():
         raise ExperimentError(
-            f"the folds' predictions do not have each of the {len(img_name)} training images once", hint=RETRAIN_HINT
+            f"the folds' predictions do not have each of the {format_count(len(img_name), 'training image')} once",
+            hint=RETRAIN_HINT,
         )
     merged = OofPredictions(
         img_name,

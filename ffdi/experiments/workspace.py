@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ffdi.config import schema, variants
 from ffdi.core import files, links, manifests, names
-from ffdi.core.errors import ConfigError, suggest_nearest
+from ffdi.core.errors import ConfigError, format_count, suggest_nearest
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.pseudo_labels import PseudoLabelFolder
@@ -256,7 +256,7 @@ def _check_folder_name(name: str, what: str, flag: str) -> None:
         raise ConfigError(f"the name of this {what} {fault}: {name}", hint=f"pass another one with {flag}")
     if len(name.encode()) > MAX_NAME_BYTES:
         raise ConfigError(
-            f"the name of this {what} would have {len(name.encode())} bytes: {name[:40]}...",
+            f"the name of this {what} would have {format_count(len(name.encode()), 'byte')}: {name[:40]}...",
             hint=f"pass a shorter one with {flag}",
         )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffdi.core.errors import ConfigError, DataError, FFDIError, ParityError
+from ffdi.core.errors import ConfigError, DataError, FFDIError, ParityError, format_count
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import Table
@@ -74,7 +74,7 @@ class EquivalenceCheck:
         losses = {name: before[name] - after[name] for name in LIMITS}
         if any(losses[name] > limit for name, limit in LIMITS.items()):
             raise ParityError(
-                f"{what} loses too much against fp32 on {len(self.table)} {self.table.split} images",
+                f"{what} loses too much against fp32 on {format_count(len(self.table), f'{self.table.split} image')}",
                 problems=[
                     f"{name}: {before[name]:.4f} -> {after[name]:.4f}, a loss of {losses[name]:.4f}; at most {limit}"
                     for name, limit in LIMITS.items()

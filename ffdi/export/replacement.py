@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ffdi.core.errors import ParityError
+from ffdi.core.errors import ParityError, format_count
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.layout import Dataset
 from ffdi.data.labels.table import find_rows
@@ -50,7 +50,7 @@ def match_scores(teachers: Ensemble, student: Ensemble, found: Dataset) -> Verdi
     if val is not None and val.has_both_classes and theirs is not None and ours is not None:
         scored, logits = theirs
         if np.array_equal(scored.img_name, ours[0].img_name):
-            what = f"{len(scored.img_name)} val images"
+            what = format_count(len(scored.img_name), "val image")
             return Verdict(what, scored.target, teachers.combine(logits), student.combine(ours[1]))
     images = teachers.assignment.img_name
     rows = find_rows(student.assignment.img_name, images)
@@ -60,7 +60,7 @@ def match_scores(teachers: Ensemble, student: Ensemble, found: Dataset) -> Verdi
             hint="train the student on the images of its teachers, or export it under another --name",
         )
     return Verdict(
-        f"{len(images)} training images, out of fold",
+        f"{format_count(len(images), 'training image')}, out of fold",
         teachers.assignment.target,
         teachers.choice.y_pred,
         student.choice.y_pred[rows],

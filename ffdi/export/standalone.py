@@ -115,7 +115,7 @@ def list_paths(words: Iterable[str]) -> Iterator[str]:
         files = [path for path in sorted(Path(word).rglob("*")) if not path.is_dir()]
         images = [path for path in files if starts_like_image(path)]
         if len(images) < len(files):
-            print(f"{word}: {len(files) - len(images)} of {len(files)} files are no images", file=sys.stderr)
+            print(f"{word}: files that are no images: {len(files) - len(images)} of {len(files)}", file=sys.stderr)
         yield from map(str, images)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.core import limited_process, machine
-from ffdi.core.errors import ConfigError, DeviceError, get_first_line
+from ffdi.core.errors import ConfigError, DeviceError, format_count, get_first_line
 from ffdi.core.limited_process import Bounds
 from ffdi.faces import detection
 from ffdi.inference import openvino
@@ -113,7 +113,7 @@ def open_network(path: Path, kind: str, streams: int, flag: str | None = None) -
     if path.suffix.lower() not in ENDINGS:
         raise ConfigError(f"{flag} {path}: its name ends neither in {' nor in '.join(ENDINGS)}", hint=hint)
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise ConfigError(f"{flag} {path} has {size} bytes; the limit is {MAX_BYTES}", hint=hint)
+        raise ConfigError(f"{flag} {path} has {format_count(size, 'byte')}; the limit is {MAX_BYTES}", hint=hint)
     words = [str(path.resolve()), kind]
     if fault := limited_process.run_limited(__name__, words, BOUNDS):
         raise ConfigError(f"{flag} {path} is not {wanted.words} that can be used: it {fault}", hint=hint)

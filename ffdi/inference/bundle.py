@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ffdi import __version__
 from ffdi.config.schema import MAX_SIZE
 from ffdi.core import links, manifests
-from ffdi.core.errors import ExperimentError
+from ffdi.core.errors import ExperimentError, format_count
 from ffdi.data.images import decode, resizing
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.experiments.export import ExportFolder
@@ -171,8 +171,8 @@ class Golden:
             return float(difference.max())
         wrong = np.flatnonzero(~(difference <= limit)).tolist()
         raise ParityError(
-            f"{runtime} does not give this export's scores on this machine: {len(wrong)} of {len(self.names)} golden "
-            f"images differ by more than {limit:.2g}",
+            f"{runtime} does not give this export's scores on this machine: {len(wrong)} of "
+            f"{format_count(len(self.names), 'golden image')} differ by more than {limit:.2g}",
             problems=[f"{self.names[one]}: {y_pred[one]:.6f} instead of {self.y_pred[one]:.6f}" for one in wrong],
             hint="pass --device cpu, or export again on this machine",
         )

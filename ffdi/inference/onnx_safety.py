@@ -16,7 +16,7 @@ from onnx import TensorProto
 from onnx.defs import OpSchema, SchemaError, get_schema
 
 from ffdi.core import limited_process, machine
-from ffdi.core.errors import ExperimentError, get_first_line
+from ffdi.core.errors import ExperimentError, format_count, get_first_line
 from ffdi.core.limited_process import Bounds
 from ffdi.inference import onnxruntime
 from ffdi.inference.backend import Load
@@ -95,7 +95,7 @@ def check_autoencoder(path: Path) -> None:
 
 def _check(path: Path, size: int, gives: str) -> None:
     bytes_ = path.stat().st_size
-    fault = f"has {bytes_} bytes; the limit is {MAX_BYTES}" if bytes_ >= MAX_BYTES else ""
+    fault = f"has {format_count(bytes_, 'byte')}; the limit is {MAX_BYTES}" if bytes_ >= MAX_BYTES else ""
     if fault := fault or limited_process.run_limited(
         "ffdi.inference.onnx_safety", [str(path.resolve()), str(size), gives], compute_bounds(bytes_, size)
     ):
@@ -110,7 +110,7 @@ def compute_bounds(bytes_: int, size: int) -> Bounds:
     pixels = round(max(BATCHES) * size**2 * (DEPTH + WIDTH * bytes_))
     memory = MEMORY + machine.count_cores() * machine.read_stack_size() + COPIES * bytes_ + min(MAX_PIXEL_BYTES, pixels)
     seconds = SECONDS + min(MAX_SECONDS, RATE * bytes_ * size**2 * images)
-    return Bounds(seconds, memory, f"to be opened and to score {images} images")
+    return Bounds(seconds, memory, f"to be opened and to score {format_count(images, 'image')}")
 
 
 def main(path: str, size: str, gives: str = "scores") -> None:
@@ -179,7 +179,10 @@ def inspect_graph(path: Path) -> None:
     weights = {one.name for one in tensors}
     given = {one.name for one in graph.input} - weights
     if len(given) != 1 or len(graph.output) != 1:
-        raise ExperimentError(f"has {len(given)} inputs and {len(graph.output)} outputs; graphs of ffdi have one each")
+        raise ExperimentError(
+            f"has {format_count(len(given), 'input')} and {format_count(len(graph.output), 'output')}; "
+            "graphs of ffdi have one each"
+        )
     opset = next((one.version for one in model.opset_import if one.domain in DOMAINS), 1)
     known, pixels = weights | given | {""}, set(given)
     for node in graph.node:

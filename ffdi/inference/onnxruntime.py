@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.core import cuda, files, links, machine, manifests
-from ffdi.core.errors import ConfigError, DeviceError, get_first_line
+from ffdi.core.errors import ConfigError, DeviceError, format_count, get_first_line
 from ffdi.inference.backend import DEFAULT, NO_DEVICE, NO_OPTIONS, Load, OpenGraph, Run, Runtime, Setup, pad_batches
 
 EXTRAS = "pip install -e '.[cpu]', or '.[cuda12]' or '.[cuda13]' on a machine with a GPU (docs/install.md)"
@@ -74,7 +74,7 @@ ListProviders = Callable[[Request], list[Provider]]
 def open_on_cpu(name: str, model: Path, _index: int, load: Load, _setup: Setup = DEFAULT) -> OpenGraph:
     """Opens a graph on the CPU; a call with one thread runs in the thread of its caller."""
     session = _open_session(model, [CPU], load.threads)
-    why = f"ONNX Runtime on the CPU, {load.streams} x {load.threads} threads"
+    why = f"ONNX Runtime on the CPU, {load.streams} x {format_count(load.threads, 'thread')}"
     return OpenGraph(name, CPU, why, load.choose_batch(CPU_BATCH), load.streams, partial(_run_session, session))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ffdi.core.errors import DeviceError
+from ffdi.core.errors import DeviceError, format_count
 from ffdi.inference.backend import DEFAULT, Load, OpenGraph, Run, Runtime, Setup, pad_batches
 
 BATCH = 4
@@ -55,7 +55,7 @@ def _open_graph(name: str, precision: str, model: Path, _index: int, load: Load,
     real = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if real != precision:
         raise DeviceError(f"--device {name}: OpenVINO computes in {real} here", hint="pass --device auto")
-    why = f"OpenVINO on the CPU in {precision}, {load.streams} x {load.threads} threads"
+    why = f"OpenVINO on the CPU in {precision}, {load.streams} x {format_count(load.threads, 'thread')}"
     return OpenGraph(
         name, f"OpenVINO CPU {real}", why, batch, load.streams, pad_batches(_share_requests(compiled, load), batch)
     )

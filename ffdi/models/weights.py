@@ -23,7 +23,7 @@ from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 
 from ffdi.config.schema import ModelConfig
-from ffdi.core.errors import ConfigError, get_first_line, suggest_nearest
+from ffdi.core.errors import ConfigError, format_count, get_first_line, suggest_nearest
 from ffdi.models import unpickle
 
 if TYPE_CHECKING:
@@ -140,7 +140,9 @@ def load_weights(backbone: str, weights: Path, options: dict[str, Any]) -> Backb
     except (RuntimeError, KeyError) as error:
         raise _refuse_weights(weights, backbone, get_first_line(error)) from None
     if lacking := _list_random_weights(loaded, set(missing)):
-        raise _refuse_weights(weights, backbone, f"{lacking[0]} and {len(lacking) - 1} more are not in it")
+        raise _refuse_weights(
+            weights, backbone, f"it lacks {format_count(len(lacking), 'tensor')}, such as {lacking[0]}"
+        )
     return loaded
 
 
@@ -274,6 +276,13 @@ def _download(backbone: str) -> Path:
             return Path(cached)
     _check_hub(backbone)
     try:
+        return _download_from_hub(repository)
+    except Exception as error:  # also of the HTTP client
+        raise _refuse_hub(backbone, f"their download from {_name_hub()} failed ({get_first_line(error)})") from None
+
+
+def _download_from_hub(repository: str) -> Path:
+    try:
         return Path(hub.hf_hub_download(repository, HUB_FILES[0]))
     except EntryNotFoundError:
         return Path(hub.hf_hub_download(repository, HUB_FILES[1]))
@@ -304,10 +313,19 @@ def _check_hub(backbone: str) -> None:
             return
     except Exception as error:  # every HTTP client has its own errors; all of them mean: not reached
         reason = type(error).__name__
-    raise ConfigError(
-        f"the ImageNet weights of {backbone} are not on this machine and the hub cannot be reached ({reason})",
-        hint="either set model.weights_file in config.toml to a .safetensors or .pth of this backbone, or run "
-        f"once with a network: python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
+    raise _refuse_hub(backbone, f"{_name_hub()} cannot be reached ({reason})")
+
+
+def _name_hub() -> str:
+    return f"the hub at HF_ENDPOINT={hub.constants.ENDPOINT}" if "HF_ENDPOINT" in os.environ else "the hub"
+
+
+def _refuse_hub(backbone: str, fault: str) -> ConfigError:
+    return ConfigError(
+        f"the ImageNet weights of {backbone} are not on this machine and {fault}",
+        hint="set model.weights_file in config.toml to a .safetensors or .pth of this backbone; or set HF_ENDPOINT to "
+        "the address of a mirror of the hub; or run once with a network: "
+        f"python -c \"import timm; timm.create_model('{backbone}', pretrained=True)\" "
         "and bring its cache along ($HF_HOME); model.pretrained = false starts from random weights",
     )
 

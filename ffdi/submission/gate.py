@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from ffdi.core import csvs, names
-from ffdi.core.errors import SubmissionError, format_count
+from ffdi.core.errors import SubmissionError, format_are, format_count
 from ffdi.core.names import shorten
 from ffdi.evaluation import score_table
 from ffdi.evaluation.score_table import FLOAT
@@ -158,7 +158,7 @@ def build_submission(template: Template, img_name: np.ndarray, y_pred: np.ndarra
     inverted, useless = direction.find_inverted(), direction.find_useless()
     if problems := faults + inverted + useless + describe_inversion(y_pred, np.asarray(direction.reference)):
         hint = NAMES_HINT if faults else LABELS_HINT if inverted else CHANCE_HINT if useless else SCORES_HINT
-        raise _build_refusal("the submission", f"{img_name.size} scores", problems, hint)
+        raise _build_refusal("the submission", format_count(img_name.size, "score"), problems, hint)
     score = dict(zip(ids.tolist(), y_pred.tolist(), strict=True))
     content = format_submission(template, [score[one] for one in template.ids])
     check_submission_text(content, template, ids, y_pred)
@@ -176,9 +176,13 @@ def _describe_warnings(template: Template, y_pred: np.ndarray) -> tuple[str, ...
     images, merged = ties.size(), ties.nunique() > 1
     pairs = len(y_pred) * (len(y_pred) - 1) / 2
     share = (images * (images - 1) / 2).sum() / pairs if pairs else 0.0
-    lost = f"{images[merged].sum()} images have scores that differ, but not in the digits of the file: ties there"
+    lost = (
+        f"{format_count(images[merged].sum(), 'image')} have scores that differ, but not in the digits "
+        "of the file: ties there"
+    )
     tied = (
-        f"{images[images > 1].sum()} of {len(y_pred)} images share their score with another: {share:.2%} of all pairs "
+        f"{images[images > 1].sum()} of {format_count(len(y_pred), 'image')} share their score with another: "
+        f"{share:.2%} of all pairs "
         "are ties, which the AUC counts half"
     )
     return (*([lost] if merged.any() else []), *([tied] if share >= TIED_PAIRS else []))
@@ -277,7 +281,7 @@ def _find_shape_faults(expected: list[str], img_name: np.ndarray, y_pred: np.nda
     names = [*expected, *img_name.tolist()]
     problems += [f"{name!r} is not an image name" for name in names if not isinstance(name, str)]
     if not problems and len(img_name) != len(y_pred):
-        problems.append(f"there are {len(img_name)} names for {len(y_pred)} scores")
+        problems.append(f"there {format_are(len(img_name), 'name')} for {format_count(len(y_pred), 'score')}")
     return problems
 
 
@@ -299,8 +303,8 @@ def _find_name_faults(expected: list[str], scored: list[str]) -> list[str]:
     known = names.normalize_names(extra)
     return (
         ([] if expected else ["no image is wanted: the template is empty"])
-        + [f"{shorten(name)} is wanted {count} times" for name, count in wanted.items() if count > 1]
-        + [f"{shorten(name)} is scored {count} times" for name, count in given.items() if count > 1]
+        + [f"{shorten(name)} is wanted {format_count(count, 'time')}" for name, count in wanted.items() if count > 1]
+        + [f"{shorten(name)} is scored {format_count(count, 'time')}" for name, count in given.items() if count > 1]
         + [f"{shorten(name)} is missing{names.describe_lookalike(name, known)}" for name in missing]
         + [f"{shorten(name)} is not wanted" for name in extra]
         + [f"{shorten(name)} {fault}" for name in wanted if (fault := names.find_fault(name))]
@@ -339,7 +343,7 @@ def check_submission_text(content: str, template: Template, ids: np.ndarray, y_p
         SubmissionError: lists all faults by line and image; or the faults of names and scores, as `build_submission`.
     """
     if faults := find_faults(template, ids, y_pred):
-        raise _build_refusal("the submission", f"{ids.size} scores", faults, NAMES_HINT)
+        raise _build_refusal("the submission", format_count(ids.size, "score"), faults, NAMES_HINT)
     written = {one: template.number % score for one, score in zip(ids.tolist(), y_pred.tolist(), strict=True)}
     rows, problems = _parse_rows(content.removeprefix("\ufeff"))
     if template.header:
@@ -352,7 +356,7 @@ def check_submission_text(content: str, template: Template, ids: np.ndarray, y_p
     problems += [] if problems or missing else _find_misplaced(rows, template.ids)
     if problems or missing:
         lines = [f"line {line}: {problem}" for line, problem in sorted(problems, key=lambda one: one[0])] + missing
-        raise _build_refusal("the submission's text", f"{len(template.ids)} images", lines, TEXT_HINT)
+        raise _build_refusal("the submission's text", format_count(len(template.ids), "image"), lines, TEXT_HINT)
 
 
 Lines = list[tuple[int, list[str]]]
@@ -392,7 +396,7 @@ def _find_row_faults(rows: Lines, written: Mapping[str, str]) -> Faults:
             faults.append((line, f"{shown} is a duplicate of line {first_line[name]}"))
         first_line.setdefault(name, line)
         if len(scores) != 1:
-            faults.append((line, f"{shown} has {len(scores) + 1} fields, not 2"))
+            faults.append((line, f"{shown} has {format_count(len(scores) + 1, 'field')}, not 2"))
         elif not NUMBER.fullmatch(scores[0]):
             faults.append((line, f"{shown} has the score {shorten(scores[0])}, which is not a number"))
         elif name in written and float(scores[0]) != float(written[name]):

@@ -432,7 +432,8 @@ def run_pip(fault: str, *words: str) -> str:
     if any("connection broken by" in line for line in lines):
         fault, hint = (
             f"{fault}: there is no connection to a package index",
-            "connect to a network, and run the same command again; nothing was written",
+            "connect to a network, or set PIP_INDEX_URL to the address of a mirror, and run the same command again; "
+            "nothing was written",
         )
     else:
         fault = f"{fault}: pip {words[0]} failed (exit code {result.returncode})"

@@ -9,6 +9,7 @@ from math import ceil
 from typing import NamedTuple
 
 from ffdi.config.schema import Config
+from ffdi.core.errors import format_are, format_count
 from ffdi.data.loading.loader import Batch
 from ffdi.training.runtime.device import Device, Moment, compute_seconds
 
@@ -97,7 +98,10 @@ def describe_cure(pace: Pace, config: Config, device: Device) -> str:
     if needed <= device.most_workers:
         workers = f"--workers {needed} would feed it ({device.workers} now)"
         return ", or ".join([workers, *(f"{saving} would save work" for saving in savings)])
-    lacking = f"loader workers on {needed} cores would feed it, and there are {device.most_workers} to spare"
+    lacking = (
+        f"loader workers on {format_count(needed, 'core')} would feed it, and there "
+        f"{format_are(device.most_workers)} to spare"
+    )
     return f"{lacking}: {' or '.join(savings or ['a cheaper augment.recipe'])} would save work"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ffdi.config.schema import TrainConfig
-from ffdi.core.errors import TrainingError
+from ffdi.core.errors import TrainingError, format_count
 from ffdi.evaluation import intervals
 from ffdi.evaluation.intervals import Units
 
@@ -116,7 +116,7 @@ def check_draws(first: np.ndarray, second: np.ndarray) -> None:
     """
     if np.array_equal(first, second):
         raise TrainingError(
-            f"augmentation repeats itself: {len(first)} images are the same in two epochs",
+            f"augmentation repeats itself: {format_count(len(first), 'image')} are the same in two epochs",
             hint="report this with the versions of albumentations and numpy; augment.recipe = 'none' trains without "
             "augmentation",
         )

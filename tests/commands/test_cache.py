@@ -96,7 +96,7 @@ def test_new_and_changed_images_are_counted_and_packed(workspace: Path, data: Pa
     answer = invoke("train-folds", *WORDS, str(data), "--accept", "unusable")
     place = folder(workspace, "bytes")
     command = f"invoke cache --experiment tiny --data {data}"
-    line = f"cache: 115 of 117 images in {place}; the other 2 are not in it or were changed: {command}\n"
+    line = f"cache: 115 of 117 images in {place}; not in it, or changed since: 2; {command}\n"
     assert (answer.code, line in answer.out) == (0, True)
     answer = invoke("cache", *WORDS, str(data))
     assert answer.out.startswith(f"cache: 117 images under {data}, 2 of them to be packed\n")

@@ -72,7 +72,7 @@ def test_what_cannot_be_compared_is_refused(trained: Path, tmp_path: Path, invok
     answer = invoke("compare", "tiny", str(short))
     assert answer.code == 1
     assert answer.err.startswith(f"error: {short} lacks images that tiny has scored\n")
-    assert f"3 are not in the file, such as {oof.img_name[0]}" in answer.err
+    assert f"not in the file: 3 images, such as {oof.img_name[0]}" in answer.err
     answer = invoke("compare", "tiny", "nothing")
     assert answer.err.startswith(
         "error: nothing is neither a file nor an experiment\nnext: name a CSV or one of these: "
@@ -89,7 +89,7 @@ def test_what_cannot_be_compared_is_refused(trained: Path, tmp_path: Path, invok
         ("img_name,y_pred\na.jpg,inf\n", "a.csv line 2: the score 'inf' is not a finite number"),
         ("img_name,y_pred\na.jpg,1\na.jpg,2\n", "a.csv line 3: a.jpg is listed already"),
         ("img_name,y_pred,target\na.jpg,1,7\n", "a.csv line 2: label '7' "),
-        ("img_name,y_pred\na.jpg\n", "a.csv line 2: 1 fields, the header has 2"),
+        ("img_name,y_pred\na.jpg\n", "a.csv line 2: 1 field, the header has 2"),
         ("img_name,y_pred\n", "a.csv has no rows"),
         ("img_name,one,two\na.jpg,1,2\n", "a.csv line 1: it is unclear which column has the scores"),
         ("one,two\nx,y\n", "a.csv line 1: it is unclear which column has the images"),

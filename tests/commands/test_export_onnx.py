@@ -187,7 +187,7 @@ def test_a_graph_beyond_the_budget_is_refused(copy: Path, invoke: Invoke) -> Non
     answer = invoke("export-onnx", "--experiment", "tiny")
     assert (answer.code, answer.err) == (
         1,
-        f"error: these 2 networks have {2 * manifest['parameters']:,} parameters; export.max_parameters is 1,000\n"
+        f"error: 2 networks with {2 * manifest['parameters']:,} parameters; export.max_parameters is 1,000\n"
         "next: export fewer experiments, train fewer folds or a smaller model.backbone, or raise "
         "export.max_parameters in config.toml if the rules of your competition allow it\n",
     )
@@ -360,7 +360,7 @@ def test_a_run_that_is_killed_twice_goes_on_and_gives_the_same_bytes(
     assert 5 <= kept < 8
     answer = invoke(*words, str(output))
     assert answer.code == 0, answer.err
-    assert f"; {1024 * kept} were scored before" in answer.out
+    assert f"; scored before: {1024 * kept}" in answer.out
     assert output.read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert not parts.exists()
 

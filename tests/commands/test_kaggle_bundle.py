@@ -502,7 +502,8 @@ def test_what_keeps_a_bundle_from_being_made(
             "ERROR: Could not find a version that satisfies the requirement onnx (from versions: none)\n",
             "wheels are missing: there is no connection to a package index\n"
             "  ERROR: Could not find a version that satisfies the requirement onnx (from versions: none)\n"
-            "next: connect to a network, and run the same command again; nothing was written",
+            "next: connect to a network, or set PIP_INDEX_URL to the address of a mirror, and run the same command "
+            "again; nothing was written",
         ),
         (
             "/usr/bin/python: No module named pip\n",

@@ -62,7 +62,7 @@ def port(trained: Path) -> Iterator[int]:
         assert (server.returncode, err) == (0, "")
         assert json.loads(out)["lines"] == [
             "serve tiny: images of 32 px, squash",
-            "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 threads)",
+            "runs on: CPUExecutionProvider (ONNX Runtime on the CPU, 1 x 1 thread)",
             f"open {announced['url']} in a browser; Ctrl-C ends it",
             "ended",
         ]

@@ -136,7 +136,7 @@ def test_rows_of_tables_with_more_columns_are_not_dropped(tmp_path: Path) -> Non
     with pytest.raises(DataError) as caught:
         metadata.read_attributes(tmp_path, rows, DataConfig())
     assert caught.value.problems == (
-        "families.csv line 4: 1 fields, the header has 2",
+        "families.csv line 4: 1 field, the header has 2",
         "families.csv line 5: b.jpg has another family already",
     )
 

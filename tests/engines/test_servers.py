@@ -57,7 +57,7 @@ def test_a_lost_machine_does_not_change_the_scores(
     answer = invoke(*words(images, there, "--device", "cpu", *on_ray(cluster)))
     assert (answer.code, answer.err) == (0, "")
     assert "\nengine: Ray on 3 machines with 2 CPU and 0 GPU, which open the graph\n" in answer.out
-    assert "\nruns on: CPUExecutionProvider (each of 2 servers: ONNX Runtime on the CPU, 1 x 1 threads)\n" in answer.out
+    assert "\nruns on: CPUExecutionProvider (each of 2 servers: ONNX Runtime on the CPU, 1 x 1 thread)\n" in answer.out
     assert len(published) == IMAGES / ROWS
     assert here.read_bytes() == there.read_bytes()
 
@@ -106,7 +106,7 @@ def test_the_loss_of_the_last_machine_is_an_error_and_scores_are_retained(
     monkeypatch.setattr(Shards, "_publish", publish)
     answer = invoke(*words(images, output, "--device", "cpu"))
     assert answer.code == 0
-    assert f"; {ROWS * len(published)} were scored before\n" in answer.out
+    assert f"; scored before: {ROWS * len(published)}\n" in answer.out
 
 
 @pytest.mark.usefixtures("copy")

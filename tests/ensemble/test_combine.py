@@ -123,7 +123,7 @@ def test_an_experiments_weight_is_divided_among_its_folds(name: str) -> None:
 
 
 def test_networks_without_an_experiment_are_refused() -> None:
-    with pytest.raises(ValueError, match="2 experiments have weights, 1 have networks"):
+    with pytest.raises(ValueError, match="2 experiments with weights, 1 with networks"):
         combine.make_equal_combination("mean", 2).combine(np.zeros((3, 1)), [3])
 
 

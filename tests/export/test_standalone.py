@@ -118,7 +118,7 @@ def test_folders_and_lines_of_standard_input_are_read(export: Path, machine: Pat
     shutil.copyfile(export / "small.png", export / "sub" / "two words, one.png")
     (export / "sub" / "notes.txt").write_text("BM")
     done = run(export, machine, lines='large.jpg\n\n"sub/two words, one.png"\r\nsub\n')
-    assert (done.returncode, done.stderr) == (0, "sub: 1 of 2 files are no images\n")
+    assert (done.returncode, done.stderr) == (0, "sub: files that are no images: 1 of 2\n")
     names = [name for name, _ in csv.reader(io.StringIO(done.stdout))]
     assert names == ["large.jpg", "sub/two words, one.png", "sub/two words, one.png"]
 

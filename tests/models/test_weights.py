@@ -148,7 +148,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         detectors.build_detector(TINY, path)
     assert str(caught.value) == (
-        f"{path} does not hold weights of test_resnet: conv1.0.weight and 14 more are not in it\n"
+        f"{path} does not hold weights of test_resnet: it lacks 15 tensors, such as conv1.0.weight\n"
         "next: correct model.weights_file or model.backbone in config.toml"
     )
 
@@ -172,6 +172,58 @@ def test_weights_are_downloaded_from_the_hub(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(hub, "hf_hub_download", lambda repository, name: f"{tmp_path}/{repository}/{name}")
     path = weights.find_weights(ModelConfig(backbone="resnet18"), tmp_path)
     assert path == tmp_path / "timm/resnet18.a1_in1k/model.safetensors"
+
+
+class Reached:
+    """A session whose requests are answered."""
+
+    def head(self, _url: str, *, timeout: float) -> None:
+        assert timeout == 5
+
+
+class Unreached(Reached):
+    def head(self, _url: str, *, timeout: float) -> None:
+        raise ConnectionError(f"no answer in {timeout} s")
+
+
+WAYS_OUT = (
+    "next: set model.weights_file in config.toml to a .safetensors or .pth of this backbone; or set HF_ENDPOINT to the "
+    "address of a mirror of the hub; or run once with a network: "
+    "python -c \"import timm; timm.create_model('resnet18', pretrained=True)\" and bring its cache along ($HF_HOME); "
+    "model.pretrained = false starts from random weights"
+)
+
+
+@pytest.mark.parametrize(
+    ("session", "mirror", "fault"),
+    [
+        (Unreached, None, "the hub cannot be reached (ConnectionError)"),
+        (
+            Unreached,
+            "https://a.example",
+            "the hub at HF_ENDPOINT=https://a.example cannot be reached (ConnectionError)",
+        ),
+        (Reached, None, "their download from the hub failed (403 Forbidden)"),
+    ],
+)
+def test_weights_that_cannot_be_downloaded_come_from_a_mirror_or_a_file(
+    session: type, mirror: str | None, fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_what: str) -> str:
+        raise OSError("403 Forbidden\nsee the log")
+
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_what: None)
+    monkeypatch.setattr(hub, "get_session", session)
+    monkeypatch.setattr(hub, "hf_hub_download", refuse)
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    if mirror:
+        monkeypatch.setenv("HF_ENDPOINT", mirror)
+        monkeypatch.setattr(hub.constants, "ENDPOINT", mirror)
+    with pytest.raises(ConfigError) as caught:
+        weights.find_weights(ModelConfig(backbone="resnet18"), tmp_path)
+    what = "the ImageNet weights of resnet18 are not on this machine and"
+    assert str(caught.value) == f"{what} {fault}\n{WAYS_OUT}"
 
 
 def test_a_backbone_without_published_weights_is_refused(tmp_path: Path) -> None:

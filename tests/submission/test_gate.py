@@ -150,7 +150,7 @@ def test_zero_and_one_are_valid_scores() -> None:
 def test_a_thousand_faults_are_counted_and_a_hundred_shown() -> None:
     names = [f"{index}.jpg" for index in range(1000)]
     lines = refusal(names, ["0.jpg"], [0.5]).splitlines()
-    assert lines[0] == "the submission is refused: 999 faults in 1 scores"
+    assert lines[0] == "the submission is refused: 999 faults in 1 score"
     assert lines[1:101] == [f"  {name} is missing" for name in names[1:101]]
     assert lines[101:] == ["  ... and 899 more", HINT]
 
@@ -352,7 +352,7 @@ def test_equivalent_texts_are_accepted(content: str) -> None:
                 "line 3: this is blank",
                 "line 4: b.jpg has the score 1, not 0",
                 "line 5: x.jpg is not wanted",
-                "line 5: x.jpg has 1 fields, not 2",
+                "line 5: x.jpg has 1 field, not 2",
                 "c.jpg is missing",
             ],
         ),

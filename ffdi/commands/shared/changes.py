@@ -14,7 +14,7 @@ from ffdi.config import schema, variants
 from ffdi.config.schema import Config, list_differences
 from ffdi.config.variants import Keys
 from ffdi.core import console, files
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, format_count
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
 
@@ -69,7 +69,7 @@ def parse_keys(words: Sequence[str]) -> Keys:
     for key, values in grid.items():
         if len(values) > 1:
             raise ConfigError(
-                f"--set {key} has {len(values)} values, and an experiment has one",
+                f"--set {key} has {format_count(len(values), 'value')}, and an experiment has one",
                 hint="pass one value; invoke sweep compares several",
             )
     return {key: values[0] for key, values in grid.items()}

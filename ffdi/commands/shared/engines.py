@@ -15,6 +15,7 @@ from ffdi.core.errors import ConfigError, format_count, suggest_nearest
 if TYPE_CHECKING:
     from ffdi.engines.job import JobEvent, NextJob
     from ffdi.training.fold import TrainingPlan
+    from ffdi.training.loop import Step
     from ffdi.training.runtime.device import Device
 
 TrainJobs = Callable[["NextJob"], AbstractContextManager[Iterator["JobEvent"]]]
@@ -86,7 +87,7 @@ def _open_local(options: EngineOptions, device: Device, k: int | None) -> Iterat
     console.say(f"device: {device.why}")
     if len(shared) > 1 or per_fold > 1:
         names, first = ", ".join(dict.fromkeys(one.name for some in shared for one in some)), shared[0][0]
-        each = f"each of their {per_fold} ranks" if per_fold > 1 else "each"
+        each = f"each of their {format_count(per_fold, 'rank')}" if per_fold > 1 else "each"
         workers = f" and {format_count(first.workers, 'loader worker')}" if first.workers else ""
         threads = f"{format_count(first.threads, 'thread')}{workers}"
         console.say(f"{format_count(len(shared), 'fold')} at once: on {names}, {each} with {threads}")
@@ -109,6 +110,11 @@ def _open_ray(options: EngineOptions, _device: Device, k: int | None) -> Iterato
         resources.check_available()
         console.say(f"engine: Ray on {cluster.describe_machines()}; each fold has {resources}")
         yield lambda next_job: closing(ray.train_folds(next_job, resources))
+
+
+def describe_step(step: Step, epochs: int) -> str:
+    """Where a training is, for a progress bar."""
+    return f"epoch {step.epoch + 1}/{epochs}, batch {step.step + 1}/{step.steps}"
 
 
 def describe_warnings(event: object) -> list[str]:

@@ -10,6 +10,7 @@ from ffdi.commands.shared.planning import PreparedData
 from ffdi.config.schema import Config
 from ffdi.core import console, files, manifests
 from ffdi.core.console import Bar
+from ffdi.core.errors import format_count
 from ffdi.experiments.experiment import lock_folder
 from ffdi.experiments.workspace import Workspace
 
@@ -94,8 +95,8 @@ class FeatureCache:
                     manifests.write_manifest(planned.heldout.store.settings_path, described)
                     self._compute(planned, settings, weights, data, device, bar)
                     planned = plan(FeatureStore(folder))
-        views = f"{len(planned.train)} training view{'' if len(planned.train) == 1 else 's'}"
-        self._say(f"features: {views} of {len(data.train)} images in {folder}", bar)
+        views = format_count(len(planned.train), "training view")
+        self._say(f"features: {views} of {format_count(len(data.train), 'image')} in {folder}", bar)
         return planned
 
     def _compute(
@@ -119,7 +120,7 @@ class FeatureCache:
                 for _ in done:
                     pass
                 return
-            with console.bar("features", missing, unit="images") as own:
+            with console.bar(f"features by {settings.model.backbone}", missing, unit="images") as own:
                 for count in done:
                     own.advance(count)
 

@@ -89,7 +89,8 @@ def scan_table(workspace: Workspace, table: Table) -> ScanResult:
 
 def _scan(findings: ScanStore, tables: Mapping[str, Table]) -> dict[str, ScanResult]:
     scans = {name: ScanResult(table) for name, table in tables.items()}
-    with console.bar("scanning images", sum(map(len, tables.values()))) as bar:
+    label = " ".join(["scanning", ", ".join(filter(None, tables))]).rstrip()
+    with console.bar(label, sum(map(len, tables.values())), unit="images") as bar:
         for scan in scans.values():
             for image in scan_images(scan.table, findings, machine.count_cores()):
                 scan.record(image)
@@ -107,7 +108,8 @@ def measure_reencoded(diagnosis: Diagnosis, threads: int) -> Diagnosis:
     reencoded.check_labels(tables)
     samples = {split: doctor.draw_sample(diagnosis, split) for split, table in tables.items() if has_enough(table)}
     found = {}
-    with console.bar("re-encoding images", sum(len(sample.table) for sample, _ in samples.values())) as bar:
+    label, total = f"re-encoding samples of {', '.join(samples)}", sum(len(one.table) for one, _ in samples.values())
+    with console.bar(label, total, unit="images") as bar:
         for split, (sample, properties) in samples.items():
             for image in reencoded.measure_images(sample, threads):
                 sample.record(image)
@@ -121,10 +123,12 @@ def _find_duplicates(scans: list[ScanResult], findings: ScanStore, threads: int)
     if (known := duplicate_groups.load_known(scans, findings)) is not None:
         return known
     search = Search(scans, findings, threads)
-    with console.bar("comparing keypoints", search.steps, counted=False) as bar:
-        pairs = _show_progress(search.find_candidates(), bar, "comparing keypoints")
-    with console.bar("comparing pictures", len(pairs)) as bar:
-        return _show_progress(search.compare_candidates(pairs), bar, "comparing pictures")
+    label = "finding copies: comparing keypoints"
+    with console.bar(label, search.steps, counted=False) as bar:
+        pairs = _show_progress(search.find_candidates(), bar, label)
+    label = "finding copies: comparing pictures"
+    with console.bar(label, len(pairs), unit="pairs") as bar:
+        return _show_progress(search.compare_candidates(pairs), bar, label)
 
 
 def _show_progress(events: Iterator[int | Result], bar: console.Bar, label: str) -> Result:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffdi.core import console
+from ffdi.core.errors import format_count
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble, Member
@@ -39,6 +40,7 @@ def predict_logits(members: Sequence[Member], resize_policy: ResizePolicy, table
     from ffdi.training import fold, predict
 
     largest = max((member.config for member in members), key=lambda config: config.model.size)
-    with console.bar(f"{table.split} images", len(table)) as bar:
+    label = f"scoring {table.split}".rstrip() + f" with {format_count(len(members), 'network')}"
+    with console.bar(label, len(table), unit="images") as bar:
         networks = [device.prepare(detector.load_scorer(member, resize_policy.size)) for member in members]
         return predict.predict_logits(networks, fold.make_eval_batches(table, largest, device), device, bar.advance)

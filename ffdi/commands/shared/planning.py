@@ -28,7 +28,7 @@ from ffdi.config import variants
 from ffdi.config.schema import Config, InputHashes
 from ffdi.config.variants import Keys
 from ffdi.core import console, files, machine, manifests
-from ffdi.core.errors import ConfigError, DeviceError
+from ffdi.core.errors import ConfigError, DeviceError, format_count
 from ffdi.data.inspection import doctor
 from ffdi.data.inspection.doctor import Diagnosis
 from ffdi.data.labels.pseudo_labels import PseudoLabels
@@ -420,13 +420,14 @@ def _cluster_images(settings: Config, train: Table, weights: Path | None, device
     from ffdi.models import detector
     from ffdi.training import fold, predict
 
-    with console.bar("features of training images", len(train)) as bar:
+    with console.bar("features for the folds", len(train), unit="images") as bar:
         network = device.prepare(detector.build_initialized(settings, weights))
         features = predict.extract_features(
             network.embed, fold.make_eval_batches(train, settings, device), device, bar.advance
         )
     cluster = folds.cluster_features(features, train.group, folds.PER_FOLD * settings.folds.k, settings.folds_seed)
     console.say(
-        f"folds of clusters: {len(np.unique(cluster))} clusters of images that look alike to {settings.model.backbone}"
+        f"folds of clusters: {format_count(len(np.unique(cluster)), 'cluster')} of images that look alike to "
+        f"{settings.model.backbone}"
     )
     return np.asarray(cluster.astype(str))

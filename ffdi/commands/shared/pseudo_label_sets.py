@@ -60,7 +60,8 @@ def load_pseudo_labels(workspace: Workspace, settings: Config, dataset: Dataset)
     record = read_record(folder)
     if record["k"] != settings.folds.k:
         raise ConfigError(
-            f"the pseudo-labels {folder.name} have {record['k']} folds, and folds.k is {settings.folds.k}",
+            f"the pseudo-labels {folder.name} have {format_count(record['k'], 'fold')}, and folds.k "
+            f"is {settings.folds.k}",
             hint=f"set folds.k = {record['k']} in config.toml, or make others under another name: {MAKE} NAME",
         )
     listed, hashes, logits = read_labels(folder.labels_path, record["k"], _remove(folder))

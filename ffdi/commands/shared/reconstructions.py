@@ -13,7 +13,7 @@ import numpy as np
 from ffdi.commands.shared.options import DeviceOptions
 from ffdi.config.schema import PseudoFakesConfig
 from ffdi.core import console, machine, manifests
-from ffdi.core.errors import ConfigError, DeviceError, ExperimentError
+from ffdi.core.errors import ConfigError, DeviceError, ExperimentError, format_count
 from ffdi.data.images import cache, reconstructions
 from ffdi.data.labels.table import Table
 from ffdi.experiments.workspace import Workspace
@@ -92,8 +92,10 @@ def add_reconstructions(
     paths = {row: folder / reconstructions.get_name(sha256[row].tobytes()) for row in real}
     if missing := [row for row in real if not paths[row].is_file()]:
         reconstruct, where = _open(autoencoder, options)
-        console.say(f"reconstructions: {len(missing)} of {len(real)} real images are missing in {folder}; {where}")
-        with console.bar("reconstructing images", len(missing), unit="images") as bar:
+        console.say(
+            f"reconstructions: missing in {folder}: {len(missing)} of {format_count(len(real), 'real image')}; {where}"
+        )
+        with console.bar("reconstructing real images", len(missing), unit="images") as bar:
             for row in missing:
                 image = cache.read_pixels(train, row)
                 try:
@@ -136,4 +138,6 @@ def _open(autoencoder: Path, options: DeviceOptions) -> tuple[Callable[[np.ndarr
     except ExperimentError as error:
         raise ConfigError(error.what, hint=HINT) from None
     threads = machine.count_cores()
-    return onnxruntime.open_autoencoder(autoencoder, threads), f"ONNX Runtime on the CPU, {threads} threads"
+    return onnxruntime.open_autoencoder(
+        autoencoder, threads
+    ), f"ONNX Runtime on the CPU, {format_count(threads, 'thread')}"

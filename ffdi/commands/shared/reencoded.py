@@ -7,6 +7,7 @@ from typing import Any
 from ffdi.commands.shared import stress
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.core import console, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.images import reencoding
 from ffdi.data.loading.dataset import REENCODED
 from ffdi.experiments.experiment import Experiment
@@ -34,7 +35,7 @@ def run(workspace: Workspace, experiment: Experiment, options: LoadingOptions) -
 
 def _show(content: dict[str, Any]) -> None:
     console.table(
-        f"AUC of {content['images']} images, each with the network that did not train on it",
+        f"AUC of {format_count(content['images'], 'image')}, each with the network that did not train on it",
         ["", "AUC", "difference", "95 %"],
         [
             ("as they are", content["auc"], "", ""),
@@ -45,6 +46,7 @@ def _show(content: dict[str, Any]) -> None:
                 console.interval(content["interval"], "+.3f"),
             ),
         ],
+        details=["difference"],
     )
     console.say(describe(content["difference"], content["interval"]))
 

@@ -68,7 +68,7 @@ def _compute_features(
     console.say(f"device: {device.why}")
     network = device.prepare(detector.build_initialized(config, weights.find_weights(config.model, workspace.root)))
     seen = {}
-    with console.bar("features", sum(map(len, samples.values()))) as bar:
+    with console.bar(f"features of {', '.join(samples)}", sum(map(len, samples.values())), unit="images") as bar:
         for name, table in samples.items():
             seen[name] = predict.extract_features(
                 network.embed, fold.make_eval_batches(table, config, device), device, bar.advance
@@ -147,4 +147,5 @@ def _show(content: dict[str, Any]) -> None:
             if part["auc"] is not None:
                 auc, spread = part["auc"], console.interval(part["interval"])
             cells.append((f"{name}: {part['value']}", part["real"], part["fake"], part["against"], auc, spread))
-    console.table("out-of-fold AUC by kind of image", ["", "real", "fake", "against", "AUC", "95 %"], cells)
+    columns = ["", "real", "fake", "against", "AUC", "95 %"]
+    console.table("out-of-fold AUC by kind of image", columns, cells, details=["real", "fake", "95 %"])

@@ -12,6 +12,7 @@ from ffdi.commands.shared.options import TrainingOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, signals
+from ffdi.core.errors import format_count
 from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
@@ -71,7 +72,7 @@ def prepare_short_training(
     """
     settings = schema.load_experiment(experiment.config_path)
     device, weights = planning.choose_device(workspace, settings, options)
-    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {steps} steps")
+    console.title(f"{purpose} {experiment.name}: {settings.model.backbone}, {format_count(steps, 'step')}")
     console.say(f"device: {device.why}")
     train = planning.prepare_data(workspace, experiment, settings, options).train
     with experiment.lock(), signals.handle_signals():

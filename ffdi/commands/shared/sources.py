@@ -12,7 +12,7 @@ from ffdi.commands.shared.options import PredictOnnxOptions
 from ffdi.config import schema
 from ffdi.config.schema import Config
 from ffdi.core import console, hints
-from ffdi.core.errors import ConfigError, DataError, ExperimentError
+from ffdi.core.errors import ConfigError, DataError, ExperimentError, format_count
 from ffdi.data.images import cache
 from ffdi.data.images.cache import ImageStore
 from ffdi.data.images.resizing import ResizePolicy
@@ -121,11 +121,9 @@ def describe_cache(dataset: Dataset) -> str | None:
     if not cached:
         return None
     rest = (
-        ""
-        if cached == total
-        else f"; the other {total - cached} are not in it or were changed: {hints.complete('invoke cache')}"
+        "" if cached == total else f"; not in it, or changed since: {total - cached}; {hints.complete('invoke cache')}"
     )
-    return f"cache: {cached} of {total} images in {', '.join(map(str, stores))}{rest}"
+    return f"cache: {cached} of {format_count(total, 'image')} in {', '.join(map(str, stores))}{rest}"
 
 
 def find_experiment_dataset(workspace: Workspace, experiment: Experiment, flag: str | None) -> Dataset:
@@ -186,5 +184,8 @@ def describe_images(table: Table) -> str:
     """A line for the terminal: the counts of training images."""
     assert table.target is not None
     fake = int(table.target.sum())
-    groups = "" if table.group is None else f", {len(np.unique(table.group))} groups"
-    return f"{len(table)} training images ({len(table) - fake} real, {fake} fake{groups}) in {table.folder}"
+    groups = "" if table.group is None else f", {format_count(len(np.unique(table.group)), 'group')}"
+    return (
+        f"{format_count(len(table), 'training image')} ({len(table) - fake} real, {fake} "
+        f"fake{groups}) in {table.folder}"
+    )

@@ -10,6 +10,7 @@ from ffdi import __version__
 from ffdi.commands.shared import planning, sources
 from ffdi.commands.shared.options import LoadingOptions
 from ffdi.core import console, files, links, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.labels.table import Table
 from ffdi.data.loading.dataset import DISTORTIONS
 from ffdi.data.splits import folds
@@ -105,13 +106,14 @@ def _compute_logits(
     console.say(f"device: {device.why}")
     distortions = [None, *names]
     logits = np.empty((len(distortions), len(table)), np.float32)
-    with console.bar("distorted images", logits.size) as bar:
+    with console.bar("scoring distorted images", logits.size, unit="images") as bar:
         for member in members:
             rows = np.flatnonzero(fold_of == member.folder.fold)
             network = device.prepare(detector.load_scorer(member, member.config.model.size))
             some = table.take(rows)
             used = _hash_inputs(member, some)
             for number, distortion in enumerate(distortions):
+                bar.rename(f"{member.folder.label} of {len(members)}, {distortion or 'as they are'}")
                 digest = manifests.hash_json([used, distortion])[:HASH_DIGITS]
                 path = links.join(member.experiment.distorted_path, f"{digest}.json")
                 if path.is_file():
@@ -150,7 +152,8 @@ def _show(content: dict[str, Any]) -> None:
         cells.append((name, row["auc"], f"{row['difference']:+.4f}", console.interval(row["interval"], "+.3f")))
     cells.append(("mean of these", content["mean_auc"], f"{content['mean_auc'] - content['auc']:+.4f}", ""))
     console.table(
-        f"AUC of {content['images']} images, each with the network that did not train on it",
+        f"AUC of {format_count(content['images'], 'image')}, each with the network that did not train on it",
         ["", "AUC", "difference", "95 %"],
         cells,
+        details=["difference"],
     )

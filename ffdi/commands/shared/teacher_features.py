@@ -11,7 +11,7 @@ import numpy as np
 
 from ffdi.config.schema import Config
 from ffdi.core import console, manifests
-from ffdi.core.errors import ConfigError, ExperimentError
+from ffdi.core.errors import ConfigError, ExperimentError, format_are, format_count
 from ffdi.data.labels.table import Table
 from ffdi.experiments.experiment import Experiment
 
@@ -65,7 +65,10 @@ def ensure_features(
             f"{path} has the features of other networks than {teacher.name} has now", hint=_remove(path)
         )
     if images != len(train):
-        raise ExperimentError(f"{path} has features of {images} images, and there are {len(train)}", hint=_remove(path))
+        raise ExperimentError(
+            f"{path} has features of {format_count(images, 'image')}, and there {format_are(len(train))}",
+            hint=_remove(path),
+        )
 
 
 def _choose_teacher(settings: Config, teachers: Sequence[Experiment]) -> Experiment:
@@ -99,8 +102,9 @@ def _compute(teacher: Experiment, train: Table, device: Device) -> dict[int, np.
 
     config, identity = teacher.load_training()
     folders, features = teacher.list_finished_folds(config.folds.k, identity), dict[int, np.ndarray]()
-    with console.bar(f"features of {teacher.name}", len(train) * len(folders)) as bar:
+    with console.bar(f"features by {teacher.name}", len(train) * len(folders), unit="images") as bar:
         for folder in folders:
+            bar.rename(f"features by {teacher.name}, {folder.label} of {len(folders)}")
             network = device.prepare(detector.load_detector(config.model, folder.weights_path))
             batches = fold.make_eval_batches(train, config, device)
             features[folder.fold] = teacher_features.compute_features(network, batches, device, bar.advance)

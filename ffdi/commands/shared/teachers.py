@@ -246,7 +246,9 @@ def _read(experiment: Experiment, k: int) -> dict[str, tuple[int, list[float]]]:
         except ValueError:
             logits = []
         if len(logits) != k + 1 or fields[1] not in ("0", "1") or not np.isfinite(logits[-1]):
-            raise ExperimentError(f"{path} line {line}: not an image, its label and {k + 1} logits", hint=hint)
+            raise ExperimentError(
+                f"{path} line {line}: not an image, its label and {format_count(k + 1, 'logit')}", hint=hint
+            )
         known[fields[0]] = int(fields[1]), logits
     return known
 

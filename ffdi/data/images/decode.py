@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from ffdi.core.errors import DataError
+from ffdi.core.errors import DataError, format_count
 
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 """Accepted formats. Cameras write JPEG files with several pictures (MPO); the first picture is used."""
@@ -59,7 +59,7 @@ def read_bytes(path: Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise DataError(f"{path} is not a regular file")
         if status.st_size > MAX_BYTES:
-            raise DataError(f"{path} has {status.st_size} bytes; the limit is {MAX_BYTES}")
+            raise DataError(f"{path} has {format_count(status.st_size, 'byte')}; the limit is {MAX_BYTES}")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from None
@@ -115,7 +115,7 @@ def _decode_with(content: bytes, name: str, flag: int) -> np.ndarray:
     except cv2.error:
         decoded = None
     if decoded is None:
-        raise DataError(f"{name} is truncated or damaged: {len(content)} bytes cannot be decoded")
+        raise DataError(f"{name} is truncated or damaged: {format_count(len(content), 'byte')} cannot be decoded")
     return decoded
 
 
@@ -138,7 +138,7 @@ def read_header(content: bytes, name: str, most: int = MAX_PIXELS) -> Header:
             ) from None
         raise DataError(f"{name} is not an image that ffdi reads ({', '.join(FORMATS)})") from None
     except Image.DecompressionBombError:
-        raise DataError(f"{name} has more than {most} pixels, the limit") from None
+        raise DataError(f"{name} has more than {format_count(most, 'pixel')}, the limit") from None
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} has a damaged header: {error}") from None
     if image.format == "TIFF" and image.mode in ("F", "I"):

@@ -220,7 +220,11 @@ def describe_split(scan: ScanResult) -> dict[str, Any]:
 
 
 def _find_unusable(scans: dict[str, ScanResult]) -> Fault:
-    counts = [f"{len(scan.faults)} of {len(scan.table)} {name} images" for name, scan in scans.items() if scan.faults]
+    counts = [
+        f"{len(scan.faults)} of {format_count(len(scan.table), f'{name} image')}"
+        for name, scan in scans.items()
+        if scan.faults
+    ]
     lines = [line for scan in scans.values() for line in scan.list_problems()]
     return Fault("unusable", f"{' and '.join(counts)} cannot be used", lines)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ffdi.config.schema import DataConfig
 from ffdi.core import csvs, names
-from ffdi.core.errors import DataError
+from ffdi.core.errors import DataError, format_count
 
 SEPARATORS = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "spaces"}
 IMAGE_COLUMNS = ("img_name", "image", "image_name", "image_id", "filename", "file_name", "file", "name", "path",
@@ -191,6 +191,8 @@ def read_columns(
         next(lines)  # the header, which empty lines may precede
     for line, fields in lines:
         if len(fields) != len(header.columns):
-            problems.append(f"{path.name} line {line}: {len(fields)} fields, the header has {len(header.columns)}")
+            problems.append(
+                f"{path.name} line {line}: {format_count(len(fields), 'field')}, the header has {len(header.columns)}"
+            )
         else:
             yield line, (fields[first], *[fields[place].strip(names.BLANKS) for place in others])

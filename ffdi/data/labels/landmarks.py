@@ -14,6 +14,7 @@ import numpy as np
 
 from ffdi.config.schema import DataConfig
 from ffdi.core import names
+from ffdi.core.errors import format_count
 from ffdi.data.labels.columns import read_columns, read_header
 from ffdi.data.labels.table import Table
 
@@ -103,7 +104,9 @@ def read_landmarks(path: Path, train: Table, config: DataConfig, problems: list[
             found[place[name]] = coordinates
         seen.add(name)
     if len(place) and not seen & place.keys():
-        problems.append(f"{path.name} names none of the {len(place)} training images, such as {train.img_name[0]}")
+        problems.append(
+            f"{path.name} names none of the {format_count(len(place), 'training image')}, such as {train.img_name[0]}"
+        )
     return found
 
 

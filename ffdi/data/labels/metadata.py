@@ -9,7 +9,7 @@ import numpy as np
 
 from ffdi.config.schema import DataConfig
 from ffdi.core import names
-from ffdi.core.errors import DataError
+from ffdi.core.errors import DataError, format_count
 from ffdi.data.labels.columns import Header, read_columns, read_header
 from ffdi.data.labels.image_names import ListedImages
 from ffdi.data.labels.table import MEND, SPLITS, Table
@@ -38,7 +38,8 @@ def read_kinds(root: Path, train: Table, config: DataConfig, problems: list[str]
     path, value = _read_fakes_column(root, train, config, "kind_column", "the kinds of fakes", problems)
     if (count := len(np.unique(value))) > MAX_KINDS:
         raise DataError(
-            f"the column {names.quote(column)} of {path} has {count} values for the fakes: these are no kinds",
+            f"the column {names.quote(column)} of {path} has {format_count(count, 'value')} for the "
+            "fakes: these are no kinds",
             hint="name another column with data.kind_column in config.toml",
         )
     return value

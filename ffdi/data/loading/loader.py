@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, SequentialSampler, get_worker_info
 
 from ffdi.config.schema import MAX_EPOCHS, Config
 from ffdi.core import machine, signals
-from ffdi.core.errors import DataError, DeviceError
+from ffdi.core.errors import DataError, DeviceError, format_count
 from ffdi.data.images.deferred import MOST_PIXELS, pack_resizes
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
@@ -361,7 +361,8 @@ def _check_shared_memory(workers: int, batch: int) -> None:
     """
     if workers > count_fitting_workers(batch):
         raise DeviceError(
-            f"{workers} loader workers need {workers * PREFETCHED * batch / 1e6:.0f} MB of shared memory for their "
+            f"{format_count(workers, 'loader worker')} would need {workers * PREFETCHED * batch / 1e6:.0f} MB "
+            "of shared memory for their "
             f"batches; {machine.SHARED_MEMORY} has {(machine.read_free_shared_memory() or 0) / 1e6:.0f} MB free",
             hint=f"pass fewer --workers or --workers 0, or {MORE_SHARED_MEMORY}",
         )

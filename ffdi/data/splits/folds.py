@@ -14,7 +14,7 @@ import numpy as np
 
 from ffdi.config.schema import FoldsConfig
 from ffdi.core import csvs
-from ffdi.core.errors import DataError, ExperimentError
+from ffdi.core.errors import DataError, ExperimentError, format_are, format_count
 from ffdi.data.labels.table import Table
 
 COLUMNS = ("img_name", "fold", "target", "group")
@@ -59,13 +59,15 @@ def assign_folds(target: np.ndarray, group: np.ndarray | None, k: int, seed: int
     rarest = int(np.bincount(target, minlength=2).min())
     if rarest < k:
         raise DataError(
-            f"{k} folds need at least {k} images of each class; there are {int((target == 0).sum())} real and "
+            f"{format_count(k, 'fold')} need at least {format_count(k, 'image')} of each class; there are "
+            f"{int((target == 0).sum())} real and "
             f"{int((target == 1).sum())} fake",
             hint="lower folds.k in config.toml, or add images",
         )
     if group is not None and len(np.unique(group)) < k:
         raise DataError(
-            f"{k} folds need at least {k} groups; there are {len(np.unique(group))}",
+            f"{format_count(k, 'fold')} need at least {format_count(k, 'group')}; there "
+            f"{format_are(len(np.unique(group)))}",
             hint="lower folds.k in config.toml",
         )
     fold = _assign_images(target, k, seed) if group is None else _assign_groups(target, group, k, seed)
@@ -220,7 +222,7 @@ def _read_rows(path: Path) -> tuple[dict[str, dict[str, str]], list[str]]:
         raise ExperimentError(f"{path} line 1: the header must be '{','.join(COLUMNS)}'", hint=_RESTORE)
     for line, fields in lines:
         if len(fields) != len(header):
-            problems.append(f"line {line} has {len(fields)} fields")
+            problems.append(f"line {line} has {format_count(len(fields), 'field')}")
         elif fields[0] in rows:
             problems.append(f"duplicate image {fields[0]}")
         else:

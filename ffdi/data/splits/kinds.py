@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.core.errors import DataError, format_count
+from ffdi.core.errors import DataError, format_are, format_count
 from ffdi.data.labels.table import Table
 
 NAMED = 10
@@ -53,7 +53,7 @@ def assign_folds(table: Table, k: int, seed: int, *, split_groups: bool = False)
     fold[left] = _balance(group[left], held, rng)
     if missing := [number for number in range(k) if not (fold[~fake] == number).any()]:
         raise DataError(
-            f"fold {missing[0]} of {k} would hold out no real image: there are {int((~fake).sum())}, in "
+            f"fold {missing[0]} of {k} would hold out no real image: there {format_are(int((~fake).sum()))}, in "
             f"{format_count(len(np.unique(group[~fake])), 'group')}",
             hint="lower folds.k in config.toml, or add real images",
         )
@@ -82,8 +82,8 @@ def _require_kinds(table: Table, fake: np.ndarray, k: int) -> np.ndarray:
         )
     if (count := len(np.unique(kind[fake]))) < k:
         raise DataError(
-            f"folds.k = {k} needs at least {k} kinds of fakes, one for each fold; there "
-            f"{'is' if count == 1 else 'are'} {count}: {', '.join(np.unique(kind[fake])[:NAMED].tolist())}",
+            f"folds.k = {k} needs at least {format_count(k, 'kind')} of fakes, one for each fold; there "
+            f"{format_are(count)}: {', '.join(np.unique(kind[fake])[:NAMED].tolist())}",
             hint=f"set folds.k = {count} in config.toml" if count > 1 else "set another folds.scheme in config.toml",
         )
     return kind
@@ -130,7 +130,8 @@ def _explain_joined_kinds(table: Table, kind: np.ndarray, joined: np.ndarray, k:
     apart = len(np.unique(joined))
     fewer = f"folds.k = {apart} or " if apart > 1 else ""
     return DataError(
-        f"folds.k = {k}, and there are only {apart} sets of kinds that share no group: a group, or a scene, is never "
+        f"folds.k = {k}, and there {'is' if apart == 1 else 'are'} only {format_count(apart, 'set')} of kinds "
+        "that share no group: a group, or a scene, is never "
         "split",
         problems=problems,
         hint=f"set {fewer}folds.split_groups = true in config.toml; the latter lets a network know the face of a fake "

@@ -22,7 +22,7 @@ from torch.profiler import ProfilerActivity
 
 from ffdi.config.schema import Config
 from ffdi.core import cuda, machine
-from ffdi.core.errors import ConfigError, DeviceError, TrainingError, get_first_line
+from ffdi.core.errors import ConfigError, DeviceError, TrainingError, format_are, format_count, get_first_line
 from ffdi.data.loading import loader
 from ffdi.data.loading.loader import Batch, LoaderConfig
 
@@ -102,13 +102,13 @@ class Device:
     def describe_machine(self, deterministic: bool, ranks: int) -> str:
         """The properties that the last bits of the weights depend on."""
         if self.kind == "cpu":
-            properties = [torch.backends.cpu.get_cpu_capability(), f"{self.threads} threads"]
+            properties = [torch.backends.cpu.get_cpu_capability(), format_count(self.threads, "thread")]
         elif self.kind == "mps":
             properties = [f"macOS {platform.mac_ver()[0]}"]
         else:
             properties = [_describe_gpu(self.torch.index), f"cuDNN {torch.backends.cudnn.version()}"]
             properties += [] if deterministic else ["not deterministic"]
-        properties += [f"torch {torch.__version__}", *([f"{ranks} ranks"] if ranks > 1 else [])]
+        properties += [f"torch {torch.__version__}", *([format_count(ranks, "rank")] if ranks > 1 else [])]
         return f"{self.kind} in {self.precision} ({', '.join(properties)})"
 
     @property
@@ -417,7 +417,9 @@ def choose_device(
         wanted = 0 if kind == "cpu" else min(MAX_WORKERS, _count_spare_cores(threads))
         workers = min(wanted, loader.count_fitting_workers(batch_bytes))
         limit = f" ({loader.describe_shared_memory()})" if workers < wanted else ""
-    line = f"{why}; {chosen}: {reason}; {threads} threads, {workers} loader workers{limit}"
+    line = (
+        f"{why}; {chosen}: {reason}; {format_count(threads, 'thread')}, {format_count(workers, 'loader worker')}{limit}"
+    )
     return Device(name, chosen, threads, workers, line, batch_bytes)
 
 
@@ -469,7 +471,7 @@ def list_devices(device: Device, count: int) -> list[Device]:
 
 
 def _count_gpus(count: int, kind: str) -> str:
-    return f"is 1 {kind} device" if count == 1 else f"are {count} {kind} devices"
+    return format_are(count, f"{kind} device")
 
 
 @contextmanager
@@ -530,7 +532,7 @@ def _resolve_name(requested: str) -> tuple[str, str]:
     count, usable = torch.cuda.device_count(), _list_usable_gpus()
     number = int(index) if index else next(iter(usable), 0)
     if number >= count:
-        raise DeviceError(f"no CUDA device {number}: there are {count}", hint=OTHER_DEVICE)
+        raise DeviceError(f"no CUDA device {number}: there {format_are(count)}", hint=OTHER_DEVICE)
     if number not in usable:
         raise DeviceError(
             f"torch {torch.__version__} has no kernels for cuda:{number} ({_describe_gpu(number)}); it has those for "

@@ -11,7 +11,7 @@ import torch
 
 from ffdi.config.schema import Config
 from ffdi.core import signals
-from ffdi.core.errors import TrainingError
+from ffdi.core.errors import TrainingError, format_count
 from ffdi.data.loading.loader import Batch, Batches
 from ffdi.models import tuning
 from ffdi.models.detector import Detector
@@ -120,7 +120,8 @@ def suggest_learning_rate(steps: Sequence[LrStep]) -> LrRange:
     first = int(start[last])
     if loss[last] > (1 - MIN_FALL) * loss[first]:
         raise TrainingError(
-            f"no learning rate between {LOWEST:g} and {steps[-1].lr:.2g} lowers the loss in {len(steps)} steps",
+            f"no learning rate between {LOWEST:g} and {steps[-1].lr:.2g} lowers the loss in "
+            f"{format_count(len(steps), 'step')}",
             hint="pass more --steps; if the error stays, check the data: invoke doctor",
         )
     low, high = steps[first].lr, steps[last].lr

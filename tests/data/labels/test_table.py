@@ -138,7 +138,7 @@ def test_taking_rows_keeps_names_targets_and_groups_together(labels: Callable[..
         ("a.jpg,１", f"label '１' of a.jpg {UNKNOWN}"),
         (",1", "the image name is empty"),
         ("  ,1", "the image name is empty"),
-        ("a.jpg", "1 fields, the header has 2"),
+        ("a.jpg", "1 field, the header has 2"),
         ("a.jpg,0,", "3 fields, the header has 2"),
         ("../x.jpg,0", "../x.jpg leaves the folder trainset/"),
         ("sub/../a.jpg,0", "sub/../a.jpg leaves the folder trainset/"),
@@ -175,7 +175,7 @@ def test_a_name_with_a_line_end_is_refused(put: Put) -> None:
 def test_all_bad_rows_are_listed_at_once(labels: Callable[..., Path]) -> None:
     _, problems = read(labels(f"{HEADER}gone.jpg,0\na.jpg,7\n../x,1\na.jpg\nsub/b.JPG,1\nsub/b.JPG,0\n"))
     assert problems == [
-        "train_label.txt line 5: 1 fields, the header has 2",
+        "train_label.txt line 5: 1 field, the header has 2",
         "train_label.txt line 2: gone.jpg is not in trainset/",
         f"train_label.txt line 3: label '7' of a.jpg {UNKNOWN}",
         "train_label.txt line 4: ../x leaves the folder trainset/",

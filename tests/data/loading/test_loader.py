@@ -104,7 +104,7 @@ def test_workers_whose_batches_do_not_fit_are_refused(gallery: Gallery, monkeypa
         with pytest.raises(DeviceError) as caught:
             make(table, workers=3)
         assert str(caught.value) == (
-            "3 loader workers need 0 MB of shared memory for their batches; /dev/shm has 0 MB free\n"
+            "3 loader workers would need 0 MB of shared memory for their batches; /dev/shm has 0 MB free\n"
             "next: pass fewer --workers or --workers 0, or start the container with more: docker run --shm-size 4g, "
             "or --ipc=host"
         )
@@ -437,5 +437,5 @@ def test_shared_memory_is_checked_for_the_largest_batch(
     monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed)
     loader.make_train_loader(table, config, fold=0, loader_config=LoaderConfig(2))
     monkeypatch.setattr(machine, "read_free_shared_memory", lambda: needed - 1)
-    with pytest.raises(DeviceError, match="2 loader workers need"):
+    with pytest.raises(DeviceError, match="2 loader workers would need"):
         loader.make_train_loader(table, config, fold=0, loader_config=LoaderConfig(2))

@@ -139,7 +139,7 @@ def test_a_byte_order_mark_and_crlf_are_fine(put: Put) -> None:
         ("d.jpg,1,1,z\n", "d.jpg,1,1,z\ne.jpg,0,0,y\n", "e.jpg is not a training image any more"),
         ("d.jpg,1,1,z\n", "d.jpg,1,1,z\nd.jpg,0,1,z\n", "duplicate image d.jpg"),
         ("d.jpg,1,1,z", "d.jpg,1,0,z", "d.jpg has another label"),
-        ("d.jpg,1,1,z", "d.jpg", "line 5 has 1 fields\n  d.jpg is missing"),
+        ("d.jpg,1,1,z", "d.jpg", "line 5 has 1 field\n  d.jpg is missing"),
         ("d.jpg,1,1,z", "d.jpg,2,1,z", "d.jpg is in fold '2', and there are folds 0 to 1"),
         ("d.jpg,1,1,z", "d.jpg,-1,1,z", "d.jpg is in fold '-1', and there are folds 0 to 1"),
         ("d.jpg,1,1,z", "d.jpg,²,1,z", "d.jpg is in fold '²', and there are folds 0 to 1"),
@@ -199,7 +199,7 @@ def test_a_deal_without_groups_has_none(put: Put) -> None:
     [
         ("a.jpg,x,0,\n", "\n  a.jpg has fold 'x' and label '0'"),
         ("a.jpg,0,2,\n", "\n  a.jpg has fold '0' and label '2'"),
-        ("a.jpg\n", "\n  line 2 has 1 fields"),
+        ("a.jpg\n", "\n  line 2 has 1 field"),
         ("a.jpg,0,0,\na.jpg,1,0,\n", "\n  duplicate image a.jpg"),
         ("", ""),
     ],
