@@ -67,7 +67,7 @@ def _make_page(
     shown, drawn = _show_images(ensemble, scan, compared, device)
     return Page(
         export.name,
-        [f"{len(target)} training images, {target.sum()} of them fake; {k} folds; ffdi {__version__}."],
+        [_describe(target, k)],
         headlines.build_tiles(ensemble, export),
         headlines.list_next_steps(ensemble, export, flags),
         thresholds.count_errors(target, y_pred),
@@ -90,6 +90,11 @@ def _make_page(
         ],
         sections.collect_configs(experiments),
     )
+
+
+def _describe(target: np.ndarray, k: int) -> str:
+    images, folds = format_count(len(target), "training image"), format_count(k, "fold")
+    return f"{images}, {target.sum()} of them fake; {folds}; ffdi {__version__}."
 
 
 def _show_images(

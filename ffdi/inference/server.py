@@ -30,7 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdi.core import names, signals
-from ffdi.core.errors import ConfigError, DataError
+from ffdi.core.errors import ConfigError, DataError, format_count
 from ffdi.evaluation import score_names
 from ffdi.inference.explain import FULL, MAX_PIXELS, ImageExplainer
 from ffdi.inference.worker import Cancelled, Check, Full, Worker
@@ -295,7 +295,7 @@ async def _read_body(request: Request, name: str, most: int, bodies: Bodies, con
                 content += part
                 limit.reschedule(started + BODY_SECONDS + len(content) / MIN_BODY_RATE)
     except TimeoutError:
-        raise Refused(f"{name} comes too slowly: {len(content)} bytes so far; try again", 408) from None
+        raise Refused(f"{name} comes too slowly: {format_count(len(content), 'byte')} so far; try again", 408) from None
 
 
 def _check_name(name: str) -> None:

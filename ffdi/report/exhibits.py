@@ -42,7 +42,7 @@ def make_exhibits(
     policy = ResizePolicy.from_config(ensemble.members[0].config.model)
     full = float(np.quantile(heats.max(axis=(1, 2)), FULL)) or 1.0
     exhibits = []
-    with console.bar("example images", len(rows)) as bar:
+    with console.bar("example images", len(rows), unit="images") as bar:
         for place, row in enumerate(rows.tolist()):
             pixels = decode.read_image(chosen.path(place))
             whole = policy.resize == "squash"  # else the heat map covers a part of the image
@@ -75,7 +75,7 @@ def make_map(ensemble: Ensemble, table: Table, features: np.ndarray, first: Sequ
     """
     assignment = ensemble.assignment
     rows = image_map.choose_thumbnails(len(table), list(first), seed)
-    with console.bar("map of the images: thumbnails", len(rows)) as bar:
+    with console.bar("thumbnails for the map", len(rows), unit="images") as bar:
 
         def load(place: int) -> np.ndarray:
             bar.advance()
@@ -124,7 +124,7 @@ def _compute_heat_maps(ensemble: Ensemble, table: Table, fold_of: np.ndarray, de
     heats, method = np.zeros((len(table), gradcam.EDGE, gradcam.EDGE), np.float32), "HiResCAM"
     config, identity = ensemble.experiments[0].load_training()
     policy = ResizePolicy.from_config(config.model)
-    with console.bar("heat maps", len(table)) as bar:
+    with console.bar("heat maps", len(table), unit="images") as bar:
         for folder in ensemble.experiments[0].list_finished_folds(config.folds.k, identity):
             network = device.prepare(detector.load_detector(config.model, folder.weights_path))
             layer = gradcam.find_layer(network, policy.size)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ffdi.core import console
+from ffdi.core.errors import format_count
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import comparison, score_names
 from ffdi.evaluation.comparison import Comparison, Scores
@@ -75,7 +76,7 @@ def build_comparison(pairs: Sequence[Pair]) -> Section:
     columns = ["", "AUC", "AUC of the best", "difference, 95 %", "p"]
     tables = [
         ReportTable(
-            f"{pair.other} against {pair.best}, {score_names.MEAN_OF_FOLDS}: {len(pair.gained)} images only "
+            f"{pair.other} against {pair.best}, {score_names.MEAN_OF_FOLDS}: {format_count(len(pair.gained), 'image')} only "
             f"{pair.other} gets right, {len(pair.lost)} only {pair.best}",
             columns,
             [

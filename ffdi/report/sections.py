@@ -12,6 +12,7 @@ from scipy.stats import spearmanr
 from ffdi.config import schema
 from ffdi.config.schema import list_differences
 from ffdi.core import console, manifests
+from ffdi.core.errors import format_count
 from ffdi.data.inspection.reencoded import STATES
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import metrics, score_names, scorecard
@@ -160,7 +161,8 @@ def build_findings(experiment: Experiment) -> Section:
         return Section("Data", [missing])
     lines = [f"{fault['what']}: {'; '.join(fault['where'][:3])}" for fault in found["faults"]]
     copies = found["duplicates"]
-    lines.append(f"Copies of a picture: {copies['exact']} exact, {copies['near']} near, {copies['images']} images.")
+    images = format_count(copies["images"], "image")
+    lines.append(f"Copies of a picture: {copies['exact']} exact, {copies['near']} near, {images}.")
     counts = ("images", "real", "fake", "groups", "unusable")
     rows = [[name, *(_format_count(split[key]) for key in counts)] for name, split in found["splits"].items()]
     facts = [
