@@ -76,8 +76,8 @@ def build_comparison(pairs: Sequence[Pair]) -> Section:
     columns = ["", "AUC", "AUC of the best", "difference, 95 %", "p"]
     tables = [
         ReportTable(
-            f"{pair.other} against {pair.best}, {score_names.MEAN_OF_FOLDS}: {format_count(len(pair.gained), 'image')} only "
-            f"{pair.other} gets right, {len(pair.lost)} only {pair.best}",
+            f"{pair.other} against {pair.best}, {score_names.MEAN_OF_FOLDS}: only {pair.other} gets "
+            f"{format_count(len(pair.gained), 'image')} right, only {pair.best} {len(pair.lost)}",
             columns,
             [
                 [

@@ -269,7 +269,7 @@ def test_several_experiments_stand_side_by_side(copy: Path, invoke: Invoke) -> N
     assert "twin<b>" not in content
     assert content.count("twin&lt;b&gt;") > 5
     assert "<h2>Comparison</h2>" in content
-    assert "0 images only twin&lt;b&gt; gets right, 0 only tiny" in content
+    assert "only twin&lt;b&gt; gets 0 images right, only tiny 0" in content
     assert "Experiments, on their out-of-fold logits" in content
     assert "ensemble, by mean: OOF, pooled, nested" in content
     assert "<span>ensemble, AUC (OOF, mean of folds)</span>" in content

@@ -49,7 +49,7 @@ def test_the_table_has_the_difference_and_the_gallery_the_images() -> None:
     section = pairs.build_comparison([first, second])
     assert len(section.tables) == 2
     assert section.tables[0].caption.endswith(
-        f"{len(first.gained)} images only weak gets right, {len(first.lost)} only best"
+        f"only weak gets {len(first.gained)} images right, only best {len(first.lost)}"
     )
     name, other, best, difference, _ = section.tables[0].rows[0]
     assert name == "all images"
