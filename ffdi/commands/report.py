@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, lineage, scores, sources
+from ffdi.commands.shared import groups, lineage, live_pages, scores, sources
 from ffdi.commands.shared.options import ReportOptions
 from ffdi.core import console, files
 from ffdi.core.errors import format_count
@@ -28,7 +28,10 @@ BATCH = 16
 
 
 def run(workspace: Workspace, options: ReportOptions) -> None:
-    """Writes report.html: scores, charts, example images, configs and provenance."""
+    """Writes report.html: scores, charts, example images, configs and provenance; or follows a training."""
+    if options.live:
+        live_pages.follow(workspace, options)
+        return
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     export = workspace.get_export(members, name)
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])
