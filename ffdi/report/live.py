@@ -48,7 +48,7 @@ class Row(NamedTuple):
     cells: Sequence[str]
 
 
-COLUMNS = ("", "state", "epochs", "held-out AUC, last epoch", "out-of-fold AUC", "time left")
+COLUMNS = ("", "state", "held-out AUC, last epoch", "out-of-fold AUC", "time left")
 
 
 class Part(NamedTuple):
@@ -103,10 +103,11 @@ class CurveDrawer:
         self._drawn: list[str] = []
 
     def draw(self, folds: Sequence[FoldState]) -> list[str]:
-        """Loss and held-out AUC of the folds that have trained at least one epoch."""
+        """Loss and held-out AUC of the folds that have trained an epoch; nothing while none has trained two."""
         curves = {f"{self._prefix}{one.label}": one.curves for one in folds if one.curves is not None}
         if (key := repr(curves)) != self._key:
-            self._key, self._drawn = key, charts.draw_curves(curves) if curves else []
+            is_line = any(len(one["epoch"]) > 1 for one in curves.values())
+            self._key, self._drawn = key, charts.draw_curves(curves) if is_line else []
         return self._drawn
 
 
@@ -143,7 +144,8 @@ def describe_status(experiment: Experiment, state: TrainingState) -> str:
         return f"The training is finished: all {format_count(k, 'fold')}{refit}."
     if len(finished) == k:
         return f"All {format_count(k, 'fold')} are finished; the training is not."
-    return f"Finished: {'fold ' * bool(finished)}{', '.join(finished) or 'none'} of {format_count(k, 'fold')}."
+    which = f": fold {', '.join(finished)}" if finished else ""
+    return f"{len(finished)} of {format_count(k, 'fold')} finished{which}."
 
 
 def is_silent(state: TrainingState, now: float) -> bool:
@@ -211,7 +213,7 @@ def _make_row(state: TrainingState, fold: FoldState, silent: bool) -> Row:
     score = NONE if fold.score is None else f"{fold.score['auc']:.4f}"
     left = state.estimate_left(fold) if fold.phase in (RUNNING, STARTING, WAITING) and not silent else None
     shown = NONE if left is None else f"about {format_duration(left)}"
-    return Row(fold.label, describe_phase(fold), fold.done / fold.epochs, [_describe_epochs(fold), auc, score, shown])
+    return Row(fold.label, describe_phase(fold), fold.done / fold.epochs, [auc, score, shown])
 
 
 def is_active(fold: FoldState) -> bool:
@@ -220,14 +222,13 @@ def is_active(fold: FoldState) -> bool:
 
 
 def describe_phase(fold: FoldState) -> str:
-    """Words such as 'waiting', 'in epoch 3 of 10' or 'finished'."""
+    """Words such as 'waiting', 'in epoch 3 of 10' or 'finished, 10 epochs'."""
+    if fold.phase == FINISHED:
+        return f"finished, {format_count(fold.epochs, 'epoch')}"
     if fold.phase == RUNNING and fold.done >= fold.epochs:
         return "scoring its images"
-    return f"in epoch {int(fold.done) + 1} of {fold.epochs}" if fold.phase == RUNNING else fold.phase
-
-
-def _describe_epochs(fold: FoldState) -> str:
-    return f"{int(fold.done)} of {fold.epochs}"
+    epoch = f"in epoch {min(int(fold.done) + 1, fold.epochs)} of {fold.epochs}"
+    return {RUNNING: epoch, STOPPED: f"stopped {epoch}"}.get(fold.phase, fold.phase)
 
 
 def _describe_findings(fold: FoldState, findings: Sequence[Finding]) -> str:
