@@ -19,15 +19,15 @@ Written by `python docs/commands.py` from `tasks.py`; a test compares the two. C
 (`invoke train-folds ensemble-submit`). `invoke --help COMMAND` prints the same text.
 
 The exit code of every command is 0 for success; 1 for an error, with a message that says what is wrong, where, and the
-next command; 130 after Ctrl-C; 143 after SIGTERM; and 75 at the end of `--max-time`. (`serve` runs until it is stopped,
-and its exit code after either signal is 0.) Every command has two more flags:
+next command; 130 after Ctrl-C; 143 after SIGTERM; and 75 at the end of `--max-time`. (`serve` and `report --live` run
+until they are stopped, and their exit code after either signal is 0.) Every command has two more flags:
 
 - `--quiet` prints only warnings and errors;
 - `--json` prints one line of JSON in every case: `command`, `error` (null, or `what`, `problems` and `next`), `written`
   (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded.
 
-Only `serve` prints something before its end, when it starts to listen: a line of JSON with `command` and `url`, or with
-`--quiet` the address alone.
+Only `serve` and `report --live` print something before their end: a line of JSON with `command` and `url` (`serve`,
+when it listens) or `page` (`report --live`, when its page is written), or with `--quiet` the address or path alone.
 """
 
 

@@ -101,9 +101,16 @@ def run(
 
 
 def lasting(root: Path) -> dict[str, object]:
-    """Every file of experiments/ and exports/ with its bytes, without times and the path of the workspace."""
+    """Every file of experiments/ and exports/ with its bytes, without times and the path of the workspace.
+
+    progress.json is left out too: a training ignores that it cannot write it.
+    """
     found = [path for top in ("experiments", "exports") for path in (root / top).rglob("*") if path.is_file()]
-    names = {str(path.relative_to(root)): path for path in found if path.name not in {"provenance.json", ".lock"}}
+    names = {
+        str(path.relative_to(root)): path
+        for path in found
+        if path.name not in {"provenance.json", "progress.json", ".lock"}
+    }
     return {name: LASTING.get(path.name, Path.read_bytes)(path) for name, path in sorted(names.items())}
 
 

@@ -125,6 +125,7 @@ def test_every_suggested_command_ends_well(
     assert follow("predict-onnx", "-e", new, "--name", "named")
     assert follow("predict-onnx", "-e", new, "--name", "named", "--images", str(competition / "testset"))
     assert follow("report", "-e", new, "--name", "named")
+    assert follow("report", "--live", "-e", new) == ["invoke report --experiment new"]
     assert not follow("submit", "-e", new, "--name", "named", "--competition", "ffdi", "--wait", "0")
     assert not follow("kaggle-bundle", "-e", new, "--name", "named")
     missed = list_calls() - advised

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ffdi import __version__
-from ffdi.commands.shared import groups, inspection, lineage, reconstructions, scores, sources
+from ffdi.commands.shared import groups, inspection, lineage, live_pages, reconstructions, scores, sources
 from ffdi.commands.shared.options import DeviceOptions, ReportOptions
 from ffdi.config import schema
 from ffdi.core import console, files
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 
 def run(workspace: Workspace, options: ReportOptions) -> None:
-    """Writes report.html: scores, charts, example images, configs and provenance."""
+    """Writes report.html: scores, charts, example images, configs and provenance; or follows a training."""
+    if options.live:
+        live_pages.follow(workspace, options)
+        return
     members, name = groups.resolve_experiments(workspace, options.experiment, options.name)
     export = workspace.get_export(members, name)
     ensemble = Ensemble.from_experiments([workspace.get_experiment(one) for one in members])

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ffdi.commands.shared import changes, engines, features, groups, planning, score_tables, scores, short_training
+from ffdi.commands.shared import (
+    changes,
+    engines,
+    features,
+    groups,
+    planning,
+    progress_files,
+    score_tables,
+    scores,
+    short_training,
+)
 from ffdi.commands.shared.engines import TrainJobs
 from ffdi.commands.shared.features import FeatureCache
 from ffdi.commands.shared.options import TrainFoldsOptions
@@ -295,8 +305,22 @@ def _train(
     done, waiting = dict.fromkeys(label, 0.0), iter(label)
     total = sum(job.plan.config.train.epochs for job in label)
     what = f"training {format_count(len(label), 'network')}"
-    with console.bar(what, total, counted=False) as bar, train_jobs(lambda: next(waiting, None)) as events:
+
+    def take_next() -> FoldJob | None:
+        if (job := next(waiting, None)) is not None:
+            recorder.start(job)
+        return job
+
+    with (
+        console.bar(what, total, counted=False) as bar,
+        progress_files.record_progress(bar.warn) as recorder,
+        train_jobs(take_next) as events,
+    ):
+        if bar.is_visible and label:
+            named = "".join(f" --experiment {one.experiment.argument}" for one in trainings)
+            bar.say(f"to follow it in a browser: invoke report --live{named}")
         for job, event in events:
+            recorder.add(job, event)
             name, epochs = f"{label[job]}{job.folder.label}", job.plan.config.train.epochs
             if isinstance(event, JobFailure):
                 raise event.error

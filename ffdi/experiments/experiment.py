@@ -82,6 +82,8 @@ class Experiment:
     """Losses by learning rate; a chart is in the same folder."""
     metrics_path = links.PathInFolder("metrics.json")
     """The scores of oof.csv."""
+    live_path = links.PathInFolder("live.html")
+    """The page of `report --live`."""
 
     @property
     def name(self) -> str:
@@ -200,7 +202,7 @@ class Experiment:
         Raises:
             ExperimentError: lists every changed key with its old and new value, and every changed image.
         """
-        started = self._read_identity()
+        started = self.read_identity()
         changed = list_differences(started.config, identity.config)
         if started.data != identity.data:
             changed += self._describe_changed_images(started.data, differing)
@@ -221,7 +223,7 @@ class Experiment:
         """
         if not self.resolved_path.is_file():
             raise ExperimentError(f"experiment {self.name} has not been trained", hint=self._format_train_command())
-        config, started = schema.load_experiment(self.config_path), self._read_identity()
+        config, started = schema.load_experiment(self.config_path), self.read_identity()
         inputs = InputHashes.from_identity(started.config)
         self.check_identity(Identity.from_config(config, started.data, inputs))
         return config, started
@@ -292,7 +294,7 @@ class Experiment:
         return [folder for folder in folders if not folder.is_finished(identity, digest)]
 
     def read_data_digest(self) -> str:
-        return self._read_identity().data
+        return self.read_identity().data
 
     def read_data_root(self) -> Path:
         """The data folder of the last training."""
@@ -321,7 +323,12 @@ class Experiment:
             ]
         return differing(self.image_list_path.read_text(encoding="utf-8"))
 
-    def _read_identity(self) -> Identity:
+    def read_identity(self) -> Identity:
+        """The identity at the start of the training.
+
+        Raises:
+            ExperimentError: nothing has been trained, or the record is damaged.
+        """
         content = manifests.read_manifest(self.resolved_path, {"config": dict, "data": str, "folds": str})
         return Identity(content["config"], content["data"])
 

@@ -37,6 +37,8 @@ class FoldFolder:
 
     history_path = links.PathInFolder("history.csv")
     """A row for each epoch."""
+    progress_path = links.PathInFolder("progress.json")
+    """How far the training is, and its health, while it trains and after that."""
     board_folder = links.PathInFolder("tensorboard")
     """Curves for TensorBoard, if requested."""
     weights_path = links.PathInFolder("weights.safetensors")
@@ -63,15 +65,20 @@ class FoldFolder:
         """
         files = (self.history_path, self.weights_path, self.oof_path, self.val_path)
         content = {
-            **self._describe_owner(identity, folds_digest),
+            **self.describe_owner(identity, folds_digest),
             "parameters": parameters,
             "symptoms": symptoms,
             "files": {path.name: manifests.hash_file(path) for path in files if path.is_file()},
         }
         manifests.write_manifest(self.manifest_path, content)
 
-    def is_finished(self, identity: Identity, folds_digest: str) -> bool:
+    def is_finished(self, identity: Identity, folds_digest: str, *, weights: bool = True) -> bool:
         """Returns True for a finished fold, after a check of its files.
+
+        Args:
+            identity: of the experiment.
+            folds_digest: the hash of folds.csv.
+            weights: whether the file of weights, the largest one, is checked too.
 
         Raises:
             ExperimentError: it is finished, but belongs to another experiment or another version, or is damaged.
@@ -79,19 +86,21 @@ class FoldFolder:
         if not self.manifest_path.is_file():
             return False
         manifest = manifests.read_manifest(self.manifest_path, {"files": dict})
-        if any(manifest.get(key) != value for key, value in self._describe_owner(identity, folds_digest).items()):
+        if any(manifest.get(key) != value for key, value in self.describe_owner(identity, folds_digest).items()):
             raise ExperimentError(
                 f"{self.folder} belongs to another training: it has another config, other images or other folds",
                 hint=f"remove it and train it again: rm -r {shlex.quote(str(self.folder))}",
             )
         for name, expected in manifest["files"].items():
+            if name == self.weights_path.name and not weights:
+                continue
             hint = f"remove the fold and train it again: rm -r {shlex.quote(str(self.folder))}"
             manifests.check_hash(links.join(self.folder, name), expected, self.manifest_path, hint)
         return True
 
     def open_checkpoints(self, identity: Identity, folds_digest: str) -> Checkpoints:
         """Returns the checkpoints, from which an interrupted training resumes."""
-        return Checkpoints(self.folder, self._describe_owner(identity, folds_digest))
+        return Checkpoints(self.folder, self.describe_owner(identity, folds_digest))
 
     def read_checkpoint_history(self) -> list[dict[str, Any]]:
         """Returns the epochs of an interrupted training from its last checkpoint, whatever its identity."""
@@ -143,7 +152,8 @@ class FoldFolder:
     def read_weights_sha256(self) -> str:
         return str(manifests.read_manifest(self.manifest_path)["files"][self.weights_path.name])
 
-    def _describe_owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
+    def describe_owner(self, identity: Identity, folds_digest: str) -> dict[str, object]:
+        """The keys of a manifest that identify the training of this fold."""
         return {"fold": self.fold, "identity": identity.digest, "folds": folds_digest}
 
 

@@ -217,6 +217,17 @@ class Workspace:
         links.refuse_links_below(folder)
         return ExportFolder(folder)
 
+    def get_live_path(self, experiments: Sequence[Experiment], export: ExportFolder) -> Path:
+        """Returns the path of the page that follows trainings: in the experiment's folder, or beside several ones.
+
+        Args:
+            experiments: that are trained.
+            export: of all of them; its name is that of a page for several.
+        """
+        if len(experiments) == 1:
+            return experiments[0].live_path
+        return links.join(self.experiments_folder, f"{export.name}.live.html")
+
     @property
     def exports_folder(self) -> Path:
         """The folder exports/; a root of its own."""

@@ -1,5 +1,10 @@
 // Shows the values of a chart at the pointer, or with the arrow keys.
-for (const figure of document.querySelectorAll(".chart")) {
+const watched = new WeakSet();
+function watchCharts(part) {
+  for (const figure of part.querySelectorAll(".chart")) if (!watched.has(figure)) watchChart(figure);
+}
+function watchChart(figure) {
+  watched.add(figure);
   const svg = figure.querySelector("svg"), plot = figure.querySelector(".plot"), words = figure.querySelector("output");
   const points = JSON.parse(figure.dataset.points)
     .flatMap(([colour, places]) => places.map(([x, y, text]) => ({x, y, text, colour})));
@@ -28,3 +33,4 @@ for (const figure of document.querySelectorAll(".chart")) {
     mark((place + step + points.length) % points.length);
   });
 }
+watchCharts(document);

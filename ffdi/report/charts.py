@@ -101,7 +101,9 @@ class _Plot:
         found = []
         for colour, values, texts in self._values:
             places = self.axes.transData.transform(values)
-            rows = zip(places.tolist(), texts, strict=True)
+            rows = (
+                (place, text) for place, text in zip(places.tolist(), texts, strict=True) if np.isfinite(place).all()
+            )
             found.append(Points(colour, [(round(x, 1), round(height - y, 1), text) for (x, y), text in rows]))
         return found
 

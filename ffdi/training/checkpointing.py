@@ -17,7 +17,7 @@ from ffdi.core.signals import Interrupted
 from ffdi.experiments.checkpoint import Checkpoints
 from ffdi.models import weights
 from ffdi.training.runtime import distributed
-from ffdi.training.state import TrainingState
+from ffdi.training.state import EpochRecord, TrainingState
 
 MAX_TIME_FRACTION = 0.03
 """Of the training time that checkpoints take at most, even with a small `train.checkpoint_seconds`."""
@@ -31,11 +31,13 @@ class ResumeEvent:
         epoch: from 0.
         step: the number of completed steps of this epoch.
         warnings: a line for each unusable checkpoint, and one if the device has changed.
+        history: a record for each completed epoch.
     """
 
     epoch: int
     step: int
     warnings: list[str]
+    history: tuple[EpochRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class CheckpointManager:
                 )
         elif not warnings:
             return None
-        return ResumeEvent(state.epoch, state.progress.step, warnings)
+        return ResumeEvent(state.epoch, state.progress.step, warnings, tuple(state.history))
 
     def save_if_due(self, state: TrainingState) -> None:
         if self._every and time.monotonic() >= self._next:

@@ -27,7 +27,7 @@ Snapshot = Callable[[Path], dict[str, bytes]]
 
 def test_every_file_is_written(trained: Path) -> None:
     folder = trained / "experiments" / "tiny"
-    fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json"}
+    fold = {"history.csv", "weights.safetensors", "oof.csv", "val.csv", "manifest.json", "progress.json"}
     assert {path.name for path in (folder / "fold_0").iterdir()} == fold
     assert {path.name for path in (folder / "fold_1").iterdir()} == fold
     top = {"config.toml", "resolved.json", "provenance.json", "folds.csv", "images.csv", "oof.csv", "metrics.json"}

@@ -260,7 +260,11 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class ReportOptions(ExportOptions, DataOptions, DeviceOptions):
-    """Flags of `report`."""
+    """Flags of `report`; with --live, --data and --device have no effect."""
+
+    live: bool = flag(
+        False, "follow the training, which runs in another terminal, on a page that renews itself until it is finished"
+    )
 
 
 @dataclass(frozen=True)
