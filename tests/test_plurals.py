@@ -91,7 +91,7 @@ def test_what_is_found() -> None:
     assert [find_bare_plurals(one) for one in left_out] == [[]] * len(left_out)
 
 
-def test_a_verb_agrees_with_its_count() -> None:
+def test_words_after_a_count_agree_with_it() -> None:
     assert [format_count(count, "bad key") for count in (0, 1, 2)] == ["0 bad keys", "1 bad key", "2 bad keys"]
     assert [format_are(count) for count in (0, 1)] == ["are 0", "is 1"]
     assert [format_are(count, "GPU") for count in (1, 2)] == ["is 1 GPU", "are 2 GPUs"]

@@ -226,7 +226,7 @@ def test_curves_are_drawn_again_only_after_an_epoch() -> None:
         FoldState("fold 0", "training", 3, 2.0, {name: [1.0, 2.0] for name in progress.CURVES}),
     )
     drawn = drawer.draw([fold])
-    assert "one fold 0" in drawn[0].svg
+    assert drawn[0].points[0].places[0][2].startswith("one fold 0: epoch 1, ")
     assert drawer.draw([FoldState("fold 0", "training", 3, 2.5, fold.curves)]) is drawn
     assert (
         drawer.draw([FoldState("fold 0", "training", 3, 3.0, {name: [1.0, 2.0, 3.0] for name in progress.CURVES})])
