@@ -21,10 +21,10 @@ from playwright.sync_api import sync_playwright
 
 from ffdi.data.images import decode
 from ffdi.demo import portraits
-from ffdi.report import gallery, image_map, pairs, pictures, thresholds, views
-from ffdi.report.gallery import Exhibit
-from ffdi.report.image_map import ImageMap
-from ffdi.report.page import Gallery, Page
+from ffdi.reporting import gallery, image_map, pairs, pictures, thresholds, views
+from ffdi.reporting.gallery import Exhibit
+from ffdi.reporting.image_map import ImageMap
+from ffdi.reporting.page import Gallery, Page
 
 ROUNDS = 5
 DRAWN = "document.querySelector('#map .map canvas').dataset.visible"

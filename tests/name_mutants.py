@@ -48,9 +48,9 @@ from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part, Shards
 from ffdi.inference.worker import Worker
 from ffdi.pages import template
-from ffdi.report import charts, gallery, thresholds
-from ffdi.report.image_map import ImageMap
-from ffdi.report.page import Gallery, Page, ReportTable, Section
+from ffdi.reporting import charts, gallery, thresholds
+from ffdi.reporting.image_map import ImageMap
+from ffdi.reporting.page import Gallery, Page, ReportTable, Section
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle, kaggle_bundle
 from ffdi.submission.gate import Direction, Template

@@ -19,10 +19,10 @@ from ffdi.evaluation import error_analysis
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.export import ExportFolder
 from ffdi.experiments.workspace import Workspace
-from ffdi.report import gallery, headlines, image_map, kinds, pairs, sections, thresholds
-from ffdi.report.image_map import ImageMap
-from ffdi.report.page import Gallery, Page, Section
-from ffdi.report.pairs import Pair
+from ffdi.reporting import gallery, headlines, image_map, kinds, pairs, sections, thresholds
+from ffdi.reporting.image_map import ImageMap
+from ffdi.reporting.page import Gallery, Page, Section
+from ffdi.reporting.pairs import Pair
 
 if TYPE_CHECKING:
     from ffdi.training.runtime.device import Device
@@ -104,7 +104,7 @@ def _show_images(
     ensemble: Ensemble, scan: ScanResult, compared: Sequence[Pair], device: Device
 ) -> tuple[Gallery, ImageMap]:
     """The example images, and the map of all images."""
-    from ffdi.report import exhibits
+    from ffdi.reporting import exhibits
 
     target, y_pred, words = ensemble.assignment.target, ensemble.choice.y_pred, dict(gallery.KINDS)
     more: dict[str, np.ndarray] = {}
@@ -124,7 +124,7 @@ def _show_images(
 
 
 def _build_kinds(ensemble: Ensemble, scan: ScanResult) -> Section:
-    from ffdi.report import exhibits
+    from ffdi.reporting import exhibits
 
     return kinds.build_kinds(ensemble, exhibits.make_thumbnails(scan.table, kinds.list_examples(ensemble)))
 
@@ -133,7 +133,7 @@ def _build_batch(
     workspace: Workspace, ensemble: Ensemble, scan: ScanResult, options: DeviceOptions, device: Device
 ) -> Section:
     """The images of a batch as a training shows them to the network."""
-    from ffdi.report import exhibits
+    from ffdi.reporting import exhibits
 
     config, rows = schema.load_experiment(ensemble.experiments[0].config_path), ensemble.assignment.fold != 0
     table, _ = reconstructions.add_reconstructions(workspace, config.pseudo_fakes, scan.table, scan.sha256, options)

@@ -27,7 +27,7 @@ from ffdi.data.images.resizing import ResizePolicy
 from ffdi.inference import explain
 from ffdi.inference.explain import ImageExplainer
 from ffdi.inference.server import open_socket
-from ffdi.report import views
+from ffdi.reporting import views
 from tests import browser
 from tests.conftest import PROJECT, Invoke
 from tests.face_networks import draw_disc, write_mesh

@@ -14,9 +14,9 @@ from ffdi.core import console, files, signals
 from ffdi.core.errors import ExperimentError
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
-from ffdi.report import live
-from ffdi.report.followed import FINISHED, FoldState, TrainingFollower, TrainingState
-from ffdi.report.live import CurveDrawer, LivePage
+from ffdi.reporting import live
+from ffdi.reporting.followed import FINISHED, FoldState, TrainingFollower, TrainingState
+from ffdi.reporting.live import CurveDrawer, LivePage
 
 POLL_SECONDS = 2.0
 MAX_FAILURES = 30

@@ -12,9 +12,9 @@ from ffdi.data.images import cache, decode
 from ffdi.data.images.resizing import ResizePolicy
 from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
-from ffdi.report import face_parts, image_map, pictures, views
-from ffdi.report.gallery import Exhibit
-from ffdi.report.image_map import ImageMap
+from ffdi.reporting import face_parts, image_map, pictures, views
+from ffdi.reporting.gallery import Exhibit
+from ffdi.reporting.image_map import ImageMap
 from ffdi.training.runtime.device import Device
 from ffdi.training.tools import gradcam
 

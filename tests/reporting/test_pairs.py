@@ -12,7 +12,7 @@ from ffdi.data.splits.folds import FoldAssignment
 from ffdi.evaluation import comparison
 from ffdi.evaluation.comparison import Scores
 from ffdi.evaluation.predictions import sigmoid
-from ffdi.report import pairs
+from ffdi.reporting import pairs
 
 
 def ensemble() -> Any:

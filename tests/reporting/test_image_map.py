@@ -7,9 +7,9 @@ import base64
 import numpy as np
 import pytest
 
-from ffdi.report import image_map
-from ffdi.report.image_map import CELL, COLUMNS, ImageMap
-from tests.report.test_pictures import decoded
+from ffdi.reporting import image_map
+from ffdi.reporting.image_map import CELL, COLUMNS, ImageMap
+from tests.reporting.test_pictures import decoded
 
 
 def fingerprints(count: int) -> tuple[np.ndarray, np.ndarray]:

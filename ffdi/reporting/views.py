@@ -8,9 +8,9 @@ from functools import partial
 import cv2
 import numpy as np
 
-from ffdi.report import pictures
-from ffdi.report.face_parts import FaceParts
-from ffdi.report.pictures import shrink
+from ffdi.reporting import pictures
+from ffdi.reporting.face_parts import FaceParts
+from ffdi.reporting.pictures import shrink
 
 EDGE = 192
 """The edge of a view in pixels; details are enlarged to it without smoothing."""

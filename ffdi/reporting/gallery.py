@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ffdi.report.face_parts import Share
+from ffdi.reporting.face_parts import Share
 
 MAX_IMAGES = 24
 """For each kind."""

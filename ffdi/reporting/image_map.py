@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from ffdi.report import pictures
+from ffdi.reporting import pictures
 
 SAMPLE = 2000
 """Images that t-SNE places."""

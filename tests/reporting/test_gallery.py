@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ffdi.report import gallery
+from ffdi.reporting import gallery
 
 
 def test_errors_uncertain_images_label_suspects_and_chosen_ones_are_picked() -> None:

@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from ffdi.core import console
 from ffdi.pages import template
-from ffdi.report.charts import Chart
-from ffdi.report.gallery import Exhibit
-from ffdi.report.headlines import Step, Tile
-from ffdi.report.image_map import ImageMap
-from ffdi.report.thresholds import Thresholds
+from ffdi.reporting.charts import Chart
+from ffdi.reporting.gallery import Exhibit
+from ffdi.reporting.headlines import Step, Tile
+from ffdi.reporting.image_map import ImageMap
+from ffdi.reporting.thresholds import Thresholds
 
 
 class Whisker(NamedTuple):

@@ -13,7 +13,7 @@ from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import comparison, score_names
 from ffdi.evaluation.comparison import Comparison, Scores
 from ffdi.evaluation.predictions import sigmoid
-from ffdi.report.page import Cell, ReportTable, Section
+from ffdi.reporting.page import Cell, ReportTable, Section
 
 MAX_IMAGES = 6
 """In the gallery, of each side of a pair."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from ffdi.report import thresholds
+from ffdi.reporting import thresholds
 
 
 @pytest.mark.parametrize("images", [40, 5000])

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ffdi.report import charts
-from ffdi.report.charts import Chart
+from ffdi.reporting import charts
+from ffdi.reporting.charts import Chart
 
 
 def scored(images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,8 +11,8 @@ import pytest
 
 from ffdi.core import manifests
 from ffdi.data.splits.folds import FoldAssignment
-from ffdi.report import kinds
-from ffdi.report.page import Cell, ReportTable
+from ffdi.reporting import kinds
+from ffdi.reporting.page import Cell, ReportTable
 
 
 def score(auc: float | None, low: float = 0.0, high: float = 0.0, **more: Any) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from ffdi.evaluation import score_names
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.progress import Finding
 from ffdi.pages import template
-from ffdi.report import charts
-from ffdi.report.charts import Chart
-from ffdi.report.followed import FINISHED, RUNNING, STARTING, STOPPED, UNREADABLE, WAITING, FoldState, TrainingState
-from ffdi.report.headlines import NONE, Tile
+from ffdi.reporting import charts
+from ffdi.reporting.charts import Chart
+from ffdi.reporting.followed import FINISHED, RUNNING, STARTING, STOPPED, UNREADABLE, WAITING, FoldState, TrainingState
+from ffdi.reporting.headlines import NONE, Tile
 
 RENEW_SECONDS = 30.0
 """The page is written again after this time, even if nothing has changed."""

@@ -11,7 +11,7 @@ from ffdi.core import console, manifests
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import error_analysis
 from ffdi.experiments.experiment import Experiment
-from ffdi.report.page import Cell, ReportTable, Section, Whisker, make_cell
+from ffdi.reporting.page import Cell, ReportTable, Section, Whisker, make_cell
 
 
 def list_examples(ensemble: Ensemble) -> list[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.report import face_parts, views
-from ffdi.report.face_parts import FaceParts
-from ffdi.report.views import EDGE, MID_GREY, show_background, show_light, show_noise
+from ffdi.reporting import face_parts, views
+from ffdi.reporting.face_parts import FaceParts
+from ffdi.reporting.views import EDGE, MID_GREY, show_background, show_light, show_noise
 
 PARTS = FaceParts(
     (0.3, 0.5, 0.2, 0.8), (0.6, 0.8, 0.3, 0.7), np.array([[0.1, 0.1], [0.9, 0.1], [0.9, 0.9], [0.1, 0.9]], np.float32)

@@ -19,9 +19,9 @@ from ffdi.experiments import progress
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.progress import Finding, Progress
 from ffdi.experiments.workspace import Workspace
-from ffdi.report import live
-from ffdi.report.followed import FoldState, TrainingFollower, TrainingState
-from ffdi.report.live import CurveDrawer, LivePage, Part
+from ffdi.reporting import live
+from ffdi.reporting.followed import FoldState, TrainingFollower, TrainingState
+from ffdi.reporting.live import CurveDrawer, LivePage, Part
 from tests.conftest import PROJECT
 
 EPOCHS = tuple(
