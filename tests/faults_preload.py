@@ -22,7 +22,7 @@ import ffdi.export.equivalence
 import ffdi.export.onnx
 import ffdi.inference.explain
 import ffdi.inference.server
-import ffdi.report.charts
+import ffdi.reporting.charts
 import ffdi.training.fold
 import ffdi.training.tools.lr_finder
 import ffdi.training.tools.profiler  # noqa: F401

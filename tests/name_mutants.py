@@ -48,8 +48,8 @@ from ffdi.inference import bundle, server
 from ffdi.inference.predict import Part, Shards
 from ffdi.inference.worker import Worker
 from ffdi.pages import template
-from ffdi.report import charts, gallery
-from ffdi.report.page import Page, ReportTable, Section
+from ffdi.reporting import charts, gallery
+from ffdi.reporting.page import Page, ReportTable, Section
 from ffdi.submission import gate as submission
 from ffdi.submission import kaggle, kaggle_bundle
 from ffdi.submission.gate import Direction, Template

@@ -21,7 +21,7 @@ HOMES = {
     "openvino": {"inference/openvino.py"},
     "onnx": {"export/onnx.py", "export/quantize.py", "inference/onnx_safety.py"},
     "rich": {"core/console.py"},
-    "matplotlib": {"report/charts.py"},
+    "matplotlib": {"reporting/charts.py"},
     "jinja2": {"pages/template.py"},
     "starlette": {"inference/server.py"},
     "uvicorn": {"inference/server.py"},

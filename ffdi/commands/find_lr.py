@@ -29,7 +29,7 @@ FEWEST = 20
 
 def run(workspace: Workspace, options: FindLrOptions) -> None:
     """Trains some steps with a growing learning rate, writes the losses and their chart, and suggests a rate."""
-    from ffdi.report import charts
+    from ffdi.reporting import charts
     from ffdi.training.tools import lr_finder
 
     if options.steps < FEWEST:

@@ -17,11 +17,11 @@ from ffdi.data.labels.table import Table
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.workspace import Workspace
-from ffdi.report import gallery, headlines, sections
-from ffdi.report.gallery import Exhibit
-from ffdi.report.headlines import Step, Tile
-from ffdi.report.page import Page
-from ffdi.report.sections import LineageRow
+from ffdi.reporting import gallery, headlines, sections
+from ffdi.reporting.gallery import Exhibit
+from ffdi.reporting.headlines import Step, Tile
+from ffdi.reporting.page import Page
+from ffdi.reporting.sections import LineageRow
 
 BATCH = 16
 """Images in a batch of heat maps."""

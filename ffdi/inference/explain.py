@@ -14,7 +14,7 @@ from ffdi.data.images.resizing import ResizePolicy
 from ffdi.evaluation.score_table import FLOAT
 from ffdi.inference.backend import OpenGraph, Run
 from ffdi.inference.worker import Check
-from ffdi.report import gallery
+from ffdi.reporting import gallery
 
 MAX_PIXELS = 50_500_000
 """Limit of an upload: accepts a photograph of 48 or 50 megapixels, and decodes it in less than 400 MB."""

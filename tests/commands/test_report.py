@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from ffdi.core import manifests
-from ffdi.report import headlines
+from ffdi.reporting import headlines
 from tests import browser, faults
 from tests.conftest import Invoke
 

@@ -23,7 +23,7 @@ from playwright.sync_api import Browser, Page, Route
 from ffdi.core.errors import ConfigError
 from ffdi.inference import explain
 from ffdi.inference.server import open_socket
-from ffdi.report import gallery
+from ffdi.reporting import gallery
 from tests import browser
 from tests.conftest import PROJECT, Invoke
 

@@ -12,7 +12,7 @@ from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import scorecard
 from ffdi.experiments.experiment import Experiment
 from ffdi.experiments.workspace import Workspace
-from ffdi.report.sections import LineageRow
+from ffdi.reporting.sections import LineageRow
 
 
 def describe_sources(config: Config) -> str:

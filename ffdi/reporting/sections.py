@@ -17,9 +17,9 @@ from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import metrics, score_names, scorecard
 from ffdi.evaluation.predictions import OofPredictions, sigmoid
 from ffdi.experiments.experiment import Experiment
-from ffdi.report import charts
-from ffdi.report.charts import Scored
-from ffdi.report.page import ReportTable, Section
+from ffdi.reporting import charts
+from ffdi.reporting.charts import Scored
+from ffdi.reporting.page import ReportTable, Section
 
 METRICS = {
     "auc": "AUC",

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ffdi.report import charts
+from ffdi.reporting import charts
 
 
 def scored(images: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ffdi.pages import template
-from ffdi.report.gallery import KINDS, Exhibit
-from ffdi.report.headlines import Step, Tile
+from ffdi.reporting.gallery import KINDS, Exhibit
+from ffdi.reporting.headlines import Step, Tile
 
 
 class ReportTable(NamedTuple):

@@ -7,7 +7,7 @@ import base64
 import cv2
 import numpy as np
 
-from ffdi.report import gallery
+from ffdi.reporting import gallery
 
 
 def decoded(address: str) -> np.ndarray:

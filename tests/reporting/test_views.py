@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ffdi.report.gallery import MID_GREY, VIEW_EDGE, VIEWS, show_background, show_light, show_noise
+from ffdi.reporting.gallery import MID_GREY, VIEW_EDGE, VIEWS, show_background, show_light, show_noise
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (40, 40), (300, 20), (1, 1), (33, 500)])
