@@ -110,7 +110,7 @@ def _show(data: str | None, rows: Sequence[dict[str, Any]]) -> None:
             break
     heading = f"AUC of {format_count(len(rows), 'experiment')} {f'on {data}' if data else 'without data'}"
     console.table(heading, list(shown.values()), _fit(cells, list(shown.values()), width))
-    console.say_hidden(columns, shown, ", but in leaderboard.csv")
+    console.say_hidden([columns[name] for name in columns if name not in shown], ", but in leaderboard.csv")
     for row in rows:
         if row["learns_from"] is not None and "learns_from" not in shown:
             console.say(f"{row['experiment']} learns from {row['learns_from']}")

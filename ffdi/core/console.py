@@ -8,7 +8,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -36,6 +36,8 @@ from ffdi.core.heartbeat import Heart
 
 PLAIN_WIDTH = 120
 """The width in columns without a terminal."""
+NOTEBOOK_WIDTH = 100
+"""The width in columns below a cell of a notebook, which breaks longer lines."""
 CAPTURED_WIDTH = 10_000
 """The width in columns of captured output: no column of a table is left out."""
 LITERAL: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
@@ -61,6 +63,7 @@ class CapturedOutput:
         warnings: warnings with their problems.
         lines: all other lines.
         tables: the heading, columns and rows of each table; numbers are not rounded.
+        values: the keys of config.toml that a search suggests, with their values.
     """
 
     written: list[str] = field(default_factory=list)
@@ -68,6 +71,7 @@ class CapturedOutput:
     warnings: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
     def json(self, **more: object) -> str:
         """The whole output in one line; a cell that is NaN or infinite is null."""
@@ -80,27 +84,45 @@ _heart = Heart()
 _bar: Bar | None = None
 """The progress bar that is shown now."""
 _captured: CapturedOutput | None = None
-"""The output so far; None while output is printed."""
+"""The output so far; None while output is only printed."""
+_is_quiet = False
 _announce: Announce | None = None
 
 
 @contextmanager
 def capture_output(announce: Announce | None = None) -> Iterator[CapturedOutput]:
     """Inside, output is captured and not printed; `announce` prints the facts of announcements."""
-    global _captured, _announce
-    before = _captured, _announce
-    _captured, _announce = CapturedOutput(), announce
+    with _collect(announce, is_quiet=True) as output:
+        yield output
+
+
+@contextmanager
+def record_output() -> Iterator[CapturedOutput]:
+    """Inside, output is printed, and captured too."""
+    with _collect(None, is_quiet=False) as output:
+        yield output
+
+
+@contextmanager
+def _collect(announce: Announce | None, *, is_quiet: bool) -> Iterator[CapturedOutput]:
+    global _captured, _announce, _is_quiet
+    before = _captured, _announce, _is_quiet
+    _captured, _announce, _is_quiet = CapturedOutput(), announce, is_quiet
     try:
         yield _captured
     finally:
-        _captured, _announce = before
+        _captured, _announce, _is_quiet = before
 
 
 def _console() -> Console:
-    if _captured is not None:
+    if _is_quiet:
         return Console(**LITERAL, quiet=True, width=CAPTURED_WIDTH)
     console = Console(**LITERAL)
-    return console if console.is_terminal else Console(**LITERAL, width=PLAIN_WIDTH, no_color=True)
+    if console.is_terminal:
+        return console
+    width = NOTEBOOK_WIDTH if console.is_jupyter else PLAIN_WIDTH
+    # as plain text: rich would make an output of its own of each line in a notebook, and heed FORCE_COLOR
+    return Console(**LITERAL, width=width, no_color=True, force_jupyter=False, force_terminal=False)
 
 
 def say(line: str, *, style: str = "") -> None:
@@ -195,37 +217,49 @@ def width() -> int:
     return _console().width
 
 
-def select_columns(columns: Mapping[str, str], details: Collection[str], wide: int) -> dict[str, str]:
-    """The headings by key; without `details` on a terminal of fewer than `wide` columns."""
-    return {key: heading for key, heading in columns.items() if width() >= wide or key not in details}
-
-
-def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Prints a table: the first column left-aligned, the others right-aligned, floats with four digits."""
+def note_values(values: Mapping[str, Any]) -> None:
+    """Captures keys of config.toml that a search suggests, with their values; prints nothing."""
     if _captured is not None:
-        cells = [[_to_json_value(cell) for cell in row] for row in rows]
-        _captured.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
+        _captured.values |= values
+
+
+def table(
+    heading: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    details: Collection[str] = (),
+    wide: int = 0,
+) -> None:
+    """Prints a table: the first column left-aligned, the others right-aligned, floats with four digits.
+
+    Args:
+        heading: the line above it.
+        columns: their headings.
+        rows: the cells.
+        details: headings of the columns that a terminal of fewer than `wide` columns does not show.
+        wide: see `details`.
+    """
+    if _captured is not None:
+        exact = [[_to_json_value(cell) for cell in row] for row in rows]
+        _captured.tables.append({"heading": heading, "columns": list(columns), "rows": exact})
     sheet = Table(header_style="bold")
-    for number, column in enumerate(columns):
+    shown = [number for number, column in enumerate(columns) if width() >= wide or column not in details]
+    for number in shown:
         side: Literal["left", "right"] = "right" if number else "left"
-        sheet.add_column(_format_cell(column), justify=side, no_wrap=not number, overflow="fold")
+        sheet.add_column(_format_cell(columns[number]), justify=side, no_wrap=not number, overflow="fold")
     for row in rows:
-        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in row))
+        cells = [row[number] for number in shown]
+        sheet.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else _format_cell(cell) for cell in cells))
     _heart.beat()
     _console().print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
     _console().print(sheet)
+    say_hidden([column for number, column in enumerate(columns) if number not in shown])
 
 
-def say_hidden(columns: Mapping[str, str], shown: Collection[str], where: str = "") -> None:
-    """Names the columns of a table that the terminal is too narrow for.
-
-    Args:
-        columns: the headings of all by key.
-        shown: the keys of the shown ones.
-        where: what has all of them, such as ', but in leaderboard.csv'.
-    """
-    hidden = dict.fromkeys(heading for key, heading in columns.items() if key not in shown)
-    if hidden:
+def say_hidden(headings: Iterable[str], where: str = "") -> None:
+    """Names the columns of a table that the terminal is too narrow for; `where`: ', but in leaderboard.csv'."""
+    if hidden := list(dict.fromkeys(headings)):
         say(f"not shown in {width()} columns{where}: {', '.join(hidden)}")
 
 

@@ -19,15 +19,13 @@ SCORES = {
 """Columns of a table of scores, after the AUC and its interval."""
 WIDE = 110
 """The width in columns from which the terminal shows `DETAILS` and the accuracy of an epoch."""
-DETAILS = ("tpr_at_fpr_1e-2", "accuracy", "log_loss")
+DETAILS = tuple(SCORES[key] for key in ("tpr_at_fpr_1e-2", "accuracy", "log_loss"))
 
 
 def show_scores(heading: str, rows: Sequence[tuple[str, dict[str, Any]]]) -> None:
     """Prints a table of scores, from the label and the scores of each row."""
-    shown = console.select_columns(SCORES, DETAILS, WIDE)
-    cells = [(label, one["auc"], format_interval(one), *(one[key] for key in shown)) for label, one in rows]
-    console.table(heading, ["", "AUC", "95 %", *shown.values()], cells)
-    console.say_hidden(SCORES, shown)
+    cells = [(label, one["auc"], format_interval(one), *(one[key] for key in SCORES)) for label, one in rows]
+    console.table(heading, ["", "AUC", "95 %", *SCORES.values()], cells, details=DETAILS, wide=WIDE)
     for why in dict.fromkeys(one["no_interval"]["auc"] for _, one in rows if "auc" in one.get("no_interval", {})):
         console.say(f"no interval of an AUC: {why}")
 
