@@ -17,6 +17,7 @@ HEAD = """# Every command and its flags
 Written by `python docs/commands.py` from `tasks.py`; a test compares the two. Call each command as
 `invoke COMMAND --flag value`. Several commands can follow each other in one line
 (`invoke train-folds ensemble-submit`). `invoke --help COMMAND` prints the same text.
+[notebook.md](notebook.md) has the functions that call these commands.
 
 The exit code of every command is 0 for success; 1 for an error, with a message that says what is wrong, where, and the
 next command; 130 after Ctrl-C; 143 after SIGTERM; and 75 at the end of `--max-time`. (`serve` runs until it is stopped,
@@ -24,7 +25,8 @@ and its exit code after either signal is 0.) Every command has two more flags:
 
 - `--quiet` prints only warnings and errors;
 - `--json` prints one line of JSON in every case: `command`, `error` (null, or `what`, `problems` and `next`), `written`
-  (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded.
+  (files), `next`, `warnings`, `lines`, `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded, and
+  `values` (the keys of `config.toml` that `find-lr` and `sweep` suggest).
 
 Only `serve` prints something before its end, when it starts to listen: a line of JSON with `command` and `url`, or with
 `--quiet` the address alone.

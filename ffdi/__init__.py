@@ -48,10 +48,12 @@ for _name, _value in {
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # OpenVINO then imports its own stub
 
 
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module("ffdi.notebook"), name)
-    raise AttributeError(f"module 'ffdi' has no attribute '{name}'")
+if not TYPE_CHECKING:  # a type checker would take every name for one of ffdi
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            return getattr(import_module("ffdi.notebook"), name)
+        raise AttributeError(f"module 'ffdi' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:

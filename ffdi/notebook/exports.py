@@ -88,7 +88,7 @@ def predict_onnx(
         output: the CSV to write.
         name: the folder under exports/.
         data: the folder with the label files.
-        device: auto, cpu, cuda:N, and the other runtimes of `invoke predict-onnx`.
+        device: the runtime, such as "cpu" or "openvino"; the fastest that gives the golden scores by default.
         flags: see below.
 
     Returns:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from ffdi.core import calls, flags
 from ffdi.core.calls import Outcome
@@ -15,6 +15,7 @@ from ffdi.core.errors import ConfigError, suggest_nearest
 from ffdi.core.flags import Flag
 from ffdi.experiments.workspace import Workspace
 from ffdi.notebook import spelling
+from ffdi.notebook.registry import Function, functions
 
 Place = str | os.PathLike[str]
 Places = Place | Sequence[Place]
@@ -22,17 +23,6 @@ Places = Place | Sequence[Place]
 Given = ParamSpec("Given")
 Returned = TypeVar("Returned")
 Options = TypeVar("Options")
-
-
-class Function(NamedTuple):
-    """A function, and the flags of its command by keyword."""
-
-    name: str
-    flags: Mapping[str, Flag]
-
-
-functions: dict[str, Function] = {}
-"""By command."""
 
 
 def takes_flags(command: str, options: type[Any]) -> Callable[[Callable[Given, Returned]], Callable[Given, Returned]]:
@@ -88,9 +78,7 @@ def run(command: Callable[[Workspace, Options], None], options: type[Options], v
     by_keyword = {get_keyword(one): one.name for one in flags.list_flags(options)}
     fields = {by_keyword[word]: value for word, value in values.items()}
     workspace = Workspace.find(Path.cwd())
-    return calls.call(
-        options, fields, lambda given: command(workspace, given), lambda text: spelling.rewrite(text, functions)
-    )
+    return calls.call(options, fields, lambda given: command(workspace, given), spelling.rewrite)
 
 
 def _describe(function: Callable[..., object], command: str, others: Mapping[str, Flag]) -> str:

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ffdi.config import variants
-
-if TYPE_CHECKING:
-    from ffdi.notebook.keywords import Function
+from ffdi.notebook.registry import functions
 
 
-def rewrite(command: str, functions: Mapping[str, Function]) -> str:
-    """Returns 'ffdi.report("mine")' for 'invoke report --experiment mine'; a command without a function as it is.
-
-    Args:
-        command: with the long form of its flags.
-        functions: by command.
-    """
+def rewrite(command: str) -> str:
+    """Returns 'ffdi.report("mine")' for 'invoke report --experiment mine'; a command without a function as it is."""
     name, *words = shlex.split(command)[1:]
     if name not in functions:
         return command

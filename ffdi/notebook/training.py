@@ -102,7 +102,7 @@ def train(
         set: keys of config.toml to change first, such as {"train.epochs": 3}.
         name: the name of a new experiment with these changes; without it they go into the experiment's config.toml.
         folds: the folds to train, such as [0, 2]; all by default.
-        device: auto, cpu, cuda:N, or mps.
+        device: such as "cpu"; the fastest by default.
         jobs: folds at once.
         workers: loader processes.
         accept: problems of the data that you know of, such as ["leaks", "conflicts"].
