@@ -154,7 +154,8 @@ class LrResult(Result):
 
     def _repr_html_(self) -> str:
         picture = base64.b64encode(self.chart.read_bytes()).decode()
-        return f'<img alt="loss by learning rate" src="data:image/png;base64,{picture}">{super()._repr_html_()}'
+        image = f'<img alt="loss by learning rate" src="data:image/png;base64,{picture}">'
+        return f"<div>{image}</div>{super()._repr_html_()}"
 
 
 class SweepResult(Result):
@@ -199,9 +200,11 @@ class ReportResult(Result):
             return (
                 f"<p>The page has {size}, too much for a notebook. Open {html.escape(str(self.path))} in a browser.</p>"
             )
+        # without a base of its own, a link to a section would load the notebook into the frame
+        inner = html.escape(page.decode().replace("<head>", '<head><base href="about:srcdoc">', 1))
         return (
             f'<iframe title="report" style="width: 100%; height: {PAGE_HEIGHT}px; border: 1px solid #999" '
-            f'srcdoc="{html.escape(page.decode())}"></iframe>'
+            f'srcdoc="{inner}"></iframe>'
         )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import pytest
@@ -19,6 +21,9 @@ from ffdi.core.errors import ConfigError, ExperimentError
 from ffdi.notebook import results
 from ffdi.notebook.registry import functions
 from tests.conftest import PROJECT
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 WITHOUT_FUNCTION = {"serve"}
 """Commands that run until they are stopped."""
@@ -110,6 +115,23 @@ def test_the_page_is_shown_unless_it_is_too_large(copy: Path, monkeypatch: pytes
     assert copy.is_dir()
 
 
+def test_a_link_in_the_page_stays_in_the_page(trained: Path, tmp_path: Path, chromium: Browser) -> None:
+    shutil.copytree(trained / "experiments", tmp_path / "experiments")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FFDI_ROOT", str(tmp_path))
+        shown = ffdi.report("tiny", device="cpu")._repr_html_()
+    place = tmp_path / "notebook.html"
+    place.write_text(f"<!doctype html><title>cells</title>{shown}")
+    page = chromium.new_page()
+    page.goto(place.as_uri())
+    _, frame = page.frames
+    frame.locator("nav a").last.click()
+    assert frame.title() == "tiny: ffdi report"
+    frame.wait_for_function("scrollY > 100")
+    frame.locator(".gallery button").first.click()
+    assert frame.locator("dialog").first.is_visible()
+
+
 def test_the_submission_and_predictions_are_frames(copy: Path, competition: Path) -> None:
     submission = ffdi.ensemble_submit("tiny").submission
     assert list(submission) == ["img_name", "y_pred"]
@@ -150,7 +172,7 @@ def test_a_search_returns_the_keys_that_it_suggests(workspace: Path, competition
     rate = ffdi.find_lr("tiny", data=competition, steps=30)
     assert rate.values == {"train.lr": rate.rate}
     assert list(rate.losses) == ["lr", "loss"]
-    assert rate._repr_html_().startswith('<img alt="loss by learning rate" src="data:image/png;base64,iVBOR')
+    assert '<img alt="loss by learning rate" src="data:image/png;base64,iVBOR' in rate._repr_html_()
     search = ffdi.sweep("tiny", data=competition, set={"train.lr": [3e-3, 1e30]})
     assert search.values == {"train.lr": 3e-3}
     assert set(search.trials["train.lr"]) == {3e-3, 1e30}

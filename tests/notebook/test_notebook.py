@@ -71,6 +71,7 @@ def test_commands_print_plain_lines(run: NotebookNode) -> None:
     printed = read_text(run, "train")
     assert re.search(r"^fold 1  epoch  3/3  loss \d", printed, re.MULTILINE)
     assert '\nnext: ffdi.ensemble_submit("mine")\n' in printed
+    assert "not shown in 100 columns: at 1e-2, accuracy, log loss" in printed
     assert "\x1b" not in printed
     assert "\r" not in printed
     assert max(map(len, printed.splitlines())) < 400
@@ -83,7 +84,7 @@ def test_results_are_frames_and_figures(run: NotebookNode, root: Path) -> None:
     assert "images" in read_result(run, "doctor")
     assert [one.split()[:2] for one in read_result(run, "train").splitlines()][1] == ["fold", "0"]
     assert "OOF, pooled" in read_result(run, "train")
-    assert read_result(run, "find-lr", "text/html").startswith("<img ")
+    assert read_result(run, "find-lr", "text/html").startswith("<div><img ")
     assert read_result(run, "report", "text/html").startswith("<iframe ")
     assert "ok" in read_result(run, "leaderboard").splitlines()[1]
     assert "img_name" in read_result(run, "submit")
