@@ -93,9 +93,7 @@ def _refuse(function: str, word: str, value: object, known: Sequence[str]) -> Co
 
         if keys := schema.find_keys(word):
             return ConfigError(
-                f"ffdi.{function}() has no keyword '{word}'; {' and '.join(keys)}: keys of config.toml"
-                if len(keys) > 1
-                else f"ffdi.{function}() has no keyword '{word}'; {keys[0]} is a key of config.toml",
+                f"ffdi.{function}() has no keyword '{word}', but config.toml has {' and '.join(keys)}",
                 hint=f"pass set={{{keys[0]!r}: {value!r}}}",
             )
     return ConfigError(

@@ -71,7 +71,7 @@ def test_a_type_checker_sees_the_functions(tmp_path: Path) -> None:
     [
         (
             {"epochs": 3},
-            "ffdi.train() has no keyword 'epochs'; train.epochs is a key of config.toml\n"
+            "ffdi.train() has no keyword 'epochs', but config.toml has train.epochs\n"
             "next: pass set={'train.epochs': 3}",
         ),
         (

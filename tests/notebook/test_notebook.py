@@ -97,8 +97,7 @@ def test_results_are_frames_and_figures(run: NotebookNode, root: Path) -> None:
 
 def test_an_error_says_what_to_do(run: NotebookNode) -> None:
     assert read_text(run, "errors") == (
-        "ffdi.train() has no keyword 'epochs'; train.epochs is a key of config.toml\n"
-        "next: pass set={'train.epochs': 5}\n"
+        "ffdi.train() has no keyword 'epochs', but config.toml has train.epochs\nnext: pass set={'train.epochs': 5}\n"
     )
 
 
