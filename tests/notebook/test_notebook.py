@@ -92,7 +92,7 @@ def test_results_are_frames_and_figures(run: NotebookNode, root: Path) -> None:
     assert len(submission) == 20
     assert submission.img_name[0] in read_result(run, "submit")
     scores = pd.read_csv(root / "exports" / "mine" / "onnx_scores.csv")
-    assert (submission.merge(scores, on="img_name").pipe(lambda both: both.y_pred_x - both.y_pred_y).abs() < 1e-4).all()
+    assert (submission.merge(scores, on="img_name").pipe(lambda both: both.y_pred_x - both.y_pred_y).abs() < 1e-2).all()
 
 
 def test_an_error_says_what_to_do(run: NotebookNode) -> None:
