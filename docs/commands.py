@@ -17,6 +17,7 @@ HEAD = """# Every command and its flags
 Written by `python docs/commands.py` from `tasks.py`; a test compares the two. Call each command as
 `invoke COMMAND --flag value`. Several commands can follow each other in one line
 (`invoke train-folds ensemble-submit`). `invoke --help COMMAND` prints the same text.
+[notebook.md](notebook.md) has the functions that call these commands.
 
 The exit code of every command is 0 for success; 1 for an error, with a message that says what is wrong, where, and the
 next command; 130 after Ctrl-C; 143 after SIGTERM; and 75 at the end of `--max-time`. (`serve` and `report --live` run
@@ -24,7 +25,8 @@ until they are stopped, and their exit code after either signal is 0.) Every com
 
 - `--quiet` prints only warnings and errors;
 - `--json` prints one line of JSON in every case: `command`, `error` (null, or `what`, `problems` and `next`), `written`
-  (files), `next`, `warnings`, `lines`, and `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded.
+  (files), `next`, `warnings`, `lines`, `tables` (`heading`, `columns`, `rows`), with numbers that are not rounded, and
+  `values` (the keys of `config.toml` that `find-lr` and `sweep` suggest).
 
 Only `serve` and `report --live` print something before their end: a line of JSON with `command` and `url` (`serve`,
 when it listens) or `page` (`report --live`, when its page is written), or with `--quiet` the address or path alone.

@@ -63,7 +63,8 @@ def test_no_files_import_each_other_in_a_circle() -> None:
 
 def test_a_command_imports_no_other_command() -> None:
     commands = {file for file in FILES if re.fullmatch(r"commands/\w+\.py", file)}
-    assert {file: _imported_files(file) & commands for file in FILES if _imported_files(file) & commands} == {}
+    below = [file for file in FILES if not file.startswith("notebook/")]  # its functions call the commands
+    assert {file: _imported_files(file) & commands for file in below if _imported_files(file) & commands} == {}
 
 
 def test_inference_needs_neither_torch_nor_the_export() -> None:

@@ -20,7 +20,7 @@ def test_json_is_one_line_with_everything(copy: Path, invoke: Invoke) -> None:
     output = json.loads(answer.out)
     folder = copy / "experiments" / "tiny"
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert list(output) == ["command", "error", "written", "next", "warnings", "lines", "tables"]
+    assert list(output) == ["command", "error", "written", "next", "warnings", "lines", "tables", "values"]
     assert (output["command"], output["error"], output["warnings"]) == ("score", None, [])
     assert output["written"] == [str(folder / "metrics.json")]
     assert output["next"] == ["invoke report --experiment tiny"]

@@ -60,6 +60,7 @@ def run(workspace: Workspace, options: FindLrOptions) -> None:
     console.say(f"the loss falls from a rate of {low:.2g} to one of {high:.2g}; suggested rate: {rate:g}")
     console.written(path, path.with_suffix(".png"))
     console.say(f"train.lr is {settings.train.lr:g} now")
+    console.note_values({"train.lr": rate})
     console.advise(changes.suggest(experiment, {"train.lr": rate}))
 
 

@@ -368,4 +368,5 @@ def _show(sweep: _Sweep) -> None:
     else:
         if before is None:
             console.say(f"{base.name} itself is not compared: its fold is not trained with its config")
+        console.note_values(best.keys)
         console.advise(f"invoke train-folds --experiment {best.experiment.argument}")

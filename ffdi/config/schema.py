@@ -432,3 +432,14 @@ def _list_known_keys(place: tuple[Any, ...]) -> list[str]:
         annotation = section.model_fields[part].annotation
         section = annotation if isinstance(annotation, type) else get_args(annotation)[0]
     return list(section.model_fields)
+
+
+def find_keys(word: str) -> list[str]:
+    """Lists the keys whose last part is a word, such as 'train.epochs' for 'epochs'."""
+    found = [word] if word in Config.model_fields else []
+    for name, field in Config.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found = [one for one in found if one != name]
+            found += [f"{name}.{word}"] if word in section.model_fields else []
+    return found

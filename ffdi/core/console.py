@@ -29,6 +29,8 @@ from ffdi.core.heartbeat import Heart
 
 PLAIN_WIDTH = 120
 """The width in columns without a terminal."""
+NOTEBOOK_WIDTH = 100
+"""The width in columns below a cell of a notebook, which breaks longer lines."""
 CAPTURED_WIDTH = 10_000
 """The width in columns of captured output: no column of a table is left out."""
 LABELS = {"error:": "bold red", "stopped": "bold yellow", "warning:": "bold yellow", "next:": "bold cyan"}
@@ -56,6 +58,7 @@ class CapturedOutput:
         warnings: warnings with their problems.
         lines: all other lines.
         tables: the heading, columns and rows of each table; numbers are not rounded.
+        values: the keys of config.toml that a search suggests, with their values.
     """
 
     written: list[str] = field(default_factory=list)
@@ -63,6 +66,7 @@ class CapturedOutput:
     warnings: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     tables: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
 
     def json(self, **more: object) -> str:
         """The whole output in one line; a cell that is NaN or infinite is null."""
@@ -75,27 +79,45 @@ _heart = Heart()
 _bar: Bar | None = None
 """The progress bar that is shown now."""
 _captured: CapturedOutput | None = None
-"""The output so far; None while output is printed."""
+"""The output so far; None while output is only printed."""
+_is_quiet = False
 _announce: Announce | None = None
 
 
 @contextmanager
 def capture_output(announce: Announce | None = None) -> Iterator[CapturedOutput]:
     """Inside, output is captured and not printed; `announce` prints the facts of announcements."""
-    global _captured, _announce
-    before = _captured, _announce
-    _captured, _announce = CapturedOutput(), announce
+    with _collect(announce, is_quiet=True) as output:
+        yield output
+
+
+@contextmanager
+def record_output() -> Iterator[CapturedOutput]:
+    """Inside, output is printed, and captured too."""
+    with _collect(None, is_quiet=False) as output:
+        yield output
+
+
+@contextmanager
+def _collect(announce: Announce | None, *, is_quiet: bool) -> Iterator[CapturedOutput]:
+    global _captured, _announce, _is_quiet
+    before = _captured, _announce, _is_quiet
+    _captured, _announce, _is_quiet = CapturedOutput(), announce, is_quiet
     try:
         yield _captured
     finally:
-        _captured, _announce = before
+        _captured, _announce, _is_quiet = before
 
 
 def _console() -> Console:
-    if _captured is not None:
+    if _is_quiet:
         return Console(**LITERAL, quiet=True, width=CAPTURED_WIDTH)
     console = Console(**LITERAL)
-    return console if console.is_terminal else Console(**LITERAL, width=PLAIN_WIDTH, no_color=True)
+    if console.is_terminal:
+        return console
+    width = NOTEBOOK_WIDTH if console.is_jupyter else PLAIN_WIDTH
+    # as plain text: rich would make an output of its own of each line in a notebook, and heed FORCE_COLOR
+    return Console(**LITERAL, width=width, no_color=True, force_jupyter=False, force_terminal=False)
 
 
 def say(line: str, *, style: str = "") -> None:
@@ -206,6 +228,12 @@ def silence() -> Iterator[None]:
 
 def width() -> int:
     return _console().width
+
+
+def note_values(values: Mapping[str, Any]) -> None:
+    """Captures keys of config.toml that a search suggests, with their values; prints nothing."""
+    if _captured is not None:
+        _captured.values |= values
 
 
 def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]], details: Sequence[str] = ()) -> None:

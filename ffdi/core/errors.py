@@ -32,6 +32,10 @@ class FFDIError(Exception):
             lines.append(f"next: {names.escape(self.hint)}")
         return "\n".join(lines)
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows in place of a traceback, by a convention of IPython."""
+        return [f"error: {self}"]
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_error, (type(self), self.what, self.problems, self.hint)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 WORD = r"""(?!-)(?:'[^']*'|"[^"]*"|[^\s,;:'"]|[,:](?=\S))+"""
@@ -17,23 +17,27 @@ Flags = Mapping[str, Sequence[str]]
 """The words of each flag, by its name; a flag without words was not passed."""
 _carried: Flags = {}
 _accepted: Mapping[str, Mapping[str, bool]] = {}
+Rewrite = Callable[[str], str]
+"""Writes a command for the shell in another way."""
+_rewrite: Rewrite = str
 
 
 @contextmanager
-def carry_flags(flags: Flags, accepted: Mapping[str, Mapping[str, bool]]) -> Iterator[None]:
+def carry_flags(flags: Flags, accepted: Mapping[str, Mapping[str, bool]], rewrite: Rewrite = str) -> Iterator[None]:
     """Inside, `complete` adds flags of the running command to suggested commands.
 
     Args:
         flags: of the running command, in the order in which they are added.
         accepted: by command, the flags that it takes from another one, and whether each can be repeated.
+        rewrite: what `complete` does to each complete command.
     """
-    global _carried, _accepted
-    before = _carried, _accepted
-    _carried, _accepted = flags, accepted
+    global _carried, _accepted, _rewrite
+    before = _carried, _accepted, _rewrite
+    _carried, _accepted, _rewrite = flags, accepted, rewrite
     try:
         yield
     finally:
-        _carried, _accepted = before
+        _carried, _accepted, _rewrite = before
 
 
 def complete(hint: str) -> str:
@@ -47,4 +51,4 @@ def _add_flags(found: re.Match[str]) -> str:
         named = re.search(rf"--({'|'.join(COVERED.get(flag, (flag,)))})\b", found["flags"])
         if flag in accepted and not named and (len(words) == 1 or accepted[flag]):
             text += "".join(f" --{flag} {shlex.quote(word)}" for word in words)
-    return text
+    return _rewrite(text)

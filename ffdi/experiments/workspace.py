@@ -18,6 +18,11 @@ from ffdi.experiments.pseudo_labels import PseudoLabelFolder
 
 MAX_NAME_BYTES = 200
 """Bytes of a folder's name; file systems allow 255, and names of temporary files are longer."""
+PACKAGE = Path(__file__).resolve().parent.parent
+CHECKOUT, SHIPPED = PACKAGE.parent, PACKAGE / "shipped"
+"""The project's folder where ffdi runs from a checkout; and where it was installed: setup.py puts the configs there."""
+COMMANDS = "tasks.py"
+"""The file of a checkout that has the commands."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Workspace:
     """The folder with experiments/, exports/ and data/.
 
     Attributes:
-        root: $FFDI_ROOT if it is set, else the project's folder.
+        root: $FFDI_ROOT if it is set, else the project's folder, or that of a notebook.
         project: the folder of the code and its own experiments; may be read-only.
     """
 
@@ -33,17 +38,37 @@ class Workspace:
     project: Path
 
     @classmethod
-    def from_environment(cls, project: Path) -> Workspace:
-        """Returns the workspace of $FFDI_ROOT, or the project itself.
+    def from_environment(cls, project: Path, otherwise: Path | None = None) -> Workspace:
+        """Returns the workspace of $FFDI_ROOT.
+
+        Args:
+            project: the folder of the code and its own experiments.
+            otherwise: the workspace if $FFDI_ROOT is not set; None: the project.
 
         Raises:
             ConfigError: its path is not UTF-8; files of ffdi contain paths.
         """
         root = os.environ.get("FFDI_ROOT")
-        found = links.resolve_root(Path(root).expanduser()) if root else project
+        found = links.resolve_root(Path(root).expanduser()) if root else otherwise or project
         if not names.is_text(str(found)):
             raise ConfigError(f"the workspace {found} is not UTF-8", hint="rename that folder, or set FFDI_ROOT")
         return cls(found, project)
+
+    @classmethod
+    def find(cls, folder: Path) -> Workspace:
+        """Returns the workspace for a notebook: of $FFDI_ROOT, of the checkout around a folder, or the folder itself.
+
+        Args:
+            folder: where the notebook runs.
+
+        Raises:
+            ConfigError: as in `from_environment`.
+        """
+        project = CHECKOUT if (CHECKOUT / COMMANDS).is_file() else SHIPPED
+        if os.environ.get("FFDI_ROOT") or (folder / "experiments").is_dir():
+            return cls.from_environment(project, folder)
+        checkouts = (one for one in folder.parents if (one / COMMANDS).is_file() and (one / "experiments").is_dir())
+        return cls.from_environment(project, next(checkouts, folder))
 
     @property
     def data_folder(self) -> Path:

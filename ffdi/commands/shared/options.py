@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ffdi.core.cli import flag
+from ffdi.core.flags import flag
 
 DEFAULT = "quickstart"
 RAY_DEVICES = ("auto", "cpu", "cuda")
@@ -87,7 +87,7 @@ class AcceptOptions:
     """The flag for known problems of the data."""
 
     accept: str | None = flag(
-        None, "problems of the data that you know of, such as leaks,conflicts (also unusable, shortcuts)"
+        None, "problems of the data that you know of, such as leaks,conflicts (also unusable, shortcuts)", commas=True
     )
 
 
@@ -175,7 +175,9 @@ class LandmarksOptions(ExperimentOptions, DataOptions):
 
 @dataclass(frozen=True)
 class TrainFoldsOptions(ExperimentsOptions, ChangeOptions, EngineOptions):
-    folds: str | None = flag(None, "the folds to train, such as 0,2, or refit with folds.refit (default: all)")
+    folds: str | None = flag(
+        None, "the folds to train, such as 0,2, or refit with folds.refit (default: all)", commas=True
+    )
     restart: bool = flag(False, "delete all that these experiments have trained, and start again")
     budget: str | None = flag(
         None,
@@ -290,7 +292,7 @@ class ExportOnnxOptions(ExportOptions, DataOptions, DeviceOptions):
         False, "one network for each experiment: the mean of its folds' weights, if its scores are as good"
     )
     runtimes: str | None = flag(
-        None, "the runtimes to test, such as cpu,openvino (default: all that run here, except tensorrt)"
+        None, "the runtimes to test, such as cpu,openvino (default: all that run here, except tensorrt)", commas=True
     )
 
 

@@ -30,7 +30,7 @@ def publish_scores(
     rows = [(f"fold {fold}", score) for fold, score in content["folds"].items()]
     rows += [(score_names.MEAN_OF_FOLDS, content["mean"]), (score_names.POOLED, content["pooled"])]
     tta = score_names.describe_tta(schema.load_experiment(experiment.config_path).predict.tta)
-    score_tables.show_scores(f"out-of-fold (OOF) scores, {tta}", rows)
+    score_tables.show_scores(f"{score_names.OOF_SCORES}, {tta}", rows)
     ranked = content["rank_normalised"]
     console.say(f"{score_names.RANKED}: AUC {ranked['auc']:.4f} ({score_tables.format_interval(ranked)})")
     if "kinds" in content:
