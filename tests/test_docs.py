@@ -57,9 +57,10 @@ def test_every_link_leads_somewhere(document: Path) -> None:
 
 
 def list_sections(text: str) -> set[str]:
-    """The names that GitHub gives to the headings of a document."""
+    """The names that GitHub gives to the headings of a document, and the anchors that it declares itself."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    declared = set(re.findall(r'^<a id="([^"]+)"></a>$', text, re.MULTILINE))
+    return declared | {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_command_and_flag_in_the_readme_exists() -> None:
@@ -137,7 +138,9 @@ def test_the_loss_that_the_docs_write_is_one() -> None:
     assert right < 0.1 < 3.9 < wrong
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{name}.md" for name in ("tutorial", "data", "recipes", "serving", "kaggle"))]
+)
 def test_the_chinese_page_has_the_same_commands_and_figures(page: str) -> None:
     ours, theirs = ((PROJECT / name).read_text() for name in (page, page.replace(".md", ".zh-CN.md")))
     blocks = [re.findall(r"^```\w*\n.*?^```", text, flags=re.MULTILINE | re.DOTALL) for text in (ours, theirs)]
