@@ -21,6 +21,7 @@ from invoke.exceptions import Exit
 from ffdi.core import failures, flags, hints
 from ffdi.core.errors import ConfigError
 from ffdi.core.flags import flag
+from ffdi.core.translation import check_language, translate
 
 CLOSED_PIPE = 141
 """The exit code of a program that wrote to a closed pipe, in a shell."""
@@ -63,6 +64,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
         @wraps(function)
         def call(_context: Context, quiet: bool, json: bool, **values: Any) -> None:
             def body() -> None:
+                check_language()
                 function(options(**{one.name: one.parse(values[one.name]) for one in own}))
 
             with hints.carry_flags(flags.list_carried(own, values), flags.accepted):
@@ -71,6 +73,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
                 else:
                     _run_printed(body)
 
+        call.__doc__ = translate(function.__doc__ or "")
         context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_OR_KEYWORD)
         parameters = [context, *(one.parameter() for one in shown)]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -80,7 +83,7 @@ def command(options: type[Options]) -> Callable[[Callable[[Options], None]], Tas
             positional=[one.name for one in shown if one.positional],
             iterable=[one.name for one in shown if one.kind is tuple],
             help={
-                one.name: f"{one.help} (default: {one.shown_default})" if one.shown_default else one.help
+                one.name: translate(f"{one.help} (default: {one.shown_default})" if one.shown_default else one.help)
                 for one in shown
             },
         )(call)
@@ -142,9 +145,12 @@ def _run_captured(name: str, json: bool, body: Callable[[], None]) -> None:
         with _end_at_closed_pipe():
             print(output.json(command=name, error=failure.error if failure else None), flush=True)
     else:
-        print("".join(f"warning: {warning}\n" for warning in output.warnings), end="", file=sys.stderr)
+        for warning in output.warnings:
+            console.show_failure(f"warning: {warning}")
     if failure:
-        raise Exit("" if json else failure.text, code=failure.code)
+        if not json:
+            console.show_failure(failure.text)
+        raise Exit(code=failure.code)
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from ffdi.core import bars, heartbeat, hints, names
 from ffdi.core.columns import choose_widths, count_columns, leave_out
 from ffdi.core.errors import format_count, format_duration
 from ffdi.core.heartbeat import Heart
+from ffdi.core.translation import translate, translate_name
 
 PLAIN_WIDTH = 120
 """The width in columns without a terminal."""
@@ -124,7 +125,7 @@ def say(line: str, *, style: str = "") -> None:
     """Prints one line without a change."""
     if _captured is not None:
         _captured.lines.append(line)
-    _print(line, style)
+    _print(translate(line), style)
 
 
 def title(line: str) -> None:
@@ -144,16 +145,15 @@ def warn(warning: str, problems: Sequence[str] = ()) -> None:
     lines = [names.escape(line) for line in (warning, *problems)]
     if _captured is not None:
         _captured.warnings.append("\n  ".join(lines))
-    _print(f"warning: {lines[0]}")
-    for line in lines[1:]:
-        _print(f"  {line}")
+    for line in (f"warning: {lines[0]}", *(f"  {line}" for line in lines[1:])):
+        _print(_translate_line(line))
 
 
 def written(*paths: Path, about: str = "") -> None:
     """Prints the paths of written files; `about` follows them."""
     if _captured is not None:
         _captured.written.extend(map(str, paths))
-    _print(f"written: {', '.join(map(str, paths))}{about}")
+    _print(f"{translate('written:')} {', '.join(map(str, paths))}{translate(about)}")
 
 
 def advise(advice: str) -> None:
@@ -161,16 +161,16 @@ def advise(advice: str) -> None:
     advice = hints.complete(advice)
     if _captured is not None:
         _captured.next.append(advice)
-    _print(f"next: {advice}")
+    _print(_translate_line(f"next: {advice}"))
 
 
 def show_failure(text: str) -> None:
     """Prints why a command ended early to the standard error; without colours, its bytes are those of the text."""
-    console = Console(**LITERAL, stderr=True)
+    console, lines = Console(**LITERAL, stderr=True), list(map(_translate_line, text.split("\n")))
     if console.color_system is None:
-        print(text, file=sys.stderr)
+        print("\n".join(lines), file=sys.stderr)
     else:
-        console.print(Text("\n").join(map(_paint, text.split("\n"))), soft_wrap=True)
+        console.print(Text("\n").join(map(_paint, lines)), soft_wrap=True)
 
 
 def can_ask() -> bool:
@@ -186,17 +186,17 @@ def show_signs_of_life() -> Iterator[None]:
     with heartbeat.watch(heart, _say_alive):
         yield
     if heart.seconds > heartbeat.LONG_SECONDS:
-        _print(f"took {format_duration(heart.seconds)}")
+        _print(translate(f"took {format_duration(heart.seconds)}"))
 
 
 def _say_alive() -> None:
     """Prints what is done now; a bar in a terminal shows that by itself."""
     if not _heart.printed:
-        _print(heartbeat.LOADING)
+        _print(translate(heartbeat.LOADING))
     elif _bar is None:
-        _print(f"still working, for {format_duration(_heart.seconds)} so far")
+        _print(translate(f"still working, for {format_duration(_heart.seconds)} so far"))
     elif not _bar.is_visible:
-        _print(f"still working: {_bar.describe()}, {format_duration(_heart.seconds)} so far")
+        _print(translate(f"still working: {_bar.describe()}, {format_duration(_heart.seconds)} so far"))
 
 
 def _print(line: str, style: str = "") -> None:
@@ -208,9 +208,17 @@ def _paint(line: str, style: str = "") -> Text:
     """A line with the style of its label."""
     text = Text(line, style)
     for label, of_label in LABELS.items():
-        if line.startswith(label):
-            text.stylize(of_label, 0, len(label))
+        if line.startswith(shown := translate(label)):
+            text.stylize(of_label, 0, len(shown))
     return text
+
+
+def _translate_line(line: str) -> str:
+    """A line of an error or a warning in the user's language: its label and its indent are no part of its message."""
+    label = next((label for label in LABELS if line.startswith(label)), "")
+    rest = line.removeprefix(label)
+    text = rest.lstrip()
+    return f"{translate(label)}{rest[: len(rest) - len(text)]}{translate(text)}"
 
 
 @contextmanager
@@ -248,10 +256,12 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     if _captured is not None:
         cells = [[_to_json_value(cell) for cell in row] for row in rows]
         _captured.tables.append({"heading": heading, "columns": list(columns), "rows": cells})
-    shown = [[_format_cell(column) for column in columns], *([*map(_format_number, row)] for row in rows)]
+    headings = list(map(translate, columns))
+    texts = ([translate_name(_format_number(cell)) for cell in row] for row in rows)
+    shown = [list(map(_format_cell, headings)), *texts]
     console, hidden = _console(), list[str]()
     if console.is_terminal:
-        shown, hidden = leave_out(shown, columns, details, console.width)
+        shown, hidden = leave_out(shown, headings, list(map(translate, details)), console.width)
     sheet = Table(header_style="bold")
     for number, (column, wide) in enumerate(zip(shown[0], choose_widths(shown, console.width), strict=True)):
         side: Literal["left", "right"] = "right" if number else "left"
@@ -259,9 +269,10 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     for row in shown[1:]:
         sheet.add_row(*row)
     _heart.beat()
-    console.print(Text(names.escape(heading), style="bold"))  # rich wraps a table's own title at the table's width
+    # rich would wrap a title of the table at the table's width
+    console.print(Text(names.escape(translate(heading)), style="bold"))
     console.print(sheet)
-    say_hidden(heading for heading in columns if heading in hidden)
+    say_hidden(heading for heading in headings if heading in hidden)
 
 
 def say_hidden(hidden: Iterable[str], where: str = "") -> None:
@@ -315,23 +326,23 @@ class Bar:
         self._progress.advance(self._task, count)
 
     def at(self, done: float, label: str) -> None:
-        self._progress.update(self._task, completed=done, description=names.escape(label))
+        self._progress.update(self._task, completed=done, description=names.escape(translate(label)))
 
     def rename(self, label: str) -> None:
         """Says what is worked at from now on."""
-        self._progress.update(self._task, description=names.escape(label))
+        self._progress.update(self._task, description=names.escape(translate(label)))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
         if _captured is not None:
             _captured.lines.append(line)
-        self._print(line)
+        self._print(translate(line))
 
     def warn(self, line: str) -> None:
         """Prints a warning above the bar."""
         if _captured is not None:
             _captured.warnings.append(names.escape(line))
-        self._print(line, "yellow")
+        self._print(translate(line), "yellow")
 
     def _print(self, line: str, style: str = "") -> None:
         _heart.beat()
@@ -352,7 +363,7 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     console = _console()
     columns = bars.make_columns(total, unit if counted else None, console.width)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        before, _bar = _bar, Bar(progress, progress.add_task(names.escape(label), total=total))
+        before, _bar = _bar, Bar(progress, progress.add_task(names.escape(translate(label)), total=total))
         try:
             yield _bar
         finally:

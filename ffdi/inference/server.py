@@ -31,6 +31,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ffdi.core import names, signals
 from ffdi.core.errors import ConfigError, DataError, format_count
+from ffdi.core.translation import translate
 from ffdi.evaluation import score_names
 from ffdi.inference.explain import FULL, MAX_PIXELS, ImageExplainer
 from ffdi.inference.worker import Cancelled, Check, Full, Worker
@@ -383,4 +384,4 @@ class _OriginGuard:
 
 
 def _build_refusal(what: str, status: int, headers: dict[str, str] | None = None) -> Response:
-    return JSONResponse({"error": what}, status, headers)
+    return JSONResponse({"error": translate(what)}, status, headers)

@@ -18,7 +18,8 @@ const images = {};
       && (!asked.target || card.dataset.target === asked.target) && (!asked.fold || card.dataset.fold === asked.fold)
       && card.dataset.name.toLowerCase().includes(words)).sort(orders[asked.sort]);
     gallery.replaceChildren(...visible);
-    document.getElementById("shown").textContent = `${visible.length} of ${cards.length} images`;
+    document.getElementById("shown").textContent = {{ _("{some} of {every} images") | tojson }}
+      .replace("{some}", visible.length).replace("{every}", cards.length);
   }
   function heat(shown) {  // one switch, in two places
     form.heat.checked = warm.checked = shown;

@@ -24,10 +24,10 @@ if (window !== top) {
   function tick() {
     const age = Math.max(0, Math.round((Date.now() - renewed) / 1000));
     const words = age < 100 ? `${age} s` : `${Math.round(age / 60)} min`;
-    if (!body.ended) document.getElementById("age").textContent = `, ${words} ago`;
+    if (!body.ended) document.getElementById("age").textContent = {{ _(", {time} ago") | tojson }}.replace("{time}", words);
     const late = !body.ended && age > Number(body.stale);
     if (late && stale.hidden)
-      stale.textContent = "This page is not renewed any more: its command has ended, or cannot write here. To renew it: "
+      stale.textContent = {{ _("This page is not renewed any more: its command has ended, or cannot write here. To renew it:") | tojson }} + " "
         + body.command;
     stale.hidden = !late;
   }

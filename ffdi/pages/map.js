@@ -7,6 +7,7 @@
   const decode = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
   const places = new Uint16Array(decode(data.places).buffer), scores = new Uint16Array(decode(data.scores).buffer);
   const target = decode(data.target), kind = new Uint16Array(decode(data.kind).buffer);
+  const words = {real: {{ _("real") | tojson }}, fake: {{ _("fake") | tojson }}, error: {{ _("error") | tojson }}, open: {{ _("Open") | tojson }}};
   const names = data.names, count = target.length, largest = 65535, border = 24;
   const cells = new Int32Array(count).fill(-1);
   data.thumbnails.forEach((row, cell) => cells[row] = cell);
@@ -23,15 +24,15 @@
     return Math.min(4, Math.floor(5 * error(row)));
   }
   const ways = {
-    label: {groups: () => [[section.dataset.real, css("real")], [section.dataset.fake, css("fake")]], find: row => target[row]},
+    label: {groups: () => [[words.real, css("real")], [words.fake, css("fake")]], find: row => target[row]},
     error: {
       groups: () => [20, 40, 60, 80, 100].map((end, step) => [
-        `${section.dataset.error} ${(end - 20) / 100} \u2013 ${end / 100}`,
+        `${words.error} ${(end - 20) / 100} \u2013 ${end / 100}`,
         `color-mix(in oklab, ${css("accent")} ${10 + 22 * step}%, ${css("faint")})`]),
       find: shade,
     },
     kind: {
-      groups: () => data.kinds.map((name, number) => [name || section.dataset.real, name ? css(`series-${number % 7}`) : css("faint")]),
+      groups: () => data.kinds.map((name, number) => [name || words.real, name ? css(`series-${number % 7}`) : css("faint")]),
       find: row => kind[row],
     },
   };
@@ -85,7 +86,7 @@
   }
   function tell(row) {
     if (row < 0) return;
-    const word = target[row] ? section.dataset.fake : section.dataset.real, text = document.createElement("span");
+    const word = target[row] ? words.fake : words.real, text = document.createElement("span");
     text.textContent = `${names[row]}: ${word}, y_pred ${(scores[row] / largest).toFixed(4)}`;
     found.replaceChildren(text);
     if (cells[row] >= 0) {
@@ -96,7 +97,7 @@
     }
     if (images.has(names[row])) {
       const button = document.createElement("button");
-      button.type = "button"; button.textContent = section.dataset.open;
+      button.type = "button"; button.textContent = words.open;
       button.addEventListener("click", () => images.show(names[row]));
       found.append(button);
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ffdi.core import files
 from ffdi.core.errors import format_count
+from ffdi.core.translation import translate
 from ffdi.evaluation import metrics
 from ffdi.evaluation.metrics import ECE_BINS
 
@@ -81,7 +83,7 @@ class _Plot:
         """Takes the labels of the axes, with their units, and the limits `xlim` and `ylim`."""
         with matplotlib.rc_context(STYLE):
             self.axes = Figure(figsize=SIZE, dpi=POINTS_PER_INCH, layout="constrained").add_subplot()
-        self.axes.set(xlabel=x, ylabel=y, **limits)
+        self.axes.set(xlabel=translate(x), ylabel=translate(y), **limits)
         self._values: list[tuple[int, np.ndarray, list[str]]] = []
 
     def mark(self, number: int, name: str, x: np.ndarray, y: np.ndarray, texts: Iterable[str]) -> None:
@@ -93,7 +95,8 @@ class _Plot:
             x, y: float [N], in the units of the axes.
         """
         before = f"{name}: " if name else ""
-        self._values.append((_wrap_colour(number), np.stack([x, y], 1), [f"{before}{text}" for text in texts]))
+        shown = [f"{before}{translate(text)}" for text in texts]
+        self._values.append((_wrap_colour(number), np.stack([x, y], 1), shown))
 
     def place_points(self) -> list[Points]:
         """The marked points, after the layout is complete."""
@@ -184,10 +187,10 @@ def draw_histogram(name: str, target: np.ndarray, y_pred: np.ndarray) -> Chart:
     for label, word in enumerate(("real", "fake")):
         counts, _ = np.histogram(y_pred[target == label], edges)
         plot.axes.stairs(counts, edges, color=_pick_colour(label), alpha=0.35, fill=True)
-        plot.axes.stairs(counts, edges, color=_pick_colour(label), linewidth=1.5, label=word)
+        plot.axes.stairs(counts, edges, color=_pick_colour(label), linewidth=1.5, label=translate(word))
         ends = zip(edges, edges[1:], counts.tolist(), strict=False)
         texts = (f"y_pred {low:.2f} to {high:.2f}, {format_count(images, 'image')}" for low, high, images in ends)
-        plot.mark(label, word, (edges[:-1] + edges[1:]) / 2, counts, texts)
+        plot.mark(label, translate(word), (edges[:-1] + edges[1:]) / 2, counts, texts)
     return _render(plot, f"Scores: {name}")
 
 
@@ -245,12 +248,13 @@ def _render(plot: _Plot, title: str) -> Chart:
         text.set(color=INK, fontsize=FONT_SIZE)
     file = io.StringIO()
     assert isinstance(axes.figure, Figure)
-    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": title}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's fonts draw the text, not matplotlib's
         if len(axes.get_legend_handles_labels()[0]) > 1:
             for text in axes.legend(frameon=False, fontsize=FONT_SIZE, labelcolor=INK).get_texts():
                 text.set_text(text.get_text().removeprefix(LABEL_PREFIX))
         axes.figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return Chart(title, _apply_theme(file.getvalue(), title), plot.place_points())
+    return Chart(title, _apply_theme(file.getvalue(), translate(title)), plot.place_points())
 
 
 def _apply_theme(document: str, label: str) -> str:
