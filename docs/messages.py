@@ -4,7 +4,7 @@
 
 adds the messages that a catalogue lacks, without a translation, and removes those that the code no longer has. A
 message is a string of several words in the code that is no docstring; in an f-string, {0}, {1}, ... stand for the
-values. Further messages are the first line of each command, the texts of the templates, and the single words of `WORDS`.
+values. Further messages: the first line of each command, the texts of the templates, and the single words of `WORDS`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import polib
 from jinja2 import Environment
@@ -57,16 +58,41 @@ WORDS = (
         "libraries",
         "commit",
     ),
-    *("Scores", "Comparison", "Agreement", "Data", "Origin"),
+    *(
+        "Scores",
+        "Comparison",
+        "Agreement",
+        "Data",
+        "Origin",
+        "gap",
+        "stress",
+        "min",
+        "params",
+        "ok",
+        "p",
+        "trial",
+        "fakes",
+    ),
+    *("{0}; {1}", "{0}, {1}", "{0}: {1}", "{0} ({1})"),
 )
-"""Labels, headings and states of one word."""
+"""Labels, headings and states of one word, and how messages are put together."""
 COUNTS = ("format_count", "format_are")
 """Functions that put a number before a noun."""
 
 
-def list_messages() -> list[str]:
+class Count(NamedTuple):
+    """A message that is a number with a noun, in both forms."""
+
+    one: str
+    several: str
+
+
+Message = str | Count
+
+
+def list_messages() -> list[Message]:
     """All messages, in the order of the files."""
-    found = dict.fromkeys(WORDS)
+    found: dict[Message, None] = dict.fromkeys(WORDS)
     for path in [*sorted((PROJECT / "ffdi").rglob("*.py")), PROJECT / "tasks.py"]:
         if not any(path.match(f"ffdi/{pattern}") for pattern in NOT_SHOWN):
             tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -78,7 +104,7 @@ def list_messages() -> list[str]:
     return list(found)
 
 
-def _list_strings(tree: ast.Module) -> Iterator[str]:
+def _list_strings(tree: ast.Module) -> Iterator[Message]:
     hidden = set(_list_hidden(tree))
     for node in ast.walk(tree):
         if isinstance(node, ast.JoinedStr):
@@ -110,12 +136,11 @@ def _list_hidden(tree: ast.Module) -> Iterator[int]:
                 yield from map(id, ast.walk(part))
 
 
-def _list_counts(node: ast.Call) -> Iterator[str]:
+def _list_counts(node: ast.Call) -> Iterator[Count]:
     """Both forms of a noun with its number."""
+    before = {"format_count": ("", ""), "format_are": ("is ", "are ")}[ast.unparse(node.func)]
     for noun in [one.value for one in node.args[1:] if isinstance(one, ast.Constant)]:
-        before = {"format_count": ("", ""), "format_are": ("is ", "are ")}[ast.unparse(node.func)]
-        yield f"{before[0]}{{0}} {noun}"
-        yield f"{before[1]}{{0}} {noun}s"
+        yield Count(f"{before[0]}{{0}} {noun}", f"{before[1]}{{0}} {noun}s")
 
 
 def _number_values(node: ast.JoinedStr) -> str:
@@ -152,13 +177,22 @@ def _list_template_messages(text: str) -> Iterator[str]:
 
 def update(path: Path) -> tuple[int, int]:
     """Brings a catalogue up to date; returns the numbers of its messages and of those without a translation."""
-    known = {entry.msgid: entry.msgstr for entry in polib.pofile(str(path))} if path.is_file() else {}
+    known = {entry.msgid: entry for entry in polib.pofile(str(path))} if path.is_file() else {}
     catalogue = polib.POFile(wrapwidth=120)
-    catalogue.metadata = {"Content-Type": "text/plain; charset=utf-8", "Language": path.stem}
+    catalogue.metadata = {
+        "Content-Type": "text/plain; charset=utf-8",
+        "Language": path.stem,
+        "Plural-Forms": "nplurals=1; plural=0;",
+    }
     for message in list_messages():
-        catalogue.append(polib.POEntry(msgid=message, msgstr=known.get(message, "")))
+        before = known.get(message.one if isinstance(message, Count) else message, polib.POEntry())
+        if isinstance(message, Count):
+            forms = {0: before.msgstr_plural.get(0, before.msgstr)}
+            catalogue.append(polib.POEntry(msgid=message.one, msgid_plural=message.several, msgstr_plural=forms))
+        else:
+            catalogue.append(polib.POEntry(msgid=message, msgstr=before.msgstr))
     catalogue.save(str(path))
-    return len(catalogue), sum(not entry.msgstr for entry in catalogue)
+    return len(catalogue), len(catalogue.untranslated_entries())
 
 
 if __name__ == "__main__":

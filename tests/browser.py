@@ -38,6 +38,14 @@ def opened(browser: Browser, address: str, width: int, *, offline: bool = False)
     context.close()
 
 
+def check_both_themes(page: Page) -> None:
+    """Nothing is cut off, and axe finds nothing, in light and in dark colours."""
+    for colours in ("light", "dark"):
+        page.emulate_media(color_scheme=colours)  # type: ignore[arg-type]
+        assert find_cut_off(page) == []
+        assert barriers(page) == []
+
+
 def barriers(page: Page) -> list[Any]:
     """What axe finds that keeps people from using the page: its rule and the first place."""
     return [(found["id"], found["nodes"][0]["html"]) for found in Axe().run(page)["violations"]]

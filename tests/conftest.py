@@ -27,6 +27,7 @@ from ffdi.experiments.workspace import Workspace
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+os.environ["FFDI_LANG"] = "en"  # whatever the locale is
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side: threads that wait for each other crawl
 PROJECT = Path(__file__).resolve().parent.parent
 TINY = """

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from ffdi.core.errors import ConfigError
@@ -24,8 +26,11 @@ LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 """The first one that is set has the locale, as in POSIX."""
 FOLDER = Path(__file__).resolve().parent.parent / "translations"
 VALUE = re.compile(r"\{\d+\}")
+NUMBER = re.compile(r"[\d.,]+")
 FEW_LETTERS = 8
-"""An entry with fewer fixed letters, such as '{0} of {1}', takes values of one word only: it would match any text."""
+"""An entry with fewer fixed letters, such as '{0} of {1}', would match any text: its values have to be known, too."""
+MOST_WAYS = 30
+"""Ways to find the fixed parts in a text that are tried."""
 
 
 def check_language() -> None:
@@ -53,7 +58,7 @@ def translate(text: str) -> str:
 
 def translate_name(text: str) -> str:
     """Does the same for text that may be a name, such as a cell of a table: a single word stays."""
-    return translate(text) if " " in text else text
+    return translate(text) if _has_words(text) else text
 
 
 @dataclass(frozen=True)
@@ -64,33 +69,42 @@ class Entry:
         parts: the fixed text before, between and behind the values.
         order: the numbers of the values in `parts`.
         translation: with {0}, {1}, ... for the values.
+        is_count: whether its value is a number.
     """
 
     parts: Sequence[str]
     order: Sequence[int]
     translation: str
+    is_count: bool
 
     @cached_property
     def letters(self) -> int:
         """The number of fixed letters."""
         return sum(letter.isalpha() for part in self.parts for letter in part)
 
-    def find_values(self, text: str) -> dict[int, str] | None:
-        """The values by their numbers; None if the text is another message."""
+    def fill(self, values: Mapping[int, str]) -> str:
+        """The translation with values."""
+        return VALUE.sub(lambda found: values[int(found[0][1:-1])], self.translation)
+
+    def list_values(self, text: str) -> Iterator[dict[int, str]]:
+        """The values by their numbers, for each way in which the fixed parts occur in a text; the shortest first."""
         first, *middle, last = self.parts
-        if not text.startswith(first) or not text.endswith(last) or len(text) < len(first) + len(last):
-            return None
-        start, end, found = len(first), len(text) - len(last), list[str]()
-        for part in middle:
-            place = text.find(part, start, end)
-            if place < 0:
-                return None
-            found.append(text[start:place])
-            start = place + len(part)
-        found.append(text[start:end])
-        if start > end or (self.letters < FEW_LETTERS and any(re.search(r"\s", value) for value in found)):
-            return None
-        return dict(zip(self.order, found, strict=True))
+        if text.startswith(first) and text.endswith(last) and len(text) >= len(first) + len(last):
+            for found in _split(text[len(first) : len(text) - len(last)], middle):
+                if not self.is_count or NUMBER.fullmatch(found[0]):
+                    yield dict(zip(self.order, found, strict=True))
+
+
+def _split(text: str, parts: Sequence[str]) -> Iterator[list[str]]:
+    """What is before, between and behind fixed parts that occur in a text in this order."""
+    if not parts:
+        yield [text]
+        return
+    place = text.find(parts[0])
+    while place >= 0:
+        for rest in _split(text[place + len(parts[0]) :], parts[1:]):
+            yield [text[:place], *rest]
+        place = text.find(parts[0], place + 1)
 
 
 class Catalogue:
@@ -98,29 +112,47 @@ class Catalogue:
 
     Args:
         messages: the translation of each message; both have {0}, {1}, ... for values.
+        counts: the same for messages that are a number, {0}, with a noun.
     """
 
-    def __init__(self, messages: Mapping[str, str]) -> None:
+    def __init__(self, messages: Mapping[str, str], counts: Mapping[str, str]) -> None:
         self._exact = {message: text for message, text in messages.items() if not VALUE.search(message)}
         entries = [_make_entry(message, text) for message, text in messages.items() if VALUE.search(message)]
+        entries += [_make_entry(message, text, is_count=True) for message, text in counts.items()]
+        self._known: dict[str, str] = {}
         self._entries = sorted(entries, key=lambda entry: -entry.letters)
 
     def translate(self, text: str) -> str:
         """The translation of a finished message; the same text if there is none."""
+        if text not in self._known:
+            self._known[text] = self._find(text)
+        return self._known[text]
+
+    def _find(self, text: str) -> str:
         if text in self._exact:
             return self._exact[text]
         for entry in self._entries:
-            if (values := entry.find_values(text)) is not None:
-                translated = {number: self._translate_value(value) for number, value in values.items()}
-                return VALUE.sub(lambda found, known=translated: known[int(found[0][1:-1])], entry.translation)
+            ways = [self._translate_values(values) for values in islice(entry.list_values(text), MOST_WAYS)]
+            if ways:
+                unknown, known, values = min(ways, key=itemgetter(0))
+                if entry.letters >= FEW_LETTERS or (not unknown and (entry.letters or known)):
+                    return entry.fill(values)
         return text
+
+    def _translate_values(self, values: Mapping[int, str]) -> tuple[int, int, dict[int, str]]:
+        """The numbers of values of several words without and with a translation, and all values."""
+        found = {number: self.translate(value) if _has_words(value) else value for number, value in values.items()}
+        same = [found[number] == value for number, value in values.items() if _has_words(value)]
+        return sum(same), len(same) - sum(same), found
 
     def get(self, message: str) -> str:
         """The translation of a message of a template, which has no values yet."""
         return self._exact.get(message, message)
 
-    def _translate_value(self, value: str) -> str:
-        return self.translate(value) if " " in value.strip() else value
+
+def _has_words(text: str) -> bool:
+    """Whether a text has several words: a single one may be a name."""
+    return " " in text.strip()
 
 
 def translate_template(message: str) -> str:
@@ -129,18 +161,24 @@ def translate_template(message: str) -> str:
     return message if catalogue is None else catalogue.get(message)
 
 
-def read_messages(path: Path) -> dict[str, str]:
-    """The translation of each message of a gettext catalogue; those without one are left out."""
+def read_catalogue(path: Path) -> Catalogue:
+    """Reads a gettext catalogue. Its plural forms are numbers with a noun; a language with one form has it for both."""
     import polib  # only users of other languages need it
 
-    return {entry.msgid: entry.msgstr for entry in polib.pofile(str(path)) if entry.msgstr and not entry.obsolete}
+    messages, counts = dict[str, str](), dict[str, str]()
+    for entry in polib.pofile(str(path)):
+        if entry.msgid_plural:
+            counts |= dict.fromkeys((entry.msgid, entry.msgid_plural), entry.msgstr_plural[0])
+        else:
+            messages[entry.msgid] = entry.msgstr
+    return Catalogue(messages, counts)
 
 
 @cache
 def _load(language: str) -> Catalogue | None:
-    return None if language == "en" else Catalogue(read_messages(FOLDER / f"{language}.po"))
+    return None if language == "en" else read_catalogue(FOLDER / f"{language}.po")
 
 
-def _make_entry(message: str, text: str) -> Entry:
+def _make_entry(message: str, text: str, is_count: bool = False) -> Entry:
     order = [int(found[0][1:-1]) for found in VALUE.finditer(message)]
-    return Entry(VALUE.split(message), order, text)
+    return Entry(VALUE.split(message), order, text, is_count)

@@ -103,8 +103,8 @@ BLUR = 1 / 10
 """Standard deviation of the blur, as a fraction of the edge: removes details, but not light and colour."""
 EPSILON = 1e-7
 """Smallest distance of y_pred from 0 and 1, in fp32."""
-FULL = 2.0
-"""The change of the logit that has the full colour: from a score of 0.5 to one of 0.88."""
+FULL = 1.0
+"""The change of the logit that has the full colour: from a score of 0.5 to one of 0.73."""
 FindLandmarks = Callable[[np.ndarray], np.ndarray | None]
 
 

@@ -38,14 +38,32 @@ def opened(request: pytest.FixtureRequest, chromium: Browser, report: Path) -> I
         yield both
 
 
+def test_it_opens_in_chinese(chromium: Browser, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "workspace"
+    shutil.copytree(trained, root)
+    monkeypatch.setenv("FFDI_LANG", "zh")
+    assert faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root).code == 0
+    address = (root / "exports" / "tiny" / "report.html").as_uri()
+    for width in browser.WIDTHS:
+        with browser.opened(chromium, address, width, offline=True) as (page, output):
+            browser.check_both_themes(page)
+            assert page.get_attribute("html", "lang") == "zh"
+            assert page.text_content("h1") == "tiny"
+            headings = page.locator("h2").all_text_contents()
+            assert [one for one in headings if re.search("[A-Za-z]{3}", one)] == []
+            assert page.locator("#threshold [data-value=threshold]").text_content() == "0.500000"
+            page.locator("#gallery button").first.click()
+            assert browser.barriers(page) == []
+            assert output == []
+
+
 def names(page: Page) -> list[str]:
     return page.eval_on_selector_all("#gallery li", "cards => cards.map(card => card.dataset.name)")
 
 
 def test_it_opens_without_a_word_a_cut_or_a_barrier(opened: tuple[Page, list[str]]) -> None:
     page, output = opened
-    assert browser.find_cut_off(page) == []
-    assert browser.barriers(page) == []
+    browser.check_both_themes(page)
     page.locator("#gallery button").first.click()
     assert browser.barriers(page) == []
     assert output == []

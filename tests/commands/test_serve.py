@@ -201,7 +201,7 @@ def test_images_are_dropped_and_looked_at(
     odd = tmp_path / "no, image.jpg"
     odd.write_text("<b>")
     first, *others = (competition / "testset" / name for name in names)
-    assert browser.barriers(page) == []
+    browser.check_both_themes(page)
     page.set_input_files("#files", [first, odd, *others])
     page.wait_for_selector("#picture img")
     assert page.text_content("#status") == "3 of 4 scored, 1 cannot be used"
@@ -241,8 +241,7 @@ def test_images_are_dropped_and_looked_at(
     saved = pd.read_csv(saving.value.path(), index_col="img_name").y_pred
     assert list(saved.index) == names
     assert (saved - known[names]).abs().max() < 1e-6
-    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
-    assert browser.barriers(page) == []
+    browser.check_both_themes(page)
     assert [line for line in output if "400 (Bad Request)" not in line] == []  # the browser logs a refused image
 
 
