@@ -355,6 +355,7 @@ def test_ctrl_c_leaves_nothing_half_written_and_the_command_resumes(
     assert [path.suffix for path in sorted((workspace / "experiments" / "tiny" / "fold_0").iterdir())] == [
         ".json",
         ".safetensors",
+        ".json",
     ]
     config.write_text(TINY)
     assert invoke(*words, "--restart").code == 0

@@ -260,7 +260,7 @@ def table(heading: str, columns: Sequence[str], rows: Sequence[Sequence[object]]
     texts = ([translate_name(_format_number(cell)) for cell in row] for row in rows)
     shown = [list(map(_format_cell, headings)), *texts]
     console, hidden = _console(), list[str]()
-    if console.is_terminal:
+    if console.is_terminal or console.width < PLAIN_WIDTH:  # a log has no width of its own
         shown, hidden = leave_out(shown, headings, list(map(translate, details)), console.width)
     sheet = Table(header_style="bold")
     for number, (column, wide) in enumerate(zip(shown[0], choose_widths(shown, console.width), strict=True)):

@@ -115,7 +115,7 @@ def test_a_student_learns_the_scores_of_its_teachers(teachers: Path, competition
         assert answer.code == 0, answer.err
     page = (teachers / "exports" / "small" / "report.html").read_text()
     table = page.partition("Teachers, pseudo-labels and students")[2].partition("</table>")[0]
-    assert re.findall(r'<th scope="row">([^<]+)', table) == [
+    assert re.findall(r'<th role="rowheader" scope="row">([^<]+)', table) == [
         "tiny",
         "other",
         "tiny + other",

@@ -68,7 +68,7 @@ def test_reconstructions_are_made_once_and_belong_to_the_training(
     root = reconstructing.parents[1]
     answer = invoke(*WORDS, str(competition))
     assert answer.code == 0, answer.err
-    assert "32 of 32 real images are missing" in answer.out
+    assert ": 32 of 32 real images; " in answer.out
     made = sorted((root / "data" / "reconstructions").rglob("*.png"))
     assert len(made) == 32
     resolved = json.loads((reconstructing / "resolved.json").read_text())

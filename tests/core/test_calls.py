@@ -41,12 +41,12 @@ def test_a_call_prints_and_returns_what_it_printed(capsys: pytest.CaptureFixture
     def run(options: Options) -> None:
         seen.append(options)
         console.say("half")
-        console.table("sizes", ["", "AUC", "more"], [("one", 1 / 3, "x")], details=["more"], wide=1000)
+        console.table("sizes", ["", "AUC", "more"], [("one", 1 / 3, "x")], details=["more"])
         console.note_values({"train.lr": 0.1})
 
     output, finished = call(run, steps=3, experiment=None)
     assert (seen, finished) == ([Options("quickstart", 3)], True)
-    assert output.lines == ["half", "not shown in 120 columns: more"]
+    assert output.lines == ["half"]
     assert output.tables == [{"heading": "sizes", "columns": ["", "AUC", "more"], "rows": [["one", 1 / 3, "x"]]}]
     assert output.values == {"train.lr": 0.1}
     printed = capsys.readouterr().out

@@ -12,7 +12,7 @@ import pytest
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from ffdi.core import manifests
+from ffdi.core import console, manifests
 from ffdi.demo import competition
 from ffdi.experiments.workspace import Workspace
 from tests.conftest import PROJECT, TINY, skip_export_trial, write_competition
@@ -71,7 +71,9 @@ def test_commands_print_plain_lines(run: NotebookNode) -> None:
     printed = read_text(run, "train")
     assert re.search(r"^fold 1  epoch  3/3  loss \d", printed, re.MULTILINE)
     assert '\nnext: ffdi.ensemble_submit("mine")\n' in printed
-    assert "not shown in 100 columns: at 1e-2, accuracy, log loss" in printed
+    tables = [line for line in printed.splitlines() if line.startswith(("┏", "┃", "│"))]
+    assert tables
+    assert max(map(len, tables)) <= console.NOTEBOOK_WIDTH
     assert "\x1b" not in printed
     assert "\r" not in printed
     assert max(map(len, printed.splitlines())) < 400
