@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from itertools import islice
 from operator import itemgetter
 from pathlib import Path
@@ -29,6 +29,8 @@ VALUE = re.compile(r"\{\d+\}")
 NUMBER = re.compile(r"[\d.,]+")
 FEW_LETTERS = 8
 """An entry with fewer fixed letters, such as '{0} of {1}', would match any text: its values have to be known, too."""
+VERY_FEW = 5
+"""An entry with fewer fixed letters is tried last."""
 MOST_WAYS = 30
 """Ways to find the fixed parts in a text that are tried."""
 
@@ -100,8 +102,9 @@ def _split(text: str, parts: Sequence[str]) -> Iterator[list[str]]:
     if not parts:
         yield [text]
         return
+    last = text.rfind(parts[-1])  # without it, no place of the others matters
     place = text.find(parts[0])
-    while place >= 0:
+    while 0 <= place <= last:
         for rest in _split(text[place + len(parts[0]) :], parts[1:]):
             yield [text[:place], *rest]
         place = text.find(parts[0], place + 1)
@@ -120,24 +123,40 @@ class Catalogue:
         entries = [_make_entry(message, text) for message, text in messages.items() if VALUE.search(message)]
         entries += [_make_entry(message, text, is_count=True) for message, text in counts.items()]
         self._known: dict[str, str] = {}
-        self._entries = sorted(entries, key=lambda entry: -entry.letters)
+        ordered = sorted(entries, key=lambda entry: -entry.letters)
+        self._strong = [entry for entry in ordered if entry.letters >= FEW_LETTERS]
+        # entries without letters put messages together; those with very few, such as 'fold {0}', are parts of messages
+        weak = [entry for entry in ordered if entry.letters < FEW_LETTERS]
+        self._weak = sorted(weak, key=lambda entry: (entry.letters < VERY_FEW, entry.letters > 0))
 
     def translate(self, text: str) -> str:
         """The translation of a finished message; the same text if there is none."""
         if text not in self._known:
+            self._known[text] = text  # a message is no part of itself
             self._known[text] = self._find(text)
         return self._known[text]
 
     def _find(self, text: str) -> str:
         if text in self._exact:
             return self._exact[text]
-        for entry in self._entries:
+        strong, weak = (partial(self._find_among, entries, text) for entries in (self._strong, self._weak))
+        return strong() or self._translate_core(text) or weak() or text
+
+    def _translate_core(self, text: str) -> str:
+        """The translation of a text without the blanks around it; '' if there are none, or no translation."""
+        core = text.strip()
+        translated = core if core == text else self.translate(core)
+        return "" if translated == core else text.replace(core, translated)
+
+    def _find_among(self, entries: Sequence[Entry], text: str) -> str:
+        """The translation by the first entry that fits; '' if none does."""
+        for entry in entries:
             ways = [self._translate_values(values) for values in islice(entry.list_values(text), MOST_WAYS)]
             if ways:
                 unknown, known, values = min(ways, key=itemgetter(0))
                 if entry.letters >= FEW_LETTERS or (not unknown and (entry.letters or known)):
                     return entry.fill(values)
-        return text
+        return ""
 
     def _translate_values(self, values: Mapping[int, str]) -> tuple[int, int, dict[int, str]]:
         """The numbers of values of several words without and with a translation, and all values."""
@@ -151,8 +170,8 @@ class Catalogue:
 
 
 def _has_words(text: str) -> bool:
-    """Whether a text has several words: a single one may be a name."""
-    return " " in text.strip()
+    """Whether a text has several words: a single one may be a name, and '95 %' is the same in each language."""
+    return " " in text.strip() and any(letter.isalpha() for letter in text)
 
 
 def translate_template(message: str) -> str:

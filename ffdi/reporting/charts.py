@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ffdi.core import files
 from ffdi.core.errors import format_count
-from ffdi.core.translation import translate
+from ffdi.core.translation import translate, translate_name
 from ffdi.evaluation import metrics
 from ffdi.evaluation.metrics import ECE_BINS
 
@@ -94,7 +94,7 @@ class _Plot:
             name: of the line, before each text; '' for none.
             x, y: float [N], in the units of the axes.
         """
-        before = f"{name}: " if name else ""
+        before = f"{translate_name(name)}: " if name else ""
         shown = [f"{before}{translate(text)}" for text in texts]
         self._values.append((_wrap_colour(number), np.stack([x, y], 1), shown))
 
@@ -118,8 +118,8 @@ def draw_curves(history: Mapping[str, Mapping[str, Sequence[float]]], whose: str
         epoch = np.array(epochs["epoch"])
         for key, plot, word, style in (
             ("train_loss", losses, "training loss", {"linestyle": ":", "linewidth": 1.2}),
-            ("heldout_loss", losses, "held-out loss", {"label": f"{LABEL_PREFIX}{name}"}),
-            ("heldout_auc", aucs, "AUC", {"label": f"{LABEL_PREFIX}{name}"}),
+            ("heldout_loss", losses, "held-out loss", {"label": f"{LABEL_PREFIX}{translate_name(name)}"}),
+            ("heldout_auc", aucs, "AUC", {"label": f"{LABEL_PREFIX}{translate_name(name)}"}),
         ):
             value = np.array(epochs[key], float)
             plot.axes.plot(epoch, value, color=_pick_colour(number), **style)
@@ -172,7 +172,7 @@ def draw_calibration(scored: Scored) -> Chart:
             fakes,
             s=MAX_SPOT**2 * images[filled] / len(target) + 6,
             color=_pick_colour(number),
-            label=f"{LABEL_PREFIX}{name}",
+            label=f"{LABEL_PREFIX}{translate_name(name)}",
         )
         rows = zip(score, fakes, images[filled], strict=True)
         texts = (f"mean y_pred {at:.3f}, {part:.3f} are fake, {format_count(int(n), 'image')}" for at, part, n in rows)
@@ -233,7 +233,7 @@ def _draw_line(
         color=_pick_colour(number),
         linestyle=DASHES[number // len(SERIES) % len(DASHES)],
         drawstyle="steps-post" if steps else "default",
-        label=f"{LABEL_PREFIX}{name}",
+        label=f"{LABEL_PREFIX}{translate_name(name)}",
     )
     plot.mark(number, name, at, y, (text.format(*pair) for pair in zip(x.tolist(), y.tolist(), strict=True)))
 

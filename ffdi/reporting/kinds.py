@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ffdi.core import console, manifests
+from ffdi.core.translation import translate
 from ffdi.ensemble.ensemble import Ensemble
 from ffdi.evaluation import error_analysis
 from ffdi.experiments.experiment import Experiment
@@ -82,7 +83,7 @@ def _make_slice_table(caption: str, parts: Sequence[Mapping[str, Any]], thumbnai
             part["value"],
             part["auc"],
             part["interval"],
-            [str(part["real"]), str(part["fake"]), part["against"]],
+            [str(part["real"]), str(part["fake"]), translate(part["against"])],
             _find(part.get("examples", ()), thumbnails),
         )
         for part in parts
