@@ -132,14 +132,14 @@ def _build_kinds(ensemble: Ensemble, scan: ScanResult) -> Section:
 def _build_batch(
     workspace: Workspace, ensemble: Ensemble, scan: ScanResult, options: DeviceOptions, device: Device
 ) -> Section:
-    """The images of a batch as a training shows them to the network."""
+    """A small batch as a training shows it to the network."""
     from ffdi.reporting import exhibits
 
     config, rows = schema.load_experiment(ensemble.experiments[0].config_path), ensemble.assignment.fold != 0
     table, _ = reconstructions.add_reconstructions(workspace, config.pseudo_fakes, scan.table, scan.sha256, options)
     line = (
-        f"The first images of the first batch that fold 0 of {ensemble.experiments[0].name} was trained on: resized, "
-        f"with augment.recipe = '{config.augment.recipe}', and before mixup or cutmix."
+        f"A batch of images of fold 0 of {ensemble.experiments[0].name} as its network gets them: drawn by "
+        f"train.sampling, resized, with augment.recipe = '{config.augment.recipe}', and before mixup or cutmix."
     )
     shown = exhibits.show_training_batch(config, table.take(np.flatnonzero(rows)), device)
     return Section("What the network is shown", [line], pictures=shown)

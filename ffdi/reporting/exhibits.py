@@ -23,7 +23,7 @@ BATCH = 16
 FULL = 0.95
 """The quantile, among the largest values of all heat maps, that has the full colour."""
 SHOWN = 16
-"""Images of a training batch."""
+"""The most images of a training batch."""
 
 
 def make_exhibits(
@@ -98,7 +98,7 @@ def make_thumbnails(table: Table, names: Sequence[str]) -> dict[str, str]:
 
 
 def show_training_batch(config: Config, table: Table, device: Device) -> list[tuple[str, str]]:
-    """The first images of a training's first batch, as its network gets them: data URLs, and their labels.
+    """A small batch as the network of a training gets it: data URLs, and the labels.
 
     Args:
         config: of the training.
@@ -109,9 +109,11 @@ def show_training_batch(config: Config, table: Table, device: Device) -> list[tu
     from ffdi.training import inputs
 
     assert table.target is not None
+    few = config.train.model_copy(update={"batch_size": min(SHOWN, config.train.batch_size)})
+    config = config.model_copy(update={"train": few})
     batches = loader.make_train_loader(table, config, fold=0, loader_config=device.loader_config)
     batch = next(batches.iterate_epoch(0))
-    images = inputs.make_images(batch, device).cpu().numpy()[: min(SHOWN, config.train.batch_size)]
+    images = inputs.make_images(batch, device).cpu().numpy()[: few.batch_size]  # views double them
     labels = zip(batch.target.tolist(), table.target[batch.index].tolist(), strict=True)
     words = ("real" if not shown else "fake" if own else "pseudo-fake" for shown, own in labels)
     return [(pictures.encode_picture(image), word) for image, word in zip(images, words, strict=False)]
