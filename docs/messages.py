@@ -29,14 +29,14 @@ NOT_SHOWN = (
 NO_MESSAGE = re.compile(
     r"^[^A-Za-z]*$|^[\w./*-]+$|https?://|[<>]{2}|\\[dws]|^--|^import |^invoke |^pip |^bold |^PRAGMA "
 )
-WORDS = (
-    *"error: stopped warning: next: written:".split(),
-    *"real fake pseudo-fake images fold folds split groups fakes experiment submission epoch trial name state".split(),
-    *"accuracy difference interval loss recall precision threshold bootstrap against itself gap stress min p".split(),
-    *"waiting starting training finished unreadable ok eyes mouth background libraries commit params".split(),
-    *"Scores Comparison Agreement Data Origin".split(),
-    *("{0}; {1}", "{0}, {1}", "{0}: {1}", "{0} ({1})"),
-)
+SINGLE = """
+error: stopped warning: next: written:
+real fake pseudo-fake images fold folds split groups fakes experiment submission epoch trial name state
+accuracy difference interval loss recall precision threshold bootstrap against itself gap stress min p
+waiting starting training finished unreadable ok eyes mouth background libraries commit params
+Scores Comparison Agreement Data Origin
+"""
+WORDS = (*SINGLE.split(), "{0}; {1}", "{0}, {1}", "{0}: {1}", "{0} ({1})")
 """Labels, headings and states of one word, and how messages are put together."""
 COUNTS = ("format_count", "format_are")
 """Functions that put a number before a noun."""
