@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import multiprocessing
 import os
 import resource
@@ -145,6 +146,9 @@ def _run_command(
 ) -> None:
     """In the process."""
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+    from ffdi.commands.shared import progress_files
+
+    progress_files.WRITE_SECONDS = math.inf  # else the number of calls would depend on the speed
     if before is not None:
         before(root)
     _watch(root, calls, fault)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -142,6 +143,20 @@ def test_a_page_says_that_it_is_not_renewed(copy: Path, chromium: Browser) -> No
         page.goto(page_file.path.as_uri())
         assert page.text_content("#ended") == "Over."
         assert page.locator("noscript, iframe").count() == 0
+
+
+def test_the_page_is_chinese(copy: Path, chromium: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FFDI_LANG", "zh")
+    page_file = make_page(copy)
+    page_file.read()
+    page_file.write(ended="The training is finished.")
+    for width in browser.WIDTHS:
+        with browser.opened(chromium, page_file.path.as_uri(), width, offline=True) as (page, messages):
+            check(page)
+            assert page.get_attribute("html", "lang") == "zh"
+            headings = page.locator("h2, thead th, #ended").all_text_contents()
+            assert [one for one in headings if re.search("[A-Za-z]{4}", one)] == []
+            assert messages == []
 
 
 def make_page(root: Path) -> live_pages._LiveFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -38,11 +39,15 @@ def opened(request: pytest.FixtureRequest, chromium: Browser, report: Path) -> I
         yield both
 
 
-def test_it_opens_in_chinese(chromium: Browser, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def choose_chinese(_root: Path) -> None:
+    """In the process of the command."""
+    os.environ["FFDI_LANG"] = "zh"
+
+
+def test_it_opens_in_chinese(chromium: Browser, trained: Path, tmp_path: Path) -> None:
     root = tmp_path / "workspace"
     shutil.copytree(trained, root)
-    monkeypatch.setenv("FFDI_LANG", "zh")
-    assert faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root).code == 0
+    assert faults.run(["report", "--experiment", "tiny", "--device", "cpu"], root, before=choose_chinese).code == 0
     address = (root / "exports" / "tiny" / "report.html").as_uri()
     for width in browser.WIDTHS:
         with browser.opened(chromium, address, width, offline=True) as (page, output):

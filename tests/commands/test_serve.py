@@ -245,6 +245,31 @@ def test_images_are_dropped_and_looked_at(
     assert [line for line in output if "400 (Bad Request)" not in line] == []  # the browser logs a refused image
 
 
+def test_the_page_is_chinese(chromium: Browser, trained: Path, competition: Path) -> None:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "serve", "--experiment", "tiny", "--port", "0", "--json", "--device", "cpu"],
+        cwd=PROJECT,
+        env={**os.environ, "FFDI_ROOT": str(trained), "FFDI_LANG": "zh"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert server.stdout is not None
+        address = json.loads(server.stdout.readline())["url"]
+        for width in browser.WIDTHS:
+            with browser.opened(chromium, address, width) as (page, output):
+                page.set_input_files("#files", next((competition / "testset").iterdir()))
+                page.wait_for_selector("#picture img")
+                browser.check_both_themes(page)
+                assert page.get_attribute("html", "lang") == "zh"
+                assert re.search("[\u4e00-\u9fff]", page.text_content("#change") or "")
+                assert not re.search("[A-Za-z]{2,}", page.text_content("#status") or "")
+                assert output == []
+    finally:
+        server.kill()
+        server.wait()
+
+
 def test_a_page_asks_again_where_the_server_is_busy(
     chromium: Browser, port: int, competition: Path, tmp_path: Path
 ) -> None:
