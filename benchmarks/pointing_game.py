@@ -82,9 +82,9 @@ def play(
     """Heat maps float32 [n, 56, 56] of the fakes that a network calls so, and their masks."""
     with torch.inference_mode():
         called = network(torch.from_numpy(fakes)).numpy() > 0
-    return gradcam.compute_heat_map(network, fakes[called], device, gradcam.find_layer(network, fakes.shape[1])), masks[
-        called
-    ]
+    heat = gradcam.compute_heat_map(network, fakes[called], device, gradcam.find_layer(network, fakes.shape[1]))
+    strongest = np.maximum(heat.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    return heat / strongest, masks[called]  # each image counts alike in the mean of the maps
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ SINGLE = """
 error: stopped warning: next: written:
 real fake pseudo-fake images fold folds split groups fakes experiment submission epoch trial name state
 accuracy difference interval loss recall precision threshold bootstrap against itself gap stress min p
-waiting starting training finished unreadable ok eyes mouth background libraries commit params
+waiting starting training finished unreadable ok left eyes mouth background libraries commit params
 Scores Comparison Agreement Data Origin
 """
 WORDS = (*SINGLE.split(), "{0}; {1}", "{0}, {1}", "{0}: {1}", "{0} ({1})")

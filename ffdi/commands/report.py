@@ -41,14 +41,14 @@ def run(workspace: Workspace, options: ReportOptions) -> None:
     files.check_writable(export.report_path)
     networks, images = len(ensemble.members), len(table)
     console.title(f"report {export.name}: {format_count(networks, 'network')}, {format_count(images, 'image')}")
-    scan = inspection.scan_table(workspace, table)
-    page = _make_page(workspace, export, ensemble, scan, options, groups.repeat_flags(options.experiment, name))
+    scan, flags = inspection.scan_table(workspace, table), groups.repeat_flags(options.experiment, name)
+    page = _make_page(workspace, export, ensemble, scan, options, flags)
     with export.lock():
         files.write_text(export.report_path, page.render())
     size = export.report_path.stat().st_size / 1e6
     shown = format_count(len(page.gallery.exhibits), "example image")
     console.written(export.report_path, about=f" ({shown}, {size:.1f} MB): open it in a browser")
-    console.advise(f"invoke ensemble-submit{groups.repeat_flags(options.experiment, name)}")
+    console.advise(f"invoke ensemble-submit{flags}")
 
 
 def _make_page(

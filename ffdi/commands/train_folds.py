@@ -317,7 +317,7 @@ def _train(
         train_jobs(take_next) as events,
     ):
         if bar.is_visible and label:
-            named = "".join(f" --experiment {one.experiment.argument}" for one in trainings)
+            named = groups.repeat_flags([one.experiment.reference for one in trainings], None)
             bar.say(f"to follow it in a browser: invoke report --live{named}")
         for job, event in events:
             recorder.add(job, event)

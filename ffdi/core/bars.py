@@ -7,20 +7,24 @@ from rich.table import Column
 from rich.text import Text
 
 from ffdi.core.columns import cut_end
+from ffdi.core.translation import translate
 
 BAR_WIDTH, DETAILED_WIDTH = 40, 80
 """The most columns of a bar, and the fewest of a terminal that shows its speed and the time since its start."""
 
 
 class _Label(ProgressColumn):
-    """What is worked at, without the end that a narrow terminal has no place for."""
+    """What is worked at, without the end that a narrow terminal has no place for.
+
+    It is translated here, a few times in a second, and not at each step of the work.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__(Column(no_wrap=True))
         self._width = width
 
     def render(self, task: Task) -> Text:
-        return Text(cut_end(task.description, self._width))
+        return Text(cut_end(translate(task.description), self._width))
 
 
 class _Count(ProgressColumn):
@@ -62,6 +66,6 @@ def make_columns(total: float, unit: str | None, wide: int) -> list[ProgressColu
         _Label(max(1, wide - taken)),
         BarColumn(bar_width=None, table_column=Column(max_width=BAR_WIDTH)),
         *parts,
-        TextColumn("left"),
+        TextColumn(translate("left")),
         TimeRemainingColumn(table_column=fixed),
     ]

@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
-from rich.progress import (
-    Progress,
-    TaskID,
-)
+from rich.progress import Progress, TaskID
 from rich.table import Table
 from rich.text import Text
 
@@ -326,11 +323,11 @@ class Bar:
         self._progress.advance(self._task, count)
 
     def at(self, done: float, label: str) -> None:
-        self._progress.update(self._task, completed=done, description=names.escape(translate(label)))
+        self._progress.update(self._task, completed=done, description=names.escape(label))
 
     def rename(self, label: str) -> None:
         """Says what is worked at from now on."""
-        self._progress.update(self._task, description=names.escape(translate(label)))
+        self._progress.update(self._task, description=names.escape(label))
 
     def say(self, line: str) -> None:
         """Prints a line above the bar."""
@@ -363,7 +360,7 @@ def bar(label: str, total: float, *, counted: bool = True, unit: str = "") -> It
     console = _console()
     columns = bars.make_columns(total, unit if counted else None, console.width)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        before, _bar = _bar, Bar(progress, progress.add_task(names.escape(translate(label)), total=total))
+        before, _bar = _bar, Bar(progress, progress.add_task(names.escape(label), total=total))
         try:
             yield _bar
         finally:

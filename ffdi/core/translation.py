@@ -31,6 +31,8 @@ FEW_LETTERS = 8
 """An entry with fewer fixed letters, such as '{0} of {1}', would match any text: its values have to be known, too."""
 VERY_FEW = 5
 """An entry with fewer fixed letters is tried last."""
+MOST_KNOWN = 10_000
+"""Texts whose translations are kept: labels of progress bars come again and again."""
 MOST_WAYS = 30
 """Ways to find the fixed parts in a text that are tried."""
 
@@ -132,6 +134,8 @@ class Catalogue:
     def translate(self, text: str) -> str:
         """The translation of a finished message; the same text if there is none."""
         if text not in self._known:
+            if len(self._known) >= MOST_KNOWN:
+                del self._known[next(iter(self._known))]  # the oldest one
             self._known[text] = text  # a message is no part of itself
             self._known[text] = self._find(text)
         return self._known[text]

@@ -1,5 +1,15 @@
 const at = id => document.getElementById(id), results = [], largest = {{ bytes }}, tries = 5, edge = 40;
 const words = (text, values) => Object.entries(values).reduce((made, [name, value]) => made.replace(`{${name}}`, () => value), text);
+const parts = {
+  "eyes": {{ _("eyes") | tojson }},
+  "mouth": {{ _("mouth") | tojson }},
+  "rest of the face": {{ _("rest of the face") | tojson }},
+  "background": {{ _("background") | tojson }},
+  "upper half": {{ _("upper half") | tojson }},
+  "lower half": {{ _("lower half") | tojson }},
+  "light and shadow": {{ _("light and shadow") | tojson }},
+  "noise of the pixels": {{ _("noise of the pixels") | tojson }}
+};
 let running = Promise.resolve(), shrinking = Promise.resolve(), current = null;
 function made(tag, text, kind) {
   const element = document.createElement(tag);
@@ -27,7 +37,6 @@ function add(file) {
   result.small.width = result.small.height = edge;
   head.scope = "row"; open.type = "button"; open.addEventListener("click", () => show(result));
   head.append(result.small, open); row.append(head, cell); at("rows").append(row);
-  cell.dataset.label = "y_pred";
   results.push(result);
   return result;
 }
@@ -99,7 +108,7 @@ async function show(result) {
   if (found.shares.length) at("rests").append(table(found.shares));
   for (const [name, address] of Object.entries(found.looks)) {
     const figure = made("figure"), image = made("img");
-    image.src = address; image.alt = ""; figure.append(image, made("figcaption", name)); at("looks").append(figure);
+    image.src = address; image.alt = ""; figure.append(image, made("figcaption", parts[name])); at("looks").append(figure);
   }
 }
 function say(y_pred) {
@@ -114,12 +123,8 @@ function table(shares) {
   sheet.append(made("caption", {{ _("What the score rests on, by the landmarks of the face") | tojson }}));
   for (const word of columns) { const cell = made("th", word); cell.scope = "col"; head.append(cell); }
   for (const {part, heat, area} of shares) {
-    const row = made("tr"), name = made("th", part); name.scope = "row";
-    row.append(name, ...[heat, area].map((share, place) => {
-      const cell = made("td", `${Math.round(share * 100)} %`);
-      cell.dataset.label = columns[place + 1];
-      return cell;
-    }));
+    const row = made("tr"), name = made("th", parts[part]); name.scope = "row";
+    row.append(name, ...[heat, area].map(share => made("td", `${Math.round(share * 100)} %`)));
     body.append(row);
   }
   top.append(head); sheet.append(top, body);

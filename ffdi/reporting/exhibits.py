@@ -41,11 +41,10 @@ def make_exhibits(
     heats, method = _compute_heat_maps(ensemble, chosen, assignment.fold[rows], device)
     policy = ResizePolicy.from_config(ensemble.members[0].config.model)
     full = float(np.quantile(heats.max(axis=(1, 2)), FULL)) or 1.0
-    exhibits = []
+    whole, exhibits = policy.resize == "squash", []  # else the heat map covers a part of the image
     with console.bar("example images", len(rows), unit="images") as bar:
         for place, row in enumerate(rows.tolist()):
             pixels = decode.read_image(chosen.path(place))
-            whole = policy.resize == "squash"  # else the heat map covers a part of the image
             parts = face_parts.locate_parts(None if chosen.landmarks is None else chosen.landmarks[place])
             exhibits.append(
                 Exhibit(

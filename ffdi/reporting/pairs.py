@@ -14,13 +14,12 @@ from ffdi.evaluation import comparison, score_names
 from ffdi.evaluation.comparison import Comparison, Scores
 from ffdi.evaluation.predictions import sigmoid
 from ffdi.reporting.page import Cell, ReportTable, Section
+from ffdi.reporting.thresholds import USUAL
 
 MAX_IMAGES = 6
 """In the gallery, of each side of a pair."""
 MAX_PAIRS = 2
 """In the gallery: the experiments that differ most from the best one."""
-THRESHOLD = 0.5
-"""A score at or above it calls an image fake."""
 
 
 class Pair(NamedTuple):
@@ -58,7 +57,7 @@ def compare_with_best(ensemble: Ensemble) -> list[Pair]:
     y_pred, best = sigmoid(ensemble.oof_logits), ensemble.choice.single[0]
     kinds = [] if images.kind is None else np.unique(images.kind[images.target == 1]).tolist()
     slices: Mapping[str, np.ndarray] = {f"kind: {one}": images.kind == one for one in kinds if one}
-    right = (y_pred >= THRESHOLD) == (images.target == 1)
+    right = (y_pred >= USUAL) == (images.target == 1)
     found = []
     for other in range(len(names)):
         if other != best:
@@ -94,6 +93,6 @@ def build_comparison(pairs: Sequence[Pair]) -> Section:
     ]
     line = (
         "Paired DeLong within folds; p-values of kinds have Holm's correction. Right means that the score is on the "
-        f"label's side of {THRESHOLD}. The images are in the gallery, with a kind of their own."
+        f"label's side of {USUAL}. The images are in the gallery, with a kind of their own."
     )
     return Section("Comparison", [line], tables=tables)

@@ -9,6 +9,7 @@ import numpy as np
 MOST = 1000
 """Thresholds that the slider has; of more scores it has quantiles."""
 USUAL = 0.5
+"""A score at or above it calls an image fake, if nothing else is chosen."""
 
 
 class Thresholds(NamedTuple):

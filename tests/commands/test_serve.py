@@ -264,6 +264,9 @@ def test_the_page_is_chinese(chromium: Browser, trained: Path, competition: Path
                 assert page.get_attribute("html", "lang") == "zh"
                 assert re.search("[\u4e00-\u9fff]", page.text_content("#change") or "")
                 assert not re.search("[A-Za-z]{2,}", page.text_content("#status") or "")
+                captions = page.locator("#looks figcaption").all_text_contents()
+                assert len(captions) == len(views.list_views(None))
+                assert not re.search("[A-Za-z]", "".join(captions))
                 assert output == []
     finally:
         server.kill()

@@ -89,7 +89,7 @@ def scan_table(workspace: Workspace, table: Table) -> ScanResult:
 
 def _scan(findings: ScanStore, tables: Mapping[str, Table]) -> dict[str, ScanResult]:
     scans = {name: ScanResult(table) for name, table in tables.items()}
-    label = " ".join(["scanning", ", ".join(filter(None, tables))]).rstrip()
+    label = f"scanning {', '.join(tables)}".rstrip()  # a single table has no name
     with console.bar(label, sum(map(len, tables.values())), unit="images") as bar:
         for scan in scans.values():
             for image in scan_images(scan.table, findings, machine.count_cores()):

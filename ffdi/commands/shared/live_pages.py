@@ -102,9 +102,8 @@ class _LiveFile:
         ]
         epochs = sum(one.epochs for _, one in folds)
         running = [f"{prefix}{one.label} {live.describe_phase(one)}" for prefix, one in folds if live.is_active(one)]
-        return sum(one.done for _, one in folds) / epochs if epochs else 0.0, ", ".join(
-            running
-        ) or "waiting for the training"
+        share = sum(one.done for _, one in folds) / epochs if epochs else 0.0
+        return share, ", ".join(running) or "waiting for the training"
 
     def write_if_due(self) -> None:
         """Writes the page if something has changed, or if it is old.

@@ -138,6 +138,5 @@ def _open(autoencoder: Path, options: DeviceOptions) -> tuple[Callable[[np.ndarr
     except ExperimentError as error:
         raise ConfigError(error.what, hint=HINT) from None
     threads = machine.count_cores()
-    return onnxruntime.open_autoencoder(
-        autoencoder, threads
-    ), f"ONNX Runtime on the CPU, {format_count(threads, 'thread')}"
+    where = f"ONNX Runtime on the CPU, {format_count(threads, 'thread')}"
+    return onnxruntime.open_autoencoder(autoencoder, threads), where
